@@ -1,0 +1,1 @@
+"""Teach language models to fix their own mistakes."""

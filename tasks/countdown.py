@@ -1,0 +1,118 @@
+"""Countdown: reach a target from given numbers, each used once, by steps written out. Procedural, without end."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from selfcorrect.errors import TaskError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.countdown import CountdownChecker
+from selfcorrect.tasks.problem import Problem, Split
+
+LARGEST_NUMBER = 25
+LARGEST_VALUE = 199
+TARGETS = range(10, 100)
+_TEST_SHARE = 10
+"""One problem in this many belongs to the test split."""
+
+WORDS = (
+    "Using the numbers {numbers}, each exactly once, and + - * /, reach {target}. Write every step, separated by ';', "
+    "like this: 3 + 5 = 8 ; 8 * 7 = 56"
+)
+
+
+@dataclass(frozen=True)
+class CountdownTask:
+    """Countdown problems with `numbers` numbers of 1 to 25 and a target of 10 to 99.
+
+    A problem belongs to the test split if a hash of its sorted numbers and target says so, whatever the seed: no problem
+    can be in both. Every problem has a solution whose values are whole, positive and at most 199.
+
+    Args:
+        numbers: how many numbers are given, 3 to 6. This is the difficulty.
+        words: ask in English sentences, for general language models, rather than in the embedded policy's "3 5 7 get 56 :".
+    """
+
+    numbers: int = 4
+    words: bool = False
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.numbers <= 6:
+            raise TaskError(f"countdown: numbers must be 3 to 6, got {self.numbers}")
+
+    @property
+    def name(self) -> str:
+        return f"countdown-{self.numbers}"
+
+    @property
+    def checker(self) -> Checker:
+        return CountdownChecker()
+
+    def problems(self, split: Split, count: int, *, seed: int = 0) -> list[Problem]:
+        """`count` distinct problems of `split`; see `Task.problems`."""
+        chosen: dict[str, Problem] = {}
+        for problem in self.stream(split, seed=seed):
+            if len(chosen) == count:
+                break
+            chosen.setdefault(problem.id, problem)
+        return list(chosen.values())
+
+    def stream(self, split: Split, *, seed: int = 0) -> Iterator[Problem]:
+        """Problems of `split` without end; one may come twice."""
+        rng = random.Random(f"{split}-{self.numbers}-{seed}")
+        while True:
+            numbers = sorted(rng.randint(1, LARGEST_NUMBER) for _ in range(self.numbers))
+            steps, target = random_solution(numbers, rng)
+            if target in TARGETS and target not in numbers and split_of(numbers, target) == split:
+                yield self._problem(numbers, target, " ; ".join(steps))
+
+    def _problem(self, numbers: list[int], target: int, gold: str) -> Problem:
+        listed = " ".join(map(str, numbers))
+        prompt = WORDS.format(numbers=listed, target=target) if self.words else f"{listed} get {target} :"
+        return Problem(
+            id=f"countdown-{'.'.join(map(str, numbers))}-{target}",
+            prompt=prompt,
+            reference={"numbers": numbers, "target": target},
+            checker="countdown",
+            gold=gold,
+            difficulty=float(self.numbers),
+        )
+
+
+def split_of(numbers: list[int], target: int) -> Split:
+    """The split a problem belongs to, decided by the problem alone."""
+    key = f"{sorted(numbers)}-{target}".encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return "test" if int.from_bytes(digest) % _TEST_SHARE == 0 else "train"
+
+
+def random_solution(numbers: list[int], rng: random.Random) -> tuple[list[str], int]:
+    """Combine `numbers` at random until one value is left; returns the steps and that value.
+
+    The larger operand of each step is written first; all values are whole, 1 to 199 (a dead end is begun again).
+    """
+    while True:
+        values, steps = list(numbers), []
+        while len(values) > 1:
+            left, right = sorted((values.pop(rng.randrange(len(values))), values.pop(rng.randrange(len(values)))), reverse=True)
+            choices = _steps_from(left, right)
+            if not choices:
+                break
+            operator, value = choices[rng.randrange(len(choices))]
+            steps.append(f"{left} {operator} {right} = {value}")
+            values.append(value)
+        else:
+            return steps, values[0]
+
+
+def _steps_from(left: int, right: int) -> list[tuple[str, int]]:
+    """The (operator, value) pairs allowed for left >= right >= 1; multiplying or dividing by 1 is left out as idle."""
+    choices = [("+", left + right)]
+    if left > right:
+        choices.append(("-", left - right))
+    if right > 1:
+        choices.append(("*", left * right))
+        if left % right == 0:
+            choices.append(("/", left // right))
+    return [(operator, value) for operator, value in choices if value <= LARGEST_VALUE]
