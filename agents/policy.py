@@ -1,0 +1,62 @@
+"""The protocol of a policy: whatever writes the turns of an episode."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw one completion.
+
+    Args:
+        temperature: 0 is greedy; otherwise logits are divided by it before sampling.
+        top_p: nucleus mass in (0, 1]. Training wants 1: the recorded log-probabilities know of no cut.
+        max_new_tokens: at most this many tokens; None leaves it to the policy's own default.
+        seed: draws are a function of (policy, prompt, seed), whatever else shares the batch; None draws afresh.
+        stop: texts that end the completion besides the policy's own stop tokens; left out of the text.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ConfigurationError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigurationError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ConfigurationError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
+
+    def with_seed(self, seed: int | None) -> "Sampling":
+        return replace(self, seed=seed)
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that continues a conversation."""
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        """Write the next assistant message.
+
+        Args:
+            messages: what to show. With `after`, only the new messages since then.
+            sampling: how to draw.
+            after: the generation this call continues. The new prompt ids are `after`'s prompt ids + its completion ids +
+                the template's tokens for `messages`: appended, never rendered or tokenised again.
+
+        Raises:
+            PolicyError: the conversation cannot be rendered, or is longer than the model's context.
+        """
+        ...

@@ -1,0 +1,97 @@
+"""What flows through an episode: plain data only, so that any LangGraph checkpointer can store it.
+
+An episode is one play of a graph on one problem. It is a list of turns; every turn holds what the policy generated, as
+text and as the exact token ids that were sampled.
+"""
+
+import operator
+from typing import Annotated, Any, Literal, TypedDict
+
+from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.tasks.problem import Problem
+
+Role = Literal["attempt", "critique", "revise"]
+FinishReason = Literal["stop", "length"]
+
+
+class Message(TypedDict):
+    """One chat message: `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class Generation(TypedDict):
+    """What a policy returned for one call.
+
+    Keys:
+        text: the completion, decoded, without the stop token.
+        messages: the whole conversation the policy saw, oldest first, without this completion.
+        prompt_ids: the token ids the policy saw, exactly; [] if the policy has no token ids (remote, scripted).
+        completion_ids: the token ids it sampled, exactly, the stop token included; [] if unknown.
+        logprobs: log-probability of each of `completion_ids` under the policy at the sampling temperature (at 1 when
+            greedy), before any top-p cut; same length as `completion_ids`.
+        finish_reason: "stop", or "length" when the token limit cut it off.
+    """
+
+    text: str
+    messages: list[Message]
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    logprobs: list[float]
+    finish_reason: FinishReason
+
+
+class VerdictRecord(TypedDict):
+    """A `Verdict` as plain data."""
+
+    status: str
+    answer: str | None
+    reason: str
+    seconds: float
+
+
+class Turn(TypedDict):
+    """One step of an episode. Attempts and revisions answer the problem; critiques judge the previous answer."""
+
+    role: Role
+    generation: Generation
+    verdict: VerdictRecord | None
+
+
+class EpisodeState(TypedDict, total=False):
+    """The state of the graphs that `build_graph` makes.
+
+    Keys:
+        problem: a `Problem` as plain data (`problem.model_dump()`).
+        seed: the episode's random seed; each call's seed is derived from it, so an episode can be replayed.
+        turns: the turns so far, appended by the nodes.
+        stop_reason: why the episode ended: "revisions", "accepted", "verified", "budget".
+    """
+
+    problem: dict[str, Any]
+    seed: int
+    turns: Annotated[list[Turn], operator.add]
+    stop_reason: str
+
+
+def problem_of(state: EpisodeState) -> Problem:
+    """The problem of an episode, as the validated object."""
+    return Problem.model_validate(state["problem"])
+
+
+def verdict_record(verdict: Verdict) -> VerdictRecord:
+    return VerdictRecord(
+        status=verdict.status.value, answer=verdict.answer, reason=verdict.reason, seconds=verdict.seconds
+    )
+
+
+def verdict_of(turn: Turn) -> Verdict | None:
+    """The verdict of a turn, or None if nobody judged it."""
+    record = turn["verdict"]
+    return None if record is None else Verdict(**{**record, "status": Status(record["status"])})
+
+
+def answers(state: EpisodeState) -> list[Turn]:
+    """The turns that answer the problem (attempt and revisions), oldest first."""
+    return [turn for turn in state.get("turns", []) if turn["role"] != "critique"]
