@@ -1,0 +1,108 @@
+"""Advantages per turn: how much better an answer's reward was than expected.
+
+Legend, used all over `training/`: B rows or episodes, T token positions, K turns (policy calls) of an episode. NaN in a
+reward means "abstain": such a turn takes no part in any baseline and its advantage is 0.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Baseline = Literal["leave_one_out", "leave_one_out_given_previous", "none"]
+
+
+def leave_one_out(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
+    """RLOO: each reward minus the mean of the other rewards of its group (Ahmadian et al. 2024; SCoRe section 5).
+
+    Args:
+        rewards_B: (B,) float; NaN abstains.
+        groups_B: (B,) integer; equal for episodes of the same problem.
+
+    Returns:
+        (B,) advantages; 0 where the reward is NaN or the group has no other reward.
+    """
+    valid_B = ~torch.isnan(rewards_B)
+    filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
+    inverse_B = torch.unique(groups_B, return_inverse=True)[1]
+    groups = int(inverse_B.max()) + 1 if len(inverse_B) else 0
+    sums_B = torch.zeros(groups, dtype=rewards_B.dtype).index_add(0, inverse_B, filled_B)[inverse_B]
+    counts_B = torch.zeros(groups, dtype=rewards_B.dtype).index_add(0, inverse_B, valid_B.to(rewards_B.dtype))[inverse_B]
+    others_B = (sums_B - filled_B) / (counts_B - 1).clamp(min=1)
+    return torch.where(valid_B & (counts_B > 1), filled_B - others_B, torch.zeros_like(rewards_B))
+
+
+def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B: Tensor) -> Tensor:
+    """As `leave_one_out`, but the expectation also knows the previous answer's score, which this turn could not change.
+
+    A baseline may depend on anything that came before the turn without bias. The mean of the other episodes of the same
+    problem with the same previous score is drawn towards the mean of all other episodes with that score, as if one more such
+    episode had been seen; so small groups still have a baseline.
+
+    Args:
+        rewards_B: (B,) float; NaN abstains.
+        groups_B: (B,) integer problem index.
+        previous_B: (B,) score of the previous answer; NaN if there is none or it is unjudged, a class of its own.
+    """
+    valid_B = ~torch.isnan(rewards_B)
+    filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
+    class_B = torch.nan_to_num(previous_B, nan=-1.0)
+    pair_B = torch.stack([groups_B.to(class_B.dtype), class_B], dim=1)
+    same_sum_B, same_count_B = _sum_and_count_of_others(filled_B, valid_B, torch.unique(pair_B, dim=0, return_inverse=True)[1])
+    class_sum_B, class_count_B = _sum_and_count_of_others(filled_B, valid_B, torch.unique(class_B, return_inverse=True)[1])
+    prior_B = class_sum_B / class_count_B.clamp(min=1)
+    expected_B = (same_sum_B + prior_B) / (same_count_B + 1)
+    return torch.where(valid_B & (class_count_B > 0), filled_B - expected_B, torch.zeros_like(rewards_B))
+
+
+def _sum_and_count_of_others(filled_B: Tensor, valid_B: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
+    """For every row the sum and number of the valid rewards of the *other* rows with the same index."""
+    size = int(index_B.max()) + 1 if len(index_B) else 0
+    ones_B = valid_B.to(filled_B.dtype)
+    sums = torch.zeros(size, dtype=filled_B.dtype).index_add(0, index_B, filled_B)
+    counts = torch.zeros(size, dtype=filled_B.dtype).index_add(0, index_B, ones_B)
+    return sums[index_B] - filled_B, counts[index_B] - ones_B
+
+
+def gae_within_turns(
+    rewards_BT: Tensor, values_BT: Tensor, turns_BT: Tensor, *, discount: float = 1.0, trace: float = 0.95
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016), cut at turn boundaries: nothing flows between turns.
+
+    Args:
+        rewards_BT: (B, T) reward of each token (usually the turn's reward on its last token); NaN on any token of a turn
+            makes the whole turn abstain.
+        values_BT: (B, T) value predicted before each token.
+        turns_BT: (B, T) index of the turn that sampled the token; -1 for context. A turn's tokens are contiguous.
+        discount: per token, within a turn.
+        trace: lambda of GAE.
+
+    Returns:
+        advantages_BT and returns_BT (the critic's targets), both 0 on context and on abstaining turns.
+    """
+    abstains_BT = _turns_with_nan(rewards_BT, turns_BT)
+    advantages_BT = torch.zeros_like(values_BT)
+    running_B = torch.zeros(len(values_BT), dtype=values_BT.dtype)
+    steps = values_BT.shape[1]
+    for t in reversed(range(steps)):
+        goes_on_B = torch.zeros_like(running_B)
+        if t + 1 < steps:
+            goes_on_B = (turns_BT[:, t + 1] == turns_BT[:, t]).to(values_BT.dtype)
+        next_value_B = values_BT[:, t + 1] if t + 1 < steps else torch.zeros_like(running_B)
+        reward_B = torch.nan_to_num(rewards_BT[:, t], nan=0.0)
+        delta_B = reward_B + discount * goes_on_B * next_value_B - values_BT[:, t]
+        running_B = delta_B + discount * trace * goes_on_B * running_B
+        advantages_BT[:, t] = running_B
+    learns_BT = (turns_BT >= 0) & ~abstains_BT
+    zeros_BT = torch.zeros_like(values_BT)
+    return torch.where(learns_BT, advantages_BT, zeros_BT), torch.where(learns_BT, advantages_BT + values_BT, zeros_BT)
+
+
+def _turns_with_nan(rewards_BT: Tensor, turns_BT: Tensor) -> Tensor:
+    """(B, T) bool: whether the token belongs to a turn with a NaN reward."""
+    marked_BT = torch.zeros_like(turns_BT, dtype=torch.bool)
+    for turn in range(int(turns_BT.max()) + 1):
+        here_BT = turns_BT == turn
+        abstains_B = (torch.isnan(rewards_BT) & here_BT).any(dim=1, keepdim=True)
+        marked_BT |= here_BT & abstains_B
+    return marked_BT

@@ -1,0 +1,127 @@
+"""PPO's clipped loss with a KL coefficient for every turn: pure functions over tensors of shape (B, T).
+
+B rows, T token positions. Only positions with mask 1 (tokens the policy sampled) count. Every term shares one
+normaliser, so that a KL coefficient keeps the unit of the papers: reward per nat.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """What the loss needs besides the policy's current log-probabilities. All (B, T).
+
+    Attributes:
+        old_logprobs_BT: under the policy that sampled.
+        reference_logprobs_BT: under the reference model; None where no turn has a KL coefficient.
+        advantages_BT: every token carries the advantage of its turn.
+        kl_coefficients_BT: beta of the token's turn, >= 0.
+        mask_BT: 1.0 for sampled tokens that learn, else 0.0.
+        normaliser: what the summed loss is divided by; the number of learning tokens, or of turns, of the whole batch.
+    """
+
+    old_logprobs_BT: Tensor
+    reference_logprobs_BT: Tensor | None
+    advantages_BT: Tensor
+    kl_coefficients_BT: Tensor
+    mask_BT: Tensor
+    normaliser: Tensor | float
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """The loss and what a log should show of it. `total` has a gradient, the rest are detached.
+
+    Attributes:
+        total: scalar to minimise.
+        kl_BT: per-token k3 estimate of KL(policy || reference), in nats; zeros without a reference.
+        ratio_BT: policy / sampling policy.
+        clipped_BT: bool, where the clip took the gradient away.
+    """
+
+    total: Tensor
+    kl_BT: Tensor
+    ratio_BT: Tensor
+    clipped_BT: Tensor
+
+
+def ppo_loss(
+    logprobs_BT: Tensor,
+    batch: TokenBatch,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    entropies_BT: Tensor | None = None,
+    entropy_coefficient: float = 0.0,
+) -> LossTerms:
+    """Schulman et al. 2017, Eq. 7, on tokens, plus beta_turn * KL(policy || reference), minus an entropy bonus.
+
+    The KL term is k3 times the importance ratio: on-policy its expected gradient is that of KL(policy || reference) given
+    the prefix, where k1 as a loss has none and plain k3 has that of the other direction. How a token changes the KL of *later*
+    tokens of its turn is `future_kl_BT`'s business.
+
+    Args:
+        logprobs_BT: (B, T) log-probabilities of the sampled tokens under the current policy, with gradient.
+        batch: the rest.
+        clip_low, clip_high: the ratio is kept within [1 - clip_low, 1 + clip_high].
+        entropies_BT: (B, T) entropy of the policy's next-token distribution, with gradient; needed for a bonus.
+        entropy_coefficient: weight of the bonus, per token.
+    """
+    mask_BT = batch.mask_BT
+    # Context positions hold no meaningful log-probabilities: keep their possible infinities out of exp().
+    log_ratio_BT = torch.where(mask_BT > 0, logprobs_BT - batch.old_logprobs_BT, torch.zeros_like(logprobs_BT))
+    ratio_BT = torch.exp(log_ratio_BT)
+    kept_BT = torch.clamp(ratio_BT, 1 - clip_low, 1 + clip_high)
+    surrogate_BT = torch.minimum(ratio_BT * batch.advantages_BT, kept_BT * batch.advantages_BT)
+    kl_BT = _k3(logprobs_BT, batch)
+    loss_BT = -surrogate_BT + batch.kl_coefficients_BT * kl_BT * ratio_BT
+    if entropy_coefficient:
+        if entropies_BT is None:
+            raise ValueError("an entropy bonus needs entropies_BT")
+        loss_BT = loss_BT - entropy_coefficient * entropies_BT
+    total = (loss_BT * mask_BT).sum() / batch.normaliser
+    clipped_BT = (ratio_BT * batch.advantages_BT > kept_BT * batch.advantages_BT) & (mask_BT > 0)
+    return LossTerms(total, (kl_BT * mask_BT).detach(), ratio_BT.detach(), clipped_BT.detach())
+
+
+def _k3(logprobs_BT: Tensor, batch: TokenBatch) -> Tensor:
+    if batch.reference_logprobs_BT is None:
+        return torch.zeros_like(logprobs_BT)
+    difference_BT = batch.reference_logprobs_BT - logprobs_BT
+    difference_BT = torch.where(batch.mask_BT > 0, difference_BT, torch.zeros_like(difference_BT))
+    return torch.exp(difference_BT) - 1 - difference_BT
+
+
+def future_kl_BT(
+    old_logprobs_BT: Tensor, reference_logprobs_BT: Tensor, kl_coefficients_BT: Tensor, turns_BT: Tensor
+) -> Tensor:
+    """What each token is charged for the KL of the later tokens of its own turn: beta * sum over s > t of k1_s.
+
+    Subtracted from the advantages, it completes the per-token KL term to the gradient of the KL between whole turns,
+    KL(policy(.|x) || reference(.|x)), which is what SCoRe's equations 3 and 4 say.
+
+    Args:
+        old_logprobs_BT, reference_logprobs_BT: (B, T), under the sampling policy and the reference; no gradient.
+        kl_coefficients_BT: (B, T) beta of each token's turn.
+        turns_BT: (B, T) turn index, -1 for context; a turn's tokens are contiguous.
+
+    Returns:
+        (B, T), 0 on context.
+    """
+    sampled_BT = turns_BT >= 0
+    charge_BT = kl_coefficients_BT * (old_logprobs_BT - reference_logprobs_BT)
+    charge_BT = torch.where(sampled_BT, charge_BT, torch.zeros_like(charge_BT))
+    later_BT = torch.zeros_like(charge_BT)
+    for turn in range(int(turns_BT.max()) + 1):
+        here_BT = torch.where(turns_BT == turn, charge_BT, torch.zeros_like(charge_BT))
+        after_BT = here_BT.flip(1).cumsum(1).flip(1) - here_BT
+        later_BT = torch.where(turns_BT == turn, after_BT, later_BT)
+    return later_BT
+
+
+def value_loss(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, normaliser: Tensor | float) -> Tensor:
+    """Half the squared error of the critic on sampled tokens, over the normaliser."""
+    return 0.5 * (((values_BT - returns_BT) ** 2) * mask_BT).sum() / normaliser
