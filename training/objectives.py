@@ -1,0 +1,171 @@
+"""What each arm of training pays for: small types that turn the scores of an episode into one signal per turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards import shaping
+from selfcorrect.rewards.shaping import Score
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSignal:
+    """What one policy call is trained on.
+
+    Attributes:
+        reward: None abstains: the call's tokens get advantage 0 (their KL still counts).
+        kl_coefficient: weight of KL(policy || reference) on the call's tokens, in reward per nat.
+        previous: score of the answer before this call, which a baseline may know; None if there is none.
+        kind: calls are compared with calls of the same kind: "answer 1", "answer 2", "critique 1", ...
+        learns: False takes the call's tokens out of the loss altogether (unjudged answers, nodes that are not to be trained).
+    """
+
+    reward: Score
+    kl_coefficient: float
+    previous: Score = None
+    kind: str = "answer 1"
+    learns: bool = True
+
+
+class Objective(Protocol):
+    """Rewards and KL weights of the answers of an episode, and of the policy's critiques where it writes any."""
+
+    @property
+    def name(self) -> str: ...
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        """One reward per answer, from the scores of all answers."""
+        ...
+
+    def critique_rewards(self, scores: Sequence[Score], says_wrong: Sequence[bool | None]) -> list[Score]:
+        """One reward per critique; critique t judges answer t."""
+        ...
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        """Weight of the KL on answer `answer` (from 0) of `answers`, and on the critique that follows it."""
+        ...
+
+
+@dataclass(frozen=True)
+class _UnpaidCritiques:
+    def critique_rewards(self, scores: Sequence[Score], says_wrong: Sequence[bool | None]) -> list[Score]:
+        return [None] * len(says_wrong)
+
+
+@dataclass(frozen=True)
+class StageOne(_UnpaidCritiques):
+    """SCoRe Stage I (arXiv 2409.12917, Eq. 3): one answer is paid, the ones before it are held to the reference by beta2.
+
+    Args:
+        beta1: KL weight of the paid answer.
+        beta2: KL weight of the answers before it.
+        learning_answer: which answer is paid, from 0; None is the last. Appendix A.1's I(a) is 1, I(b) is 2.
+    """
+
+    beta1: float = 0.01
+    beta2: float = 0.1
+    learning_answer: int | None = None
+    name: str = "stage 1"
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        return shaping.score_stage_one(scores, learning_turn=self.learning_answer)
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        paid = answers - 1 if self.learning_answer is None else self.learning_answer
+        return self.beta2 if answer < paid else self.beta1
+
+
+@dataclass(frozen=True)
+class StageTwo(_UnpaidCritiques):
+    """SCoRe Stage II (Eq. 4): r1 for the first answer, r_t + alpha (r_t - r_{t-1}) for the later ones, one small KL.
+
+    Because turns do not share credit, the term -alpha r_{t-1} is a constant for answer t: the bonus multiplies the later
+    turns' gradient by 1 + alpha, and a baseline that knows r_{t-1} (`leave_one_out_given_previous`) removes its noise.
+    """
+
+    alpha: float = 10.0
+    beta1: float = 0.01
+    beta_first: float | None = None
+    """KL weight of the first answer, where it should differ from beta1 (a guard against a falling first turn)."""
+    name: str = "stage 2"
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        return shaping.score_stage_two(scores, alpha=self.alpha)
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        return self.beta_first if answer == 0 and self.beta_first is not None else self.beta1
+
+
+@dataclass(frozen=True)
+class MultiTurn(_UnpaidCritiques):
+    """Every answer is paid its own score: direct multi-turn RL, without shaping and without Stage I."""
+
+    beta1: float = 0.01
+    name: str = "multi-turn"
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        return shaping.per_turn(scores)
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        return self.beta1
+
+
+@dataclass(frozen=True)
+class SingleTurn(_UnpaidCritiques):
+    """Only the first answer is paid: ordinary RL from checked answers."""
+
+    beta1: float = 0.01
+    name: str = "single-turn"
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        return [scores[0]] + [None] * (len(scores) - 1)
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        return self.beta1
+
+
+@dataclass(frozen=True)
+class PAG:
+    """PAG (arXiv 2506.10406): answers are paid as in Stage II, the policy's verdicts for agreeing with the checker."""
+
+    alpha: float = 1.0
+    beta1: float = 0.0
+    name: str = "pag"
+
+    def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
+        return shaping.score_stage_two(scores, alpha=self.alpha)
+
+    def critique_rewards(self, scores: Sequence[Score], says_wrong: Sequence[bool | None]) -> list[Score]:
+        return shaping.pag(scores, says_wrong, alpha=self.alpha)[1]
+
+    def kl_coefficient(self, answer: int, answers: int) -> float:
+        return self.beta1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which objective holds at which batch of episodes; the position is the trainer's own step count, so that a resumed run
+    goes on in the stage it was killed in.
+
+    Args:
+        stages: (objective, number of batches) in order.
+    """
+
+    stages: tuple[tuple[Objective, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages or any(batches < 0 for _, batches in self.stages) or self.total_batches < 1:
+            raise ConfigurationError("a training schedule needs at least one stage with at least one batch of episodes")
+
+    @property
+    def total_batches(self) -> int:
+        return sum(batches for _, batches in self.stages)
+
+    def at(self, batch: int) -> Objective:
+        """The objective of batch `batch`, from 0; past the end the last one."""
+        for objective, batches in self.stages:
+            if batch < batches:
+                return objective
+            batch -= batches
+        return self.stages[-1][0]

@@ -1,0 +1,134 @@
+"""Playing batches of episodes through the graph, and judging them, for training."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.recording import PolicyCall, recording
+from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
+from selfcorrect.errors import GraphError, SelfCorrectError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.shaping import Score
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.objectives import Objective, TurnSignal
+
+
+@dataclass(slots=True)
+class Episode:
+    """One finished episode, ready for training.
+
+    Attributes:
+        problem: what was asked.
+        state: the graph's final state.
+        calls: the policy calls, in order.
+        signals: one per call.
+        scores: of the answers, in order; empty where the graph has no answers of ours.
+    """
+
+    problem: Problem
+    state: Mapping[str, Any]
+    calls: list[PolicyCall]
+    signals: list[TurnSignal]
+    scores: list[Score]
+
+
+Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
+
+
+@dataclass(frozen=True)
+class JudgedAnswers:
+    """Signals for graphs made by `build_graph`: judges the answers with `checker` and pays what `objective` says.
+
+    Verdicts are made after the episode is over, so none can reach the policy.
+    """
+
+    objective: Objective
+    checker: Checker
+    wrong_marker: str = "wrong"
+
+    async def __call__(
+        self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall]
+    ) -> tuple[list[TurnSignal], list[Score]]:
+        """One signal per call, and the scores of the answers."""
+        turns = [turn for turn in state["turns"] if turn["generation"]["completion_ids"]]
+        if len(turns) != len(calls):
+            raise GraphError(
+                f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy calls; "
+                "give graphs with nodes of your own a reward_fn"
+            )
+        scores = list(await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique")))
+        return self._signals(turns, scores), scores
+
+    async def _score(self, problem: Problem, turn: Turn) -> Score:
+        verdict = verdict_of(turn)
+        if verdict is None:
+            verdict = await self.checker.check(turn["generation"]["text"], problem.reference)
+            turn["verdict"] = verdict_record(verdict)
+        return verdict.score
+
+    def _signals(self, turns: Sequence[Turn], scores: list[Score]) -> list[TurnSignal]:
+        says_wrong = [self._says_wrong(turn) for turn in turns if turn["role"] == "critique"]
+        answers = iter(self.objective.answer_rewards(scores))
+        critiques = iter(self.objective.critique_rewards(scores, says_wrong))
+        signals: list[TurnSignal] = []
+        position = -1
+        for turn in turns:
+            if turn["role"] == "critique":
+                kl = self.objective.kl_coefficient(position, len(scores))
+                signals.append(TurnSignal(next(critiques), kl, scores[position], f"critique {position + 1}"))
+                continue
+            position += 1
+            kl = self.objective.kl_coefficient(position, len(scores))
+            previous = scores[position - 1] if position else None
+            judged = scores[position] is not None
+            signals.append(TurnSignal(next(answers), kl, previous, f"answer {position + 1}", learns=judged))
+        return signals
+
+    def _says_wrong(self, turn: Turn) -> bool | None:
+        words = turn["generation"]["text"].lower()
+        return self.wrong_marker in words if words.strip() else None
+
+
+async def collect(
+    graph: Any,
+    problems: Sequence[Problem],
+    signals: Signals,
+    *,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    inputs: Callable[[Problem], dict[str, Any]] | None = None,
+    context: Any = None,
+) -> list[Episode]:
+    """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
+
+    Args:
+        graph: a compiled LangGraph graph whose nodes call a trainable policy.
+        problems: B problems; repeat a problem to play it several times.
+        signals: what each call is paid.
+        sampling: how the policy draws.
+        seeds: B seeds, one per episode.
+        inputs: the graph's input for a problem; None is that of `build_graph`.
+        context: the graph's run context; None is `EpisodeContext(sampling)`.
+
+    Raises:
+        GraphError: an episode called no trainable policy.
+    """
+    from selfcorrect.agents.graph import EpisodeContext
+
+    shared = EpisodeContext(sampling=sampling) if context is None else context
+
+    async def one(problem: Problem, seed: int) -> Episode:
+        state_in = {"problem": problem.model_dump(), "seed": seed, "turns": []} if inputs is None else inputs(problem)
+        with recording() as recorder:
+            try:
+                state = await graph.ainvoke(state_in, context=shared)
+            except SelfCorrectError as error:
+                raise type(error)(f"problem {problem.id}: {error}") from error
+        if not recorder.calls:
+            raise GraphError(f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train")
+        turn_signals, scores = await signals(problem, state, recorder.calls)
+        return Episode(problem, state, recorder.calls, turn_signals, scores)
+
+    return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))

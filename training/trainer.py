@@ -1,0 +1,258 @@
+"""The trainer: TRL's GRPOTrainer with two seams of our own, how episodes are produced and scored, and the loss.
+
+From TRL and transformers come data loading, the generation buffer (several PPO epochs and minibatches a batch), PEFT, accelerate,
+DeepSpeed, FSDP, logging, checkpoints and resume.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.errors import DivergenceError
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.batching import RowTensors, call_advantages, call_table, placed_rows, row_tensors
+from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
+from selfcorrect.training.measurements import rollout_metrics, update_metrics
+from selfcorrect.training.reference import ReferenceModel
+from selfcorrect.training.rollouts import Episode, Signals, collect
+
+SignalsAt = Callable[[int], Signals]
+"""From the batch number (from 0) to what its turns are paid: the schedule of stages."""
+
+
+class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """Per-turn PPO in a LangGraph graph.
+
+    Every step plays `episodes_per_problem` episodes of each of `problems_per_batch` problems through `graph`, pays every policy
+    call its own reward, compares it with the same call of the other episodes of that problem, and updates the policy.
+
+    Args:
+        policy: a `TransformersPolicy`; its model is trained, in place.
+        graph: a compiled LangGraph graph whose nodes call `policy`.
+        problems: what to train on, at least one batch.
+        signals: what the calls of batch number n are paid; see `SignalsAt`.
+        config: the settings.
+        reference: folder, Hub id or model of the fixed reference; None is a copy of the policy's model as it is now, or with
+            `peft_config` the base model under the adapter. It is never re-loaded from a name by chance.
+        peft_config: train an adapter only.
+        inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
+        callbacks: transformers callbacks.
+    """
+
+    _tag_names = ["selfcorrect", "score"]
+
+    def __init__(
+        self,
+        policy: Any,
+        graph: Any,
+        problems: Sequence[Problem],
+        signals: SignalsAt,
+        config: PPOConfig,
+        *,
+        reference: Any = None,
+        peft_config: Any = None,
+        inputs: Callable[[Problem], dict[str, Any]] | None = None,
+        context: Any = None,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self._policy, self._graph, self._signals_at = policy, graph, signals
+        self._problems, self._inputs, self._context = list(problems), inputs, context
+        self._settings = config
+        uses_reference = config.kl and peft_config is None
+        self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
+        self._generation_seconds = 0.0
+        self.last_episodes: list[Episode] = []
+        super().__init__(
+            model=policy.model,
+            reward_funcs=[_rewards_come_from_the_graph],
+            args=config.to_trl(),
+            train_dataset=Dataset.from_list(
+                [{"prompt": problem.prompt, "problem": index} for index, problem in enumerate(self._problems)]
+            ),
+            processing_class=policy.tokenizer,
+            peft_config=peft_config,
+            callbacks=callbacks,
+        )
+        if self._reference is not None:
+            self.ref_model = self._reference.prepare(self)
+
+    @property
+    def batch_number(self) -> int:
+        """Which batch of episodes is being learnt from, counted from 0 over the whole run."""
+        return int(self.state.global_step) // self._settings.updates_per_batch
+
+    # Seam 1: episodes.
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor | Any]:
+        """Play, judge and pay the episodes of `inputs` (each problem repeated as often as it is to be played)."""
+        training = self.model.training
+        episodes = self._play(inputs)
+        self.model.train(training)
+        self.last_episodes = episodes
+        batch = self._tensors(episodes)
+        self._record(rollout_metrics(episodes, self._generation_seconds))
+        return batch
+
+    def _play(self, inputs: list[dict[str, Any]]) -> list[Episode]:
+        problems = [self._problems[row["problem"]] for row in inputs]
+        start = time.perf_counter()
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model, self._policy.using(model):
+            episodes = _run(
+                collect(
+                    self._graph,
+                    problems,
+                    self._signals_at(self.batch_number),
+                    sampling=Sampling(temperature=self._settings.temperature),
+                    seeds=self._seeds(len(problems)),
+                    inputs=self._inputs,
+                    context=self._context,
+                )
+            )
+        self._generation_seconds = time.perf_counter() - start
+        return episodes
+
+    def _seeds(self, count: int) -> list[int]:
+        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same episodes."""
+        first = (self._settings.seed * 1_000_003 + self.batch_number) * 65_536 + self.accelerator.process_index * count
+        return [first + row for row in range(count)]
+
+    def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
+        table = call_table(episodes)
+        advantages_C = call_advantages(table, self._settings.baseline)
+        rows = row_tensors(
+            placed_rows(episodes, table), pad_id=self._tokenizer.pad_token_id, multiple_of=self.args.steps_per_generation
+        )
+        reference_RT = self._reference_logprobs(rows) if bool((table.kl_coefficients_C > 0).any()) else None
+        advantages_RT, betas_RT = rows.spread(advantages_C), rows.spread(table.kl_coefficients_C)
+        if reference_RT is not None and self._settings.kl_over == "turn":
+            advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
+        mask_RT = rows.spread(table.learns_C)
+        device = self.accelerator.device
+        batch = {
+            "prompt_ids": rows.prompt_ids_RP,
+            "prompt_mask": rows.prompt_mask_RP,
+            "completion_ids": rows.completion_ids_RT,
+            "completion_mask": rows.completion_mask_RT,
+            "tool_mask": mask_RT,
+            "advantages": advantages_RT,
+            "kl_coefficients": betas_RT,
+            "calls": rows.calls_RT,
+            "kinds": torch.where(rows.calls_RT >= 0, table.kinds_C[rows.calls_RT.clamp(min=0)], -1),
+            "old_per_token_logps": rows.old_logprobs_RT,
+        }
+        moved = {name: tensor.to(device) for name, tensor in batch.items()}
+        moved["num_items_in_batch"] = self.accelerator.gather(mask_RT.sum().to(device)).sum()
+        if self._settings.recompute_old_logprobs:
+            moved["old_per_token_logps"] = self._score(self.model, moved)
+        if reference_RT is not None:
+            moved["ref_per_token_logps"] = reference_RT.to(device)
+        return moved
+
+    def _score(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without gradient."""
+        with torch.no_grad():
+            logprobs_RT, _, _ = self._get_per_token_logps_and_entropies(
+                model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+                batch["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        return logprobs_RT
+
+    def _reference_logprobs(self, rows: RowTensors) -> Tensor:
+        device = self.accelerator.device
+        batch = {
+            "prompt_ids": rows.prompt_ids_RP.to(device),
+            "prompt_mask": rows.prompt_mask_RP.to(device),
+            "completion_ids": rows.completion_ids_RT.to(device),
+            "completion_mask": rows.completion_mask_RT.to(device),
+        }
+        with self._adapter_off():
+            return self._score(self.ref_model if self.ref_model is not None else self.model, batch).cpu()
+
+    def _adapter_off(self) -> AbstractContextManager[Any]:
+        model = self.accelerator.unwrap_model(self.model)
+        return model.disable_adapter() if self.ref_model is None and hasattr(model, "disable_adapter") else nullcontext()
+
+    # Seam 2: the loss.
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        with_entropy = self._settings.entropy_coefficient > 0 or self._settings.log_entropy
+        logprobs_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            inputs["completion_ids"].size(1),
+            compute_entropy=with_entropy,
+        )
+        batch = TokenBatch(
+            old_logprobs_BT=inputs["old_per_token_logps"],
+            reference_logprobs_BT=inputs.get("ref_per_token_logps"),
+            advantages_BT=inputs["advantages"],
+            kl_coefficients_BT=inputs["kl_coefficients"],
+            mask_BT=inputs["tool_mask"],
+            normaliser=self._normaliser(inputs),
+        )
+        terms = ppo_loss(
+            logprobs_BT,
+            batch,
+            clip_low=self._settings.clip_low,
+            clip_high=self._settings.clip_high,
+            entropies_BT=entropies_BT,
+            entropy_coefficient=self._settings.entropy_coefficient,
+        )
+        self._refuse_divergence(terms)
+        self._record(update_metrics(terms, batch, inputs["kinds"], entropies_BT))
+        return terms.total
+
+    def _normaliser(self, inputs: dict[str, Any]) -> Tensor:
+        """Learning tokens of one optimiser step, per process (gradients are averaged over processes)."""
+        share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        items: Tensor = inputs["num_items_in_batch"]
+        return items.clamp(min=1.0) * share / self.accelerator.num_processes
+
+    def _refuse_divergence(self, terms: LossTerms) -> None:
+        if not math.isfinite(float(terms.total.detach())):
+            raise DivergenceError(
+                f"the loss is {float(terms.total.detach())} in batch {self.batch_number + 1}: training stops, the last checkpoint is "
+                "kept; a smaller learning rate, a smaller alpha or a larger beta1 usually helps"
+            )
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        gathered = gather_object([metrics]) if self.accelerator.num_processes > 1 else [metrics]
+        for name in metrics:
+            values = [one[name] for one in gathered if not math.isnan(one.get(name, math.nan))]
+            if values:
+                self._metrics["train"][name].append(sum(values) / len(values))
+
+
+def _run(episodes: Any) -> list[Episode]:
+    """Run a coroutine to its end, also when called from a thread that has a running loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(episodes)  # type: ignore[no-any-return]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, episodes).result()
+
+
+def _rewards_come_from_the_graph(**_: Any) -> list[float]:
+    raise AssertionError("TRL asked for rewards; selfcorrect's trainer scores episodes itself: this TRL moved a seam")
+
+
+__all__ = ["GRPOConfig", "PPOTrainer", "SignalsAt"]
