@@ -66,12 +66,14 @@ class EpisodeState(TypedDict, total=False):
         problem: a `Problem` as plain data (`problem.model_dump()`).
         seed: the episode's random seed; each call's seed is derived from it, so an episode can be replayed.
         turns: the turns so far, appended by the nodes.
+        started: when the attempt began, in seconds since the epoch.
         stop_reason: why the episode ended: "revisions", "accepted", "verified", "budget".
     """
 
     problem: dict[str, Any]
     seed: int
     turns: Annotated[list[Turn], operator.add]
+    started: float
     stop_reason: str
 
 
@@ -89,7 +91,9 @@ def verdict_record(verdict: Verdict) -> VerdictRecord:
 def verdict_of(turn: Turn) -> Verdict | None:
     """The verdict of a turn, or None if nobody judged it."""
     record = turn["verdict"]
-    return None if record is None else Verdict(**{**record, "status": Status(record["status"])})
+    if record is None:
+        return None
+    return Verdict(Status(record["status"]), record["answer"], record["reason"], record["seconds"])
 
 
 def answers(state: EpisodeState) -> list[Turn]:

@@ -1,0 +1,108 @@
+"""Play a graph on many problems at once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar, cast
+
+from langgraph.graph.state import CompiledStateGraph
+
+from selfcorrect.agents.nodes import EpisodeContext
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import EpisodeState
+from selfcorrect.errors import GraphError, SelfCorrectError
+from selfcorrect.tasks.problem import Problem
+
+OnEpisode = Callable[[EpisodeState], None]
+Graph = CompiledStateGraph[Any, Any, Any, Any]
+Result = TypeVar("Result")
+
+
+def opening(problem: Problem, seed: int) -> EpisodeState:
+    """The state in which an episode begins."""
+    return EpisodeState(problem=problem.model_dump(), seed=seed, turns=[])
+
+
+async def play(
+    graph: Graph,
+    problems: Sequence[Problem],
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    concurrency: int | None = None,
+    on_episode: OnEpisode | None = None,
+) -> list[EpisodeState]:
+    """Play one episode for each of `problems` (a problem may be listed several times); final states in the same order.
+
+    Args:
+        graph: a graph of `build_graph`, or any other over `EpisodeState` whose context is `EpisodeContext`.
+        sampling: how to draw; None is temperature 1. Its own seed is not used:
+        seed: episode i is played with the i-th child of `seed`, so that problem listed twice is drawn twice.
+        concurrency: at most this many episodes at a time; None plays all at once, which lets the policy batch them best.
+        on_episode: called with each final state as soon as its episode ends.
+
+    Raises:
+        SelfCorrectError: of the kind that an episode raised, with the problem's id; the other episodes are cancelled.
+        GraphError: an episode raised anything else, which is its cause.
+    """
+    context = EpisodeContext(sampling or Sampling())
+    gate = asyncio.Semaphore(concurrency) if concurrency is not None else None
+
+    async def one(index: int, problem: Problem) -> EpisodeState:
+        if gate is None:
+            return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
+        async with gate:
+            return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
+
+    return await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
+
+
+def play_sync(
+    graph: Graph,
+    problems: Sequence[Problem],
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    concurrency: int | None = None,
+    on_episode: OnEpisode | None = None,
+) -> list[EpisodeState]:
+    """`play` for synchronous code. Inside a running event loop (a notebook) it runs in a thread of its own."""
+    return run_blocking(
+        play(graph, problems, sampling=sampling, seed=seed, concurrency=concurrency, on_episode=on_episode)
+    )
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run `coroutine` to its end, whether or not the calling thread already runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="selfcorrect-episodes") as thread:
+        return thread.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+async def _episode(
+    graph: Graph, problem: Problem, seed: int, context: EpisodeContext, on_episode: OnEpisode | None
+) -> EpisodeState:
+    try:
+        state = cast(EpisodeState, await graph.ainvoke(opening(problem, seed), context=context))
+    except SelfCorrectError as error:
+        raise type(error)(f"problem {problem.id!r}: {error}") from error
+    except Exception as error:
+        raise GraphError(f"problem {problem.id!r}: {type(error).__name__} while playing: {error}") from error
+    if on_episode is not None:
+        on_episode(state)
+    return state
+
+
+async def _all_or_first_error(episodes: Sequence[Coroutine[Any, Any, EpisodeState]]) -> list[EpisodeState]:
+    tasks = [asyncio.ensure_future(episode) for episode in episodes]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,109 @@
+"""The correction loop as a LangGraph graph, readable top to bottom.
+
+    attempt -> (judge) -> (critique) -> revise -> (judge) -> (critique) -> revise ... -> END
+
+`judge` is there if a checker is given, `critique` if the policy judges itself. Draw it:
+`print(build_graph(policy).get_graph().draw_mermaid())`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from selfcorrect.agents.nodes import Attempt, Critique, EpisodeContext, Judge, Node, Revise, ReviseWithFeedback
+from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.prompts import SCORE_MATH, Prompts
+from selfcorrect.agents.state import EpisodeState
+from selfcorrect.agents.stopping import CheckerVerdict, FixedRevisions, OwnVerdict, Stop, UpTo, until
+from selfcorrect.errors import GraphError
+from selfcorrect.rewards.checker import Checker
+
+CritiqueMode = Literal["instruction", "self", "feedback"]
+CorrectionGraph = CompiledStateGraph[EpisodeState, EpisodeContext, EpisodeState, EpisodeState]
+
+
+def build_graph(
+    policy: Policy,
+    *,
+    checker: Checker | None = None,
+    prompts: Prompts = SCORE_MATH,
+    revisions: int = 1,
+    critique: CritiqueMode = "instruction",
+    stop: Stop | None = None,
+) -> CorrectionGraph:
+    """A compiled graph that attempts a problem and revises the answer up to `revisions` times.
+
+    Args:
+        policy: writes every turn.
+        checker: judges every answer as soon as it is written. Without one nothing is judged while playing. Except with
+            critique "feedback" and the rule `CheckerVerdict`, its verdicts are recorded and change nothing.
+        prompts: the words of the loop.
+        revisions: at most this many revisions, 0 or more.
+        critique: "instruction": a fixed message asks for another answer (SCoRe, intrinsic self-correction); "self": the policy
+            first writes a verdict on its own answer (PAG); "feedback": the checker's finding is part of the message, which is
+            another setting than the other two and should be reported as such.
+        stop: when to end before all revisions are used. None is the natural rule of the critique mode: `FixedRevisions`,
+            `OwnVerdict` and `CheckerVerdict`, in the order above.
+
+    Raises:
+        GraphError: the arguments contradict each other.
+    """
+    _refuse_contradictions(checker, revisions, critique, stop)
+    rule = UpTo(revisions, stop or _natural_rule(critique, prompts))
+    revise = ReviseWithFeedback(policy, prompts) if critique == "feedback" else Revise(policy, prompts)
+    after_answer = "critique" if critique == "self" else "revise"
+
+    graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
+    graph.add_edge(START, "attempt")
+    if checker is None:
+        _add(graph, "attempt", until(Attempt(policy, prompts), rule), _end_or(after_answer))
+        _add(graph, "revise", until(revise, rule), _end_or(after_answer))
+    else:
+        _add(graph, "attempt", Attempt(policy, prompts), "judge")
+        _add(graph, "revise", revise, "judge")
+        _add(graph, "judge", until(Judge(checker), rule), _end_or(after_answer))
+    if critique == "self":
+        _add(graph, "critique", until(Critique(policy, prompts), rule), _end_or("revise"))
+    return graph.compile(name="self-correction").with_config(recursion_limit=_most_steps(revisions))
+
+
+Route = tuple[Callable[[EpisodeState], str], list[str]]
+
+
+def _end_or(node: str) -> Route:
+    """The way out if the episode has a stop reason, else to `node`."""
+    return (lambda state: END if state.get("stop_reason") else node), [node, END]
+
+
+def _add(graph: StateGraph[Any, Any, Any, Any], name: str, node: Node, then: str | Route) -> None:
+    graph.add_node(name, node)
+    if isinstance(then, str):
+        graph.add_edge(name, then)
+    else:
+        graph.add_conditional_edges(name, *then)
+
+
+def _most_steps(revisions: int) -> int:
+    """LangGraph steps of the longest episode: at most three nodes for each answer, and the entry."""
+    return 3 * (revisions + 1) + 1
+
+
+def _natural_rule(critique: CritiqueMode, prompts: Prompts) -> Stop:
+    if critique == "self":
+        return OwnVerdict(prompts)
+    return CheckerVerdict() if critique == "feedback" else FixedRevisions()
+
+
+def _refuse_contradictions(checker: Checker | None, revisions: int, critique: CritiqueMode, stop: Stop | None) -> None:
+    if revisions < 0:
+        raise GraphError(f"revisions must be 0 or more, got {revisions}")
+    if critique not in ("instruction", "self", "feedback"):
+        raise GraphError(f"critique must be 'instruction', 'self' or 'feedback', got {critique!r}")
+    if critique == "feedback" and checker is None:
+        raise GraphError("critique='feedback' passes on what a checker found: give build_graph a checker=...")
+    if isinstance(stop, OwnVerdict) and critique != "self":
+        raise GraphError("OwnVerdict reads the policy's own critique: it needs critique='self'")
+    if isinstance(stop, CheckerVerdict) and critique != "feedback":
+        raise GraphError("CheckerVerdict would let the checker steer an intrinsic loop: it needs critique='feedback'")

@@ -1,0 +1,139 @@
+"""When an episode ends before its revisions are used up. Rules are small separate types; `until` puts one around a node."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, Protocol
+
+from langgraph.runtime import Runtime
+from langgraph.types import Overwrite
+
+from selfcorrect.agents.nodes import EpisodeContext, Node
+from selfcorrect.agents.prompts import Prompts
+from selfcorrect.agents.state import EpisodeState, Turn, problem_of
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.verdict import Status
+from selfcorrect.tasks.problem import Problem
+
+Scorer = Callable[[Problem, str], float | Awaitable[float]]
+"""A verifier: (problem, answer text) -> score, larger is better."""
+
+
+class Stop(Protocol):
+    """A stop rule. It is asked after every turn (after judging, where the graph judges)."""
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        """Why the episode should end now, or None to go on."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedRevisions:
+    """Always use all revisions: what training and comparisons between turns need."""
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class OwnVerdict:
+    """End ("accepted") unless the policy's own critique calls the answer wrong, as PAG does; for critique "self".
+
+    A critique in which no verdict can be read lets the answer stand.
+    """
+
+    prompts: Prompts
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        last = state["turns"][-1]
+        if last["role"] != "critique":
+            return None
+        return None if self.prompts.calls_wrong(last["generation"]["text"]) else "accepted"
+
+
+@dataclass(frozen=True)
+class CheckerVerdict:
+    """End ("verified") when the checker calls the answer correct; for critique "feedback" only."""
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        verdict = state["turns"][-1]["verdict"]
+        return "verified" if verdict is not None and verdict["status"] == Status.CORRECT else None
+
+
+@dataclass(frozen=True)
+class VerifierScore:
+    """End ("verified") when a learned verifier scores the last answer at `threshold` or more.
+
+    Args:
+        threshold: on the scorer's own scale.
+        scorer: a function or coroutine function of (problem, answer text).
+    """
+
+    threshold: float
+    scorer: Scorer
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        last = state["turns"][-1]
+        if last["role"] == "critique":
+            return None
+        score = self.scorer(problem_of(state), last["generation"]["text"])
+        return "verified" if (await score if isawaitable(score) else score) >= self.threshold else None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """End ("budget") when an episode has used `tokens` sampled tokens or `seconds` since it began, whichever comes first.
+
+    The turn in which the budget runs out is finished, so an episode may use up to one turn more. A policy that reports no
+    token ids is metered in words.
+    """
+
+    tokens: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is None and self.seconds is None:
+            raise ConfigurationError("Budget needs tokens=..., seconds=... or both")
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        if self.tokens is not None and sum(map(_tokens, state["turns"])) >= self.tokens:
+            return "budget"
+        if self.seconds is not None and time.time() - state["started"] >= self.seconds:
+            return "budget"
+        return None
+
+
+@dataclass(frozen=True)
+class UpTo:
+    """End ("revisions") after `revisions` revisions, or earlier by `rule`."""
+
+    revisions: int
+    rule: Stop
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        turns = state["turns"]
+        if turns[-1]["role"] != "critique" and sum(turn["role"] == "revise" for turn in turns) >= self.revisions:
+            return "revisions"
+        return await self.rule.reason(state)
+
+
+def until(node: Node, rule: Stop) -> Node:
+    """`node`, which also writes `stop_reason` when `rule` says that the episode should end after it."""
+
+    async def node_then_rule(state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
+        update = await node(state, runtime)
+        after: EpisodeState = {**state, **update, "turns": _turns_after(state, update["turns"])}  # type: ignore[typeddict-item]
+        reason = await rule.reason(after)
+        return update if reason is None else {**update, "stop_reason": reason}
+
+    return node_then_rule
+
+
+def _turns_after(state: EpisodeState, update: list[Turn] | Overwrite) -> list[Turn]:
+    return update.value if isinstance(update, Overwrite) else [*state.get("turns", []), *update]
+
+
+def _tokens(turn: Turn) -> int:
+    generation = turn["generation"]
+    return len(generation["completion_ids"]) or len(generation["text"].split())
