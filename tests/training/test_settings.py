@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.presets import DEMO, PRESETS
+from selfcorrect.training.settings import CountdownSettings, JsonlSettings, OptimiserSettings, RunSettings, ScoreSettings
+from selfcorrect.training.settings_file import combine, differing_fields, read_settings, settings_as_yaml
+
+
+def fault_of(tree: dict[str, object], *overrides: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        combine(RunSettings(), tree, overrides, source="run.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("settings", PRESETS.values(), ids=PRESETS.keys())
+def test_presets_survive_their_file(settings: RunSettings, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(settings_as_yaml(settings))
+    assert read_settings(tmp_path / "config.yaml") == settings
+
+
+@given(
+    rate=st.floats(1e-9, 10), steps=st.integers(1, 10**6), alpha=st.floats(0, 100), seed=st.integers(-(2**31), 2**31),
+    path=st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: "/" not in text),
+)
+def test_any_settings_survive_their_yaml(rate: float, steps: int, alpha: float, seed: int, path: str) -> None:
+    import yaml
+
+    settings = RunSettings(
+        task=JsonlSettings(path=Path(path)),
+        optimiser=OptimiserSettings(learning_rate=rate),
+        score=ScoreSettings(stage_one_steps=steps, alpha=alpha),
+        seed=seed,
+    )
+    assert combine(RunSettings(), yaml.safe_load(settings_as_yaml(settings)), []) == settings
+
+
+def test_yaml_and_toml_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 3\noptimiser:\n  learning_rate: 2e-5\n")
+    (tmp_path / "run.toml").write_text("seed = 3\n[optimiser]\nlearning_rate = 2e-5\n")
+    settings = read_settings(tmp_path / "run.yaml")
+    assert settings == read_settings(tmp_path / "run.toml")
+    assert (settings.seed, settings.optimiser.learning_rate) == (3, 2e-5)
+
+
+def test_a_file_changes_only_what_it_names_and_an_override_wins_over_it(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("score: {alpha: 7, beta1: 0.5}\n")
+    settings = read_settings(tmp_path / "run.yaml", overrides=["score.alpha=9"], base=DEMO)
+    assert (settings.score.alpha, settings.score.beta1) == (9, 0.5)
+    assert settings.score.stage_one_steps == DEMO.score.stage_one_steps
+
+
+def test_another_kind_of_task_replaces_the_fields_of_the_first() -> None:
+    settings = combine(RunSettings(), {"task": {"kind": "jsonl", "path": "rows.jsonl"}}, [])
+    assert settings.task == JsonlSettings(path=Path("rows.jsonl"))
+    overridden = combine(RunSettings(), {}, ["task.kind=jsonl", "task.path=rows.jsonl"])
+    assert overridden == settings
+
+
+def test_an_override_makes_the_group_it_needs() -> None:
+    lora = combine(RunSettings(), {}, ["policy.lora.rank=4"]).policy.lora
+    assert lora is not None and lora.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"score": {"alhpa": 1}}, "score.alhpa: unknown; did you mean score.alpha?"),
+        ({"alpha": 1}, "alpha: unknown; did you mean score.alpha?"),
+        ({"task": {"numbrs": 3}}, "task.numbrs: unknown; did you mean task.numbers?"),
+        ({"task": {"path": "x"}}, "task.path: unknown for kind 'countdown'; it needs task.kind: jsonl"),
+        ({"task": {"kind": "jsonl"}}, "task.path: missing"),
+        ({"task": {"kind": "sudoku"}}, "task.kind: expected one of 'countdown', 'jsonl', got 'sudoku'"),
+        ({"policy": {"lora": {"rnk": 3}}}, "policy.lora.rnk: unknown; did you mean policy.lora.rank?"),
+        ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
+        ({"score": {"alpha": True}}, "score.alpha: expected a number, got True"),
+        ({"score": {"alpha": float("nan")}}, "score.alpha: expected a finite number, got nan"),
+        ({"score": 3}, "score: expected a group of settings, got 3"),
+        ({"graph": {"critique": "selff"}}, "graph.critique: expected 'instruction', 'self' or 'feedback', got 'selff'"),
+        ({"task": {"numbers": 7}}, "task.numbers: expected less than or equal to 6, got 7"),
+        ({"optimiser": {"minibatches": 7}}, "optimiser: minibatches must divide"),
+        ({"score": {"stage_one_steps": 0, "stage_two_steps": 0}}, "there is nothing to train"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_path_and_the_right_name(tree: dict[str, object], expected: str) -> None:
+    message = fault_of(tree)
+    assert message.startswith("run.yaml: a setting is wrong\n")
+    assert expected in message
+
+
+def test_all_wrong_fields_are_told_at_once() -> None:
+    message = fault_of({"score": {"alhpa": 1, "beta1": "much"}}, "seed=no")
+    assert message.splitlines()[0] == "run.yaml: 3 settings are wrong"
+    assert "score.beta1: expected a number, got 'much'" in message
+
+
+@pytest.mark.parametrize("override", ["score.alpha", "=3", "score..alpha=3", ".=3"])
+def test_an_override_without_name_or_value_is_refused(override: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected NAME=VALUE"):
+        combine(RunSettings(), {}, [override])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("run.yaml", "", "is empty"),
+        ("run.yaml", "score: [1", "no valid YAML: line 1"),
+        ("run.yaml", "- 1", "expected named settings"),
+        ("run.toml", "score = ", "no valid TOML"),
+        ("run.yaml", b"\xff\xfe\xff", "cannot read"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str | bytes, expected: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        read_settings(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
+        read_settings(tmp_path / "nowhere.yaml")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        RunSettings().seed = 4  # type: ignore[misc]
+
+
+def test_differing_fields_are_dotted_names() -> None:
+    other = combine(DEMO, {}, ["score.alpha=3", "seed=9"])
+    assert differing_fields(DEMO, other) == ["score.alpha", "seed"]
+
+
+def test_the_countdown_group_opens_the_task_it_describes() -> None:
+    assert CountdownSettings(numbers=5).open().name == "countdown-5"
