@@ -1,0 +1,225 @@
+"""The folder of a run: what was asked for, what happened, what came out.
+
+    config.yaml      the settings, complete
+    metrics.jsonl    one line a step (see `progress.py` for the names)
+    metrics.json     {"before": ..., "after": ...}: the evaluation of the base and of the trained policy
+    episodes.jsonl   episodes as people read them, without token ids
+    model/           the trained policy; loads with AutoModelForCausalLM
+    checkpoints/     what `resume` continues from
+    report.html      all of it in one file
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.agents.state import EpisodeState
+from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.training.readable import readable_episode
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.settings_file import differing_fields, read_settings, settings_as_yaml
+
+_PROBE_BYTES = 4 * 2**20
+_MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run hands back: its folder and the figures of `metrics.json`."""
+
+    directory: Path
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's folder, known to be writable. Make one with `create`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path, settings: RunSettings, *, resume: bool = False) -> "RunDirectory":
+        """Make the folder of a new run, or take that of an interrupted one, and prove that it can be written.
+
+        Raises:
+            TrainingError: the folder cannot be written or the disk is full; a new run would overwrite another one; there is
+                no run to resume.
+            ConfigurationError: the run to resume was started with other settings.
+        """
+        run = cls(Path(out))
+        if resume:
+            run._same_settings(settings)
+        elif run.config_path.exists() or run.metrics_log_path.exists():
+            raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
+        _prove_writable(run.path)
+        run.checkpoints_path.mkdir(exist_ok=True)
+        _write_whole(run.config_path, settings_as_yaml(settings))
+        return run
+
+    @staticmethod
+    def saved_settings(out: Path) -> RunSettings:
+        """The settings of the run in `out`.
+
+        Raises:
+            TrainingError: `out` holds no run.
+            ConfigurationError: its config.yaml was changed into something unusable.
+        """
+        config = RunDirectory(Path(out)).config_path
+        if not config.is_file():
+            raise TrainingError(f"{out} holds no run to resume: there is no {config.name} in it")
+        return read_settings(config)
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_log_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def final_path(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def episodes_path(self) -> Path:
+        return self.path / "episodes.jsonl"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one step to metrics.jsonl. The line is with the operating system when this returns; `step` must be in it."""
+        if "step" not in metrics:
+            raise ValueError("metrics of a step need its number under 'step'")
+        with self.metrics_log_path.open("a", encoding="utf-8") as file:
+            file.write(_json_line(metrics))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The steps written so far, oldest first; a last line torn by a crash is left out."""
+        if not self.metrics_log_path.exists():
+            return []
+        lines = self.metrics_log_path.read_text(encoding="utf-8").splitlines()
+        return [row for row in map(_row_or_none, lines) if row is not None]
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget the steps after `step`: a resumed run will do them again."""
+        kept = [row for row in self.read_metrics() if row["step"] <= step]
+        _write_whole(self.metrics_log_path, "".join(map(_json_line, kept)))
+
+    def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Write metrics.json, all or nothing."""
+        _write_whole(self.final_path, json.dumps({"before": _finite(before), "after": _finite(after)}, indent=2) + "\n")
+
+    def read_final(self) -> dict[str, dict[str, Any]] | None:
+        """The content of metrics.json, or None before it was written."""
+        if not self.final_path.exists():
+            return None
+        final: dict[str, dict[str, Any]] = json.loads(self.final_path.read_text(encoding="utf-8"))
+        return final
+
+    def write_episodes(self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = ()) -> None:
+        """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems."""
+        rows = [readable_episode(state, policy="after") for state in episodes]
+        rows += [readable_episode(state, policy="before") for state in before]
+        _write_whole(self.episodes_path, "".join(map(_json_line, rows)))
+
+    def read_episodes(self) -> list[dict[str, Any]]:
+        """The rows of episodes.jsonl; [] before it was written."""
+        if not self.episodes_path.exists():
+            return []
+        return [json.loads(line) for line in self.episodes_path.read_text(encoding="utf-8").splitlines()]
+
+    def write_report(self) -> Path:
+        """Write report.html from the other files; returns its path."""
+        from selfcorrect.training.reporting.page import report_page
+
+        page = report_page(
+            settings=read_settings(self.config_path),
+            steps=self.read_metrics(),
+            final=self.read_final(),
+            episodes=self.read_episodes(),
+        )
+        _write_whole(self.report_path, page)
+        return self.report_path
+
+    def _same_settings(self, settings: RunSettings) -> None:
+        changed = [
+            name for name in differing_fields(self.saved_settings(self.path), settings) if name not in _MAY_CHANGE_ON_RESUME
+        ]
+        if changed:
+            raise ConfigurationError(
+                f"{self.path} was started with other settings of {', '.join(changed)}; resume it with its own "
+                f"{self.config_path.name}, or start a new run in another folder"
+            )
+
+
+def _prove_writable(folder: Path) -> None:
+    """Make `folder` and write a few megabytes through to the disk: better to fail now than after the training."""
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(b"\0" * _PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or choose "
+            "another folder with --out"
+        ) from error
+    finally:
+        _remove_if_there(probe)
+
+
+def _remove_if_there(path: Path) -> None:
+    # Under a read-only folder or a file in the way, unlink fails as the write did; that error is the one to tell.
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace `path` so that a crash leaves the old content or the new, never half of it."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(row), ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Plain JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _row_or_none(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
