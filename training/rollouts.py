@@ -5,7 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfcorrect.agents.episodes import opening
+from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import PolicyCall, recording
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
 from selfcorrect.errors import GraphError, SelfCorrectError
@@ -46,7 +49,8 @@ class JudgedAnswers:
 
     objective: Objective
     checker: Checker
-    wrong_marker: str = "wrong"
+    calls_wrong: Callable[[str], bool | None] = COUNTDOWN.calls_wrong
+    """Reads a critique: whether it calls the answer wrong, None if it does not say."""
 
     async def __call__(
         self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall]
@@ -69,7 +73,7 @@ class JudgedAnswers:
         return verdict.score
 
     def _signals(self, turns: Sequence[Turn], scores: list[Score]) -> list[TurnSignal]:
-        says_wrong = [self._says_wrong(turn) for turn in turns if turn["role"] == "critique"]
+        says_wrong = [self.calls_wrong(turn["generation"]["text"]) for turn in turns if turn["role"] == "critique"]
         answers = iter(self.objective.answer_rewards(scores))
         critiques = iter(self.objective.critique_rewards(scores, says_wrong))
         signals: list[TurnSignal] = []
@@ -85,10 +89,6 @@ class JudgedAnswers:
             judged = scores[position] is not None
             signals.append(TurnSignal(next(answers), kl, previous, f"answer {position + 1}", learns=judged))
         return signals
-
-    def _says_wrong(self, turn: Turn) -> bool | None:
-        words = turn["generation"]["text"].lower()
-        return self.wrong_marker in words if words.strip() else None
 
 
 async def collect(
@@ -115,12 +115,10 @@ async def collect(
     Raises:
         GraphError: an episode called no trainable policy.
     """
-    from selfcorrect.agents.graph import EpisodeContext
-
     shared = EpisodeContext(sampling=sampling) if context is None else context
 
     async def one(problem: Problem, seed: int) -> Episode:
-        state_in = {"problem": problem.model_dump(), "seed": seed, "turns": []} if inputs is None else inputs(problem)
+        state_in = opening(problem, seed) if inputs is None else inputs(problem)
         with recording() as recorder:
             try:
                 state = await graph.ainvoke(state_in, context=shared)

@@ -16,7 +16,9 @@ Count = Annotated[int, Field(ge=0)]
 class Settings(BaseModel):
     """Base of all groups of settings: no unknown names, no silent conversions, no changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class CountdownSettings(Settings):
@@ -96,6 +98,8 @@ class ScoreSettings(Settings):
     """KL coefficient, reward per nat: of the last turn in Stage I, of every turn in Stage II."""
     beta2: NonNegative = 0.3
     """KL coefficient of the first turn in Stage I."""
+    beta_first: NonNegative | None = None
+    """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling first turn."""
 
     @property
     def total_steps(self) -> int:
@@ -119,6 +123,8 @@ class OptimiserSettings(Settings):
     minibatches: PositiveInt = 1
     """Optimiser steps per PPO epoch; must divide the number of episodes of a step."""
     clip: Positive = 0.2
+    baseline: Literal["leave_one_out", "leave_one_out_given_previous", "none"] = "leave_one_out"
+    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which lowers the noise."""
     entropy: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     temperature: Positive = 1.0

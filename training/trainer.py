@@ -4,7 +4,6 @@ From TRL and transformers come data loading, the generation buffer (several PPO 
 DeepSpeed, FSDP, logging, checkpoints and resume.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +14,10 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem
@@ -108,8 +108,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _play(self, inputs: list[dict[str, Any]]) -> list[Episode]:
         problems = [self._problems[row["problem"]] for row in inputs]
         start = time.perf_counter()
-        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model, self._policy.using(model):
-            episodes = _run(
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+            self._policy.model = model  # under DeepSpeed and FSDP the object with the gathered weights is another one
+            episodes = run_blocking(
                 collect(
                     self._graph,
                     problems,
@@ -227,7 +228,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _refuse_divergence(self, terms: LossTerms) -> None:
         if not math.isfinite(float(terms.total.detach())):
             raise DivergenceError(
-                f"the loss is {float(terms.total.detach())} in batch {self.batch_number + 1}: training stops, the last checkpoint is "
+                f"the loss is {float(terms.total.detach())} in step {self.batch_number + 1}: training stops, the last checkpoint is "
                 "kept; a smaller learning rate, a smaller alpha or a larger beta1 usually helps"
             )
 
@@ -239,20 +240,6 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 self._metrics["train"][name].append(sum(values) / len(values))
 
 
-def _run(episodes: Any) -> list[Episode]:
-    """Run a coroutine to its end, also when called from a thread that has a running loop (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(episodes)  # type: ignore[no-any-return]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, episodes).result()
-
-
 def _rewards_come_from_the_graph(**_: Any) -> list[float]:
     raise AssertionError("TRL asked for rewards; selfcorrect's trainer scores episodes itself: this TRL moved a seam")
 
-
-__all__ = ["GRPOConfig", "PPOTrainer", "SignalsAt"]
