@@ -1,12 +1,12 @@
 """The folder of a run: what was asked for, what happened, what came out.
 
-    config.yaml      the settings, complete
-    metrics.jsonl    one line a step (see `progress.py` for the names)
-    metrics.json     {"before": ..., "after": ...}: the evaluation of the base and of the trained policy
-    episodes.jsonl   episodes as people read them, without token ids
-    model/           the trained policy; loads with AutoModelForCausalLM
-    checkpoints/     what `resume` continues from
-    report.html      all of it in one file
+config.yaml      the settings, complete
+metrics.jsonl    one line a step (see `progress.py` for the names)
+metrics.json     {"before": ..., "after": ...}: the evaluation of the base and of the trained policy
+episodes.jsonl   episodes as people read them, without token ids
+model/           the trained policy; loads with AutoModelForCausalLM
+checkpoints/     what `resume` continues from
+report.html      all of it in one file
 """
 
 import json
@@ -159,7 +159,9 @@ class RunDirectory:
 
     def _same_settings(self, settings: RunSettings) -> None:
         changed = [
-            name for name in differing_fields(self.saved_settings(self.path), settings) if name not in _MAY_CHANGE_ON_RESUME
+            name
+            for name in differing_fields(self.saved_settings(self.path), settings)
+            if name not in _MAY_CHANGE_ON_RESUME
         ]
         if changed:
             raise ConfigurationError(

@@ -26,7 +26,9 @@ def read_settings(path: Path, *, overrides: Sequence[str] = (), base: RunSetting
     return combine(base or RunSettings(), _read_tree(Path(path)), overrides, source=str(path))
 
 
-def combine(base: RunSettings, tree: Mapping[str, Any], overrides: Sequence[str], *, source: str = "settings") -> RunSettings:
+def combine(
+    base: RunSettings, tree: Mapping[str, Any], overrides: Sequence[str], *, source: str = "settings"
+) -> RunSettings:
     """`base`, changed by the nested fields of `tree`, changed by `overrides`; `source` names the tree in errors."""
     merged = _merged(_as_tree(base), tree)
     for override in overrides:

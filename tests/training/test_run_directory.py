@@ -22,7 +22,12 @@ def turn(role: Any, text: str, status: str | None) -> Turn:
 
 
 def episode() -> EpisodeState:
-    problem = {"id": "p1", "prompt": "3 5 get 8 :", "reference": {"numbers": [3, 5], "target": 8}, "checker": "countdown"}
+    problem = {
+        "id": "p1",
+        "prompt": "3 5 get 8 :",
+        "reference": {"numbers": [3, 5], "target": 8},
+        "checker": "countdown",
+    }
     turns = [turn("attempt", "5 - 3 = 2", "wrong"), turn("revise", "5 + 3 = 8", "correct")]
     return EpisodeState(problem=problem, seed=0, turns=turns, stop_reason="revisions")
 

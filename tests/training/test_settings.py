@@ -7,7 +7,13 @@ from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.presets import DEMO, PRESETS
-from selfcorrect.training.settings import CountdownSettings, JsonlSettings, OptimiserSettings, RunSettings, ScoreSettings
+from selfcorrect.training.settings import (
+    CountdownSettings,
+    JsonlSettings,
+    OptimiserSettings,
+    RunSettings,
+    ScoreSettings,
+)
 from selfcorrect.training.settings_file import combine, differing_fields, read_settings, settings_as_yaml
 
 
@@ -24,7 +30,10 @@ def test_presets_survive_their_file(settings: RunSettings, tmp_path: Path) -> No
 
 
 @given(
-    rate=st.floats(1e-9, 10), steps=st.integers(1, 10**6), alpha=st.floats(0, 100), seed=st.integers(-(2**31), 2**31),
+    rate=st.floats(1e-9, 10),
+    steps=st.integers(1, 10**6),
+    alpha=st.floats(0, 100),
+    seed=st.integers(-(2**31), 2**31),
     path=st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: "/" not in text),
 )
 def test_any_settings_survive_their_yaml(rate: float, steps: int, alpha: float, seed: int, path: str) -> None:
