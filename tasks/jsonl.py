@@ -58,7 +58,7 @@ class JsonlTask:
         assert self.judge is not None  # set in __post_init__
         return self.judge
 
-    def size(self, split: Split) -> int:
+    def available(self, split: Split) -> int:
         """How many problems `split` holds."""
         return len(self._problems[split])
 
@@ -66,7 +66,7 @@ class JsonlTask:
         """`count` distinct problems of `split`, drawn with `seed`; see `Task.problems`."""
         available = self._problems[split]
         if count > len(available):
-            total = self.size("train") + self.size("test")
+            total = self.available("train") + self.available("test")
             raise TaskError(
                 f"{self.path}: {count} {split} problems were asked for, but that split holds {len(available)} of {total}; "
                 "ask for fewer, add rows, or change test_share"

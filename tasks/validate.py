@@ -16,7 +16,7 @@ _SPLITS: tuple[Split, ...] = ("train", "test")
 class FiniteTask(Protocol):
     """A task that knows how many problems it has."""
 
-    def size(self, split: Split) -> int:
+    def available(self, split: Split) -> int:
         """How many problems `split` holds."""
         ...
 
@@ -84,7 +84,7 @@ def validate_task(
     """`validate_problems` for both splits of `task`: all of a finite one's, else `procedural` problems of each split."""
     problems: list[Problem] = []
     for split in _SPLITS:
-        count = task.size(split) if isinstance(task, FiniteTask) else procedural
+        count = task.available(split) if isinstance(task, FiniteTask) else procedural
         problems += task.problems(split, count, seed=seed)
     return validate_problems(problems, task.checker, task=task.name, on_problem=on_problem)
 

@@ -58,7 +58,7 @@ def test_blank_lines_and_a_byte_order_mark_are_allowed(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf\n{"prompt": "p", "answer": "1"}\r\n\n')
     task = opened(path)
-    assert task.size("train") + task.size("test") == 1
+    assert task.available("train") + task.available("test") == 1
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_an_empty_missing_or_undecodable_file_is_named(tmp_path: Path) -> None:
 
 def test_rows_that_say_the_same_are_merged(tmp_path: Path) -> None:
     task = opened(written(tmp_path, {"prompt": "a  b", "answer": "1"}, {"prompt": "a b", "answer": 1}))
-    assert task.size("train") + task.size("test") == 1
+    assert task.available("train") + task.available("test") == 1
 
 
 def test_the_splits_hold_every_prompt_once_and_about_the_share_asked_for(tmp_path: Path) -> None:
     task = opened(written(tmp_path, *many(1000)), test_share=0.2)
-    train = {problem.prompt for problem in task.problems("train", task.size("train"))}
-    test = {problem.prompt for problem in task.problems("test", task.size("test"))}
+    train = {problem.prompt for problem in task.problems("train", task.available("train"))}
+    test = {problem.prompt for problem in task.problems("test", task.available("test"))}
     assert not train & test
     assert len(train | test) == 1000
     assert 150 < len(test) < 250
@@ -134,7 +134,7 @@ def test_the_split_of_a_prompt_does_not_depend_on_the_rest_of_the_file(tmp_path:
 
 
 def _all(task: JsonlTask, split: Any) -> Any:
-    return task.problems(split, task.size(split))
+    return task.problems(split, task.available(split))
 
 
 def test_a_seed_fixes_the_problems(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_seed_fixes_the_problems(tmp_path: Path) -> None:
 def test_asking_for_more_than_a_split_holds_says_what_it_holds(tmp_path: Path) -> None:
     task = opened(written(tmp_path, *many(20)))
     with pytest.raises(
-        TaskError, match=rf"50 test problems were asked for, but that split holds {task.size('test')} of 20"
+        TaskError, match=rf"50 test problems were asked for, but that split holds {task.available('test')} of 20"
     ):
         task.problems("test", 50)
 
