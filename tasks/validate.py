@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Split, Task
 
+OnProgress = Callable[[int, int], None]
+
 _PARALLEL_CHECKS = 4
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -56,7 +58,7 @@ def validate_problems(
     checker: Checker,
     *,
     task: str = "problems",
-    on_problem: Callable[[], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ValidationReport:
     """Let `checker` judge the gold answer of every problem.
 
@@ -64,29 +66,30 @@ def validate_problems(
         problems: what to check.
         checker: their judge; called from several threads at once.
         task: the name in the report.
-        on_problem: called after each problem, in the calling thread.
+        on_progress: called in the calling thread after each problem, with how many are done and how many there are.
     """
     listed = list(problems)
     failures = []
     with ThreadPoolExecutor(_PARALLEL_CHECKS, thread_name_prefix="selfcorrect-validate") as threads:
-        for failure in threads.map(lambda problem: _failure(problem, checker), listed):
+        found = threads.map(lambda problem: _failure(problem, checker), listed)
+        for done, failure in enumerate(found, start=1):
             if failure is not None:
                 failures.append(failure)
-            if on_problem is not None:
-                on_problem()
+            if on_progress is not None:
+                on_progress(done, len(listed))
     without_gold = sum(problem.gold is None for problem in listed)
     return ValidationReport(task, len(listed), without_gold, tuple(failures))
 
 
 def validate_task(
-    task: Task, *, procedural: int = 1000, seed: int = 0, on_problem: Callable[[], None] | None = None
+    task: Task, *, procedural: int = 1000, seed: int = 0, on_progress: OnProgress | None = None
 ) -> ValidationReport:
     """`validate_problems` for both splits of `task`: all of a finite one's, else `procedural` problems of each split."""
     problems: list[Problem] = []
     for split in _SPLITS:
         count = task.available(split) if isinstance(task, FiniteTask) else procedural
         problems += task.problems(split, count, seed=seed)
-    return validate_problems(problems, task.checker, task=task.name, on_problem=on_problem)
+    return validate_problems(problems, task.checker, task=task.name, on_progress=on_progress)
 
 
 def _failure(problem: Problem, checker: Checker) -> GoldFailure | None:

@@ -59,9 +59,10 @@ def test_a_gold_that_cannot_be_judged_is_a_failure() -> None:
 def test_every_row_of_a_file_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"p{n}", "answer": n}) + "\n" for n in range(30)))
-    calls: list[None] = []
-    report = validate_task(JsonlTask(path, judge=NeverJudges()), on_problem=lambda: calls.append(None))
-    assert report.checked == len(report.failures) == len(calls) == 30
+    calls: list[tuple[int, int]] = []
+    report = validate_task(JsonlTask(path, judge=NeverJudges()), on_progress=lambda *call: calls.append(call))
+    assert report.checked == len(report.failures) == 30
+    assert calls == [(done, 30) for done in range(1, 31)]
 
 
 def test_the_math_checker_accepts_the_golds_of_a_file(tmp_path: Path) -> None:
