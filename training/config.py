@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.advantages import Baseline
+from selfcorrect.training.critic_config import CriticConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class PPOConfig:
         gradient_accumulation: forward-backward passes per optimiser step, for memory.
         clip_low, clip_high: PPO's clip range.
         baseline: what a reward is compared with; see `advantages`.
+        critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for none.
         kl: whether any turn may have a KL coefficient; False needs no reference model.
         kl_over: "turn" is the KL between whole turns, as SCoRe writes it; "token" leaves out what a token does to the KL of later
             tokens, as most trainers do: less noise on long answers.
@@ -36,7 +38,7 @@ class PPOConfig:
         save_every: batches between checkpoints; 0 saves at the end only.
         keep_checkpoints: how many to keep.
         seed: of everything random.
-        trl: further `trl.GRPOConfig` fields by name (bf16, deepspeed, fsdp, gradient_checkpointing, report_to, ...).
+        trl: further `trl.GRPOConfig` fields by name (bf16, deepspeed, fsdp, activation_checkpointing, report_to, ...).
     """
 
     output_dir: Path
@@ -51,6 +53,7 @@ class PPOConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     baseline: Baseline = "leave_one_out"
+    critic: CriticConfig | None = None
     kl: bool = True
     kl_over: Literal["turn", "token"] = "turn"
     entropy_coefficient: float = 0.0
@@ -65,7 +68,7 @@ class PPOConfig:
     trl: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.baseline != "none" and self.episodes_per_problem < 2:
+        if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
             raise ConfigurationError(
                 f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at least 2 episodes of a problem"
             )
@@ -112,7 +115,7 @@ class PPOConfig:
             "loss_type": "dapo",
             "scale_rewards": "none",
             "disable_dropout": True,
-            "gradient_checkpointing": False,
+            "activation_checkpointing": False,
             "bf16": False,
             "seed": self.seed,
             "logging_steps": self.updates_per_batch,

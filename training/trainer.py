@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
+from transformers import PrinterCallback
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
@@ -21,8 +22,9 @@ from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.batching import RowTensors, call_advantages, call_table, placed_rows, row_tensors
+from selfcorrect.training.batching import CallTable, RowTensors, call_advantages, call_table, placed_rows, row_tensors
 from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.critic import Critic
 from selfcorrect.training.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
 from selfcorrect.training.measurements import rollout_metrics, update_metrics
 from selfcorrect.training.reference import ReferenceModel
@@ -72,6 +74,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._settings = config
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
+        self._critic = None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
         self._generation_seconds = 0.0
         self.last_episodes: list[Episode] = []
         super().__init__(
@@ -83,8 +86,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
             ),
             processing_class=policy.tokenizer,
             peft_config=peft_config,
-            callbacks=callbacks,
+            callbacks=[*(callbacks or []), *([] if self._critic is None else [self._critic.keeper()])],
         )
+        self.remove_callback(PrinterCallback)  # figures go to whoever listens to on_log
         if self._reference is not None:
             self.ref_model = self._reference.prepare(self)
 
@@ -131,12 +135,12 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
-        advantages_C = call_advantages(table, self._settings.baseline)
         rows = row_tensors(
             placed_rows(episodes, table), pad_id=self._tokenizer.pad_token_id, multiple_of=self.args.steps_per_generation
         )
         reference_RT = self._reference_logprobs(rows) if bool((table.kl_coefficients_C > 0).any()) else None
-        advantages_RT, betas_RT = rows.spread(advantages_C), rows.spread(table.kl_coefficients_C)
+        advantages_RT = self._advantages(rows, table)
+        betas_RT = rows.spread(table.kl_coefficients_C)
         if reference_RT is not None and self._settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
         mask_RT = rows.spread(table.learns_C)
@@ -160,6 +164,14 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
+
+    def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
+        """(R, T): every sampled token's advantage, from the baseline or from the critic."""
+        if self._critic is None:
+            return rows.spread(call_advantages(table, self._settings.baseline))
+        advantages_RT, value_loss = self._critic.learn(self.model, rows, table.rewards_C)
+        self._record({"value_loss": value_loss})
+        return advantages_RT
 
     def _score(self, model: Any, batch: dict[str, Any]) -> Tensor:
         """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without gradient."""

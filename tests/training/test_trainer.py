@@ -1,0 +1,225 @@
+"""The trainer on TRL: what moves, what stays, and that TRL's seams are where we hold them."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError
+from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.critic_config import CriticConfig
+from selfcorrect.training.objectives import Objective, StageOne, StageTwo
+from selfcorrect.training.rollouts import JudgedAnswers
+from selfcorrect.training.trainer import PPOTrainer
+
+
+@dataclass(frozen=True)
+class LikesPlus:
+    """A judge that even a random policy can please: correct is an answer whose first token is an even number or '+'."""
+
+    status_of_others: Status = Status.WRONG
+
+    def check_sync(self, response: str, reference: Any) -> Verdict:
+        word = (response.split() or [""])[0]
+        good = word == "+" or (word.isdigit() and int(word) % 2 == 0)
+        return Verdict(Status.CORRECT if good else self.status_of_others)
+
+    async def check(self, response: str, reference: Any) -> Verdict:
+        return self.check_sync(response, reference)
+
+    def validate_reference(self, reference: Any) -> str | None:
+        return None
+
+
+class Log(TrainerCallback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs and "tokens" in logs:
+            self.steps.append(dict(logs))
+
+
+def trainer_on(
+    folder: Path, out: Path, *, objective: Objective | None = None, checker: Any = None, peft_config: Any = None, reference: Any = None, **settings: Any
+) -> tuple[PPOTrainer, Log]:
+    policy = TransformersPolicy.from_pretrained(str(folder), max_new_tokens=5)
+    graph = build_graph(policy, prompts=COUNTDOWN)
+    log = Log()
+    config = PPOConfig(
+        **({"output_dir": out, "batches": 2, "problems_per_batch": 4, "episodes_per_problem": 4, "learning_rate": 1e-3} | settings)
+    )
+    judged = JudgedAnswers(objective or StageTwo(alpha=1.0, beta1=0.01), checker or LikesPlus())
+    problems = CountdownTask(3).problems("train", 16)
+    trainer = PPOTrainer(
+        policy, graph, problems, lambda batch: judged, config, callbacks=[log], peft_config=peft_config, reference=reference
+    )
+    return trainer, log
+
+
+def weights(trainer: PPOTrainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def test_a_few_batches_raise_the_reward(tiny_model_folder: Path, tmp_path: Path) -> None:
+    trainer, log = trainer_on(
+        tiny_model_folder, tmp_path, batches=25, problems_per_batch=8, episodes_per_problem=8, learning_rate=1e-2
+    )
+    trainer.train()
+    first = sum(step["accuracy_t1"] for step in log.steps[:3]) / 3
+    last = sum(step["accuracy_t1"] for step in log.steps[-3:]) / 3
+    assert last > first + 0.2
+
+
+def test_the_policy_that_plays_is_the_one_that_learns(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """On-policy, the recorded log-probabilities are those of the trainer: the ratio does not leave 1."""
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, batches=3)
+    trainer.train()
+    assert all(step["ratio_deviation"] < 1e-4 for step in log.steps)
+    assert all(step["clipped"] == 0 for step in log.steps)
+
+
+def test_several_epochs_and_minibatches_move_the_ratio_and_log_the_clip(tiny_model_folder: Path, tmp_path: Path) -> None:
+    trainer, log = trainer_on(
+        tiny_model_folder, tmp_path, ppo_epochs=3, minibatches=2, learning_rate=2e-2, clip_low=0.05, clip_high=0.05
+    )
+    trainer.train()
+    assert len(log.steps) == 2
+    assert trainer.state.global_step == 12
+    assert log.steps[-1]["ratio_deviation"] > 1e-3
+    assert log.steps[-1]["clipped"] > 0
+
+
+def test_nothing_is_learnt_from_unjudged_answers(tiny_model_folder: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class NeverKnows(LikesPlus):
+        def check_sync(self, response: str, reference: Any) -> Verdict:
+            return Verdict(Status.UNJUDGED)
+
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, checker=NeverKnows())
+    before = weights(trainer)
+    trainer.train()
+    assert log.steps[0]["unjudged"] == 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(trainer).items())
+
+
+def test_equal_rewards_teach_nothing_but_the_kl(tiny_model_folder: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class AlwaysRight(LikesPlus):
+        def check_sync(self, response: str, reference: Any) -> Verdict:
+            return Verdict(Status.CORRECT)
+
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, checker=AlwaysRight(), kl_over="token")
+    before = weights(trainer)
+    trainer.train()
+    assert log.steps[0]["no_spread"] == 1
+    moved = max(float((before[name] - tensor).abs().max()) for name, tensor in weights(trainer).items())
+    assert moved < 5e-3  # Adam turns rounding noise in the KL term into steps of its learning rate, and no more
+
+
+def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(tiny_model_folder: Path, tmp_path: Path) -> None:
+    shared = {"batches": 12, "problems_per_batch": 8, "learning_rate": 1e-2}
+    free, free_log = trainer_on(tiny_model_folder, tmp_path / "free", objective=StageOne(beta1=0.0, beta2=1e-6), **shared)
+    held, held_log = trainer_on(tiny_model_folder, tmp_path / "held", objective=StageOne(beta1=0.0, beta2=3.0), **shared)
+    free.train()
+    held.train()
+    assert held_log.steps[-1]["kl_t1"] < 0.3 * free_log.steps[-1]["kl_t1"]
+    assert held_log.steps[-1]["kl_t2"] > held_log.steps[-1]["kl_t1"]
+
+
+def test_an_adapter_learns_and_its_base_is_the_reference(tiny_model_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, peft_config=lora, learning_rate=3e-2, batches=3)
+    before = weights(trainer)
+    trainer.train()
+    after = weights(trainer)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("lora_" in name for name in changed)
+    assert abs(log.steps[0]["kl_t1"]) < 1e-6 < log.steps[-1]["kl_t1"]
+    assert trainer.ref_model is None
+
+
+def test_the_reference_is_the_policy_as_it_was_given_not_what_its_name_says(tiny_model_folder: Path, tmp_path: Path) -> None:
+    policy = TransformersPolicy.from_pretrained(str(tiny_model_folder), max_new_tokens=5)
+    with torch.no_grad():
+        policy.model.model.embed_tokens.weight.mul_(1.5)
+    trainer = PPOTrainer(
+        policy,
+        build_graph(policy, prompts=COUNTDOWN),
+        CountdownTask(3).problems("train", 8),
+        lambda batch: JudgedAnswers(StageTwo(), LikesPlus()),
+        PPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=4, episodes_per_problem=2),
+    )
+    assert torch.equal(trainer.ref_model.model.embed_tokens.weight, policy.model.model.embed_tokens.weight)
+    assert trainer.ref_model is not policy.model
+
+
+def test_a_missing_reference_is_an_error_not_the_base_model(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="reference model"):
+        trainer_on(tiny_model_folder, tmp_path, reference=tmp_path / "no-such-folder")
+
+
+def test_a_critic_takes_the_place_of_the_baseline(tiny_model_folder: Path, tmp_path: Path) -> None:
+    trainer, log = trainer_on(
+        tiny_model_folder,
+        tmp_path,
+        batches=25,
+        problems_per_batch=32,
+        episodes_per_problem=2,
+        learning_rate=1e-2,
+        critic=CriticConfig(learning_rate=1e-2),
+        save_every=25,
+    )
+    trainer.train()
+    assert log.steps[-1]["value_loss"] < log.steps[0]["value_loss"]
+    assert log.steps[-1]["accuracy_t1"] > log.steps[0]["accuracy_t1"] + 0.2
+    assert (tmp_path / "checkpoint-25" / "critic.pt").exists()
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tiny_model_folder: Path, tmp_path: Path) -> None:
+    trainer, _ = trainer_on(tiny_model_folder, tmp_path, objective=StageTwo(alpha=float("inf"), beta1=0.0))
+    with pytest.raises(DivergenceError, match="step 1"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"episodes_per_problem": 1}, "at least 2"),
+        ({"minibatches": 3}, "do not divide"),
+        ({"temperature": 0.0}, "greedy episodes teach nothing"),
+        ({"batches": 0}, "batches must be 1 or more"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PPOConfig(**({"output_dir": tmp_path, "batches": 1} | settings))
+
+
+def test_trl_still_has_the_seams_we_hold() -> None:
+    """If a TRL release moves one of these, training would silently be TRL's own. Read its changes before editing this test."""
+    seams = {
+        "_generate_and_score_completions": ["self", "inputs"],
+        "_compute_loss": ["self", "model", "inputs"],
+        "_prepare_inputs": ["self", "generation_batch"],
+    }
+    for name, parameters in seams.items():
+        assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == parameters
+    scoring = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
+    assert list(scoring)[:7] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"]
+    source = inspect.getsource(GRPOTrainer)
+    for name in ("self._generate_and_score_completions(", "self._compute_loss(", "current_gradient_accumulation_steps"):
+        assert name in source
