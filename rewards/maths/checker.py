@@ -1,0 +1,174 @@
+"""The judge of mathematical answers."""
+
+import time
+from collections.abc import Generator
+from typing import Any, Self
+
+from selfcorrect.rewards.maths.answers import Answer
+from selfcorrect.rewards.maths.comparison import Comparison, Pair
+from selfcorrect.rewards.maths.extraction import find_answer
+from selfcorrect.rewards.maths.policy import AnswerPolicy
+from selfcorrect.rewards.maths.reading import Unreadable, choice_letter, read_answer, without_choice_letter
+from selfcorrect.rewards.maths.references import Reference, read_reference
+from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, open_pool, worth_asking
+from selfcorrect.rewards.maths.values import NoValue, TooCostly
+from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.worker_pool import Outcome
+
+_Finding = tuple[Status, str | None, str]
+_Questions = Generator[list[Pair], Outcome, _Finding]
+"""A judgement in progress: it yields pairs for math-verify (at most once) and is sent what became of them."""
+
+
+class MathChecker:
+    """Judges the answer in a response against a reference answer, plain ("1/2", "x^2+1", "(3, 4)", "Monday") or LaTeX.
+
+    Numbers, fractions, expressions, tuples, sets, intervals, equations, units, choices and words are decided here, exactly, in
+    about 0.1 ms. What our evaluator does not know goes to math-verify, in worker processes that are killed at the deadline. Model
+    text reaches no eval and no sympy parser in this process. docs/math-answers.md tells what counts as the same answer.
+
+    An answer that is too costly to compare is WRONG; UNJUDGED is kept for a judge that fails by itself (a worker killed from
+    outside, a machine too busy) and for references that cannot be read, which `validate_reference` finds when a data set is
+    loaded.
+
+    Args:
+        deadline: wall-clock seconds in a worker for one check.
+        memory_mb: address space of a worker, in MiB.
+        workers: worker processes at most; None means the number of processors, at most 4. They start when first needed.
+        policy: which answers count, where that depends on the data set.
+    """
+
+    def __init__(
+        self,
+        *,
+        deadline: float = 5.0,
+        memory_mb: int = 1024,
+        workers: int | None = None,
+        policy: AnswerPolicy | None = None,
+    ) -> None:
+        self.policy = policy or AnswerPolicy()
+        self._pool = open_pool(deadline, memory_mb, workers)
+
+    def check_sync(self, response: str, reference: Any) -> Verdict:
+        """Judge `response`; blocks for at most the deadline once a worker is free.
+
+        Raises:
+            CheckerError: worker processes cannot be started on this machine (never because of a response).
+        """
+        start = time.perf_counter()
+        steps = self._judge(response, reference)
+        try:
+            questions = next(steps)
+            steps.send(self._pool.run(questions))
+        except StopIteration as end:
+            return _verdict(end.value, start)
+        raise AssertionError("a judgement asks at most once")
+
+    async def check(self, response: str, reference: Any) -> Verdict:
+        """As `check_sync`; the event loop is free while a worker computes."""
+        start = time.perf_counter()
+        steps = self._judge(response, reference)
+        try:
+            questions = next(steps)
+            steps.send(await self._pool.run_async(questions))
+        except StopIteration as end:
+            return _verdict(end.value, start)
+        raise AssertionError("a judgement asks at most once")
+
+    def validate_reference(self, reference: Any) -> str | None:
+        """Why `reference` cannot be used, or None. One that does not accept itself is refused."""
+        try:
+            read = read_reference(reference)
+        except Unreadable as problem:
+            return f"{reference!r:.80} is no answer: {problem}"
+        verdict = self.check_sync(f"\\boxed{{{read.text}}}", reference)
+        if not verdict.correct:
+            return f"{reference!r:.80} does not accept itself: {verdict.reason}"
+        return self._opaque(read)
+
+    def start(self) -> None:
+        """Start a worker in the background, so that the first check that needs one does not wait for it (half a second)."""
+        self._pool.start()
+
+    def close(self) -> None:
+        """End the worker processes. The checker can still be used: new ones start when needed."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opaque(self, reference: Reference) -> str | None:
+        """What only math-verify can compare, it must at least be able to parse."""
+        if not reference.opaque:
+            return None
+        pairs = [(text, text) for text in reference.opaque[:MAX_PAIRS]]
+        found = findings(pairs, self._pool.run(pairs))
+        return f"{reference.text!r:.80}: {found.problem}" if found.problem else None
+
+    def _judge(self, response: str, reference: Any) -> _Questions:
+        try:
+            read = read_reference(reference)
+        except Unreadable as problem:
+            return Status.UNJUDGED, None, f"the reference is no answer: {problem}"
+        found = find_answer(response, in_words=read.in_words)
+        if found.text is None:
+            return Status.UNREADABLE, None, f"no answer was found: {found.problem}"
+        if read.choice is not None and (letter := choice_letter(found.text)) is not None:
+            return _finding(letter == read.choice, found.text, f"the choice is {letter}")
+        try:
+            answers = _readings(found.text)
+        except Unreadable as problem:
+            return Status.WRONG, found.text, f"the answer cannot be read: {problem}"
+        try:
+            return (yield from self._compare(read, answers, found.text))
+        except (TooCostly, NoValue) as problem:
+            return Status.WRONG, found.text, f"too costly: {problem}"
+
+    def _compare(self, reference: Reference, answers: tuple[Answer, ...], text: str) -> _Questions:
+        same, comparison = self._first_pass(reference, answers, {})
+        if same is not None:
+            return _finding(same, text, comparison.why)
+        # Sets of strange expressions make a table of pairs; what is not worth asking is wrong by rule.
+        oracle = {pair: False for pair in comparison.undecided if not worth_asking(pair)}
+        pairs = sorted(comparison.undecided - set(oracle))[:MAX_PAIRS]
+        if pairs:
+            told = findings(pairs, (yield pairs))
+            if told.problem:
+                return _failure(told, text)
+            oracle |= told.verdicts
+        same, comparison = self._first_pass(reference, answers, oracle)
+        return _finding(bool(same), text, comparison.why or "it cannot be compared with the reference")
+
+    def _first_pass(
+        self, reference: Reference, answers: tuple[Answer, ...], oracle: dict[Pair, bool]
+    ) -> tuple[bool | None, Comparison]:
+        """Try every reading of both sides. True as soon as one agrees, None while one is undecided."""
+        comparison = Comparison(self.policy, oracle)
+        verdicts = [comparison.same(r, a) for r in reference.answers for a in answers]
+        if True in verdicts:
+            return True, comparison
+        return (None if None in verdicts else False), comparison
+
+
+def _readings(text: str) -> tuple[Answer, ...]:
+    """All readings of an answer; "(B) 42" is also 42."""
+    bare = without_choice_letter(text)
+    return read_answer(text) if bare == text else read_answer(text) + read_answer(bare)
+
+
+def _verdict(finding: _Finding, start: float) -> Verdict:
+    status, answer, reason = finding
+    return Verdict(status, answer, reason, time.perf_counter() - start)
+
+
+def _finding(same: bool, text: str, why: str) -> _Finding:
+    if same:
+        return Status.CORRECT, text, "it equals the reference"
+    return Status.WRONG, text, why or "it differs from the reference"
+
+
+def _failure(told: Findings, text: str) -> _Finding:
+    return (Status.WRONG if told.blame == "answer" else Status.UNJUDGED), text, told.problem

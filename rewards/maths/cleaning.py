@@ -1,0 +1,94 @@
+"""From what people and models write to one plain spelling of it. Text in, text out; nothing is evaluated."""
+
+import re
+import unicodedata
+
+MAX_ANSWER = 400
+"""Characters of an answer; longer ones are not read."""
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_CHARACTERS = str.maketrans(
+    {
+        "−": "-", "–": "-", "—": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "√": r"\sqrt ",
+        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+        "°": r"^\circ ", "′": "'", "’": "'", "±": r"\pm ", "∅": r"\emptyset ", "θ": r"\theta ", "≈": r"\approx ", "⁄": "/",
+        "⟨": r"\langle ", "⟩": r"\rangle ", "∶": ":", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "…": "...",
+        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+        "⅕": r"\frac{1}{5}", "⅙": r"\frac{1}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
+        "⅞": r"\frac{7}{8}",
+    }
+)  # fmt: skip
+
+_TEXT_MACROS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|mathsf|mathit|operatorname\*?"
+_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\\$", "\N{DOLLAR SIGN}USD "),  # a price, not the border of a formula
+        (r"\$(?=\s*\d[\d,.]*(?:\s*(?:USD|dollars?|million|billion|thousand))?\s*\.?$)", "$USD "),
+        (r"\\[()\[\]]|\$(?!USD)", " "),
+        (r"\\(?:left|right)\s*\.", ""),
+        (r"\\(?:left|right|[bB]igg?)[lrm]?(?![a-zA-Z])", ""),
+        (r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\\displaystyle(?![a-zA-Z])|\\textstyle(?![a-zA-Z])", " "),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+        (r"\\(?:leqslant|leqq|leq)(?![a-zA-Z])|<=", r"\\le "),
+        (r"\\(?:geqslant|geqq|geq)(?![a-zA-Z])|>=", r"\\ge "),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\(?:neq|not\s*=)(?![a-zA-Z])", r"\\ne "),
+        (r"\\(?:cdot|times|ast)(?![a-zA-Z])|\*\*(?=\s*$)", r"\\cdot "),
+        (r"\\div(?![a-zA-Z])", "/"),
+        (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
+        (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
+        (r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])", "|"),
+        (r"\\(?:lbrack)(?![a-zA-Z])", "["),
+        (r"\\(?:rbrack)(?![a-zA-Z])", "]"),
+        (r"\\(?:varnothing)(?![a-zA-Z])", r"\\emptyset "),
+        (r"\\(?:degree|degrees)(?![a-zA-Z])", r"^\\circ "),
+        (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
+        (r"\^\s*\{\s*\\prime\s*\}|\^\s*\\prime(?![a-zA-Z])|\\prime(?![a-zA-Z])", "'"),
+        (r"\\(?:mathbf|mathbb|mathcal|boldsymbol|bm|vec|hat)\s*\{([^{}]*)\}", r"\1"),
+        (r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r"\1"),
+        (r"\\%", "%"),
+        (r"\{,\}", ","),
+    )
+)
+_TEXT = re.compile(rf"\\(?:{_TEXT_MACROS})\s*\{{([^{{}}]*)\}}")
+_FUNCTION_IN_TEXT = re.compile(r"\s*(arc)?(sin|cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd)\s*")
+_EDGE = " \t\r\n.,;:*_`"
+_SPACE = re.compile(r"\s+")
+
+
+def clean(text: str) -> str:
+    """One spelling for many: LaTeX layout dropped, Unicode signs as LaTeX, `\\text{...}` kept as `"..."`.
+
+    Quotation marks in the result only ever stand around words that were set as text.
+    """
+    text = _powers_and_indices(text.replace('"', " ")).translate(_CHARACTERS)
+    text = unicodedata.normalize("NFKC", text)
+    text = re.sub(r"\*\*|__", "", text) if text.startswith(("**", "__")) else text
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = _TEXT.sub(_words, text)
+    return _SPACE.sub(" ", text).strip(_EDGE)
+
+
+def squeeze(text: str) -> str:
+    """The key under which two cleaned texts are literally the same: no needless spaces, no braces around one character."""
+    text = re.sub(r"\{\s*([a-zA-Z0-9])\s*\}", r"{\1}", text)
+    text = re.sub(r"([_^])\s*\{([a-zA-Z0-9])\}", r"\1\2", text)
+    text = re.sub(r"\\cdot\s*", "*", text)
+    return re.sub(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])", "", text)
+
+
+def _powers_and_indices(text: str) -> str:
+    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
+    return re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", text)
+
+
+def _words(match: re.Match[str]) -> str:
+    inside = match[1]
+    if _FUNCTION_IN_TEXT.fullmatch(inside):
+        return rf"\{inside.strip()} "
+    return f' "{inside.strip()}" ' if inside.strip() else " "

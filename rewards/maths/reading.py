@@ -1,0 +1,312 @@
+"""From the text of an answer to its structure."""
+
+import re
+from functools import lru_cache
+
+from selfcorrect.rewards.maths.answers import Answer, Collection, Kind, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
+from selfcorrect.rewards.maths.numerals import read_numeral
+from selfcorrect.rewards.maths.splitting import enclosed, split_top_level, unbalanced
+from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK, Node, NotUnderstood, parse
+from selfcorrect.rewards.maths.units import split_unit
+
+MAX_ITEMS = 40
+_MAX_WORDS = 8
+
+_OR = re.compile(r'\s*,?\s*"?\s*\bor\b\s*(?:maybe|perhaps|possibly)?"?\s*', re.IGNORECASE)
+_AND = re.compile(r'\s*,?\s*(?:"\s*and\s*"|\band\b|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z]))\s*', re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*', re.IGNORECASE)
+_CHOICE = re.compile(r'"?\s*(?:(?:option|choice|answer)\s+)?\(?\s*"?([A-J])"?\s*\)?\s*[.:)]?\s*"?', re.IGNORECASE)
+_CHOICE_AND_MORE = re.compile(r'"?\s*(?:\(([A-J])\)|([A-J])\s*[):.])\s*"?\s*(\S.*)')
+_ENVIRONMENT = re.compile(r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
+_ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
+_MEMBER = re.compile(r"\\in(?![a-zA-Z])")
+_CUP = re.compile(r"\\cup(?![a-zA-Z])")
+_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\+-")
+_COMMA, _COLON = re.compile(r"\s*[,;]\s*"), re.compile(r"\s*:\s*")
+_NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"
+_LABEL = re.compile(rf"({_NAME})(?:\s*\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)|\s*\^\s*\{{-1\}}\s*\(\s*{_NAME}\s*\))?")
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b\s*")
+
+
+class Unreadable(Exception):
+    """The text is no answer. The message says why, for the person who wrote the reference."""
+
+
+@lru_cache(maxsize=8192)
+def read_answer(text: str) -> tuple[Answer, ...]:
+    """The possible readings of an answer: one, or two where "100,200" may be a number or a list.
+
+    Raises:
+        Unreadable: empty, longer than 400 characters, unbalanced, or prose.
+    """
+    if len(text) > MAX_ANSWER:
+        raise Unreadable(f"it is longer than {MAX_ANSWER} characters")
+    cleaned = _ABOUT.sub("", clean(text))
+    if not cleaned:
+        raise Unreadable("it is empty")
+    if problem := unbalanced(cleaned):
+        raise Unreadable(problem)
+    first = _read(cleaned)
+    if _THOUSANDS.search(cleaned) and not _THOUSANDS.fullmatch(cleaned.lstrip("-$USD ")):
+        return first, _read(cleaned.replace(",", ", "))
+    if _THOUSANDS.fullmatch(cleaned):
+        return first, _collection("list", cleaned.split(","))
+    return (first,)
+
+
+def choice_letter(text: str) -> str | None:
+    """The letter of a multiple-choice answer, "(B)" or "B" or "Option B" or "B) 42" or "b", as a capital."""
+    cleaned = clean(text)
+    match = _CHOICE.fullmatch(cleaned)
+    if match is not None:
+        return match[1].upper()
+    more = _CHOICE_AND_MORE.fullmatch(cleaned)
+    return None if more is None else str(more[1] or more[2])
+
+
+def without_choice_letter(text: str) -> str:
+    """What stands behind a choice letter: "42" of "(B) 42"; otherwise the text itself."""
+    more = _CHOICE_AND_MORE.fullmatch(clean(text))
+    return text if more is None else str(more[3])
+
+
+def _read(text: str) -> Answer:
+    text = text.strip(" .,;")
+    for reader in (
+        _alternatives,
+        _number,
+        _matrix,
+        _conjunction,
+        _bracketed,
+        _union,
+        _bare_list,
+        _related,
+        _plus_minus,
+        _ratio,
+    ):
+        if (answer := reader(text)) is not None:
+            return answer
+    return _scalar_or_words(text)
+
+
+def _alternatives(text: str) -> Answer | None:
+    parts = split_top_level(text, _OR)
+    if len(parts) < 2:
+        return None
+    answers = _read_all(parts)
+    if all(isinstance(a, Labelled) and _is_region(a.answer) for a in answers) or all(map(_is_region, answers)):
+        return Collection("union", tuple(a.answer if isinstance(a, Labelled) else a for a in answers))
+    labels = {a.label for a in answers if isinstance(a, Labelled)}
+    if len(labels) == 1 and isinstance(answers[0], Labelled):  # x = 2 or x = 3; also: x = 2 or 3
+        bare = tuple(a.answer if isinstance(a, Labelled) else a for a in answers)
+        return Labelled(answers[0].label, Collection("solutions", bare))
+    return Collection("or", answers)
+
+
+def _is_region(answer: Answer) -> bool:
+    return isinstance(answer, Collection) and answer.kind in ("()", "[]", "(]", "[)")
+
+
+def _conjunction(text: str) -> Answer | None:
+    parts = split_top_level(text, _AND)
+    if len(parts) < 2:
+        return None
+    # "2, 3 and 5": what stands before the "and" is a list of its own
+    pieces = [piece for part in parts for piece in split_top_level(part, _COMMA)]
+    return _collection("list", pieces)
+
+
+def _bare_list(text: str) -> Answer | None:
+    parts = split_top_level(text, _COMMA)
+    return _collection("list", parts) if len(parts) > 1 else None
+
+
+def _collection(kind: Kind, parts: list[str]) -> Answer:
+    items = _read_all([part for part in parts if part.strip()])
+    labels = [item.label for item in items if isinstance(item, Labelled)]
+    if kind == "list" and len(items) > 1 and labels and len(set(labels)) == 1 and isinstance(items[0], Labelled):
+        bare = tuple(item.answer if isinstance(item, Labelled) else item for item in items)
+        return Labelled(labels[0], Collection("solutions", bare))  # x = 2, x = 3; also: x = 2, 3
+    return Collection(kind, items)
+
+
+def _read_all(parts: list[str]) -> tuple[Answer, ...]:
+    if len(parts) > MAX_ITEMS:
+        raise Unreadable(f"it has more than {MAX_ITEMS} parts")
+    return tuple(_read(part) for part in parts)
+
+
+def _number(text: str) -> Answer | None:
+    numeral = read_numeral(text)
+    return None if numeral is None else Scalar(text, numeral, None)
+
+
+def _matrix(text: str) -> Answer | None:
+    match = _ENVIRONMENT.fullmatch(text)
+    if match is None or match[1] in ("vmatrix", "Vmatrix"):
+        return None
+    rows = [row for row in re.split(r"\\\\", match[2]) if row.strip()]
+    return Collection("matrix", tuple(Collection("row", _read_all(row.split("&"))) for row in rows))
+
+
+def _bracketed(text: str) -> Answer | None:
+    found = enclosed(text)
+    if found is None:
+        return None
+    kind, inside = found
+    parts = split_top_level(inside, _COMMA)
+    if kind == "{}":
+        return Collection("{}", _read_all([part for part in parts if part.strip()]))
+    if len(parts) < 2:
+        return _read(inside) if kind == "()" and _has_relation(inside) else None
+    if kind == "[]" and len(parts) != 2:
+        kind = "list"
+    return Collection(kind, _read_all(parts))
+
+
+def _has_relation(text: str) -> bool:
+    return bool(_EQUALS.search(text) or _ORDER.search(text))
+
+
+def _union(text: str) -> Answer | None:
+    parts = split_top_level(text, _CUP)
+    return Collection("union", _read_all(parts)) if len(parts) > 1 else None
+
+
+def _related(text: str) -> Answer | None:
+    member = split_top_level(text, _MEMBER)
+    if len(member) == 2 and _LABEL.fullmatch(member[0].strip()):
+        return Labelled(member[0].strip(), _read(member[1]))
+    if _ORDER.search(text):
+        return _inequality(text)
+    sides = split_top_level(text, _EQUALS)
+    if len(sides) < 2:
+        return None
+    label = _LABEL.fullmatch(sides[0].strip())
+    if label is not None:
+        rest = _read("=".join(sides[1:]))
+        if not _mentions(rest, label[1].lstrip("\\")):
+            return Labelled(_label(sides[0]), rest)
+    return Relation(("=",) * (len(sides) - 1), tuple(_scalar(side) for side in sides))
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[\s{}]", "", text)
+
+
+def _mentions(answer: Answer, name: str) -> bool:
+    if isinstance(answer, Scalar):
+        return answer.node is not None and _has_symbol(answer.node, re.sub(r"[{}]", "", name))
+    if isinstance(answer, Collection):
+        return any(_mentions(item, name) for item in answer.items)
+    return False
+
+
+def _has_symbol(node: Node, name: str) -> bool:
+    return (node.op == "symbol" and node.name == name) or any(_has_symbol(argument, name) for argument in node.args)
+
+
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+
+
+def _inequality(text: str) -> Answer:
+    signs = tuple(sign.strip() for sign in _ORDER.findall(text))
+    sides = [side.strip() for side in _ORDER.split(text)]
+    if any("=" in side or not side for side in sides):
+        raise Unreadable("it mixes equations and inequalities")
+    if len(sides) == 2 and signs[0] != r"\ne":
+        if _LABEL.fullmatch(sides[0]):
+            return _interval(sides[0], "", "", sides[1], signs[0])
+        if _LABEL.fullmatch(sides[1]):
+            return _interval(sides[1], "", "", sides[0], _FLIPPED[signs[0]])
+    if len(sides) == 3 and _LABEL.fullmatch(sides[1]):
+        if set(signs) <= {"<", r"\le"}:
+            return _interval(sides[1], sides[0], signs[0], sides[2], signs[1])
+        if set(signs) <= {">", r"\ge"}:
+            return _interval(sides[1], sides[2], _FLIPPED[signs[1]], sides[0], _FLIPPED[signs[0]])
+    return Relation(signs, tuple(_scalar(side) for side in sides))
+
+
+def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Answer:
+    """low < x < high as an interval with the label x; one side may be missing ("")."""
+    infinity, minus_infinity = (
+        Scalar(r"\infty", None, Node("infinity")),
+        Scalar(r"-\infty", None, _minus(Node("infinity"))),
+    )
+    if high_sign in (">", r"\ge"):
+        low, low_sign, high, high_sign = high, _FLIPPED[high_sign], "", ""
+    opening = "[" if low_sign == r"\le" else "("
+    closing = "]" if high_sign == r"\le" else ")"
+    kinds: dict[str, Kind] = {"()": "()", "[]": "[]", "(]": "(]", "[)": "[)"}
+    ends = (_scalar(low) if low else minus_infinity, _scalar(high) if high else infinity)
+    return Labelled(_label(label), Collection(kinds[opening + closing], ends))
+
+
+def _minus(node: Node) -> Node:
+    return Node("neg", (node,))
+
+
+def _plus_minus(text: str) -> Answer | None:
+    if not _PLUS_MINUS.search(text):
+        return None
+    plus, minus = (_scalar(_PLUS_MINUS.sub(sign, text)) for sign in ("+", "-"))
+    return Collection("solutions", (plus, minus))
+
+
+def _ratio(text: str) -> Answer | None:
+    parts = split_top_level(text, _COLON)
+    if len(parts) < 2 or not all(
+        part.strip() and (part.strip()[0].isdigit() or len(part.strip()) == 1) for part in parts
+    ):
+        return None
+    return Collection(":", _read_all(parts))
+
+
+def _scalar(text: str) -> Scalar:
+    text = text.strip()
+    numeral = read_numeral(text)
+    if numeral is not None:
+        return Scalar(text, numeral, None)
+    rest, unit = split_unit(text)
+    if unit:
+        inner = _scalar(rest)
+        return inner if inner.unit else Scalar(inner.text, inner.numeral, inner.node, unit)
+    return Scalar(text, None, _tree(text))
+
+
+def _tree(text: str) -> Node | None:
+    try:
+        return parse(text)
+    except NotUnderstood:
+        return None
+
+
+_WORDY = re.compile(r"[a-zA-Z]{2,}")
+_NAMES = frozenset(FUNCTIONS) | frozenset(GREEK) | {"pi", "sqrt", "infty", "infinity"}
+
+
+def _scalar_or_words(text: str) -> Answer:
+    bare = text.replace('"', " ")
+    letters_only = bool(re.fullmatch(r"[a-zA-Z' .-]*", bare))
+    if letters_only and (len(bare.split()) > 1 or '"' in text or _is_word(bare.strip())):
+        return _words(bare)
+    scalar = _scalar(text)
+    if scalar.node is None and scalar.numeral is None and "\\" not in text and len(_WORDY.findall(bare)) > 1:
+        return _words(bare)
+    return scalar
+
+
+def _is_word(run: str) -> bool:
+    return len(run) > 1 and run not in _NAMES and not (len(run) < 5 and set(run) <= set("abcxyz"))
+
+
+def _words(text: str) -> Words:
+    words = _ARTICLES.sub("", " ".join(text.lower().split()).strip(" .")).split()
+    if len(words) > _MAX_WORDS:
+        raise Unreadable(f"it is prose of more than {_MAX_WORDS} words")
+    if not words:
+        raise Unreadable("it is empty")
+    return Words(" ".join(words))

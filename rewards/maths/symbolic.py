@@ -1,0 +1,67 @@
+"""The second tier: expressions that our own evaluator cannot decide go to math-verify, in worker processes."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfcorrect.rewards.maths.comparison import Pair
+from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
+
+HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
+MAX_PAIRS = 40
+_MARKS = re.compile(r"'|\\circ|%|\"[^\"]*\"")
+_RELATION = re.compile(r"<|>|=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|\\sim")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What became of a question to math-verify.
+
+    Attributes:
+        verdicts: for every pair, or empty if there are none.
+        problem: "" if there are verdicts; otherwise what went wrong.
+        blame: whose fault that is: "answer", "reference" or "judge".
+    """
+
+    verdicts: dict[Pair, bool]
+    problem: str = ""
+    blame: str = ""
+
+
+def worth_asking(pair: Pair) -> bool:
+    """Filters for math-verify's known wrong verdicts: what it drops in reading must be the same on both sides.
+
+    It drops primes, degrees, per cent and words; of equations it compares right sides.
+    """
+    reference, answer = pair
+    if Counter(_MARKS.findall(reference)) != Counter(_MARKS.findall(answer)):
+        return False
+    return _RELATION.findall(reference) == _RELATION.findall(answer)
+
+
+def findings(pairs: Sequence[Pair], outcome: Outcome) -> Findings:
+    """Read the outcome of a job over `pairs`.
+
+    A worker that spent its time computing was kept busy by what it was given: the text it was reading, or, while it compared,
+    the answer. One that hardly ran was starved by the machine: nobody's fault.
+    """
+    if outcome.kind == "done":
+        if None in outcome.result:
+            return Findings({}, "the reference cannot be read as mathematics", "reference")
+        return Findings({pair: bool(said) for pair, said in zip(pairs, outcome.result, strict=True)})
+    fault = "reference" if outcome.stage in ("", "reference") else "answer"
+    if outcome.kind == "timed out":
+        busy = outcome.cpu_seconds >= 0.5 * outcome.seconds
+        return Findings(
+            {}, f"too costly: {outcome.result}" if busy else "the machine was too busy", fault if busy else "judge"
+        )
+    if outcome.kind == "failed" and outcome.result in ("MemoryError", "RecursionError"):
+        return Findings({}, f"too costly: {outcome.result}", fault)
+    if outcome.kind == "crashed":
+        return Findings({}, f"too costly: it crashed two workers ({outcome.result})", fault)
+    return Findings({}, f"the judge failed: {outcome.result}", "judge")
+
+
+def open_pool(deadline: float, memory_mb: int, workers: int | None) -> WorkerPool:
+    return WorkerPool(HANDLER, workers=workers, deadline=deadline, memory_mb=memory_mb)

@@ -1,0 +1,338 @@
+"""A small parser of mathematical notation, LaTeX or plain, into trees. It never evaluates, and its work is bounded."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_DEPTH = 30
+MAX_DIGITS = 80
+
+
+class NotUnderstood(Exception):
+    """The text is no expression that this parser knows. Says nothing about whether it is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of an expression.
+
+    Attributes:
+        op: "number", "symbol", "infinity", "+", "-", "*", "/", "^", "neg", "!", "root" (radicand, degree) or a function's name.
+        args: the operands.
+        value: of a number.
+        name: of a symbol.
+    """
+
+    op: str
+    args: tuple["Node", ...] = ()
+    value: Fraction = Fraction(0)
+    name: str = ""
+
+
+def number(value: Fraction | int) -> Node:
+    return Node("number", value=Fraction(value))
+
+
+_LETTERS = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
+)
+GREEK = tuple(_LETTERS.split())
+TRIGONOMETRIC = ("sin", "cos", "tan", "sec", "csc", "cot", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
+FUNCTIONS = (*TRIGONOMETRIC, "ln", "exp", "log", "lg", "abs", "floor", "ceil", "gcd", "lcm")
+_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "choose": "binom", "C": "binom"}
+_WORDS = sorted(
+    {*FUNCTIONS, *_ALIASES, *GREEK, "sqrt", "pi", "infty", "infinity", "cbrt"} - {"C", "choose"}, key=len, reverse=True
+)
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\[{}|])|(?P<word>[a-zA-Z]+)|(?P<sign>\^\s*\\circ|\*\*|[-+*/^!(){}\[\],|_%]))"
+)
+_FACTOR_STARTS = ("number", "word", "command", "(", "{", "[", "|")
+_NO_FACTOR = {r"\cdot", r"\}", r"\rfloor", r"\rceil", r"\over", r"\choose", r"\|"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+
+
+def parse(text: str) -> Node:
+    """The tree of `text`, which must be an expression as a whole.
+
+    Raises:
+        NotUnderstood: unknown notation, unbalanced brackets, more than 30 levels or 80 digits in a row.
+    """
+    parser = _Parser(_tokens(text))
+    tree = parser.sum()
+    parser.expect("end")
+    return tree
+
+
+def _tokens(text: str) -> list[_Token]:
+    found, at = [], 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise NotUnderstood(f"unknown sign {text[at]!r}")
+        at = match.end()
+        kind = str(match.lastgroup)
+        token = match[kind]
+        if kind == "number" and len(token) > MAX_DIGITS:
+            raise NotUnderstood("too many digits")
+        if kind == "word":
+            found += [_Token("word", word) for word in _split_word(token)]
+        elif kind == "sign":
+            found.append(_Token(r"^\circ", "") if token.endswith("circ") else _Token(token.replace("**", "^"), token))
+        else:
+            found.append(_Token(kind, token))
+    return [*found, _Token("end", "")]
+
+
+def _split_word(run: str) -> list[str]:
+    """Function and Greek names out of a run of letters; what is left are single-letter variables, at most four."""
+    for word in _WORDS:
+        if run.startswith(word):
+            return [word] + (_split_word(run[len(word) :]) if run[len(word) :] else [])
+    if len(run) > 4:
+        raise NotUnderstood(f"{run!r} is a word")
+    return [run[0]] + (_split_word(run[1:]) if run[1:] else [])
+
+
+class _Parser:
+    """Recursive descent: sum > product > sign > power > postfix > primary."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self._depth = 0
+        self._bars = 0
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._at]
+
+    def _take(self) -> _Token:
+        token = self._tokens[self._at]
+        self._at += 1
+        return token
+
+    def _accept(self, *kinds: str) -> _Token | None:
+        if self._next.kind in kinds or (self._next.kind in ("command", "word") and self._next.text in kinds):
+            return self._take()
+        return None
+
+    def expect(self, kind: str) -> None:
+        if self._accept(kind) is None:
+            raise NotUnderstood(f"expected {kind}, found {self._next.text or 'the end'!r}")
+
+    def sum(self) -> Node:
+        left = self._product()
+        while sign := self._accept("+", "-"):
+            left = Node(sign.kind, (left, self._product()))
+        return left
+
+    def _product(self) -> Node:
+        left = self._signed()
+        while True:
+            if sign := self._accept("*", "/", r"\cdot"):
+                left = Node("/" if sign.kind == "/" else "*", (left, self._signed()))
+            elif self._starts_factor():
+                left = Node("*", (left, self._power()))
+            else:
+                return left
+
+    def _starts_factor(self) -> bool:
+        token = self._next
+        if token.kind == "number":  # "x2" or "2 3" is no product
+            if self._tokens[self._at - 1].kind in ("number", "word", "command"):
+                raise NotUnderstood("a number right after a number or a name")
+            return self._tokens[self._at - 1].kind in (")", "}", "]")
+        if token.kind == "|":
+            return self._bars == 0
+        return token.kind in _FACTOR_STARTS and token.text not in _NO_FACTOR
+
+    def _signed(self) -> Node:
+        negative = False
+        while sign := self._accept("+", "-"):
+            negative ^= sign.kind == "-"
+        inner = self._power()
+        return Node("neg", (inner,)) if negative else inner
+
+    def _power(self) -> Node:
+        base = self._postfix()
+        if self._accept("^"):
+            return Node("^", (base, self._exponent()))
+        return base
+
+    def _exponent(self) -> Node:
+        self._descend()  # towers nest to the right
+        negative = self._accept("-") is not None
+        exponent = self._group() if self._next.kind == "{" else self._postfix()
+        if self._accept("^"):
+            exponent = Node("^", (exponent, self._exponent()))
+        self._depth -= 1
+        return Node("neg", (exponent,)) if negative else exponent
+
+    def _postfix(self) -> Node:
+        inner = self._primary()
+        while sign := self._accept("!", r"^\circ", "%"):
+            if sign.kind == "%":
+                inner = Node("/", (inner, number(100)))
+            else:
+                inner = Node("!", (inner,)) if sign.kind == "!" else Node("degrees", (inner,))
+        return inner
+
+    def _descend(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise NotUnderstood("too deeply nested")
+
+    def _primary(self) -> Node:
+        self._descend()
+        inner = self._primary_at(self._take())
+        self._depth -= 1
+        return inner
+
+    def _primary_at(self, token: _Token) -> Node:
+        if token.kind == "number":
+            return self._mixed(token.text)
+        if token.kind in ("(", "["):
+            return self._until(")" if token.kind == "(" else "]")
+        if token.kind == "{":
+            return self._braces()
+        if token.kind == "|":
+            return self._bars_around()
+        if token.kind in ("word", "command"):
+            return self._named(token.text.lstrip("\\"))
+        raise NotUnderstood(f"{token.text or 'the end'!r} where a number or a name should be")
+
+    def _mixed(self, digits: str) -> Node:
+        """A number; 2\\frac{1}{4} is two and a quarter."""
+        whole = number(Fraction(digits))
+        if self._next.text == r"\frac" and digits.isdigit():
+            mark, tokens = self._at, list(self._tokens)
+            self._take()
+            top, bottom = self._argument(), self._argument()
+            if top.op == bottom.op == "number" and top.value < bottom.value:
+                return Node("mixed", (whole, Node("/", (top, bottom))))
+            self._at, self._tokens = mark, tokens
+        return whole
+
+    def _until(self, closing: str) -> Node:
+        bars, self._bars = self._bars, 0
+        inner = self.sum()
+        self.expect(closing)
+        self._bars = bars
+        return inner
+
+    def _braces(self) -> Node:
+        inner = self.sum()
+        if command := self._accept(r"\over", r"\choose"):
+            inner = Node("/" if command.text == r"\over" else "binom", (inner, self.sum()))
+        self.expect("}")
+        return inner
+
+    def _bars_around(self) -> Node:
+        self._bars += 1
+        inner = self.sum()
+        self.expect("|")
+        self._bars -= 1
+        return Node("abs", (inner,))
+
+    def _group(self) -> Node:
+        self.expect("{")
+        return self._until("}")
+
+    def _argument(self) -> Node:
+        """An argument in LaTeX's way: a group, or one character (\\frac12)."""
+        if self._next.kind == "{":
+            return self._group()
+        if self._next.kind == "number" and self._next.text.isdigit():
+            digits = self._take().text
+            if len(digits) > 1:
+                self._at -= 1
+                self._tokens[self._at] = _Token("number", digits[1:])
+            return number(int(digits[0]))
+        return self._primary()
+
+    def _named(self, name: str) -> Node:
+        name = _ALIASES.get(name, name)
+        if name == "frac":
+            return Node("/", (self._argument(), self._argument()))
+        if name == "binom":
+            return self._binomial()
+        if name in ("sqrt", "cbrt"):
+            return self._root(name)
+        if name in ("lfloor", "lceil"):
+            inner = self.sum()
+            self.expect(rf"\r{name[1:]}")
+            return Node(name[1:], (inner,))
+        if name in ("infty", "infinity"):
+            return Node("infinity")
+        if name in FUNCTIONS:
+            return self._function(name)
+        if name == "pi" or name in GREEK or len(name) == 1:
+            return Node("symbol", name=name + self._subscript())
+        raise NotUnderstood(f"unknown name {name!r}")
+
+    def _subscript(self) -> str:
+        if not self._accept("_"):
+            return ""
+        braced = self._accept("{")
+        token = self._take()
+        if token.kind not in ("number", "word") or (braced and not self._accept("}")):
+            raise NotUnderstood("a subscript that is no number or letter")
+        return f"_{token.text}"
+
+    def _binomial(self) -> Node:
+        if self._next.kind != "(":
+            return Node("binom", (self._argument(), self._argument()))
+        self._take()
+        top = self.sum()
+        self.expect(",")
+        return Node("binom", (top, self._until(")")))
+
+    def _root(self, name: str) -> Node:
+        degree = number(3 if name == "cbrt" else 2)
+        if self._next.kind == "[":
+            self._take()
+            degree = self._until("]")
+        if self._next.kind == "number":
+            return Node("root", (number(Fraction(self._take().text)), degree))
+        return Node("root", (self._argument(), degree))
+
+    def _function(self, name: str) -> Node:
+        base: tuple[Node, ...] = ()
+        power: Node | None = None
+        if name == "log" and self._accept("_"):
+            base = (self._argument(),)
+        if self._accept("^"):
+            power = self._exponent()
+        arguments = self._function_arguments()
+        if power is not None and power == Node("neg", (number(1),)) or power == number(-1):
+            if f"arc{name}" not in FUNCTIONS:
+                raise NotUnderstood(f"the power -1 of {name}")
+            name, power = f"arc{name}", None
+        call = Node(name, arguments + base)
+        return call if power is None else Node("^", (call, power))
+
+    def _function_arguments(self) -> tuple[Node, ...]:
+        if self._next.kind in ("(", "{"):
+            closing = ")" if self._take().kind == "(" else "}"
+            bars, self._bars = self._bars, 0
+            arguments = [self.sum()]
+            while self._accept(","):
+                arguments.append(self.sum())
+            self.expect(closing)
+            self._bars = bars
+            return tuple(arguments)
+        return (self._bare_argument(),)
+
+    def _bare_argument(self) -> Node:
+        """sin 2x: a product without brackets, which ends before the next function."""
+        argument = self._power()
+        while self._starts_factor() and self._next.text.lstrip("\\") not in FUNCTIONS and self._next.kind != "(":
+            argument = Node("*", (argument, self._power()))
+        return argument
