@@ -1,8 +1,10 @@
 """Play a graph on many problems at once."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import gc
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
@@ -18,6 +20,9 @@ from selfcorrect.tasks.problem import Problem
 OnEpisode = Callable[[EpisodeState], None]
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Result = TypeVar("Result")
+
+_COLLECT_AFTER = 100_000
+"""New container objects between two looks of Python's garbage collector while episodes are played; its default is 700."""
 
 
 def opening(problem: Problem, seed: int) -> EpisodeState:
@@ -56,7 +61,8 @@ async def play(
         async with gate:
             return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
 
-    return await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
+    with _rare_garbage_collection():
+        return await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
 
 
 def play_sync(
@@ -96,6 +102,21 @@ async def _episode(
     if on_episode is not None:
         on_episode(state)
     return state
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Let Python look for reference cycles rarely: LangGraph makes many objects but no cycles, and searching among the
+    millions of objects that torch and transformers keep alive takes up to half of the time of playing."""
+    thresholds = gc.get_threshold()
+    if not 0 < thresholds[0] < _COLLECT_AFTER:  # already rare (another `play` is on), or off
+        yield
+        return
+    gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 async def _all_or_first_error(episodes: Sequence[Coroutine[Any, Any, EpisodeState]]) -> list[EpisodeState]:

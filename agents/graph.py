@@ -51,21 +51,24 @@ def build_graph(
         GraphError: the arguments contradict each other.
     """
     _refuse_contradictions(checker, revisions, critique, stop)
-    rule = UpTo(revisions, stop or _natural_rule(critique, prompts))
-    revise = ReviseWithFeedback(policy, prompts) if critique == "feedback" else Revise(policy, prompts)
-    after_answer = "critique" if critique == "self" else "revise"
+    stop = _rule_for(critique, stop, prompts)
+    rule = UpTo(revisions, stop)
+    next_up = "critique" if critique == "self" else "revise"
+    never_early = isinstance(stop, FixedRevisions)
 
     graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
     graph.add_edge(START, "attempt")
+    attempt = Attempt(policy, prompts)
+    revise = ReviseWithFeedback(policy, prompts) if critique == "feedback" else Revise(policy, prompts)
     if checker is None:
-        _add(graph, "attempt", until(Attempt(policy, prompts), rule), _end_or(after_answer))
-        _add(graph, "revise", until(revise, rule), _end_or(after_answer))
+        _add(graph, "attempt", until(attempt, rule), next_up if never_early and revisions > 0 else _end_or(next_up))
+        _add(graph, "revise", until(revise, rule), END if revisions == 1 else _end_or(next_up))
     else:
-        _add(graph, "attempt", Attempt(policy, prompts), "judge")
+        _add(graph, "attempt", attempt, "judge")
         _add(graph, "revise", revise, "judge")
-        _add(graph, "judge", until(Judge(checker), rule), _end_or(after_answer))
+        _add(graph, "judge", until(Judge(checker), rule), _end_or(next_up))
     if critique == "self":
-        _add(graph, "critique", until(Critique(policy, prompts), rule), _end_or("revise"))
+        _add(graph, "critique", until(Critique(policy, prompts), rule), "revise" if never_early else _end_or("revise"))
     return graph.compile(name="self-correction").with_config(recursion_limit=_most_steps(revisions))
 
 
@@ -90,10 +93,13 @@ def _most_steps(revisions: int) -> int:
     return 3 * (revisions + 1) + 1
 
 
-def _natural_rule(critique: CritiqueMode, prompts: Prompts) -> Stop:
-    if critique == "self":
+def _rule_for(critique: CritiqueMode, stop: Stop | None, prompts: Prompts) -> Stop:
+    """The stop rule, completed: the critique mode's own one if none is given, and the words an `OwnVerdict` looks for."""
+    if stop == OwnVerdict() or (stop is None and critique == "self"):
         return OwnVerdict(prompts)
-    return CheckerVerdict() if critique == "feedback" else FixedRevisions()
+    if stop is None:
+        return CheckerVerdict() if critique == "feedback" else FixedRevisions()
+    return stop
 
 
 def _refuse_contradictions(checker: Checker | None, revisions: int, critique: CritiqueMode, stop: Stop | None) -> None:

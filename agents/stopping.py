@@ -12,7 +12,7 @@ from langgraph.types import Overwrite
 from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import EpisodeState, Turn, problem_of
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.verdict import Status
 from selfcorrect.tasks.problem import Problem
 
@@ -41,14 +41,19 @@ class OwnVerdict:
     """End ("accepted") unless the policy's own critique calls the answer wrong, as PAG does; for critique "self".
 
     A critique in which no verdict can be read lets the answer stand.
+
+    Args:
+        prompts: tell how the critique says "wrong"; None stands for the prompts of the graph.
     """
 
-    prompts: Prompts
+    prompts: Prompts | None = None
 
     async def reason(self, state: EpisodeState) -> str | None:
         last = state["turns"][-1]
         if last["role"] != "critique":
             return None
+        if self.prompts is None:
+            raise GraphError("OwnVerdict needs prompts=... outside build_graph, to know how a critique says 'wrong'")
         return None if self.prompts.calls_wrong(last["generation"]["text"]) else "accepted"
 
 
