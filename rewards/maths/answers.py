@@ -1,14 +1,10 @@
 """What an answer can be: a number, an expression, words, a collection of these, a labelled one, an equation."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from selfcorrect.rewards.maths.numerals import Numeral
+from selfcorrect.rewards.maths.splitting import Kind
 from selfcorrect.rewards.maths.syntax import Node
-
-Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", ":"]
-"""How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that are all
-meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, ratio or time."""
 
 UNORDERED: frozenset[Kind] = frozenset({"{}", "solutions", "or", "union"})
 

@@ -24,19 +24,20 @@ _TEXT_MACROS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|ma
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r",\\!\s*", ","),
         (r"\\\$", "\N{DOLLAR SIGN}USD "),  # a price, not the border of a formula
         (r"\$(?=\s*\d[\d,.]*(?:\s*(?:USD|dollars?|million|billion|thousand))?\s*\.?$)", "$USD "),
-        (r"\\[()\[\]]|\$(?!USD)", " "),
+        (r"(?<!\\)\\[()\[\]]|\$(?!USD)", " "),
         (r"\\(?:left|right)\s*\.", ""),
         (r"\\(?:left|right|[bB]igg?)[lrm]?(?![a-zA-Z])", ""),
-        (r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\\displaystyle(?![a-zA-Z])|\\textstyle(?![a-zA-Z])", " "),
+        (r"(?<!\\)\\[,;:! ]|\\q?quad|~|\\displaystyle(?![a-zA-Z])|\\textstyle(?![a-zA-Z])", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
         (r"\\(?:leqslant|leqq|leq)(?![a-zA-Z])|<=", r"\\le "),
         (r"\\(?:geqslant|geqq|geq)(?![a-zA-Z])|>=", r"\\ge "),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
-        (r"\\(?:neq|not\s*=)(?![a-zA-Z])", r"\\ne "),
+        (r"\\(?:neq|not\s*=)(?![a-zA-Z])|!=", r"\\ne "),
         (r"\\(?:cdot|times|ast)(?![a-zA-Z])|\*\*(?=\s*$)", r"\\cdot "),
         (r"\\div(?![a-zA-Z])", "/"),
         (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
@@ -50,13 +51,14 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\^\s*\{\s*\\prime\s*\}|\^\s*\\prime(?![a-zA-Z])|\\prime(?![a-zA-Z])", "'"),
         (r"\\(?:mathbf|mathbb|mathcal|boldsymbol|bm|vec|hat)\s*\{([^{}]*)\}", r"\1"),
         (r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r"\1"),
+        (r"\\mathrm\s*\{([edi])\}", r"\1"),
         (r"\\%", "%"),
         (r"\{,\}", ","),
     )
 )
 _TEXT = re.compile(rf"\\(?:{_TEXT_MACROS})\s*\{{([^{{}}]*)\}}")
 _FUNCTION_IN_TEXT = re.compile(r"\s*(arc)?(sin|cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd)\s*")
-_EDGE = " \t\r\n.,;:*_`"
+_LEFT_EDGE, _RIGHT_EDGE = " \t\r\n,;:*_`", " \t\r\n.,;:*_`"
 _SPACE = re.compile(r"\s+")
 
 
@@ -67,11 +69,13 @@ def clean(text: str) -> str:
     """
     text = _powers_and_indices(text.replace('"', " ")).translate(_CHARACTERS)
     text = unicodedata.normalize("NFKC", text)
+    if "\\begin" not in text:
+        text = re.sub(r"\\\\(?=[a-zA-Z{}()\[\]])", r"\\", text)  # escaped once too often on its way through JSON
     text = re.sub(r"\*\*|__", "", text) if text.startswith(("**", "__")) else text
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _TEXT.sub(_words, text)
-    return _SPACE.sub(" ", text).strip(_EDGE)
+    return _SPACE.sub(" ", text).lstrip(_LEFT_EDGE).rstrip(_RIGHT_EDGE)
 
 
 def squeeze(text: str) -> str:

@@ -91,10 +91,10 @@ class Comparison:
     def _collections(self, reference: Collection, answer: Collection) -> bool | None:
         if not self._kinds_agree(reference, answer):
             return self._wrong(f"the reference is {_describe(reference)}, the answer {_describe(answer)}")
-        if len(reference.items) != len(answer.items) and "{}" not in (reference.kind, answer.kind):
-            return self._wrong(f"it has {len(answer.items)} parts, the reference {len(reference.items)}")
         labelled = all(isinstance(item, Labelled) for item in reference.items + answer.items)
         ordered = reference.kind not in UNORDERED and (reference.kind != "list" or self.policy.ordered_lists)
+        if reference.kind not in UNORDERED and len(reference.items) != len(answer.items):
+            return self._wrong(f"it has {len(answer.items)} parts, the reference {len(reference.items)}")
         if ordered and not labelled:
             return self._all([self.same(r, a) for r, a in zip(reference.items, answer.items, strict=False)])
         return self._matching(reference, answer)
@@ -108,15 +108,13 @@ class Comparison:
         return answer.kind == "solutions" and reference.kind in ("list", "{}")
 
     def _matching(self, reference: Collection, answer: Collection) -> bool | None:
-        """Every item of each has its equal in the other (a set may name an item twice); otherwise one to one."""
+        """Every item of each has its equal in the other. Naming one twice neither helps nor harms."""
         table = [[self._quietly(r, a) for a in answer.items] for r in reference.items]
         rows = [_any(row) for row in table]
         columns = [_any(list(column)) for column in zip(*table, strict=True)] if table else []
         verdict = self._all(rows + columns)
         if not table:
             verdict = not answer.items
-        if verdict is not False and reference.kind != "{}" and len(reference.items) != len(answer.items):
-            verdict = False
         return verdict if verdict is not False else self._wrong("the items are not the same")
 
     def _quietly(self, reference: Answer, answer: Answer) -> bool | None:

@@ -10,7 +10,8 @@ MAX_RESPONSE = 20_000
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
 _BETWEEN_BOXES = re.compile(
-    r"[\s$,;.]*(?:\\[()\[\]])?[\s$]*(?:(?:and|or|and/or)\b)?(?:\\[()\[\]])?[\s$]*", re.IGNORECASE
+    r"(?:[\s$,;.]|\\[()\[\],;! ]|\\q?quad)*(?:(?:and/or|and|or)\b|\\text\s*\{\s*(?:and|or)\s*\})?(?:[\s$]|\\[()\[\],;! ]|\\q?quad)*",
+    re.IGNORECASE,
 )
 _HEDGE_AFTER = re.compile(
     r"[\s$.,;)*]*\(?\s*(?:or|and/or)\b[\s,]*(?:(?:maybe|perhaps|possibly|also|even|it is|is it|could be|it could be)\s+)*(?P<other>[$\\]?[^\s,;)$]+)",
@@ -28,8 +29,8 @@ _SENTENCE_END = re.compile(
 )
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$([^$\n]+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PLAIN_NUMBER = (
-    r"(?<![\w.])-?\s?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.?\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
-    r"(?:\s+\d+/\d+|\s*/\s*\d+)?(?:\s?%|\s+per\s?cent)?(?![\w^])"
+    r"(?<![\w.])-?\s?[$€£]?(?>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
+    r"(?:\s+\d+/\d+|\s*/\s*\d+)?(?:\s?%|\s+per\s?cent)?(?:(?![\w^])|(?=(?:[mck]?m|ft|in|[mk]?g|m?[lL]|s|h|min)[²³]?(?!\w)))"
 )
 _NUMBER = re.compile(_PLAIN_NUMBER)
 _HEDGED = re.compile(
@@ -103,7 +104,7 @@ def _joined(text: str, found: list[tuple[int, int, str]]) -> tuple[int, str]:
     first, last = found[-1], found[0]
     joined = first[2]
     for before, box in zip(reversed(found[1:]), reversed(found[:-1]), strict=True):
-        link = "or" if re.search(r"\bor\b", text[before[1] : box[0]], re.IGNORECASE) else ","
+        link = "or" if re.search(r"\bor\b", text[before[1] : box[0]], re.IGNORECASE) else "and"
         joined += f" {link} {box[2]}"
     hedge = _HEDGE_AFTER.match(text, last[1])
     if hedge is not None and _is_value(hedge["other"]):
@@ -160,6 +161,8 @@ def _stated(text: str) -> str:
     if formula and not re.match(r"\s*(?:,|and\b|or\b|%|\\%|\w+(?:\s+per\s+\w+|\^\d)?\s*$)", stated[end:]):
         stated = stated[:end]
     stated = stated.strip(" \t*_`")
+    if not _looks_like_answer(stated) and (value := _last_value(stated).text) is not None:
+        stated = value  # "the answer is that n is 34"
     if stop is not None and (hedge := _HEDGE_AFTER.match(text, stop.start())) is not None and _is_value(hedge["other"]):
         stated += f" or {_hedged_value(hedge['other'])}"
     return stated

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from selfcorrect.rewards.maths.splitting import enclosed
 from selfcorrect.rewards.maths.syntax import MAX_DIGITS
 
 MAX_EXPONENT = 400
@@ -34,7 +35,7 @@ class Numeral:
 
 
 _SIGN = r"(?P<sign>[-+]?)\s*"
-_DIGITS = r"\d{1,3}(?:,\s?\d{3})+|\d+"
+_DIGITS = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+"
 _PLAIN = re.compile(rf"{_SIGN}(?:(?P<whole>{_DIGITS})(?P<point>\.\d*)?|(?P<bare>\.\d+))")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)(?:\s+|(?=\\)))?"
@@ -78,8 +79,8 @@ def read_numeral(text: str) -> Numeral | None:
 def _unwrap(text: str) -> str:
     """Without braces or round brackets around the whole of it, and with a minus that stands in front of them."""
     text = text.strip()
-    while len(text) > 2 and (text[0], text[-1]) in (("{", "}"), ("(", ")")) and not re.search(r"[(){}]", text[1:-1]):
-        text = text[1:-1].strip()
+    while (text[:1], text[-1:]) in (("{", "}"), ("(", ")")) and (pair := enclosed(text)) is not None:
+        text = pair[1]
     return text
 
 

@@ -3,10 +3,10 @@
 import re
 from functools import lru_cache
 
-from selfcorrect.rewards.maths.answers import Answer, Collection, Kind, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
 from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
 from selfcorrect.rewards.maths.numerals import read_numeral
-from selfcorrect.rewards.maths.splitting import enclosed, split_top_level, unbalanced
+from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
 from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK, Node, NotUnderstood, parse
 from selfcorrect.rewards.maths.units import split_unit
 
@@ -15,11 +15,14 @@ _MAX_WORDS = 8
 
 _OR = re.compile(r'\s*,?\s*"?\s*\bor\b\s*(?:maybe|perhaps|possibly)?"?\s*', re.IGNORECASE)
 _AND = re.compile(r'\s*,?\s*(?:"\s*and\s*"|\band\b|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z]))\s*', re.IGNORECASE)
-_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*', re.IGNORECASE)
 _CHOICE = re.compile(r'"?\s*(?:(?:option|choice|answer)\s+)?\(?\s*"?([A-J])"?\s*\)?\s*[.:)]?\s*"?', re.IGNORECASE)
-_CHOICE_AND_MORE = re.compile(r'"?\s*(?:\(([A-J])\)|([A-J])\s*[):.])\s*"?\s*(\S.*)')
-_ENVIRONMENT = re.compile(r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_CHOICE_AND_MORE = re.compile(r'"?\s*(?:\(([A-J])\)|([A-J])\s*[):.])\s*"?\s*(?=\W{0,3}\w)(\S.*)')
+_ENVIRONMENT = re.compile(
+    r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\s*\{\1\}", re.DOTALL
+)
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
 _ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
@@ -28,6 +31,10 @@ _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\+-")
 _COMMA, _COLON = re.compile(r"\s*[,;]\s*"), re.compile(r"\s*:\s*")
 _NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"
 _LABEL = re.compile(rf"({_NAME})(?:\s*\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)|\s*\^\s*\{{-1\}}\s*\(\s*{_NAME}\s*\))?")
+_TUPLE_LABEL = re.compile(rf"\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)")
+_OF_POINTS = re.compile(r"(?:[A-Z0-9_{}'|:/\s]|\\(?:frac|angle|triangle|overline|overrightarrow|widehat)(?![a-zA-Z]))+")
+_TWO_POINTS = re.compile(r"[A-Z]'?\s*[:/]?\s*[A-Z]|_|\\angle")
+_APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b\s*")
 
 
@@ -37,7 +44,7 @@ class Unreadable(Exception):
 
 @lru_cache(maxsize=8192)
 def read_answer(text: str) -> tuple[Answer, ...]:
-    """The possible readings of an answer: one, or two where "100,200" may be a number or a list.
+    """The possible readings of an answer: one, or two where "100,200" may be a number or a list, "0,5" a half.
 
     Raises:
         Unreadable: empty, longer than 400 characters, unbalanced, or prose.
@@ -54,6 +61,8 @@ def read_answer(text: str) -> tuple[Answer, ...]:
         return first, _read(cleaned.replace(",", ", "))
     if _THOUSANDS.fullmatch(cleaned):
         return first, _collection("list", cleaned.split(","))
+    if _DECIMAL_COMMA.fullmatch(cleaned):
+        return first, _read(cleaned.replace(",", "."))
     return (first,)
 
 
@@ -74,7 +83,7 @@ def without_choice_letter(text: str) -> str:
 
 
 def _read(text: str) -> Answer:
-    text = text.strip(" .,;")
+    text = text.lstrip(" ,;").rstrip(" .,;")
     for reader in (
         _alternatives,
         _number,
@@ -97,9 +106,12 @@ def _alternatives(text: str) -> Answer | None:
     if len(parts) < 2:
         return None
     answers = _read_all(parts)
-    if all(isinstance(a, Labelled) and _is_region(a.answer) for a in answers) or all(map(_is_region, answers)):
+    if all(map(_is_region, answers)):
         return Collection("union", tuple(a.answer if isinstance(a, Labelled) else a for a in answers))
-    labels = {a.label for a in answers if isinstance(a, Labelled)}
+    answers = tuple(
+        item for a in answers for item in (a.items if isinstance(a, Collection) and a.kind == "list" else (a,))
+    )
+    labels = {_family(a.label) for a in answers if isinstance(a, Labelled)}
     if len(labels) == 1 and isinstance(answers[0], Labelled):  # x = 2 or x = 3; also: x = 2 or 3
         bare = tuple(a.answer if isinstance(a, Labelled) else a for a in answers)
         return Labelled(answers[0].label, Collection("solutions", bare))
@@ -107,7 +119,13 @@ def _alternatives(text: str) -> Answer | None:
 
 
 def _is_region(answer: Answer) -> bool:
-    return isinstance(answer, Collection) and answer.kind in ("()", "[]", "(]", "[)")
+    """A labelled interval (x < 3), or one that cannot be a point: (1, 2) may be either, and is read as a point here."""
+    if isinstance(answer, Labelled):
+        return isinstance(answer.answer, Collection) and answer.answer.kind in ("()", "[]", "(]", "[)")
+    return isinstance(answer, Collection) and (
+        answer.kind in ("[]", "(]", "[)")
+        or (answer.kind == "()" and any(isinstance(i, Scalar) and "infty" in i.text for i in answer.items))
+    )
 
 
 def _conjunction(text: str) -> Answer | None:
@@ -116,7 +134,8 @@ def _conjunction(text: str) -> Answer | None:
         return None
     # "2, 3 and 5": what stands before the "and" is a list of its own
     pieces = [piece for part in parts for piece in split_top_level(part, _COMMA)]
-    return _collection("list", pieces)
+    listed = _collection("list", pieces)
+    return Collection("solutions", listed.items) if isinstance(listed, Collection) else listed
 
 
 def _bare_list(text: str) -> Answer | None:
@@ -126,11 +145,18 @@ def _bare_list(text: str) -> Answer | None:
 
 def _collection(kind: Kind, parts: list[str]) -> Answer:
     items = _read_all([part for part in parts if part.strip()])
-    labels = [item.label for item in items if isinstance(item, Labelled)]
+    labels = [_family(item.label) for item in items if isinstance(item, Labelled)]
     if kind == "list" and len(items) > 1 and labels and len(set(labels)) == 1 and isinstance(items[0], Labelled):
         bare = tuple(item.answer if isinstance(item, Labelled) else item for item in items)
         return Labelled(labels[0], Collection("solutions", bare))  # x = 2, x = 3; also: x = 2, 3
+    if kind == "list" and len(items) > 1 and all(isinstance(item, Collection) for item in items):
+        kind = "solutions"  # (1, 2), (3, 4): points or intervals have no order
     return Collection(kind, items)
+
+
+def _family(label: str) -> str:
+    """x_1 and x_2 are both values of x."""
+    return re.sub(r"_\d$", "", label)
 
 
 def _read_all(parts: list[str]) -> tuple[Answer, ...]:
@@ -141,7 +167,11 @@ def _read_all(parts: list[str]) -> tuple[Answer, ...]:
 
 def _number(text: str) -> Answer | None:
     numeral = read_numeral(text)
-    return None if numeral is None else Scalar(text, numeral, None)
+    if numeral is not None:
+        return Scalar(text, numeral, None)
+    rest, unit = split_unit(text)
+    numeral = read_numeral(rest) if unit else None
+    return None if numeral is None else Scalar(rest, numeral, None, unit)
 
 
 def _matrix(text: str) -> Answer | None:
@@ -157,6 +187,8 @@ def _bracketed(text: str) -> Answer | None:
     if found is None:
         return None
     kind, inside = found
+    if _ENVIRONMENT.fullmatch(inside):
+        return _matrix(inside)
     parts = split_top_level(inside, _COMMA)
     if kind == "{}":
         return Collection("{}", _read_all([part for part in parts if part.strip()]))
@@ -182,14 +214,22 @@ def _related(text: str) -> Answer | None:
         return Labelled(member[0].strip(), _read(member[1]))
     if _ORDER.search(text):
         return _inequality(text)
+    exact = split_top_level(text, _APPROXIMATELY)
+    if len(exact) > 1:  # 1/3 = 0.333...: the exact value counts, not its rounding
+        return (
+            _read(exact[0]) if not _LABEL.fullmatch(exact[0].strip()) else Labelled(_label(exact[0]), _read(exact[1]))
+        )
     sides = split_top_level(text, _EQUALS)
     if len(sides) < 2:
         return None
-    label = _LABEL.fullmatch(sides[0].strip())
+    first = sides[0].strip()
+    label = _LABEL.fullmatch(first)
     if label is not None:
         rest = _read("=".join(sides[1:]))
         if not _mentions(rest, label[1].lstrip("\\")):
-            return Labelled(_label(sides[0]), rest)
+            return Labelled(_label(first), rest)
+    elif _TUPLE_LABEL.fullmatch(first) or (_OF_POINTS.fullmatch(first) and _TWO_POINTS.search(first)):
+        return Labelled(_label(first), _read("=".join(sides[1:])))  # (x, y) = (3, 2), AB = 4
     return Relation(("=",) * (len(sides) - 1), tuple(_scalar(side) for side in sides))
 
 

@@ -1,10 +1,12 @@
 """References: read once, kept."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.extraction import find_answer
 from selfcorrect.rewards.maths.reading import Unreadable, choice_letter, read_answer
 
 
@@ -13,7 +15,7 @@ class Reference:
     """A reference answer.
 
     Attributes:
-        text: as given.
+        text: the answer, as given; of a worked solution, the part that is marked as its answer.
         answers: its readings.
         choice: the capital letter, if it may be a multiple-choice answer.
         opaque: the expressions in it that our own parser cannot read, cleaned.
@@ -42,8 +44,17 @@ def read_reference(reference: Any) -> Reference:
     return _read(reference)
 
 
+_SOLUTION = re.compile(r"\\boxed|####")
+
+
 @lru_cache(maxsize=65536)
-def _read(text: str) -> Reference:
+def _read(whole: str) -> Reference:
+    text = whole.strip()
+    if _SOLUTION.search(text):  # a worked solution whose answer is marked, as in MATH and GSM8K
+        found = find_answer(text)
+        if found.text is None:
+            raise Unreadable(found.problem)
+        text = found.text
     answers = read_answer(text)
     return Reference(text, answers, choice_letter(text), tuple(dict.fromkeys(_opaque(answers))))
 

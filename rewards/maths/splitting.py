@@ -1,8 +1,11 @@
 """Brackets: splitting a text at separators outside of them, and finding the pair around the whole."""
 
 import re
+from typing import Literal
 
-from selfcorrect.rewards.maths.answers import Kind
+Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", ":"]
+"""How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that are all
+meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, ratio or time."""
 
 MAX_NESTING = 30
 _BRACKET = re.compile(r'\\\{|\\\}|\\langle|\\rangle|\\begin\s*\{[a-zA-Z]*\}|\\end\s*\{[a-zA-Z]*\}|[(\[{)\]}"]')
