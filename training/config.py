@@ -27,8 +27,8 @@ class PPOConfig:
         baseline: what a reward is compared with; see `advantages`.
         critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for none.
         kl: whether any turn may have a KL coefficient; False needs no reference model.
-        kl_over: "turn" is the KL between whole turns, as SCoRe writes it; "token" leaves out what a token does to the KL of later
-            tokens, as most trainers do: less noise on long answers.
+        kl_over: "token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of the later
+            tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of more noise.
         entropy_coefficient: bonus per token.
         log_entropy: measure the entropy even without a bonus (costs a little).
         temperature: of sampling; the log-probabilities are those at this temperature.
@@ -55,7 +55,7 @@ class PPOConfig:
     baseline: Baseline = "leave_one_out"
     critic: CriticConfig | None = None
     kl: bool = True
-    kl_over: Literal["turn", "token"] = "turn"
+    kl_over: Literal["turn", "token"] = "token"
     entropy_coefficient: float = 0.0
     log_entropy: bool = True
     temperature: float = 1.0

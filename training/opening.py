@@ -63,6 +63,7 @@ def ppo_config(settings: RunSettings, checkpoints: Path, steps: int) -> PPOConfi
         clip_low=optimiser.clip,
         clip_high=optimiser.clip,
         baseline=optimiser.baseline,
+        kl_over=optimiser.kl_over,
         entropy_coefficient=optimiser.entropy,
         temperature=optimiser.temperature,
         max_grad_norm=optimiser.max_grad_norm,

@@ -125,6 +125,8 @@ class OptimiserSettings(Settings):
     clip: Positive = 0.2
     baseline: Literal["leave_one_out", "leave_one_out_given_previous", "none"] = "leave_one_out"
     """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which lowers the noise."""
+    kl_over: Literal["token", "turn"] = "token"
+    """Whether a token is charged for its own KL or for that of the rest of its turn too."""
     entropy: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     temperature: Positive = 1.0

@@ -20,7 +20,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.errors import DivergenceError
+from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.batching import CallTable, RowTensors, call_advantages, call_table, placed_rows, row_tensors
 from selfcorrect.training.config import PPOConfig
@@ -69,6 +69,11 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         context: Any = None,
         callbacks: list[Any] | None = None,
     ) -> None:
+        if len(problems) < config.problems_per_batch:
+            # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
+            raise TrainingError(
+                f"{len(problems)} problems are fewer than one batch of {config.problems_per_batch}; lower problems_per_batch or add problems"
+            )
         self._policy, self._graph, self._signals_at = policy, graph, signals
         self._problems, self._inputs, self._context = list(problems), inputs, context
         self._settings = config
