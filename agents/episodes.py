@@ -61,7 +61,7 @@ async def play(
         async with gate:
             return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
 
-    with _rare_garbage_collection():
+    with rare_garbage_collection():
         return await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
 
 
@@ -105,7 +105,7 @@ async def _episode(
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Let Python look for reference cycles rarely: LangGraph makes many objects but no cycles, and searching among the
     millions of objects that torch and transformers keep alive takes up to half of the time of playing."""
     thresholds = gc.get_threshold()

@@ -21,6 +21,13 @@ from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker
 
 CritiqueMode = Literal["instruction", "self", "feedback"]
+_SETTING = {
+    "instruction": "intrinsic correction",
+    "self": "correction after own critique",
+    "feedback": "correction with checker feedback",
+}
+"""Names of the graphs: reports carry them, so that feedback is never taken for self-correction."""
+
 CorrectionGraph = CompiledStateGraph[EpisodeState, EpisodeContext, EpisodeState, EpisodeState]
 
 
@@ -69,7 +76,7 @@ def build_graph(
         _add(graph, "judge", until(Judge(checker), rule), _end_or(next_up))
     if critique == "self":
         _add(graph, "critique", until(Critique(policy, prompts), rule), "revise" if never_early else _end_or("revise"))
-    return graph.compile(name="self-correction").with_config(recursion_limit=_most_steps(revisions))
+    return graph.compile(name=_SETTING[critique]).with_config(recursion_limit=_most_steps(revisions))
 
 
 Route = tuple[Callable[[EpisodeState], str], list[str]]
