@@ -1,1 +1,133 @@
-"""Teach language models to fix their own mistakes."""
+"""Teach language models to fix their own mistakes: loops as LangGraph graphs, trained in place with per-turn PPO.
+
+The names below are the public ones. Each is loaded when it is first used, so that `import selfcorrect` stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.episodes import play, play_sync
+    from selfcorrect.agents.evaluation import evaluate
+    from selfcorrect.agents.graph import build_graph
+    from selfcorrect.agents.policy import GREEDY, Policy, Sampling
+    from selfcorrect.agents.prompts import Prompts
+    from selfcorrect.agents.scripted import ScriptedPolicy
+    from selfcorrect.agents.state import EpisodeState, Generation, Turn
+    from selfcorrect.agents.transformers_policy import TransformersPolicy
+    from selfcorrect.errors import (
+        CheckerError,
+        ConfigurationError,
+        DivergenceError,
+        GraphError,
+        PolicyError,
+        SandboxError,
+        SelfCorrectError,
+        TaskError,
+        TrainingError,
+    )
+    from selfcorrect.rewards.checker import Checker
+    from selfcorrect.rewards.countdown import CountdownChecker
+    from selfcorrect.rewards.maths import MathChecker
+    from selfcorrect.rewards.verdict import Status, Verdict
+    from selfcorrect.tasks.countdown import CountdownTask
+    from selfcorrect.tasks.jsonl import JsonlTask
+    from selfcorrect.tasks.problem import Problem, Task
+    from selfcorrect.tasks.validate import validate_task
+    from selfcorrect.training.presets import DEMO, FULL
+    from selfcorrect.training.run_directory import RunResult
+    from selfcorrect.training.score import train_score
+    from selfcorrect.training.settings import RunSettings
+    from selfcorrect.training.settings_file import read_settings
+
+_HOMES = {
+    "agents.episodes": ("play", "play_sync"),
+    "agents.evaluation": ("evaluate",),
+    "agents.graph": ("build_graph",),
+    "agents.policy": ("GREEDY", "Policy", "Sampling"),
+    "agents.prompts": ("Prompts",),
+    "agents.scripted": ("ScriptedPolicy",),
+    "agents.state": ("EpisodeState", "Generation", "Turn"),
+    "agents.transformers_policy": ("TransformersPolicy",),
+    "errors": (
+        "CheckerError",
+        "ConfigurationError",
+        "DivergenceError",
+        "GraphError",
+        "PolicyError",
+        "SandboxError",
+        "SelfCorrectError",
+        "TaskError",
+        "TrainingError",
+    ),
+    "rewards.checker": ("Checker",),
+    "rewards.countdown": ("CountdownChecker",),
+    "rewards.maths": ("MathChecker",),
+    "rewards.verdict": ("Status", "Verdict"),
+    "tasks.countdown": ("CountdownTask",),
+    "tasks.jsonl": ("JsonlTask",),
+    "tasks.problem": ("Problem", "Task"),
+    "tasks.validate": ("validate_task",),
+    "training.presets": ("DEMO", "FULL"),
+    "training.run_directory": ("RunResult",),
+    "training.score": ("train_score",),
+    "training.settings": ("RunSettings",),
+    "training.settings_file": ("read_settings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DEMO",
+    "FULL",
+    "GREEDY",
+    "Checker",
+    "CheckerError",
+    "ConfigurationError",
+    "CountdownChecker",
+    "CountdownTask",
+    "DivergenceError",
+    "EpisodeState",
+    "Generation",
+    "GraphError",
+    "JsonlTask",
+    "MathChecker",
+    "Policy",
+    "PolicyError",
+    "Problem",
+    "Prompts",
+    "RunResult",
+    "RunSettings",
+    "Sampling",
+    "SandboxError",
+    "ScriptedPolicy",
+    "SelfCorrectError",
+    "Status",
+    "Task",
+    "TaskError",
+    "TrainingError",
+    "TransformersPolicy",
+    "Turn",
+    "Verdict",
+    "__version__",
+    "build_graph",
+    "evaluate",
+    "play",
+    "play_sync",
+    "read_settings",
+    "train_score",
+    "validate_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("selfcorrect")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'selfcorrect' has no attribute {name!r}")
+    return getattr(import_module(f"selfcorrect.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,42 @@
+"""The commands, put together."""
+
+from typing import Annotated
+
+import typer
+
+from selfcorrect.cli.check import check
+from selfcorrect.cli.demo import demo
+from selfcorrect.cli.evaluate import evaluate_command
+from selfcorrect.cli.solve import solve
+from selfcorrect.cli.train import train
+from selfcorrect.cli.validate import validate
+
+app = typer.Typer(
+    help="Teach language models to fix their own mistakes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(demo)
+app.command()(train)
+app.command("eval")(evaluate_command)
+app.command()(solve)
+app.command()(validate)
+app.add_typer(check, name="check")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("selfcorrect"))
+        raise typer.Exit
+
+
+@app.callback()
+def selfcorrect(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...

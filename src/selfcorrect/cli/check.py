@@ -1,0 +1,87 @@
+"""`selfcorrect check`: let a checker judge one answer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from selfcorrect.cli.console import reporting, results, write_json
+from selfcorrect.cli.options import AsJson
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.rewards.checker import Checker
+
+check = typer.Typer(
+    help="Let a checker judge one answer. Exit status 0 if it is correct, 1 if not.", no_args_is_help=True
+)
+
+Deadline = Annotated[
+    float,
+    typer.Option(
+        min=0.1, metavar="SECONDS", help="Give up after this time; the verdict is then 'unjudged' or 'wrong'."
+    ),
+]
+
+
+@check.command("math")
+def check_math(
+    response: Annotated[str, typer.Option(help="The answer to judge; the last stated result counts.")],
+    reference: Annotated[str, typer.Option(help="The right result, plain or LaTeX.")],
+    deadline: Deadline = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a mathematical answer against a reference."""
+    with reporting(as_json=as_json):
+        from selfcorrect.rewards.maths import MathChecker
+
+        _judge(MathChecker(deadline=deadline), response, reference, as_json=as_json)
+
+
+@check.command("code")
+def check_code(
+    file: Annotated[Path, typer.Option(help="The program to judge: Python, or a Markdown answer that holds it.")],
+    tests: Annotated[Path, typer.Option(help="Its tests: Python (asserts, or a function check(candidate)) or JSON.")],
+    deadline: Deadline = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a program by running unit tests on it in a sandbox."""
+    with reporting(as_json=as_json):
+        program, reference = _text_of(file, "--file"), _tests_of(tests)
+        from selfcorrect.rewards.code import UnitTestChecker
+
+        _judge(UnitTestChecker(deadline=deadline), program, reference, as_json=as_json)
+
+
+def _judge(checker: "Checker", response: str, reference: Any, *, as_json: bool) -> None:
+    fault = checker.validate_reference(reference)
+    if fault is not None:
+        raise ConfigurationError(f"the checker cannot use this reference: {fault}")
+    verdict = checker.check_sync(response, reference)
+    if as_json:
+        status = {"status": verdict.status.value, "correct": verdict.correct}
+        write_json({**status, "answer": verdict.answer, "reason": verdict.reason, "seconds": verdict.seconds})
+    else:
+        style = "green" if verdict.correct else "yellow" if verdict.score is None else "red"
+        results.print(Text.assemble((verdict.status.value, f"bold {style}"), f" {verdict.reason}"))
+    raise typer.Exit(0 if verdict.correct else 1)
+
+
+def _tests_of(path: Path) -> Any:
+    text = _text_of(path, "--tests")
+    if path.suffix != ".json":
+        return text
+    import json
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"--tests {path}, line {error.lineno}: no valid JSON: {error.msg}") from error
+
+
+def _text_of(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{option}: cannot read {path}: {error}") from error

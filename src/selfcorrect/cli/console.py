@@ -1,0 +1,58 @@
+"""Where the commands write: results on standard output, everything else on standard error."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from selfcorrect.errors import ConfigurationError, SelfCorrectError
+
+results = Console(highlight=False, soft_wrap=False)
+notes = Console(highlight=False, stderr=True)
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells count it: 128 + SIGINT."""
+
+
+@contextmanager
+def reporting(*, as_json: bool) -> Iterator[None]:
+    """Errors that were raised on purpose end a command in words: exit status 2 for a wrong setting, else 1."""
+    try:
+        yield
+    except SelfCorrectError as error:
+        _tell(error, as_json=as_json)
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
+    except KeyboardInterrupt as interrupt:
+        notes.print("Stopped.", style="yellow")
+        raise typer.Exit(INTERRUPTED) from interrupt
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """A spinner while the heavy libraries and `what` are loaded; they are told to keep quiet."""
+    with notes.status(f"loading {what} ..."):
+        _quiet_libraries()
+        yield
+
+
+def write_json(value: Any) -> None:
+    """The result of a command, for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _tell(error: SelfCorrectError, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+    notes.print("Error:", style="bold red", end=" ")
+    notes.print(str(error), style="red", markup=False)
+
+
+def _quiet_libraries() -> None:
+    """Their progress bars and advice would be drawn over ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,53 @@
+"""`selfcorrect eval`: how well a policy answers, and what its revisions do to its answers."""
+
+from typing import Annotated, Any
+
+import typer
+
+from selfcorrect.cli.console import reporting, results, write_json
+from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed, Temperature
+
+
+def evaluate_command(
+    model: ModelName = "embedded",
+    task: Annotated[str, typer.Option(help="countdown, countdown-3 to countdown-6, or a .jsonl file.")] = "countdown",
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many held-out problems.")] = 2000,
+    revisions: Revisions = 1,
+    critique: Critique = "instruction",
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate MODEL on held-out problems of a task; prints accuracies, delta and flips with 95% intervals."""
+    with reporting(as_json=as_json):
+        from selfcorrect.cli.bars import counting
+        from selfcorrect.cli.policies import open_policy
+        from selfcorrect.cli.task_names import open_task
+
+        open_task(task)  # a wrong name or a broken file is told before a model is loaded
+        named = open_policy(model)
+        opened = open_task(task, words=named.reads_english)
+        problems = opened.problems("test", n, seed=seed)
+        named.refuse_unreadable(problems[0].prompt)
+
+        from selfcorrect.agents.evaluation import evaluate
+        from selfcorrect.agents.graph import build_graph
+        from selfcorrect.agents.policy import Sampling
+
+        graph = build_graph(
+            named.policy,
+            checker=opened.checker if critique == "feedback" else None,
+            prompts=named.prompts(critique),
+            revisions=revisions,
+            critique=critique,
+        )
+        with counting(f"playing {n:,} episodes", silent=as_json) as tell:
+            report, _ = evaluate(graph, problems, opened.checker, sampling=Sampling(temperature=temperature), seed=seed)
+    figures: dict[str, Any] = report.as_dict()
+    if as_json:
+        write_json({"model": model, "task": opened.name, "temperature": temperature, "critique": critique, **figures})
+        return
+    from selfcorrect.cli.tables import one_table
+
+    how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
+    results.print(one_table(figures, title=f"{model} on {opened.name}, {how}, {n:,} held-out problems"))

@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+ModelName = Annotated[str, typer.Option("--model", metavar="MODEL", help="'embedded', a folder, or a Hugging Face id.")]
+Critique = Annotated[
+    Literal["instruction", "self", "feedback"],
+    typer.Option(
+        help="How a revision is asked for: a fixed instruction, the policy's own critique, the checker's finding."
+    ),
+]
+Revisions = Annotated[int, typer.Option(min=1, max=8, help="How often an answer is revised.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default a new one under runs/.")]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the interrupted run in this folder.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as score.alpha=5. May be repeated."),
+]
+PresetName = Literal["demo", "full"]
+Preset = Annotated[PresetName, typer.Option(help="The settings to start from.")]

@@ -1,0 +1,123 @@
+"""`selfcorrect solve`: one question, the turns as they happen."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from selfcorrect.cli.console import notes, reporting, results, write_json
+from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed, Temperature
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.state import EpisodeState, Turn, VerdictRecord
+    from selfcorrect.rewards.checker import Checker
+    from selfcorrect.tasks.problem import Problem
+
+_ROLES = {"attempt": "attempt", "critique": "critique", "revise": "revision"}
+_STYLES = {"correct": "green", "wrong": "red", "unreadable": "red", "unjudged": "yellow"}
+_MARKS = {"correct": "✓", "wrong": "✗", "unreadable": "✗", "unjudged": "?"}
+
+
+def solve(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Such as '3 5 7 9 get 56'.")],
+    model: ModelName = "embedded",
+    answer: Annotated[
+        str | None, typer.Option(help="The right answer, to judge the turns by; never shown to the policy.")
+    ] = None,
+    revisions: Revisions = 1,
+    critique: Critique = "instruction",
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Attempt QUESTION, revise the answer, and show the turns as they happen. Countdown questions are judged."""
+    with reporting(as_json=as_json):
+        import asyncio
+
+        from selfcorrect.cli.policies import open_policy
+        from selfcorrect.cli.questions import problem_of_question
+
+        named = open_policy(model)
+        problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
+        named.refuse_unreadable(problem.prompt)
+
+        from selfcorrect.agents.graph import build_graph
+        from selfcorrect.agents.policy import Sampling
+
+        graph = build_graph(
+            named.policy,
+            checker=_checker_of(problem),
+            prompts=named.prompts(critique),
+            revisions=revisions,
+            critique=critique,
+        )
+        show = _nothing if as_json else TurnPrinter(problem).show
+        state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
+    if as_json:
+        from selfcorrect.training.readable import readable_episode
+
+        write_json(readable_episode(state, policy=model))
+
+
+class TurnPrinter:
+    """Prints each turn when it is written and its verdict when it is known."""
+
+    def __init__(self, problem: "Problem") -> None:
+        self._shown = 0
+        self._judged = 0
+        results.print(Text(problem.prompt, style="bold"))
+
+    def show(self, state: "EpisodeState") -> None:
+        """Print what is new in `state`."""
+        for index, turn in enumerate(state.get("turns", [])):
+            if index >= self._shown:
+                self._print_turn(turn)
+                self._shown = index + 1
+            if index >= self._judged and turn["verdict"] is not None:
+                self._print_verdict(turn["verdict"])
+                self._judged = index + 1
+
+    def _print_turn(self, turn: "Turn") -> None:
+        results.print(Text(f"\n{_ROLES[turn['role']]}", style="cyan"))
+        results.print(Text(turn["generation"]["text"]))
+        if turn["generation"]["finish_reason"] == "length":
+            results.print(Text("cut off at the token limit", style="yellow"))
+
+    def _print_verdict(self, verdict: "VerdictRecord") -> None:
+        status = verdict["status"]
+        results.print(Text(f"{_MARKS[status]} {status}: {verdict['reason']}".removesuffix(": "), style=_STYLES[status]))
+
+
+async def _play(
+    graph: Any, problem: "Problem", seed: int, sampling: Any, show: Callable[["EpisodeState"], None]
+) -> "EpisodeState":
+    from selfcorrect.agents.episodes import opening
+    from selfcorrect.agents.nodes import EpisodeContext
+
+    last = opening(problem, seed)
+    with notes.status("thinking ..."):
+        async for state in graph.astream(last, context=EpisodeContext(sampling), stream_mode="values"):
+            show(state)
+            last = state
+    return last
+
+
+def _nothing(state: "EpisodeState") -> None: ...
+
+
+def _checker_of(problem: "Problem") -> "Checker | None":
+    if problem.checker == "countdown":
+        from selfcorrect.rewards.countdown import CountdownChecker
+
+        return CountdownChecker()
+    if problem.reference is None:
+        return None
+    from selfcorrect.rewards.maths import MathChecker
+
+    checker: Checker = MathChecker()
+    fault = checker.validate_reference(problem.reference)
+    if fault is not None:
+        raise ConfigurationError(f"--answer {problem.reference!r} cannot be used by the math checker: {fault}")
+    return checker

@@ -1,0 +1,115 @@
+"""What `demo` and `train` share: settle the settings, train, show the result."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_json
+from selfcorrect.cli.options import PresetName
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.training.progress import ProgressSink
+    from selfcorrect.training.run_directory import RunResult
+    from selfcorrect.training.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the user asked for on the command line."""
+
+    command: Literal["demo", "train"]
+    preset: PresetName
+    config: Path | None
+    out: Path | None
+    resume: Path | None
+    overrides: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and (self.config is not None or self.out is not None):
+            raise ConfigurationError(
+                "--resume goes on with a run's own settings in its own folder: leave --config and --out away"
+            )
+
+    def settings(self) -> "RunSettings":
+        """The settings of the run.
+
+        Raises:
+            ConfigurationError: a setting is unknown or ill-typed.
+            TrainingError: there is no run to resume.
+        """
+        from selfcorrect.training.presets import PRESETS
+        from selfcorrect.training.run_directory import RunDirectory
+        from selfcorrect.training.settings_file import combine, read_settings
+
+        if self.resume is not None:
+            return combine(RunDirectory.saved_settings(self.resume), {}, self.overrides, source="--set")
+        if self.config is not None:
+            return read_settings(self.config, overrides=self.overrides, base=PRESETS[self.preset])
+        return combine(PRESETS[self.preset], {}, self.overrides, source="--set")
+
+    def folder(self) -> Path:
+        """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ..."""
+        if self.resume is not None or self.out is not None:
+            return self.resume or self.out or Path()
+        number, folder = 1, Path("runs") / self.command
+        while folder.exists():
+            number += 1
+            folder = Path("runs") / f"{self.command}-{number}"
+        return folder
+
+
+def carry_out(request: RunRequest, *, as_json: bool) -> None:
+    """Train as requested and show the result.
+
+    Raises:
+        SelfCorrectError: the run cannot start or go on.
+        typer.Exit: with status 130 after Ctrl-C.
+    """
+    settings, out = request.settings(), request.folder()
+    progress = _progress(settings, as_json=as_json)
+    try:
+        result = _train(settings, out, progress, resume=request.resume is not None)
+    except KeyboardInterrupt as interrupt:
+        notes.print(f"\nStopped. {_how_to_go_on(request.command, out)}", style="yellow")
+        raise typer.Exit(INTERRUPTED) from interrupt
+    finally:
+        progress.close()
+    _show(result, as_json=as_json)
+
+
+def _train(settings: "RunSettings", out: Path, progress: "ProgressSink", *, resume: bool) -> "RunResult":
+    with loading("torch and transformers"):
+        from selfcorrect.training.score import train_score
+    return train_score(settings, out=out, progress=progress, resume=resume)
+
+
+def _progress(settings: "RunSettings", *, as_json: bool) -> "ProgressSink":
+    if as_json:
+        from selfcorrect.training.progress import SilentProgress
+
+        return SilentProgress()
+    from selfcorrect.cli.live import progress_for
+
+    return progress_for(notes, settings.score.total_steps)
+
+
+def _how_to_go_on(command: str, out: Path) -> str:
+    if not (out / "config.yaml").exists():
+        return "Nothing was trained yet."
+    return f"What was done is saved; go on with: selfcorrect {command} --resume {shlex.quote(str(out))}"
+
+
+def _show(result: "RunResult", *, as_json: bool) -> None:
+    if as_json:
+        write_json({"directory": str(result.directory), "before": dict(result.before), "after": dict(result.after)})
+        return
+    from selfcorrect.cli.tables import before_after_table
+
+    results.print(before_after_table(result.before, result.after))
+    model = shlex.quote(str(result.directory / "model"))
+    results.print(f"report   {result.directory / 'report.html'}", markup=False)
+    results.print(f"try it   selfcorrect solve '3 5 7 9 get 56' --model {model}", markup=False)

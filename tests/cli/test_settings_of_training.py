@@ -1,0 +1,151 @@
+"""What `demo` and `train` make of their options, with a training that writes down what it was asked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.errors import DivergenceError
+from selfcorrect.training.progress import ProgressSink
+from selfcorrect.training.run_directory import RunDirectory, RunResult
+from selfcorrect.training.settings import RunSettings
+
+FIGURES = {
+    "n": 2000,
+    "accuracy_t1": 0.5,
+    "accuracy_t2": 0.55,
+    "delta": 0.05,
+    "delta_ci95": [0.04, 0.06],
+    "i_to_c": 0.06,
+    "c_to_i": 0.01,
+    "unchanged": 0.8,
+    "tokens_per_turn": [15.0, 15.5],
+}
+
+
+class ScriptedTraining:
+    """Stands for `train_score`: makes the run's folder, tells two steps, and ends as told."""
+
+    def __init__(self) -> None:
+        self.settings: RunSettings | None = None
+        self.out: Path | None = None
+        self.resume: bool | None = None
+        self.ends_with: BaseException | None = None
+
+    def __call__(self, settings: RunSettings, *, out: Path, progress: ProgressSink, resume: bool = False) -> RunResult:
+        self.settings, self.out, self.resume = settings, out, resume
+        run = RunDirectory.create(out, settings, resume=resume)
+        progress.start(2, "stage 1")
+        for step in (1, 2):
+            metrics: Mapping[str, float] = {"step": step, "stage": 1, "accuracy_t1": 0.5, "delta": 0.1}
+            run.append_metrics(metrics)
+            progress.step(metrics)
+        if self.ends_with is not None:
+            raise self.ends_with
+        return RunResult(out, {**FIGURES, "delta": -0.02, "delta_ci95": [-0.03, -0.01]}, FIGURES)
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedTraining:
+    scripted = ScriptedTraining()
+    monkeypatch.setattr("selfcorrect.training.score.train_score", scripted)
+    monkeypatch.chdir(tmp_path)
+    return scripted
+
+
+def test_the_demo_shows_the_figures_before_and_after(run: Any, training: ScriptedTraining) -> None:
+    done = run("demo")
+    assert done.status == 0
+    assert training.out == Path("runs/demo") and training.resume is False
+    for words in [
+        "before",
+        "after",
+        "-0.020",
+        "+0.050",
+        "[+0.040, +0.060]",
+        "runs/demo/report.html",
+        "selfcorrect solve",
+    ]:
+        assert words in done.stdout
+    assert "delta +0.100" in done.stderr
+
+
+def test_a_second_demo_takes_a_new_folder(run: Any, training: ScriptedTraining) -> None:
+    run("demo")
+    run("demo")
+    assert training.out == Path("runs/demo-2")
+
+
+def test_json_is_all_that_standard_output_gets(run_json: Any, training: ScriptedTraining) -> None:
+    result = run_json("demo", "--out", "here")
+    assert result["directory"] == "here"
+    assert result["before"]["delta"] == -0.02 and result["after"] == FIGURES
+
+
+def test_overrides_win_over_the_file_and_the_file_over_the_preset(run: Any, training: ScriptedTraining) -> None:
+    Path("run.yaml").write_text("score: {alpha: 7, beta1: 0.5}\n")
+    run("train", "--preset", "demo", "--config", "run.yaml", "--set", "score.alpha=9", "--set", "seed=4")
+    assert training.settings is not None
+    score = training.settings.score
+    assert (score.alpha, score.beta1, score.stage_one_steps, training.settings.seed) == (9, 0.5, 150, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "score.alhpa=5"], "score.alhpa: unknown; did you mean score.alpha?"),
+        (["--set", "score.alpha=much"], "score.alpha: expected a number, got 'much'"),
+        (["--set", "score.alpha"], "expected NAME=VALUE"),
+        (["--config", "nowhere.yaml"], "cannot read the settings file nowhere.yaml"),
+        (["--resume", "x", "--out", "y"], "leave --config and --out away"),
+    ],
+)
+def test_wrong_settings_end_with_status_2_and_words(
+    run: Any, training: ScriptedTraining, arguments: list[str], expected: str
+) -> None:
+    done = run("train", *arguments)
+    assert done.status == 2
+    assert expected in done.stderr and "Traceback" not in done.stderr
+    assert training.settings is None
+
+
+def test_wrong_settings_are_told_as_json_too(run_json: Any, training: ScriptedTraining) -> None:
+    error = run_json("train", "--set", "sede=1")["error"]
+    assert error["kind"] == "ConfigurationError" and "did you mean seed?" in error["message"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(run: Any, training: ScriptedTraining) -> None:
+    Path("file").write_text("")
+    done = run("demo", "--out", "file/run")
+    assert done.status == 1
+    assert "cannot write the run to file/run" in done.stderr and "nothing was trained" in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_and_going_on_takes_the_same_settings(run: Any, training: ScriptedTraining) -> None:
+    training.ends_with = KeyboardInterrupt()
+    stopped = run("demo", "--out", "my run", "--set", "seed=5")
+    assert stopped.status == 130
+    assert "selfcorrect demo --resume 'my run'" in stopped.stderr
+    training.ends_with = None
+    done = run("demo", "--resume", "my run")
+    assert done.status == 0
+    assert training.resume is True and training.out == Path("my run")
+    assert training.settings is not None and training.settings.seed == 5
+
+
+def test_resuming_nothing_says_so(run: Any, training: ScriptedTraining) -> None:
+    done = run("train", "--resume", "nowhere")
+    assert done.status == 1 and "nowhere holds no run to resume" in done.stderr
+
+
+def test_resuming_with_other_settings_is_refused(run: Any, training: ScriptedTraining) -> None:
+    run("demo", "--out", "run")
+    done = run("demo", "--resume", "run", "--set", "score.alpha=99")
+    assert done.status == 2 and "other settings of score.alpha" in done.stderr
+
+
+def test_a_run_that_diverges_ends_in_words(run: Any, training: ScriptedTraining) -> None:
+    training.ends_with = DivergenceError("the loss is not finite in step 3")
+    done = run("demo")
+    assert done.status == 1 and "not finite in step 3" in done.stderr and "Traceback" not in done.stderr

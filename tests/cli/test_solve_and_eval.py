@@ -1,0 +1,81 @@
+"""`solve` and `eval` with the embedded policy itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.cli.questions import problem_of_question
+from selfcorrect.errors import ConfigurationError
+
+
+def test_solve_shows_the_attempt_and_the_revision_and_judges_both(run: Any) -> None:
+    done = run("solve", "3 5 7 9 get 56")
+    assert done.status == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "3 5 7 9 get 56 :"
+    assert lines.index("attempt") < lines.index("revision")
+    assert sum(line.startswith(("✓", "✗")) for line in lines) == 2
+
+
+def test_solve_as_json_and_with_more_revisions(run_json: Any) -> None:
+    episode = run_json("solve", "9, 7 5 3 get 56", "--revisions", "2")
+    assert episode["prompt"] == "3 5 7 9 get 56 :"
+    assert [turn["role"] for turn in episode["turns"]] == ["attempt", "revise", "revise"]
+    assert all(turn["verdict"] in ("correct", "wrong", "unreadable") for turn in episode["turns"])
+
+
+def test_the_same_seed_gives_the_same_turns(run_json: Any) -> None:
+    first, second = (run_json("solve", "3 5 7 9 get 56", "--temperature", "1", "--seed", "3") for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (["what is love"], 2, "its vocabulary is that of Countdown"),
+        (["  "], 2, "the question is empty"),
+        (["3 5 get 8", "--answer", "8"], 2, "is judged by its own numbers"),
+        (["3 5 7 get 1234"], 2, "below 200"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_refused(run: Any, arguments: list[str], status: int, expected: str) -> None:
+    done = run("solve", *arguments)
+    assert done.status == status and expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_missing_model_folder_is_told(run: Any, tmp_path: Path) -> None:
+    for command in (["solve", "3 5 7 9 get 56"], ["eval", "-n", "2"]):
+        done = run(*command, "--model", tmp_path / "nowhere")
+        assert done.status == 1
+        assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_eval_prints_accuracies_and_delta_with_its_interval(run: Any, run_json: Any) -> None:
+    done = run("eval", "-n", "20")
+    assert done.status == 0
+    for words in ["accuracy@1", "accuracy@2", "delta", "20 held-out problems", "["]:
+        assert words in done.stdout
+    figures = run_json("eval", "-n", "20")
+    assert figures["n"] == 20 and figures["task"] == "countdown-4"
+    assert figures["delta"] == pytest.approx(figures["accuracy_t2"] - figures["accuracy_t1"])
+
+
+def test_eval_refuses_a_broken_file_before_it_loads_a_model(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    done = run("eval", "--task", tmp_path / "rows.jsonl", "--model", tmp_path / "nowhere")
+    assert done.status == 1 and "line 1, answer: missing" in done.stderr
+
+
+def test_a_countdown_question_is_put_as_in_training() -> None:
+    plain = problem_of_question(" 9 3,7 5 get 56 : ", answer=None, reads_english=False)
+    assert (plain.prompt, plain.reference) == ("3 5 7 9 get 56 :", {"numbers": [3, 5, 7, 9], "target": 56})
+    words = problem_of_question("9 3 7 5 GET 56", answer=None, reads_english=True)
+    assert words.prompt.startswith("Using the numbers 3 5 7 9")
+
+
+def test_another_question_is_judged_if_its_answer_is_given() -> None:
+    assert problem_of_question("2+2?", answer="4", reads_english=True).checker == "math"
+    assert problem_of_question("2+2?", answer=None, reads_english=True).reference is None
+    with pytest.raises(ConfigurationError):
+        problem_of_question("", answer=None, reads_english=True)

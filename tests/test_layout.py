@@ -1,0 +1,168 @@
+"""The shape of the project: where things are, what may import what, what is public, what is loaded when."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import selfcorrect
+
+PACKAGE = Path(selfcorrect.__file__).parent
+ROOT = Path(__file__).parents[1]
+LAYERS = ["rewards", "tasks", "agents", "training", "cli"]
+"""Each may import itself, those before it, and `selfcorrect.errors`."""
+
+IN_CHECKOUT = PACKAGE.resolve().is_relative_to(ROOT.resolve())
+needs_checkout = pytest.mark.skipif(not IN_CHECKOUT, reason="tests run against an installed wheel")
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def imported_modules(source: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}: relative imports hide the direction"
+            yield node.module or ""
+
+
+@needs_checkout
+def test_the_required_entries_lie_at_the_top() -> None:
+    for entry in ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "constraints.txt"]:
+        assert (ROOT / entry).is_file(), entry
+    for entry in ["agents", "rewards", "tasks", "training", "tests"]:
+        assert (ROOT / entry).is_dir() and not (ROOT / entry).is_symlink(), entry
+    assert not (ROOT / "conftest.py").exists(), "a conftest.py in the root puts the root on sys.path"
+
+
+@needs_checkout
+@pytest.mark.parametrize("name", ["agents", "rewards", "tasks", "training"])
+def test_the_import_name_links_to_the_root_folder(name: str) -> None:
+    link = PACKAGE / name
+    assert link.is_symlink() and not link.readlink().is_absolute()
+    assert link.resolve() == (ROOT / name).resolve()
+
+
+@needs_checkout
+@pytest.mark.parametrize("name", ["agents", "rewards", "tasks", "training"])
+def test_a_root_folder_refuses_its_bare_name(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "No module named" in done.stderr:  # PYTHONSAFEPATH keeps the root off sys.path: as good as the guard
+        return
+    assert f"this folder is selfcorrect.{name}" in done.stderr
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_run_one_way(layer: str) -> None:
+    allowed = {f"selfcorrect.{name}" for name in [*LAYERS[: LAYERS.index(layer) + 1], "errors"]}
+    for source in sources(PACKAGE / layer):
+        for module in imported_modules(source):
+            if module.split(".")[0] == "selfcorrect":
+                assert ".".join(module.split(".")[:2]) in allowed, f"{source} imports {module}"
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "."])
+def test_no_source_imports_a_bare_folder_name(name: str) -> None:
+    for source in sources(PACKAGE / name):
+        bare = [module for module in imported_modules(source) if module.split(".")[0] in LAYERS[:-1]]
+        assert not bare, f"{source} imports {bare}; write selfcorrect.{bare[0]}"
+
+
+@pytest.mark.parametrize("source", [path for layer in LAYERS for path in sources(PACKAGE / layer)], ids=str)
+def test_no_function_is_longer_than_seventy_lines(source: Path) -> None:
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 70, f"{source}: {node.name}"
+
+
+def test_the_public_names_are_these() -> None:
+    # Adding a name is a promise, removing one breaks users: change this list on purpose, and tell it in CHANGELOG.md.
+    assert selfcorrect.__all__ == [
+        "DEMO",
+        "FULL",
+        "GREEDY",
+        "Checker",
+        "CheckerError",
+        "ConfigurationError",
+        "CountdownChecker",
+        "CountdownTask",
+        "DivergenceError",
+        "EpisodeState",
+        "Generation",
+        "GraphError",
+        "JsonlTask",
+        "MathChecker",
+        "Policy",
+        "PolicyError",
+        "Problem",
+        "Prompts",
+        "RunResult",
+        "RunSettings",
+        "Sampling",
+        "SandboxError",
+        "ScriptedPolicy",
+        "SelfCorrectError",
+        "Status",
+        "Task",
+        "TaskError",
+        "TrainingError",
+        "TransformersPolicy",
+        "Turn",
+        "Verdict",
+        "__version__",
+        "build_graph",
+        "evaluate",
+        "play",
+        "play_sync",
+        "read_settings",
+        "train_score",
+        "validate_task",
+    ]
+
+
+@pytest.mark.parametrize("name", selfcorrect.__all__)
+def test_a_public_name_can_be_had(name: str) -> None:
+    assert getattr(selfcorrect, name) is not None
+    assert name in dir(selfcorrect)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'agentz'"):
+        _ = selfcorrect.agentz
+
+
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "langgraph", "sympy", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import selfcorrect",
+        "import selfcorrect.rewards, selfcorrect.tasks, selfcorrect.agents, selfcorrect.training",
+        "from selfcorrect.cli.app import app; app(['--help'], standalone_mode=False)",
+        "from selfcorrect.cli.app import app; app(['solve', '--help'], standalone_mode=False)",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
+    program = f"import contextlib, io, json, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_verdicts_and_shaping_need_nothing_heavy() -> None:
+    program = "import json, sys, selfcorrect.rewards.verdict, selfcorrect.rewards.shaping; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(json.loads(done.stdout))
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert (PACKAGE / "py.typed").is_file()
