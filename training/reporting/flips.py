@@ -22,8 +22,8 @@ class Flips:
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> "Flips":
-        """From an evaluation's `accuracy_t1`, `i_to_c` and `c_to_i`."""
-        first, fixed, broken = report["accuracy_t1"], report["i_to_c"], report["c_to_i"]
+        """From an evaluation's `accuracy_t1`, `i_to_c` and `c_to_i`; what could not be measured counts as 0."""
+        first, fixed, broken = (report[name] or 0.0 for name in ("accuracy_t1", "i_to_c", "c_to_i"))
         return cls(max(0.0, first - broken), broken, fixed, max(0.0, 1 - first - fixed))
 
 

@@ -55,11 +55,13 @@ def _finding(final: Final | None) -> str:
         return '<p class="finding">The run is not finished: there is no final evaluation yet.</p>'
     after, before = final["after"], final["before"]
     interval = interval_of(after, "delta")
-    words = f"Second answers changed accuracy by {after['delta']:+.3f} (before training: {before['delta']:+.3f})"
+    if after["delta"] is None or before["delta"] is None:
+        return '<p class="finding">No episode has both answers judged: whether revising helps cannot be said.</p>'
+    words = f"Revising changed accuracy by {after['delta']:+.3f} (before training: {before['delta']:+.3f})"
     if interval is None:
         return f'<p class="finding">{words}.</p>'
     low, high = interval
-    verdict = "they help" if low > 0 else "they harm" if high < 0 else "that cannot be told from no change"
+    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "that cannot be told from no change"
     return f'<p class="finding">{words}; 95% interval [{low:+.3f}, {high:+.3f}]: {verdict}.</p>'
 
 
@@ -82,7 +84,7 @@ def _table_row(row: Result) -> str:
 
 def _flips(final: Final) -> str:
     cards = "".join(f'<div class="card">{flips_svg(final[when], when)}</div>' for when in ("before", "after"))
-    return f'<h2>What second answers did to first ones</h2><div class="grid">{cards}</div>'
+    return f'<h2>What revising did to the first answers</h2><div class="grid">{cards}</div>'
 
 
 def _curves(steps: Sequence[Mapping[str, Any]]) -> str:

@@ -43,15 +43,26 @@ class Result:
 
 def result_rows(*reports: Mapping[str, Any]) -> list[Result]:
     """The figures of one evaluation, or of two to compare, in the order in which they are read."""
-    present = {name for report in reports for name in report}
+    flat = [_by_turn(report) for report in reports]
+    present = {name for report in flat for name in report}
     accuracies = sorted(filter(re.compile(r"accuracy_t\d+").fullmatch, present), key=lambda name: int(name[10:]))
-    return [_row(name, reports) for name in [*accuracies, *_LABELS] if name in present]
+    return [_row(name, flat) for name in [*accuracies, *_LABELS] if name in present]
 
 
 def interval_of(report: Mapping[str, Any], name: str) -> Interval | None:
     """The 95% interval of a figure, if the report has one."""
-    interval = report.get(f"{name}_ci95")
-    return None if interval is None else (float(interval[0]), float(interval[1]))
+    interval = _by_turn(report).get(f"{name}_ci95")
+    return None if interval is None or None in interval else (float(interval[0]), float(interval[1]))
+
+
+def _by_turn(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report, with the lists of accuracies and their intervals also under accuracy_t1, accuracy_t1_ci95, ..."""
+    flat = dict(report)
+    for turn, (value, interval) in enumerate(
+        zip(report.get("accuracy", []), report.get("accuracy_ci95", []), strict=True), start=1
+    ):
+        flat |= {f"accuracy_t{turn}": value, f"accuracy_t{turn}_ci95": interval}
+    return flat
 
 
 def _row(name: str, reports: Sequence[Mapping[str, Any]]) -> Result:

@@ -33,15 +33,16 @@ def evaluate_command(
         from selfcorrect.agents.evaluation import evaluate
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
+        from selfcorrect.cli.counted import CountedPolicy
 
-        graph = build_graph(
-            named.policy,
-            checker=opened.checker if critique == "feedback" else None,
-            prompts=named.prompts(critique),
-            revisions=revisions,
-            critique=critique,
-        )
-        with counting(f"playing {n:,} episodes", silent=as_json) as tell:
+        with counting(f"evaluating on {n:,} problems", silent=as_json) as tell:
+            graph = build_graph(
+                CountedPolicy(named.policy, tell, n * _turns(revisions, critique)),
+                checker=opened.checker if critique == "feedback" else None,
+                prompts=named.prompts(critique),
+                revisions=revisions,
+                critique=critique,
+            )
             report, _ = evaluate(graph, problems, opened.checker, sampling=Sampling(temperature=temperature), seed=seed)
     figures: dict[str, Any] = report.as_dict()
     if as_json:
@@ -51,3 +52,8 @@ def evaluate_command(
 
     how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     results.print(one_table(figures, title=f"{model} on {opened.name}, {how}, {n:,} held-out problems"))
+
+
+def _turns(revisions: int, critique: str) -> int:
+    """The most turns an episode can have."""
+    return 1 + (2 if critique == "self" else 1) * revisions
