@@ -104,7 +104,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     """Exact two-sided p that flips go both ways equally often: twice the binomial tail, at most 1."""
     flipped, fewer = fixed + broken, min(fixed, broken)
     tail = sum(math.comb(flipped, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**flipped)
+    return min(1.0, 2 * tail / (1 << flipped))
 
 
 def edit_distance(first: str, last: str) -> float:
