@@ -58,7 +58,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _TEXT = re.compile(rf"\\(?:{_TEXT_MACROS})\s*\{{([^{{}}]*)\}}")
 _FUNCTION_IN_TEXT = re.compile(r"\s*(arc)?(sin|cos|tan|sec|csc|cot|log|ln|exp|lcm|gcd)\s*")
-_LEFT_EDGE, _RIGHT_EDGE = " \t\r\n,;:*_`", " \t\r\n.,;:*_`"
+_LEFT_EDGE, _RIGHT_EDGE = " \t\r\n,;:*_`", " \t\r\n.,;:*_`\\"
 _SPACE = re.compile(r"\s+")
 
 
@@ -69,7 +69,9 @@ def clean(text: str) -> str:
     """
     text = _powers_and_indices(text.replace('"', " ")).translate(_CHARACTERS)
     text = unicodedata.normalize("NFKC", text)
-    if "\\begin" not in text:
+    if "\\\\begin" in text:
+        text = text.replace("\\\\", "\\")
+    elif "\\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z{}()\[\]])", r"\\", text)  # escaped once too often on its way through JSON
     text = re.sub(r"\*\*|__", "", text) if text.startswith(("**", "__")) else text
     for pattern, replacement in _REWRITES:

@@ -10,7 +10,7 @@ from selfcorrect.rewards.maths.equality import close, equal, proportional, varia
 from selfcorrect.rewards.maths.numerals import Numeral
 from selfcorrect.rewards.maths.policy import AnswerPolicy
 from selfcorrect.rewards.maths.syntax import Node, number
-from selfcorrect.rewards.maths.values import NoValue, evaluate
+from selfcorrect.rewards.maths.values import NoValue, Value, evaluate
 
 Pair = tuple[str, str]
 LARGEST_TOLERANCE = Fraction(1, 1000)
@@ -68,7 +68,7 @@ class Comparison:
             if first is not None and second is not None:
                 return self._relations(first, second)
         if isinstance(reference, Labelled) and isinstance(answer, Labelled):
-            if reference.label != answer.label:
+            if reference.label != answer.label and not _both_functions(reference.label, answer.label):
                 return self._wrong(f"it speaks of {answer.label}, the reference of {reference.label}")
             return self.same(reference.answer, answer.answer)
         if isinstance(reference, Labelled):
@@ -89,6 +89,8 @@ class Comparison:
         return self.same(reference, answer.sides[-1])
 
     def _collections(self, reference: Collection, answer: Collection) -> bool | None:
+        if _write_points_differently(reference, answer):
+            reference, answer = _as_tuple(reference), _as_tuple(answer)
         if not self._kinds_agree(reference, answer):
             return self._wrong(f"the reference is {_describe(reference)}, the answer {_describe(answer)}")
         labelled = all(isinstance(item, Labelled) for item in reference.items + answer.items)
@@ -155,7 +157,7 @@ class Comparison:
             return self._wrong("it says per cent, the reference does not")
         if reference.percent and not answer.percent and _within(reference, answer.value / 100):
             return True  # 12 for 12 %: the mark was left out
-        if not _within(reference, answer.value):
+        if not _within(reference, answer.value) and not _many_digits_of(reference.value, answer):
             return self._wrong("the numbers differ")
         undone = answer.form == "fraction" and reference.value.denominator == 1 and answer.value.denominator == 1
         if undone and self.policy.worked_out and not _spelled_alike(reference, answer):
@@ -185,6 +187,8 @@ class Comparison:
         first = reference.node or (number(reference.numeral.value) if reference.numeral else None)
         second = answer.node or (number(answer.numeral.value) if answer.numeral else None)
         if first is not None and second is not None:
+            if answer.numeral is not None and _is_rounding(first, answer.numeral):
+                return True
             try:
                 verdict = equal(first, second)
             except NoValue:
@@ -201,6 +205,36 @@ class Comparison:
         return verdict or self._wrong("the expressions differ")
 
 
+def _both_functions(first: str, second: str) -> bool:
+    """y = 2x and f(x) = 2x name one function in two ways."""
+    return "y" in (first, second) and "(" in first + second
+
+
+def _write_points_differently(reference: Collection, answer: Collection) -> bool:
+    kinds = {reference.kind, answer.kind}
+    if len(kinds) < 2:
+        return False
+    return ("matrix" in kinds and kinds <= {"()", "[]", "matrix"}) or (
+        "()" in kinds and kinds <= {"()", "list", "solutions"}
+    )
+
+
+def _as_tuple(collection: Collection) -> Collection:
+    """A one-column matrix as a point, and x = 5, y = 6 as (5, 6): coordinates go by the names' alphabetical order."""
+    if collection.kind == "matrix":
+        rows = [row.items for row in collection.items if isinstance(row, Collection)]
+        if all(len(row) == 1 for row in rows):
+            return Collection("()", tuple(row[0] for row in rows))
+        return Collection("()", rows[0]) if len(rows) == 1 else collection
+    if collection.kind == "[]":
+        return Collection("()", collection.items)
+    labelled = [item for item in collection.items if isinstance(item, Labelled)]
+    names = {item.label for item in labelled}
+    if collection.kind not in ("list", "solutions") or len(names) < len(collection.items):
+        return collection
+    return Collection("()", tuple(item.answer for item in sorted(labelled, key=lambda item: item.label)))
+
+
 def _has_alternatives(answer: Answer) -> bool:
     if isinstance(answer, Labelled):
         return _has_alternatives(answer.answer)
@@ -214,9 +248,44 @@ def _any(verdicts: list[bool | None]) -> bool | None:
 
 
 def _within(reference: Numeral, value: Fraction) -> bool:
-    """Exactly equal; or, of a decimal reference, equal when rounded to its places and within a thousandth."""
-    tolerance = min(reference.half_unit, abs(reference.value) * LARGEST_TOLERANCE)
-    return abs(reference.value - value) <= tolerance
+    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places, and within a thousandth."""
+    excess = abs(value) - abs(reference.value)
+    if excess == 0 or not reference.unit:
+        return value == reference.value
+    rounds_to_it = -reference.unit / 2 <= excess < reference.unit
+    return rounds_to_it and value * reference.value > 0 and abs(excess) <= abs(reference.value) * LARGEST_TOLERANCE
+
+
+LONG_DECIMAL = 10
+"""Significant digits from which a decimal counts as the exact number that it rounds: what a calculator prints."""
+
+
+def _many_digits_of(value: Fraction, answer: Numeral) -> bool:
+    if not answer.unit or abs(answer.value) < answer.unit * 10 ** (LONG_DECIMAL - 1):
+        return False
+    return abs(value - answer.value) < answer.unit
+
+
+def _is_rounding(reference: Node, answer: Numeral) -> bool:
+    """Whether a long decimal is the value of an expression without variables."""
+    if not answer.unit or variables(reference):
+        return False
+    try:
+        value = evaluate(reference)
+    except NoValue:
+        return False
+    exact = _as_fraction(value)
+    return exact is not None and _many_digits_of(exact, answer)
+
+
+def _as_fraction(value: Value) -> Fraction | None:
+    """A real value as a fraction (of 60 digits); None for complex and enormous ones."""
+    if isinstance(value, Fraction):
+        return value
+    if abs(value.imag) > 1e-30 or not 1e-300 < abs(value.real) < 1e300:
+        return None
+    whole, exponent = value.real.man_exp
+    return Fraction(int(whole)) * Fraction(2) ** int(exponent)
 
 
 def _reaches(reference: Numeral, node: Node) -> bool:
@@ -225,10 +294,9 @@ def _reaches(reference: Numeral, node: Node) -> bool:
     value = evaluate(node)
     if isinstance(value, Fraction):
         return _within(reference, value)
-    if reference.half_unit and abs(value.imag) < 1e-30 and abs(value.real) < 1e300:
-        whole, exponent = value.real.man_exp if hasattr(value.real, "man_exp") else (0, 0)
-        if _within(reference, Fraction(int(whole)) * Fraction(2) ** int(exponent)):
-            return True
+    real = _as_fraction(value)
+    if reference.unit and real is not None and _within(reference, real):
+        return True
     if reference.value == 0:
         return equal(number(0), node) is True
     return close(reference.value, value)

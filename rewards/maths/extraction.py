@@ -9,8 +9,10 @@ MAX_RESPONSE = 20_000
 """Characters, counted from the end, in which an answer is looked for."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
+_GAP = r"(?:[\s$,;]|\\[()\[\],;! ]|\\q?quad)*"
 _BETWEEN_BOXES = re.compile(
-    r"(?:[\s$,;.]|\\[()\[\],;! ]|\\q?quad)*(?:(?:and/or|and|or)\b|\\text\s*\{\s*(?:and|or)\s*\})?(?:[\s$]|\\[()\[\],;! ]|\\q?quad)*",
+    rf"{_GAP}\.?{_GAP}"
+    rf"|{_GAP}(?:(?!wait\b|no\b|actually\b)[a-z]+\s+){{0,4}}(?:and/or|and|or|\\text\s*\{{[^{{}}]{{0,30}}?\b(?:and|or)\s*\}}){_GAP}(?:[a-z](?:_\{{?\d\}}?)?\s*=\s*)?",
     re.IGNORECASE,
 )
 _HEDGE_AFTER = re.compile(
@@ -29,7 +31,7 @@ _SENTENCE_END = re.compile(
 )
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$([^$\n]+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PLAIN_NUMBER = (
-    r"(?<![\w.])-?\s?[$€£]?(?>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
+    r"(?<![\w.])-?\s?[$€£]?(?>(?:\d{1,3}(?:,\d{3})+|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
     r"(?:\s+\d+/\d+|\s*/\s*\d+)?(?:\s?%|\s+per\s?cent)?(?:(?![\w^])|(?=(?:[mck]?m|ft|in|[mk]?g|m?[lL]|s|h|min)[²³]?(?!\w)))"
 )
 _NUMBER = re.compile(_PLAIN_NUMBER)

@@ -20,7 +20,7 @@ class Numeral:
     Attributes:
         value: exactly what the digits say (in the base that they are in).
         form: how it was written; scientific notation is "decimal" if its coefficient has a point or its exponent a minus.
-        half_unit: half a unit in the last place of a decimal, otherwise 0.
+        unit: one in the last place of a decimal (0.01 for 3.14), otherwise 0.
         reduced: False for a fraction that is not in lowest terms.
         percent: whether a per cent sign follows; `value` is already divided by 100.
         base: 10, unless a subscript says otherwise.
@@ -28,7 +28,7 @@ class Numeral:
 
     value: Fraction
     form: Form
-    half_unit: Fraction = Fraction(0)
+    unit: Fraction = Fraction(0)
     reduced: bool = True
     percent: bool = False
     base: int = 10
@@ -69,7 +69,7 @@ def read_numeral(text: str) -> Numeral | None:
         plain = read_numeral(text[: percent.start()])
         if plain is None or plain.percent or plain.base != 10:
             return None
-        return Numeral(plain.value / 100, plain.form, plain.half_unit / 100, plain.reduced, percent=True)
+        return Numeral(plain.value / 100, plain.form, plain.unit / 100, plain.reduced, percent=True)
     for reader in (_read_plain, _read_fraction, _read_scientific, _read_recurring, _read_based, _read_scaled):
         if (numeral := reader(text)) is not None:
             return numeral
@@ -93,8 +93,8 @@ def _read_plain(text: str) -> Numeral | None:
     if len(digits) > MAX_DIGITS or len(places) > MAX_DIGITS:
         return None
     value = Fraction(int((digits + places) or 0), 10 ** len(places))
-    half_unit = Fraction(1, 2 * 10 ** len(places)) if places else Fraction(0)
-    return Numeral(_signed(value, match["sign"]), "decimal" if places else "integer", half_unit)
+    unit = Fraction(1, 10 ** len(places)) if places else Fraction(0)
+    return Numeral(_signed(value, match["sign"]), "decimal" if places else "integer", unit)
 
 
 def _read_fraction(text: str) -> Numeral | None:
@@ -128,7 +128,7 @@ def _read_scientific(text: str) -> Numeral | None:
         return None
     scale = Fraction(10) ** int(exponent)
     # 3 x 10^8 is a decimal too: its coefficient is rounded to a whole number
-    rounded = coefficient.half_unit or (Fraction(1, 2) if match["coefficient"] and int(exponent) < 0 else Fraction(0))
+    rounded = coefficient.unit or (Fraction(1) if match["coefficient"] and int(exponent) < 0 else Fraction(0))
     form: Form = "decimal" if rounded else "integer"
     return Numeral(_signed(coefficient.value * scale, match["sign"]), form, rounded * scale)
 
@@ -167,7 +167,7 @@ def _read_scaled(text: str) -> Numeral | None:
     if match is None or plain is None:
         return None
     scale = _SCALES[match["scale"].lower()]
-    return Numeral(plain.value * scale, plain.form, plain.half_unit * scale)
+    return Numeral(plain.value * scale, plain.form, plain.unit * scale)
 
 
 def _signed(value: Fraction, sign: str) -> Fraction:

@@ -28,6 +28,7 @@ _ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\+-")
+_SEMICOLON = re.compile(r"\s*;\s*")
 _COMMA, _COLON = re.compile(r"\s*[,;]\s*"), re.compile(r"\s*:\s*")
 _NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"
 _LABEL = re.compile(rf"({_NAME})(?:\s*\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)|\s*\^\s*\{{-1\}}\s*\(\s*{_NAME}\s*\))?")
@@ -139,6 +140,9 @@ def _conjunction(text: str) -> Answer | None:
 
 
 def _bare_list(text: str) -> Answer | None:
+    groups = split_top_level(text, _SEMICOLON)
+    if len(groups) > 1 and any(len(split_top_level(group, _COMMA)) > 1 for group in groups):
+        return _collection("list", groups)  # p = 5, q = 2; p = 7, q = 2
     parts = split_top_level(text, _COMMA)
     return _collection("list", parts) if len(parts) > 1 else None
 
@@ -344,7 +348,8 @@ def _is_word(run: str) -> bool:
 
 
 def _words(text: str) -> Words:
-    words = _ARTICLES.sub("", " ".join(text.lower().split()).strip(" .")).split()
+    plain = " ".join(text.lower().split()).strip(" .")
+    words = (_ARTICLES.sub("", plain) or plain).split()
     if len(words) > _MAX_WORDS:
         raise Unreadable(f"it is prose of more than {_MAX_WORDS} words")
     if not words:

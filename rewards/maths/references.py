@@ -55,6 +55,7 @@ def _read(whole: str) -> Reference:
         if found.text is None:
             raise Unreadable(found.problem)
         text = found.text
+    text = text.rstrip("\\")
     answers = read_answer(text)
     return Reference(text, answers, choice_letter(text), tuple(dict.fromkeys(_opaque(answers))))
 

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.comparison import Pair
+from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK
 from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
 MAX_PAIRS = 40
+LEAST_SHARE = 0.25
+"""Of the deadline: processor time from which a worker counts as having been at work all along."""
 _MARKS = re.compile(r"'|\\circ|%|\"[^\"]*\"")
+_FOREIGN = re.compile(rf"(?!(?:{'|'.join((*FUNCTIONS, *GREEK))})(?![a-zA-Z]))(?<![a-zA-Z])[a-zA-Z]{{3,}}|[$€£#&@?]")
+"""Words and signs that belong in no formula; math-verify would read a word as a product of its letters."""
 _RELATION = re.compile(r"<|>|=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|\\sim")
 
 
@@ -35,6 +40,8 @@ def worth_asking(pair: Pair) -> bool:
     It drops primes, degrees, per cent and words; of equations it compares right sides.
     """
     reference, answer = pair
+    if _FOREIGN.search(re.sub(r"\\[a-zA-Z]+", " ", answer)):
+        return False
     if Counter(_MARKS.findall(reference)) != Counter(_MARKS.findall(answer)):
         return False
     return _RELATION.findall(reference) == _RELATION.findall(answer)
@@ -52,7 +59,7 @@ def findings(pairs: Sequence[Pair], outcome: Outcome) -> Findings:
         return Findings({pair: bool(said) for pair, said in zip(pairs, outcome.result, strict=True)})
     fault = "reference" if outcome.stage in ("", "reference") else "answer"
     if outcome.kind == "timed out":
-        busy = outcome.cpu_seconds >= 0.5 * outcome.seconds
+        busy = outcome.cpu_seconds >= LEAST_SHARE * outcome.seconds
         return Findings(
             {}, f"too costly: {outcome.result}" if busy else "the machine was too busy", fault if busy else "judge"
         )
