@@ -45,35 +45,57 @@ class Recipe:
     seed: int = 0
 
 
-def pretrain(recipe: Recipe, report: Report = print) -> tuple[Any, Any]:
-    """The trained model and its tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None = None) -> tuple[Any, Any]:
+    """The trained model and its tokenizer.
 
-    torch.manual_seed(recipe.seed)
+    Args:
+        recipe: what to make.
+        report: told of the progress, line by line.
+        first_phase: keep the model of the first phase in this folder, and begin with it if it is there already.
+    """
     tokenizer = make_tokenizer()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(vocabulary()),
-            hidden_size=recipe.hidden,
-            intermediate_size=recipe.intermediate,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    problems = CountdownTask(recipe.numbers).stream("train", seed=recipe.seed + 1)
-    solutions = (solution(problem) for problem in problems)
-    _learn(model, tokenizer, solutions, recipe, recipe.solution_steps, recipe.learning_rate, report)
+    model = learn_solutions(recipe, tokenizer, report, first_phase)
+    torch.manual_seed(recipe.seed + 1)
+    problems = CountdownTask(recipe.numbers).stream("train", seed=recipe.seed + 2)
     attempted = attempts(model, tokenizer, list(itertools.islice(problems, recipe.attempts)))
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
     documents = _again_and_again(attempted, random.Random(recipe.seed))
     _learn(model, tokenizer, documents, recipe, recipe.mixed_steps, recipe.mixed_learning_rate, report)
     return model, tokenizer
+
+
+def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None) -> Any:
+    """The model after the first phase: it knows solutions, but no second turn."""
+    from transformers import LlamaForCausalLM
+
+    if folder is not None and (folder / "config.json").exists():
+        return LlamaForCausalLM.from_pretrained(folder)
+    torch.manual_seed(recipe.seed)
+    model = LlamaForCausalLM(_architecture(recipe, tokenizer))
+    report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    problems = CountdownTask(recipe.numbers).stream("train", seed=recipe.seed + 1)
+    solutions = (solution(problem) for problem in problems)
+    _learn(model, tokenizer, solutions, recipe, recipe.solution_steps, recipe.learning_rate, report)
+    if folder is not None:
+        model.save_pretrained(folder)
+    return model
+
+
+def _architecture(recipe: Recipe, tokenizer: Any) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=len(vocabulary()),
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def attempts(model: Any, tokenizer: Any, problems: Sequence[Any], *, rows: int = 512) -> list[Attempted]:
@@ -160,14 +182,15 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--first-phase", type=Path, help="keep the first phase here, or begin with it")
     defaults = Recipe()
     for name in ("solution_steps", "mixed_steps", "attempts", "numbers", "seed"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     chosen = vars(parser.parse_args())
-    out: Path = chosen.pop("out")
+    out, first_phase = chosen.pop("out"), chosen.pop("first_phase")
     recipe = Recipe(**chosen)
     start = time.perf_counter()
-    model, tokenizer = pretrain(recipe, lambda line: print(line, flush=True))
+    model, tokenizer = pretrain(recipe, lambda line: print(line, flush=True), first_phase=first_phase)
     seconds = time.perf_counter() - start
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

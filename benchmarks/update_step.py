@@ -1,0 +1,81 @@
+"""Our update step (per-turn PPO) against TRL's own GRPO step, on the same tokens, in turn.
+
+    python benchmarks/update_step.py [--rounds 20] [--json]
+
+Both compute log-probabilities, entropy, KL to a reference and the gradient for one batch of 256 played episodes of the
+embedded policy; sampling and the optimiser are left out, they are the same code for both.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from trl import GRPOTrainer
+
+from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.objectives import StageTwo
+from selfcorrect.training.rollouts import JudgedAnswers
+from selfcorrect.training.trainer import PPOTrainer
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Seconds of one step of each, and the ratio pair by pair."""
+    task = CountdownTask(4)
+    policy = TransformersPolicy.from_pretrained(str(embedded_folder()))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = PPOTrainer(
+            policy,
+            build_graph(policy, prompts=COUNTDOWN),
+            task.problems("train", 32),
+            lambda batch: JudgedAnswers(StageTwo(alpha=2.0), task.checker),
+            PPOConfig(output_dir=Path(folder), batches=1),
+        )
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.model.train()
+        inputs = trainer._generate_and_score_completions(
+            [{"problem": index, "prompt": ""} for index in range(32) for _ in range(8)]
+        )
+        trainer.beta = 0.01  # TRL's own step then has its KL term too
+        ours = lambda: trainer._compute_loss(trainer.model, inputs).backward()  # noqa: E731
+        trls = lambda: GRPOTrainer._compute_loss(trainer, trainer.model, inputs).backward()  # noqa: E731
+        ours(), trls()
+        pairs = [(_seconds(ours), _seconds(trls)) for _ in range(rounds)]
+    ratios = sorted(mine / theirs for mine, theirs in pairs)
+    return {
+        "tokens": int(inputs["num_items_in_batch"]),
+        "rounds": rounds,
+        "selfcorrect_seconds": statistics.median(mine for mine, _ in pairs),
+        "trl_seconds": statistics.median(theirs for _, theirs in pairs),
+        "ratio_median": statistics.median(ratios),
+        "ratio_min": ratios[0],
+        "ratio_max": ratios[-1],
+    }
+
+
+def _seconds(step: Any) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    result = measure(arguments.rounds)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(f"{result['tokens']} learning tokens, {result['rounds']} rounds, alternating")
+        print(f"selfcorrect {result['selfcorrect_seconds']:.3f} s   TRL GRPO {result['trl_seconds']:.3f} s")
+        print(f"ratio median {result['ratio_median']:.3f} (min {result['ratio_min']:.3f}, max {result['ratio_max']:.3f})")
