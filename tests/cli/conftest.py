@@ -21,6 +21,14 @@ class Done:
 Run = Callable[..., Done]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads that wait for each other on a busy machine make the small model forty times slower."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process: `run("solve", "3 5 7 9 get 56")`. A bug in it is raised here."""

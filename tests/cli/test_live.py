@@ -64,7 +64,21 @@ def test_figures_that_are_not_measured_are_left_out() -> None:
     panel = LivePanel(console, 5)
     panel.step({"step": 1, "accuracy_t1": 0.5})
     console.print(panel.panel())
-    assert "accuracy@1" in written(console) and "KL" not in written(console)
+    assert "KL" not in written(console)
+
+
+def test_a_message_is_shown_until_the_next_step() -> None:
+    console = terminal()
+    panel = LivePanel(console, 5)
+    panel.message("evaluating the base policy")
+    console.print(panel.panel())
+    assert "evaluating the base policy" in written(console)
+    panel.start(5, "stage 1")
+    panel.step({"step": 1, **STEP})
+    panel.close()
+    console.file = io.StringIO()
+    console.print(panel.panel())
+    assert "evaluating" not in written(console)
 
 
 def test_a_resumed_run_counts_only_its_own_pace() -> None:

@@ -9,13 +9,13 @@ Change = Literal["better", "worse", "same"]
 Interval = tuple[float, float]
 
 _LABELS = {
-    "delta": "delta (last answer − first)",
+    "delta": "delta (last − first)",
     "i_to_c": "incorrect → correct",
     "c_to_i": "correct → incorrect",
     "unchanged": "answer unchanged",
     "edit_distance": "edit distance",
     "unjudged": "unjudged",
-    "truncated": "cut off at the token limit",
+    "truncated": "cut off at the limit",
     "tokens_per_turn": "tokens per turn",
 }
 _LESS_IS_BETTER = {"c_to_i"}

@@ -51,8 +51,11 @@ def _tell(error: SelfCorrectError, *, as_json: bool) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Their progress bars and advice would be drawn over ours."""
+    """Their progress bars and advice to programmers would be drawn over ours."""
+    import warnings
+
     from transformers.utils import logging
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\b")
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -89,13 +90,16 @@ class LivePanel:
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED_STEPS)
         self._earlier: dict[str, deque[float]] = {figure.name: deque(maxlen=_EARLIER_STEPS) for figure in FIGURES}
         self._held_out: Mapping[str, float] = {}
+        self._activity: Spinner | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self.panel)
 
     def start(self, total_steps: int, stage: str) -> None:
         self._stage = stage
+        self._activity = None
         self._live.start()
 
     def step(self, metrics: Mapping[str, float]) -> None:
+        self._activity = None
         self._clock.tick(int(metrics["step"]))
         self._recent.append(metrics)
         for name, values in self._earlier.items():
@@ -105,13 +109,24 @@ class LivePanel:
             self._held_out = metrics
 
     def message(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        """Shown with a spinner until the next step: what takes long between steps announces itself."""
+        self._activity = Spinner("dots", Text(text))
+        self._live.start()
 
     def close(self) -> None:
+        self._activity = None
         self._live.stop()
 
     def panel(self) -> RenderableType:
         """What the terminal shows now."""
+        parts: list[RenderableType] = []
+        if self._stage:
+            parts += [self._head(), self._table()]
+        if self._activity is not None:
+            parts.append(self._activity)
+        return Group(*parts)
+
+    def _head(self) -> Table:
         head = Table.grid(padding=(0, 2))
         left = self._clock.left()
         head.add_row(
@@ -120,7 +135,7 @@ class LivePanel:
             f"step {self._clock.done}/{self._clock.total_steps}",
             f"{left} left" if left else "",
         )
-        return Group(head, self._table())
+        return head
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

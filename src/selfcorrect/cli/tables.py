@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -11,25 +13,25 @@ from selfcorrect.training.reporting.rows import Result, result_rows
 _STYLES = {"better": "green", "worse": "red", "same": ""}
 
 
-def before_after_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+def before_after_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> RenderableType:
     """The evaluation of the base and of the trained policy, side by side."""
-    table = Table(title=f"greedy, {after['n']:,} held-out problems", title_justify="left", header_style="dim")
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
     table.add_column("")
     for head in ("before", "after"):
         table.add_column(head, justify="right")
     for row in result_rows(before, after):
         table.add_row(row.label, _cell(row, 0), _cell(row, 1))
-    return table
+    return Group(Text(f"greedy, {after['n']:,} held-out problems", style="italic"), table)
 
 
-def one_table(report: Mapping[str, Any], *, title: str) -> Table:
+def one_table(report: Mapping[str, Any], *, title: str) -> RenderableType:
     """One evaluation."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(show_header=False, box=SIMPLE_HEAD)
     table.add_column("")
     table.add_column("", justify="right")
     for row in result_rows(report):
         table.add_row(row.label, _cell(row, 0))
-    return table
+    return Group(Text(title, style="italic"), table)
 
 
 def _cell(row: Result, column: int) -> Text:
