@@ -12,7 +12,8 @@ report.html      all of it in one file
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,14 @@ class RunDirectory:
         return self.path / "report.html"
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add one step to metrics.jsonl. The line is with the operating system when this returns; `step` must be in it."""
+        """Add one step to metrics.jsonl. The line is with the operating system when this returns; `step` must be in it.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
         if "step" not in metrics:
             raise ValueError("metrics of a step need its number under 'step'")
-        with self.metrics_log_path.open("a", encoding="utf-8") as file:
+        with _told(self.metrics_log_path), self.metrics_log_path.open("a", encoding="utf-8") as file:
             file.write(_json_line(metrics))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -199,11 +204,23 @@ def _remove_if_there(path: Path) -> None:
 def _write_whole(path: Path, text: str) -> None:
     """Replace `path` so that a crash leaves the old content or the new, never half of it."""
     unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with _told(path):
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A disk that fills up in the middle of a run is the machine's fault, and told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last checkpoint"
+        ) from error
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

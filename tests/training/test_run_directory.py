@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +71,41 @@ def test_a_read_only_folder_is_told_before_anything_starts(tmp_path: Path) -> No
         RunDirectory.create(tmp_path / "run", DEMO)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_FSIZE's signal to be ignorable")
-def test_a_full_disk_is_told_before_anything_starts_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def disk_of_one_megabyte() -> Iterator[None]:
+    """No file may grow past 1 MiB: writes fail half-way, as they do on a full disk."""
     import resource
     import signal
 
     old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, old_limit[1]))
-    try:
-        with pytest.raises(TrainingError, match=r"Free some space"):
-            RunDirectory.create(tmp_path / "run", DEMO)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-        signal.signal(signal.SIGXFSZ, old_handler)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+    signal.signal(signal.SIGXFSZ, old_handler)
+
+
+needs_file_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's RLIMIT_FSIZE")
+
+
+@needs_file_limit
+@pytest.mark.usefixtures("disk_of_one_megabyte")
+def test_a_full_disk_is_told_before_anything_starts_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="Free some space"):
+        RunDirectory.create(tmp_path / "run", DEMO)
     assert os.listdir(tmp_path / "run") == []
+
+
+@needs_file_limit
+def test_a_disk_that_fills_up_later_keeps_the_old_file_and_says_how_to_go_on(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = RunDirectory.create(tmp_path, DEMO)
+    run.write_final({"n": 1}, {"n": 1})
+    request.getfixturevalue("disk_of_one_megabyte")
+    with pytest.raises(TrainingError, match=r"metrics\.json: File too large; free some space and resume"):
+        run.write_final({"n": 2}, {"words": "x" * 2**21})
+    assert run.read_final() == {"before": {"n": 1}, "after": {"n": 1}}
 
 
 def test_metrics_after_the_checkpoint_are_dropped_and_a_torn_line_with_them(tmp_path: Path) -> None:

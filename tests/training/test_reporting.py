@@ -1,0 +1,164 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfcorrect.training.presets import DEMO
+from selfcorrect.training.reporting.curves import CHARTS, chart_svg, running_mean
+from selfcorrect.training.reporting.flips import Flips, flips_svg
+from selfcorrect.training.reporting.page import report_page
+from selfcorrect.training.reporting.rows import result_rows
+from selfcorrect.training.reporting.side_by_side import chosen, episodes_html, kind_of
+from selfcorrect.training.run_directory import RunDirectory
+
+BEFORE = {
+    "n": 2000,
+    "accuracy": [0.5, 0.46],
+    "accuracy_ci95": [[0.478, 0.522], [0.438, 0.482]],
+    "accuracy_t1": 0.5,
+    "accuracy_t2": 0.46,
+    "delta": -0.04,
+    "delta_ci95": [-0.05, -0.03],
+    "i_to_c": 0.02,
+    "c_to_i": 0.06,
+    "unchanged": 0.8,
+    "tokens_per_turn": [15.0, 15.25],
+}
+AFTER = BEFORE | {
+    "accuracy": [0.5, 0.55],
+    "accuracy_ci95": [[0.478, 0.522], [0.528, 0.572]],
+    "accuracy_t2": 0.55,
+    "delta": 0.05,
+    "delta_ci95": [0.04, 0.06],
+    "i_to_c": 0.06,
+    "c_to_i": 0.01,
+}
+STEPS = [
+    {"step": n, "stage": 1 + n // 6, "accuracy_t1": 0.3, "accuracy_t2": 0.3 + n / 100, "delta": n / 100, "kl_t2": None}
+    for n in range(1, 11)
+]
+
+
+def row(name: str, first: str, last: str, policy: str = "after", prompt: str = "3 5 get 8 :") -> dict[str, Any]:
+    turns = [
+        {"role": role, "text": "3 + 5 = 8", "verdict": verdict, "answer": None, "reason": "because"}
+        for role, verdict in (("attempt", first), ("revise", last))
+    ]
+    return {"id": name, "policy": policy, "prompt": prompt, "reference": 8, "turns": turns, "stop_reason": "revisions"}
+
+
+def page(**changes: Any) -> str:
+    parts: dict[str, Any] = {
+        "settings": DEMO,
+        "steps": STEPS,
+        "final": {"before": BEFORE, "after": AFTER},
+        "episodes": [row("a", "wrong", "correct"), row("a", "wrong", "wrong", policy="before")],
+    }
+    return report_page(**(parts | changes))
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    html = page()
+    assert not re.search(r"<(script|link|img|iframe|object|embed)\b", html)
+    assert not re.search(r"(src|href)\s*=\s*[\"'](?!#)", html)
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
+
+
+def test_the_page_says_no_more_than_the_interval_allows() -> None:
+    assert "it helps" in page()
+    unsure = AFTER | {"delta": 0.01, "delta_ci95": [-0.01, 0.03]}
+    assert "cannot be told from no change" in page(final={"before": BEFORE, "after": unsure})
+    worse = AFTER | {"delta": -0.05, "delta_ci95": [-0.06, -0.04]}
+    assert "it harms" in page(final={"before": BEFORE, "after": worse})
+
+
+def test_a_page_of_an_unfinished_or_unjudged_run_can_be_made() -> None:
+    assert "not finished" in page(final=None, episodes=[])
+    assert "Settings" in page(final=None, episodes=[], steps=[])
+    nothing = dict.fromkeys(("delta", "accuracy_t1", "accuracy_t2", "i_to_c", "c_to_i"))
+    nothing |= {"n": 3, "delta_ci95": [None, None], "accuracy": [None], "accuracy_ci95": [[None, None]]}
+    assert "cannot be said" in page(final={"before": nothing, "after": nothing})
+
+
+@given(st.text(max_size=40))
+def test_whatever_a_policy_writes_is_shown_as_text(text: str) -> None:
+    shown = row("a", "wrong", "correct", prompt=text)
+    shown["turns"][0]["text"] = f"<script>{text}"
+    html = episodes_html([shown])
+    assert "<script" not in html
+    assert html.count("<article") == 1
+
+
+def test_rows_carry_intervals_and_are_coloured_only_where_these_part() -> None:
+    rows = {found.name: found for found in result_rows(BEFORE, AFTER)}
+    assert rows["accuracy_t2"].values == ("0.460", "0.550")
+    assert rows["accuracy_t2"].intervals == ("[0.438, 0.482]", "[0.528, 0.572]")
+    assert rows["delta"].values == ("-0.040", "+0.050")
+    assert rows["tokens_per_turn"].values == ("15.0 / 15.2",) * 2
+    changes = {name: rows[name].change for name in rows}
+    assert changes["accuracy_t1"] == "same" and changes["accuracy_t2"] == changes["delta"] == "better"
+    assert changes["i_to_c"] == "same"  # it has no interval
+
+
+def test_accuracies_of_more_turns_come_in_order() -> None:
+    three = {"accuracy": [0.1, 0.2, 0.3], "accuracy_ci95": [[0, 1]] * 3, "delta": None}
+    rows = result_rows(three)
+    assert [found.label for found in rows] == ["accuracy@1", "accuracy@2", "accuracy@3", "delta (last − first)"]
+    assert rows[-1].values == ("–",)
+
+
+def test_flips_are_shares_that_sum_to_one() -> None:
+    flips = Flips.of(AFTER)
+    assert (flips.c_to_c, flips.c_to_i, flips.i_to_c, flips.i_to_i) == pytest.approx((0.49, 0.01, 0.06, 0.44))
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(1, 50))
+def test_any_flips_can_be_drawn(c_to_c: int, c_to_i: int, i_to_c: int, i_to_i: int) -> None:
+    n = c_to_c + c_to_i + i_to_c + i_to_i
+    report = {"accuracy_t1": (c_to_c + c_to_i) / n, "i_to_c": i_to_c / n, "c_to_i": c_to_i / n}
+    svg = flips_svg(report, "after")
+    assert svg.count("<path") == sum(count > 0 for count in (c_to_c, c_to_i, i_to_c, i_to_i))
+    assert 'height="-' not in svg and "nan" not in svg
+
+
+def test_charts_take_their_ink_from_the_page_and_leave_out_what_was_not_measured() -> None:
+    accuracy, _, flips, kl = (chart_svg(chart, STEPS) for chart in CHARTS)
+    assert accuracy.startswith("<svg") and "currentColor" in accuracy and "#010203" not in accuracy
+    assert "stage 2" in accuracy and "second answer" in accuracy
+    assert flips == "" and kl == ""
+
+
+def test_a_chart_of_one_step_can_be_drawn() -> None:
+    assert chart_svg(CHARTS[0], STEPS[:1]).startswith("<svg")
+
+
+def test_the_running_mean_looks_back_nine_steps() -> None:
+    assert running_mean([3.0, 5.0]) == [3.0, 4.0]
+    assert running_mean([100.0] + [1.0] * 9)[-1] == 1.0
+
+
+def test_ten_episodes_show_each_kind_and_fewer_are_all_shown() -> None:
+    kinds = [("wrong", "correct"), ("correct", "wrong"), ("correct", "correct"), ("unreadable", "wrong")]
+    many = [row(f"{n}-{kind}", first, last) for n in range(8) for kind, (first, last) in enumerate(kinds)]
+    picked = chosen(many)
+    assert len(picked) == len({found["id"] for found in picked}) == 10
+    assert [kind_of(found) for found in picked].count("fixed") == 4
+    assert {kind_of(found) for found in picked} == {"fixed", "broken", "stayed correct", "stayed incorrect"}
+    assert len(chosen(many[:3])) == 3
+    only_fixed = [found for found in many if kind_of(found) == "fixed"] * 2
+    assert len(chosen([found | {"id": str(n)} for n, found in enumerate(only_fixed)])) == 10
+
+
+def test_an_unjudged_episode_is_called_so() -> None:
+    assert kind_of(row("a", "unjudged", "correct")) == "unjudged"
+
+
+def test_a_run_directory_writes_its_report_from_its_files(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, DEMO)
+    for step in STEPS:
+        run.append_metrics(step)
+    run.write_final(BEFORE, AFTER)
+    assert "10 of 210 steps" in run.write_report().read_text(encoding="utf-8")
