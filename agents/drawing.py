@@ -52,6 +52,7 @@ def invert(probs_BV: "Tensor", uniform_B: "Tensor") -> "Tensor":
 def nucleus(probs_BV: "Tensor", top_p_B: "Tensor") -> "Tensor":
     """`probs_BV` with 0 outside the smallest set of likeliest tokens whose mass reaches `top_p` (never empty)."""
     sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True)
-    mass_before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-    kept_BV = sorted_BV.masked_fill(mass_before_BV >= top_p_B[:, None], 0.0)
+    mass_BV = sorted_BV.cumsum(dim=-1)
+    kept_BV = sorted_BV.clone()
+    kept_BV[:, 1:].masked_fill_(mass_BV[:, :-1] >= top_p_B[:, None], 0.0)  # the likelier ones reach it already
     return probs_BV.new_zeros(probs_BV.shape).scatter_(1, order_BV, kept_BV)

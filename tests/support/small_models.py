@@ -18,7 +18,7 @@ from transformers import (
 from selfcorrect.agents.state import EpisodeState
 from selfcorrect.tasks.problem import Problem
 
-WORDS = [*map(str, range(30)), *"+ - * / = ; : get again check right wrong hint".split()]
+WORDS = [*map(str, range(30)), "+", "-", "*", "/", "=", ";", ":", "get", "again", "check", "right", "wrong", "hint"]
 CHAT_WORDS = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "user", "assistant", "system", *WORDS]
 
 CHAT_TEMPLATE = (
