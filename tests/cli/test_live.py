@@ -55,7 +55,7 @@ def test_the_panel_shows_every_figure_with_its_smoothed_value_and_the_last_evalu
     for figure in FIGURES:
         assert figure.label in text
     assert "+0.065" in text  # the mean of 0.02 ... 0.11, the last ten steps
-    assert "held-out, greedy, step 11" in text and "+0.044" in text
+    assert "held-out, greedy (step 11)" in text and "+0.044" in text
     assert "step 11/20" in text
 
 
@@ -91,3 +91,7 @@ def test_a_resumed_run_counts_only_its_own_pace() -> None:
 def test_sparklines_run_from_the_least_to_the_largest_value() -> None:
     assert sparkline([0, 1, 2]) == "▁▄█"
     assert sparkline([3, 3]) == "▁▁"
+
+
+def test_a_long_sparkline_is_the_means_of_equal_parts() -> None:
+    assert sparkline([0, 2, 3, 3, 8, 0], width=3) == "▁▄█"

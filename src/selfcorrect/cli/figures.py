@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -45,9 +46,12 @@ FIGURES = (
 )
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """`values` as a row of little bars, from their least to their largest."""
-    low, high = min(values), max(values)
+def sparkline(values: Sequence[float], *, width: int = 24) -> str:
+    """`values` as at most `width` little bars, from their least to their largest; each stands for the mean of equal parts."""
+    parts = min(width, len(values))
+    bounds = [len(values) * part // parts for part in range(parts + 1)]
+    means = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(bounds)]
+    low, high = min(means), max(means)
     if high == low:
-        return _BARS[0] * len(values)
-    return "".join(_BARS[int((value - low) / (high - low) * (len(_BARS) - 1))] for value in values)
+        return _BARS[0] * parts
+    return "".join(_BARS[int((mean - low) / (high - low) * (len(_BARS) - 1))] for mean in means)

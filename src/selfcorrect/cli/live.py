@@ -16,7 +16,6 @@ from selfcorrect.training.progress import ProgressSink
 
 _SMOOTHED_STEPS = 10
 _LINES = 20
-_EARLIER_STEPS = 60
 
 
 def progress_for(console: Console, total_steps: int) -> ProgressSink:
@@ -88,7 +87,7 @@ class LivePanel:
         self._clock = Clock(total_steps)
         self._stage = ""
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED_STEPS)
-        self._earlier: dict[str, deque[float]] = {figure.name: deque(maxlen=_EARLIER_STEPS) for figure in FIGURES}
+        self._earlier: dict[str, list[float]] = {figure.name: [] for figure in FIGURES}
         self._held_out: Mapping[str, float] = {}
         self._activity: Spinner | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self.panel)
@@ -139,18 +138,18 @@ class LivePanel:
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("sampled, last steps")
+        table.add_column("sampled")
         table.add_column("now", justify="right")
-        table.add_column("")
+        table.add_column("from the first step")
         if self._held_out:
-            table.add_column(f"held-out, greedy, step {int(self._held_out['step'])}", justify="right")
+            table.add_column(f"held-out, greedy (step {int(self._held_out['step'])})", justify="right")
         for figure in FIGURES:
             if not self._earlier[figure.name]:
                 continue
             row: list[RenderableType] = [
                 figure.label,
                 Text(figure.text(self._smoothed(figure)), style=figure.style),
-                Text(sparkline(list(self._earlier[figure.name])), style=figure.style),
+                Text(sparkline(self._earlier[figure.name]), style=figure.style),
             ]
             table.add_row(*row, *([figure.text(self._held_out, "eval_")] if self._held_out else []))
         return table
