@@ -94,4 +94,4 @@ def test_sparklines_run_from_the_least_to_the_largest_value() -> None:
 
 
 def test_a_long_sparkline_is_the_means_of_equal_parts() -> None:
-    assert sparkline([0, 2, 3, 3, 8, 0], width=3) == "▁▄█"
+    assert sparkline([0, 2, 3, 3, 8, 0], width=3) == "▁▅█"
