@@ -16,7 +16,8 @@ from typing import Any, Literal, Self
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.worker_process import DeadlinePassed, Ending, WorkerGone, WorkerProcess
 
-_TRIES_AFTER_OUTSIDE_KILL = 5
+_TRIES_AFTER_OUTSIDE_KILL = 10
+"""A worker killed from outside says nothing about its job; somebody who keeps killing them all is not waited out for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +189,12 @@ class _Crew:
         """An idle worker, or a new one, or the next to become free; None when the crew was closed."""
         with self._changed:
             while not self.closed:
-                if self._idle:
-                    return self._idle.pop()
+                while self._idle:
+                    worker = self._idle.pop()
+                    if not worker.has_died():
+                        return worker
+                    self._all.remove(worker)
+                    worker.end()
                 if len(self._all) < self.size:
                     return self._hire()
                 self._changed.wait()

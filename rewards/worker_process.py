@@ -72,6 +72,10 @@ class WorkerProcess:
     def alive(self) -> bool:
         return self._process.returncode is None
 
+    def has_died(self) -> bool:
+        """Whether it ended by itself or was killed from outside since it was last used."""
+        return not self.alive or _has_ended(self.pid)
+
     def wait_until_ready(self) -> None:
         """Block until the worker has loaded its handler.
 

@@ -148,6 +148,8 @@ class Comparison:
             return self._numerals(reference.numeral, answer.numeral)
         if reference.numeral is not None and answer.node is not None:
             return self._worked_out(reference.numeral, answer.node)
+        if reference.numeral is not None and reference.numeral.base != 10:
+            return self._wrong(f"the reference is in base {reference.numeral.base}")
         return self._expressions(reference, answer)
 
     def _numerals(self, reference: Numeral, answer: Numeral) -> bool:

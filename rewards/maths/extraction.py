@@ -42,6 +42,7 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake|wrong|scratch)\b", re.IGNORECASE)
+_GROUP = re.compile(r"(?:\\\{|[(\[{])[^()\[\]{}\n]*,[^()\[\]{}\n]*[)\]}]")
 _THOUGHT_END = "</think>"
 _SHORT = 120
 
@@ -187,7 +188,7 @@ def _unmarked(text: str, in_words: bool) -> Found:
 
 def _looks_like_answer(text: str) -> bool:
     """Whether a short response is nothing but an answer: no sentence with a number in it, no taking back."""
-    words = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}", re.sub(r"\\[a-zA-Z]+", " ", text))
+    words = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}", re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text))
     wordy = [
         word
         for word in words
@@ -210,6 +211,17 @@ def _last_value(text: str) -> Found:
         return _bounded(inside)
     if last_number is None:
         return Found(None, "no answer was found in it")
+    if (group := _group_around(text, last_number.start())) is not None:
+        return _bounded(group)
     hedge = _HEDGED.search(text[max(0, last_number.start() - 80) : last_number.start()])
     value = last_number[0].strip()
     return Found(value if hedge is None else f"{hedge['first'].strip()} or {value}")
+
+
+def _group_around(text: str, at: int) -> str | None:
+    """The bracketed list, like (3, 4), that position `at` is inside of."""
+    around = max(0, at - _SHORT)
+    for match in _GROUP.finditer(text[around : at + _SHORT]):
+        if match.start() < at - around < match.end():
+            return match[0]
+    return None

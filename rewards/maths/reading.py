@@ -20,6 +20,7 @@ _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*', re.IGNORECASE)
 _CHOICE = re.compile(r'"?\s*(?:(?:option|choice|answer)\s+)?\(?\s*"?([A-J])"?\s*\)?\s*[.:)]?\s*"?', re.IGNORECASE)
 _CHOICE_AND_MORE = re.compile(r'"?\s*(?:\(([A-J])\)|([A-J])\s*[):.])\s*"?\s*(?=\W{0,3}\w)(\S.*)')
+_ANOTHER_CHOICE = re.compile(r"(?:\b(?:or|and|maybe)\b|[/,&;|])[\s\"]*\(?[A-J]\b|^\(?[A-J]\b\W*")
 _ENVIRONMENT = re.compile(
     r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\s*\{\1\}", re.DOTALL
 )
@@ -74,7 +75,7 @@ def choice_letter(text: str) -> str | None:
     if match is not None:
         return match[1].upper()
     more = _CHOICE_AND_MORE.fullmatch(cleaned)
-    return None if more is None else str(more[1] or more[2])
+    return None if more is None or _ANOTHER_CHOICE.search(more[3]) else str(more[1] or more[2])
 
 
 def without_choice_letter(text: str) -> str:

@@ -13,7 +13,7 @@ HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
 MAX_PAIRS = 40
 LEAST_SHARE = 0.25
 """Of the deadline: processor time from which a worker counts as having been at work all along."""
-_MARKS = re.compile(r"'|\\circ|%|\"[^\"]*\"")
+_MARKS = re.compile(r"(?<=[\d)}])\s*_\s*\{?\w+|'|\\circ|%|\"[^\"]*\"")
 _FOREIGN = re.compile(rf"(?!(?:{'|'.join((*FUNCTIONS, *GREEK))})(?![a-zA-Z]))(?<![a-zA-Z])[a-zA-Z]{{3,}}|[$€£#&@?]")
 """Words and signs that belong in no formula; math-verify would read a word as a product of its letters."""
 _RELATION = re.compile(r"<|>|=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|\\sim")
@@ -37,7 +37,7 @@ class Findings:
 def worth_asking(pair: Pair) -> bool:
     """Filters for math-verify's known wrong verdicts: what it drops in reading must be the same on both sides.
 
-    It drops primes, degrees, per cent and words; of equations it compares right sides.
+    It drops primes, degrees, per cent, words and indices of numbers; of equations it compares right sides.
     """
     reference, answer = pair
     if _FOREIGN.search(re.sub(r"\\[a-zA-Z]+", " ", answer)):
