@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -110,6 +111,25 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
     from selfcorrect.cli.tables import before_after_table
 
     results.print(before_after_table(result.before, result.after))
+    _show_a_correction(result)
     model = shlex.quote(str(result.directory / "model"))
     results.print(f"report   {result.directory / 'report.html'}", markup=False)
     results.print(f"try it   selfcorrect solve '3 5 7 9 get 56' --model {model}", markup=False)
+
+
+def _show_a_correction(result: "RunResult") -> None:
+    """The first episode in which the trained policy corrected itself, if there is one."""
+    from rich.text import Text
+
+    from selfcorrect.training.reporting.side_by_side import kind_of
+    from selfcorrect.training.run_directory import RunDirectory
+
+    rows = RunDirectory(result.directory).read_episodes()
+    fixed = next((row for row in rows if row["policy"] == "after" and kind_of(row) == "fixed"), None)
+    if fixed is None:
+        return
+    results.print(Text(f"for example, {fixed['prompt']}"))
+    for turn in fixed["turns"]:
+        mark, style = {None: ("·", ""), "correct": ("✓", "green")}.get(turn.get("verdict"), ("✗", "red"))
+        results.print(Text(f"  {mark} {shorten(turn['text'], 300)}", style=style))
+    results.print()
