@@ -119,7 +119,7 @@ class MathChecker:
         if read.choice is not None and (letter := choice_letter(found.text)) is not None:
             return _finding(letter == read.choice, found.text, f"the choice is {letter}")
         try:
-            answers = _readings(found.text)
+            answers = read_answer(found.text) if read.choice is not None else _readings(found.text)
         except Unreadable as problem:
             return Status.WRONG, found.text, f"the answer cannot be read: {problem}"
         try:
@@ -156,7 +156,12 @@ class MathChecker:
 def _readings(text: str) -> tuple[Answer, ...]:
     """All readings of an answer; "(B) 42" is also 42."""
     bare = without_choice_letter(text)
-    return read_answer(text) if bare == text else read_answer(text) + read_answer(bare)
+    if bare == text:
+        return read_answer(text)
+    try:
+        return read_answer(text) + read_answer(bare)
+    except Unreadable:  # "B) 42" closes a bracket that it did not open
+        return read_answer(bare)
 
 
 def _verdict(finding: _Finding, start: float) -> Verdict:

@@ -10,6 +10,7 @@ MAX_RESPONSE = 20_000
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
 _GAP = r"(?:[\s$,;]|\\[()\[\],;! ]|\\q?quad)*"
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{[\s.$]*\}")
 _BETWEEN_BOXES = re.compile(
     rf"{_GAP}\.?{_GAP}"
     rf"|{_GAP}(?:(?!wait\b|no\b|actually\b)[a-z]+\s+){{0,4}}(?:and/or|and|or|\\text\s*\{{[^{{}}]{{0,30}}?\b(?:and|or)\s*\}}){_GAP}(?:[a-z](?:_\{{?\d\}}?)?\s*=\s*)?",
@@ -45,6 +46,7 @@ _TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake
 _GROUP = re.compile(r"(?:\\\{|[(\[{])[^()\[\]{}\n]*,[^()\[\]{}\n]*[)\]}]")
 _THOUGHT_END = "</think>"
 _SHORT = 120
+_MOST_WORDS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,10 @@ def _stated(text: str) -> str:
 
 
 def _unmarked(text: str, in_words: bool) -> Found:
-    text = text.strip()
+    text = _EMPTY_BOX.sub("", text).strip()
     if not text:
         return Found(None, "it is empty")
-    if len(text) <= _SHORT and "\n" not in text and _looks_like_answer(text):
+    if len(text) <= _SHORT and "\n" not in text and _looks_like_answer(text, in_words):
         return Found(text)
     if in_words:
         last = text.splitlines()[-1].strip(" *_`.")
@@ -186,7 +188,7 @@ def _unmarked(text: str, in_words: bool) -> Found:
     return _last_value(text)
 
 
-def _looks_like_answer(text: str) -> bool:
+def _looks_like_answer(text: str, in_words: bool = True) -> bool:
     """Whether a short response is nothing but an answer: no sentence with a number in it, no taking back."""
     words = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}", re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text))
     wordy = [
@@ -198,7 +200,7 @@ def _looks_like_answer(text: str) -> bool:
         return False
     first_digit = re.search(r"\d", text)
     if first_digit is None:
-        return len(wordy) <= 6
+        return len(wordy) <= (_MOST_WORDS if in_words else 1)
     return len(wordy) <= 2 and not (wordy and text.index(wordy[0]) < first_digit.start())
 
 

@@ -195,6 +195,8 @@ def _bracketed(text: str) -> Answer | None:
     if _ENVIRONMENT.fullmatch(inside):
         return _matrix(inside)
     parts = split_top_level(inside, _COMMA)
+    if text.startswith("{") and len(parts) < 2:
+        return None  # LaTeX's grouping, no set
     if kind == "{}":
         return Collection("{}", _read_all([part for part in parts if part.strip()]))
     if len(parts) < 2:

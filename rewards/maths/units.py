@@ -25,7 +25,7 @@ _NO_UNIT = (
 )
 _NO_UNITS = frozenset(_NO_UNIT.split()) | set(FUNCTIONS + GREEK)
 _SYMBOL_LETTERS = frozenset("xyzabcdefijknpqrtuw")  # after a number, these alone are variables
-_WORD = r"(?:[A-Za-z]+\.?|\$|€|£|¢)"
+_WORD = r"(?:[AaPp]\.[Mm]\.?|[A-Za-z]+\.?|\$|€|£|¢)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _TAIL = re.compile(
     rf"(?P<number>.*[\d)}}])(?:\s*(?P<degree>\^\s*\\circ)\s*(?P<scale>\"?[CF]\"?)?|(?P<gap>\s*)(?P<unit>\"[^\"]*\"{_POWER}(?:\s*/\s*\"[^\"]*\"{_POWER})*|{_WORD}{_POWER}(?:[ /]+{_WORD}{_POWER})*))\s*"
