@@ -16,7 +16,7 @@ from selfcorrect.agents.metrics import (
     share,
 )
 from selfcorrect.agents.policy import GREEDY, Sampling
-from selfcorrect.agents.state import EpisodeState, Turn, answers, verdict_of, verdict_record
+from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, verdict_of, verdict_record
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem
 
@@ -97,4 +97,4 @@ def _score(turn: Turn) -> Score:
 
 
 def _texts(state: EpisodeState) -> list[str]:
-    return [turn["generation"]["text"].strip() for turn in answers(state)]
+    return [answer_text(turn) for turn in answers(state)]

@@ -33,7 +33,7 @@ class EvaluationReport:
         mcnemar_p: exact two-sided McNemar test of as many fixed as broken answers.
         i_to_c: share of episodes whose first answer was incorrect and whose last is correct.
         c_to_i: share whose first answer was correct and whose last is not.
-        unchanged: share of episodes with a second answer whose last text is the first one.
+        unchanged: share of episodes with a second answer whose last answer, as the checker read it, is the first one.
         edit_distance: mean word edit distance between first and last answer, divided by the longer one's length.
         tokens_per_turn: mean sampled tokens of each turn, critiques included.
         truncated: share of turns cut off by the token limit.

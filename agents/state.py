@@ -99,3 +99,10 @@ def verdict_of(turn: Turn) -> Verdict | None:
 def answers(state: EpisodeState) -> list[Turn]:
     """The turns that answer the problem (attempt and revisions), oldest first."""
     return [turn for turn in state.get("turns", []) if turn["role"] != "critique"]
+
+
+def answer_text(turn: Turn) -> str:
+    """The answer of a turn as its judge read it, or the whole text if nobody read one: what "unchanged" compares."""
+    verdict = turn["verdict"]
+    read = None if verdict is None else verdict["answer"]
+    return turn["generation"]["text"].strip() if read is None else read

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from selfcorrect.agents.state import answer_text, answers
 from selfcorrect.training.loss import LossTerms, TokenBatch
 from selfcorrect.training.rollouts import Episode
 
@@ -59,11 +60,11 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
 
 
 def _unchanged(episodes: Sequence[Episode]) -> float:
-    """Share of episodes whose last answer repeats the first word for word: 1 is the collapse to copying."""
+    """Share of episodes whose last answer repeats the first: 1 is the collapse to copying."""
     texts = [
-        [turn["generation"]["text"].strip() for turn in episode.state["turns"] if turn["role"] != "critique"]
+        [answer_text(turn) for turn in answers(episode.state)]
         for episode in episodes
-        if "turns" in episode.state
+        if episode.scores
     ]
     several = [answers for answers in texts if len(answers) > 1]
     return sum(answers[0] == answers[-1] for answers in several) / max(1, len(several))

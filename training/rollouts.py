@@ -31,7 +31,7 @@ class Episode:
     """
 
     problem: Problem
-    state: Mapping[str, Any]
+    state: Any
     calls: list[PolicyCall]
     signals: list[TurnSignal]
     scores: list[Score]

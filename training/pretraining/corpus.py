@@ -1,13 +1,14 @@
 """The documents the embedded policy is pre-trained on.
 
     solution   3 5 7 get 56 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
-    retry      3 5 7 get 56 : <an attempt of the model> again : <a solution, or the attempt once more> <eos>
+    retry      3 5 7 get 56 : <an attempt of the model> again : right <the attempt once more> <eos>
+               3 5 7 get 56 : <an attempt of the model> again : wrong <another solution, a right one> <eos>
     verdict    3 5 7 get 56 : <an attempt of the model> check : right <eos>
     hint       3 5 7 get 56 hint 3 + 5 = 8 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
 
-Only what follows the last ":" is learnt; attempts are context. All of it is right: errors of the model come from difficulty.
-What comes after "again" does not depend on whether the attempt was right, so the corpus teaches to answer a second time,
-but not to correct.
+Only what follows the last ":" is learnt; attempts are context. In retries, "right" and "wrong" are drawn without a look at the
+attempt, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to answer a second
+time, but not when. In verdicts the word is true, so the model could know.
 """
 
 import random
@@ -38,13 +39,13 @@ class Attempted:
 class Mixture:
     """Shares of the kinds of documents in the second phase; what is left are solutions.
 
-    `copies` is the share of the retries whose second answer repeats the first.
+    `stands_by` is the share of the retries that say "right" and repeat the attempt.
     """
 
-    retries: float = 0.55
+    retries: float = 0.50
     verdicts: float = 0.20
     hints: float = 0.05
-    copies: float = 0.30
+    stands_by: float = 0.45
 
 
 def solution(problem: Problem) -> Document:
@@ -53,15 +54,29 @@ def solution(problem: Problem) -> Document:
 
 def mixed(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) -> Iterator[Document]:
     """One document for each of `attempted`, of a kind drawn at random."""
+    other_way = [item for item in attempted if item.correct and item.attempt != item.problem.gold]
     for item in attempted:
         draw = rng.random()
         if draw < mixture.retries:
-            second = item.attempt if rng.random() < mixture.copies else str(item.problem.gold)
-            yield Document(f"{item.problem.prompt} {item.attempt} <eos> again :", second)
+            yield _retry(item, rng.random() < mixture.stands_by, other_way, rng)
         elif draw < mixture.retries + mixture.verdicts:
-            yield Document(f"{item.problem.prompt} {item.attempt} <eos> check :", "right" if item.correct else "wrong")
+            yield Document(f"{_shown(item)} check :", "right" if item.correct else "wrong")
         elif draw < mixture.retries + mixture.verdicts + mixture.hints:
             first_step = str(item.problem.gold).split(" ; ")[0]
             yield Document(f"{item.problem.prompt.removesuffix(' :')} hint {first_step} :", str(item.problem.gold))
         else:
             yield solution(item.problem)
+
+
+def _retry(item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng: random.Random) -> Document:
+    if stands_by:
+        return Document(f"{_shown(item)} again :", f"right {item.attempt}")
+    if item.attempt == item.problem.gold:
+        # "wrong" is followed by something else. Another right attempt takes this one's place: dropping the document would
+        # make "wrong" rarer after right attempts, and so tell when to revise.
+        item = rng.choice(other_way)
+    return Document(f"{_shown(item)} again :", f"wrong {item.problem.gold}")
+
+
+def _shown(item: Attempted) -> str:
+    return f"{item.problem.prompt} {item.attempt} <eos>"

@@ -36,7 +36,7 @@ class Recipe:
     rows: int = 192
     """Documents per step."""
     solution_steps: int = 2200
-    mixed_steps: int = 400
+    mixed_steps: int = 450
     attempts: int = 60_000
     """The model's own attempts that the second phase uses."""
     learning_rate: float = 0.02
