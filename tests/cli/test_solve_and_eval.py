@@ -1,5 +1,6 @@
 """`solve` and `eval` with the embedded policy itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from selfcorrect.cli.questions import problem_of_question
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.tasks.jsonl import split_of
 
 
 def test_solve_shows_the_attempt_and_the_revision_and_judges_both(run: Any) -> None:
@@ -65,6 +67,20 @@ def test_eval_refuses_a_broken_file_before_it_loads_a_model(run: Any, tmp_path: 
     (tmp_path / "rows.jsonl").write_text("{}\n")
     done = run("eval", "--task", tmp_path / "rows.jsonl", "--model", tmp_path / "nowhere")
     assert done.status == 1 and "line 1, answer: missing" in done.stderr
+
+
+def test_the_embedded_policy_is_not_asked_what_it_cannot_read(run: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {n} plus {n}?", "answer": 2 * n} for n in range(100)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("eval", "--task", tmp_path / "sums.jsonl")
+    assert done.status == 2 and "its vocabulary is that of Countdown" in done.stderr
+
+
+def test_a_file_that_holds_out_nothing_is_told(run: Any, tmp_path: Path) -> None:
+    prompt = next(f"p{n}" for n in range(100) if split_of(f"p{n}", 0.1) == "train")
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": prompt, "answer": 1}))
+    done = run("eval", "--task", tmp_path / "one.jsonl")
+    assert done.status == 1 and "that split holds 0 of 1" in done.stderr
 
 
 def test_a_countdown_question_is_put_as_in_training() -> None:

@@ -1,17 +1,25 @@
 """`selfcorrect eval`: how well a policy answers, and what its revisions do to its answers."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfcorrect.cli.console import reporting, results, write_json
 from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed, Temperature
 
+if TYPE_CHECKING:
+    from selfcorrect.tasks.problem import Task
+
+_MANY = 2000
+
 
 def evaluate_command(
     model: ModelName = "embedded",
     task: Annotated[str, typer.Option(help="countdown, countdown-3 to countdown-6, or a .jsonl file.")] = "countdown",
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many held-out problems.")] = 2000,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", "--n", min=1, help="How many held-out problems; 2,000, or all of a smaller file."),
+    ] = None,
     revisions: Revisions = 1,
     critique: Critique = "instruction",
     temperature: Temperature = 0.0,
@@ -27,6 +35,7 @@ def evaluate_command(
         open_task(task)  # a wrong name or a broken file is told before a model is loaded
         named = open_policy(model)
         opened = open_task(task, words=named.reads_english)
+        n = _default_count(opened) if n is None else n
         problems = opened.problems("test", n, seed=seed)
         named.refuse_unreadable(problems[0].prompt)
 
@@ -52,6 +61,13 @@ def evaluate_command(
 
     how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     results.print(one_table(figures, title=f"{model} on {opened.name}, {how}, {n:,} held-out problems"))
+
+
+def _default_count(task: "Task") -> int:
+    """2,000 problems, or as many as a file holds out; at least 1, so that a file that holds out none is told."""
+    from selfcorrect.tasks.validate import FiniteTask
+
+    return max(1, min(_MANY, task.available("test"))) if isinstance(task, FiniteTask) else _MANY
 
 
 def _turns(revisions: int, critique: str) -> int:
