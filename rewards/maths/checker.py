@@ -90,6 +90,11 @@ class MathChecker:
         """Start a worker in the background, so that the first check that needs one does not wait for it (half a second)."""
         self._pool.start()
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers that live now."""
+        return self._pool.worker_pids
+
     def close(self) -> None:
         """End the worker processes. The checker can still be used: new ones start when needed."""
         self._pool.close()

@@ -7,7 +7,7 @@ from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Rela
 from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
 from selfcorrect.rewards.maths.numerals import read_numeral
 from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
-from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK, Node, NotUnderstood, parse
+from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK, Node, NotUnderstood, TooIntricate, parse
 from selfcorrect.rewards.maths.units import split_unit
 
 MAX_ITEMS = 40
@@ -329,6 +329,8 @@ def _tree(text: str) -> Node | None:
         return parse(text)
     except NotUnderstood:
         return None
+    except TooIntricate as problem:
+        raise Unreadable(f"too costly: {problem}") from None
 
 
 _WORDY = re.compile(r"[a-zA-Z]{2,}")

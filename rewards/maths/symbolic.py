@@ -11,9 +11,10 @@ from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
 MAX_PAIRS = 40
+_INDEX = re.compile(r"_\s*\{[^{}]*\}")
 LEAST_SHARE = 0.25
 """Of the deadline: processor time from which a worker counts as having been at work all along."""
-_MARKS = re.compile(r"(?<=[\d)}])\s*_\s*\{?\w+|'|\\circ|%|\"[^\"]*\"")
+_MARKS = re.compile(r"(?<=[\d)}])\s*_\s*\{?\w+|'|\\circ|%|\"[^\"]*\"|\\[lcv]?dots|\.\.\.")
 _FOREIGN = re.compile(rf"(?!(?:{'|'.join((*FUNCTIONS, *GREEK))})(?![a-zA-Z]))(?<![a-zA-Z])[a-zA-Z]{{3,}}|[$€£#&@?]")
 """Words and signs that belong in no formula; math-verify would read a word as a product of its letters."""
 _RELATION = re.compile(r"<|>|=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|\\sim")
@@ -44,7 +45,12 @@ def worth_asking(pair: Pair) -> bool:
         return False
     if Counter(_MARKS.findall(reference)) != Counter(_MARKS.findall(answer)):
         return False
-    return _RELATION.findall(reference) == _RELATION.findall(answer)
+    return _relations(reference) == _relations(answer)
+
+
+def _relations(text: str) -> list[str]:
+    """The relation signs outside of indices: the one in \\sum_{k=1}^n does not count."""
+    return _RELATION.findall(_INDEX.sub("", text))
 
 
 def findings(pairs: Sequence[Pair], outcome: Outcome) -> Findings:

@@ -6,10 +6,15 @@ from fractions import Fraction
 
 MAX_DEPTH = 30
 MAX_DIGITS = 80
+MAX_OPERATIONS = 150
 
 
 class NotUnderstood(Exception):
     """The text is no expression that this parser knows. Says nothing about whether it is right."""
+
+
+class TooIntricate(Exception):
+    """The text has more levels, operations or digits than any answer needs. Nobody else is asked to parse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ def parse(text: str) -> Node:
     """The tree of `text`, which must be an expression as a whole.
 
     Raises:
-        NotUnderstood: unknown notation, unbalanced brackets, more than 30 levels or 80 digits in a row.
+        NotUnderstood: unknown notation or unbalanced brackets.
+        TooIntricate: more than 30 levels, 150 operations or 80 digits in a row.
     """
     parser = _Parser(_tokens(text))
     tree = parser.sum()
@@ -80,7 +86,7 @@ def _tokens(text: str) -> list[_Token]:
         kind = str(match.lastgroup)
         token = match[kind]
         if kind == "number" and len(token) > MAX_DIGITS:
-            raise NotUnderstood("too many digits")
+            raise TooIntricate(f"more than {MAX_DIGITS} digits in a row")
         if kind == "word":
             found += [_Token("word", word) for word in _split_word(token)]
         elif kind == "sign":
@@ -108,6 +114,7 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._bars = 0
+        self._operations = 0
 
     @property
     def _next(self) -> _Token:
@@ -130,12 +137,14 @@ class _Parser:
     def sum(self) -> Node:
         left = self._product()
         while sign := self._accept("+", "-"):
+            self._count()
             left = Node(sign.kind, (left, self._product()))
         return left
 
     def _product(self) -> Node:
         left = self._signed()
         while True:
+            self._count()
             if sign := self._accept("*", "/", r"\cdot"):
                 left = Node("/" if sign.kind == "/" else "*", (left, self._signed()))
             elif self._starts_factor():
@@ -178,16 +187,22 @@ class _Parser:
     def _postfix(self) -> Node:
         inner = self._primary()
         while sign := self._accept("!", r"^\circ", "%"):
+            self._count()
             if sign.kind == "%":
                 inner = Node("/", (inner, number(100)))
             else:
                 inner = Node("!", (inner,)) if sign.kind == "!" else Node("degrees", (inner,))
         return inner
 
+    def _count(self) -> None:
+        self._operations += 1
+        if self._operations > MAX_OPERATIONS:
+            raise TooIntricate(f"more than {MAX_OPERATIONS} operations")
+
     def _descend(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise NotUnderstood("too deeply nested")
+            raise TooIntricate(f"nested more than {MAX_DEPTH} deep")
 
     def _primary(self) -> Node:
         self._descend()

@@ -15,6 +15,7 @@ MAX_BITS = 4096
 MAX_LOG = 2e4
 """Natural logarithm of the largest power that is computed."""
 MAX_FACTORIAL = 300
+MAX_ROOT = 64
 MAX_TRIGONOMETRIC = 1e9
 
 Value = Any  # Fraction, or an mpmath number: mpmath has no types
@@ -133,9 +134,11 @@ class _Evaluator:
         )
 
     def root(self, radicand: Value, degree: Value) -> Value:
-        if not isinstance(degree, Fraction) or degree.denominator != 1 or not 2 <= degree <= 64:
+        if not isinstance(degree, Fraction) or degree.denominator != 1 or degree < 2:
             raise NoValue("a root of this degree")
         order = degree.numerator
+        if order > MAX_ROOT:
+            return self.power(radicand, 1 / degree)
         if isinstance(radicand, Fraction):
             if (rational := _rational_root(radicand, order)) is not None:
                 return rational
@@ -271,7 +274,7 @@ def _integer(value: Value) -> int:
 
 def _rational_root(value: Fraction, order: int) -> Fraction | None:
     """The real root of `order` if it is rational."""
-    if order > 64 or (value < 0 and order % 2 == 0):
+    if order > MAX_ROOT or (value < 0 and order % 2 == 0):
         return None
     top, bottom = _integer_root(abs(value.numerator), order), _integer_root(value.denominator, order)
     if top is None or bottom is None:
