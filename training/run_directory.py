@@ -10,21 +10,18 @@ report.html      all of it in one file
 """
 
 import json
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.state import EpisodeState
 from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.training.durable_files import finite, json_line, prove_writable, row_or_none, told, write_whole
 from selfcorrect.training.readable import readable_episode
 from selfcorrect.training.settings import RunSettings
 from selfcorrect.training.settings_file import differing_fields, read_settings, settings_as_yaml
 
-_PROBE_BYTES = 4 * 2**20
 _MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
 
 
@@ -57,9 +54,9 @@ class RunDirectory:
             run._same_settings(settings)
         elif run.config_path.exists() or run.metrics_log_path.exists():
             raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
-        _prove_writable(run.path)
+        prove_writable(run.path)
         run.checkpoints_path.mkdir(exist_ok=True)
-        _write_whole(run.config_path, settings_as_yaml(settings))
+        write_whole(run.config_path, settings_as_yaml(settings))
         return run
 
     @staticmethod
@@ -111,24 +108,24 @@ class RunDirectory:
         """
         if "step" not in metrics:
             raise ValueError("metrics of a step need its number under 'step'")
-        with _told(self.metrics_log_path), self.metrics_log_path.open("a", encoding="utf-8") as file:
-            file.write(_json_line(metrics))
+        with told(self.metrics_log_path), self.metrics_log_path.open("a", encoding="utf-8") as file:
+            file.write(json_line(metrics))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The steps written so far, oldest first; a last line torn by a crash is left out."""
         if not self.metrics_log_path.exists():
             return []
         lines = self.metrics_log_path.read_text(encoding="utf-8").splitlines()
-        return [row for row in map(_row_or_none, lines) if row is not None]
+        return [row for row in map(row_or_none, lines) if row is not None]
 
     def truncate_metrics(self, step: int) -> None:
         """Forget the steps after `step`: a resumed run will do them again."""
         kept = [row for row in self.read_metrics() if row["step"] <= step]
-        _write_whole(self.metrics_log_path, "".join(map(_json_line, kept)))
+        write_whole(self.metrics_log_path, "".join(map(json_line, kept)))
 
     def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Write metrics.json, all or nothing."""
-        _write_whole(self.final_path, json.dumps({"before": _finite(before), "after": _finite(after)}, indent=2) + "\n")
+        write_whole(self.final_path, json.dumps({"before": finite(before), "after": finite(after)}, indent=2) + "\n")
 
     def read_final(self) -> dict[str, dict[str, Any]] | None:
         """The content of metrics.json, or None before it was written."""
@@ -141,7 +138,7 @@ class RunDirectory:
         """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems."""
         rows = [readable_episode(state, policy="after") for state in episodes]
         rows += [readable_episode(state, policy="before") for state in before]
-        _write_whole(self.episodes_path, "".join(map(_json_line, rows)))
+        write_whole(self.episodes_path, "".join(map(json_line, rows)))
 
     def read_episodes(self) -> list[dict[str, Any]]:
         """The rows of episodes.jsonl; [] before it was written."""
@@ -159,7 +156,7 @@ class RunDirectory:
             final=self.read_final(),
             episodes=self.read_episodes(),
         )
-        _write_whole(self.report_path, page)
+        write_whole(self.report_path, page)
         return self.report_path
 
     def _same_settings(self, settings: RunSettings) -> None:
@@ -173,72 +170,3 @@ class RunDirectory:
                 f"{self.path} was started with other settings of {', '.join(changed)}; resume it with its own "
                 f"{self.config_path.name}, or start a new run in another folder"
             )
-
-
-def _prove_writable(folder: Path) -> None:
-    """Make `folder` and write a few megabytes through to the disk: better to fail now than after the training."""
-    probe = folder / ".probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with probe.open("wb") as file:
-            file.write(b"\0" * _PROBE_BYTES)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or choose "
-            "another folder with --out"
-        ) from error
-    finally:
-        _remove_if_there(probe)
-
-
-def _remove_if_there(path: Path) -> None:
-    # Under a read-only folder or a file in the way, unlink fails as the write did; that error is the one to tell.
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace `path` so that a crash leaves the old content or the new, never half of it."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    with _told(path):
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """A disk that fills up in the middle of a run is the machine's fault, and told as such."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last checkpoint"
-        ) from error
-
-
-def _json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(row), ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Plain JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _row_or_none(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) and "step" in row else None

@@ -28,7 +28,11 @@ def evaluate_command(
 ) -> None:
     """Evaluate MODEL on held-out problems of a task; prints accuracies, delta and flips with 95% intervals."""
     with reporting(as_json=as_json):
+        from selfcorrect.agents.evaluation import evaluate
+        from selfcorrect.agents.graph import build_graph
+        from selfcorrect.agents.policy import Sampling
         from selfcorrect.cli.bars import counting
+        from selfcorrect.cli.counted import CountedPolicy
         from selfcorrect.cli.policies import open_policy
         from selfcorrect.cli.task_names import open_task
 
@@ -39,28 +43,35 @@ def evaluate_command(
         problems = opened.problems("test", n, seed=seed)
         named.refuse_unreadable(problems[0].prompt)
 
-        from selfcorrect.agents.evaluation import evaluate
-        from selfcorrect.agents.graph import build_graph
-        from selfcorrect.agents.policy import Sampling
-        from selfcorrect.cli.counted import CountedPolicy
-
         with counting(f"evaluating on {n:,} problems", silent=as_json) as tell:
+            policy = CountedPolicy(named.policy, tell, n * _turns(revisions, critique))
             graph = build_graph(
-                CountedPolicy(named.policy, tell, n * _turns(revisions, critique)),
+                policy,
                 checker=opened.checker if critique == "feedback" else None,
                 prompts=named.prompts(critique),
                 revisions=revisions,
                 critique=critique,
             )
             report, _ = evaluate(graph, problems, opened.checker, sampling=Sampling(temperature=temperature), seed=seed)
-    figures: dict[str, Any] = report.as_dict()
+    figures = {
+        "model": model,
+        "task": opened.name,
+        "temperature": temperature,
+        "critique": critique,
+        **report.as_dict(),
+    }
+    _show(figures, as_json=as_json)
+
+
+def _show(figures: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        write_json({"model": model, "task": opened.name, "temperature": temperature, "critique": critique, **figures})
+        write_json(figures)
         return
     from selfcorrect.cli.tables import one_table
 
-    how = "greedy" if temperature == 0 else f"temperature {temperature:g}"
-    results.print(one_table(figures, title=f"{model} on {opened.name}, {how}, {n:,} held-out problems"))
+    how = "greedy" if figures["temperature"] == 0 else f"temperature {figures['temperature']:g}"
+    title = f"{figures['model']} on {figures['task']}, {how}, {figures['n']:,} held-out problems"
+    results.print(one_table(figures, title=title))
 
 
 def _default_count(task: "Task") -> int:
