@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.drawing import draw
+from selfcorrect.agents.drawing import draw, widest_float
 from selfcorrect.agents.kv_rows import Rows, all_rows, keeps_rows, new_cache, select_rows, take_rows
 from selfcorrect.agents.seeding import seed_array, uniforms
 
@@ -62,6 +62,10 @@ class Remembered:
 
     groups: list[Rows] = field(default_factory=list)
     places: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(group.bytes for group in self.groups)
 
 
 class Reader:
@@ -155,7 +159,7 @@ class Decoding:
         requests: how to continue each.
         eos_ids: tokens that end a completion.
         text_of: ids -> text, for stop strings.
-        remember: keep the cache's rows as they finish, for a later turn.
+        remember_bytes: keep the cache's rows for a later turn, unless they take more than this; 0 keeps nothing.
     """
 
     def __init__(
@@ -166,7 +170,7 @@ class Decoding:
         *,
         eos_ids: Sequence[int],
         text_of: Callable[[list[int]], str],
-        remember: bool,
+        remember_bytes: int,
     ) -> None:
         self._reader, self._cache, self._logits_RV = reader, start.cache, start.logits_RV
         self._requests, self._text_of = requests, text_of
@@ -182,7 +186,8 @@ class Decoding:
         self._logprobs = torch.zeros(len(requests), steps, device=device)
         self._length = torch.zeros(len(requests), dtype=torch.long, device=device)
         self._stopped = torch.zeros(len(requests), dtype=torch.bool, device=device)
-        self.remembered = Remembered() if remember and keeps_rows(start.cache) else None
+        self._remember_bytes = remember_bytes
+        self.remembered = Remembered() if remember_bytes > 0 and keeps_rows(start.cache) else None
 
     def run(self) -> list[Decoded]:
         """Decode every row to its end; results in the order of the requests."""
@@ -199,8 +204,8 @@ class Decoding:
 
     def _draw(self, step: int) -> Tensor:
         """Draw and record one token a row. Rows that are done go on drawing; nobody reads what they draw."""
-        rows, device = self._running, self._tokens.device
-        uniform_R = torch.from_numpy(uniforms(rows.seeds_R, step)).to(device) if self._samples else None
+        rows = self._running
+        uniform_R = self._uniforms(step) if self._samples else None
         tokens_R, logprobs_R = draw(
             self._logits_RV, rows.temperature_R, rows.top_p_R if self._cuts else None, uniform_R
         )
@@ -215,6 +220,10 @@ class Decoding:
         self._stopped[ended] = stopped_R[ends_R]
         rows.done_R |= ends_R
         return tokens_R
+
+    def _uniforms(self, step: int) -> Tensor:
+        device = self._tokens.device
+        return torch.from_numpy(uniforms(self._running.seeds_R, step)).to(widest_float(device)).to(device)
 
     def _advance(self, tokens_R: Tensor, step: int) -> None:
         rows = self._running
@@ -243,6 +252,8 @@ class Decoding:
         number = len(self.remembered.groups)
         self.remembered.groups.append(group)
         self.remembered.places.update({request: (number, row) for row, request in enumerate(requests.tolist())})
+        if self.remembered.bytes > self._remember_bytes:
+            self.remembered = None
 
     def _at_stop_text(self, step: int) -> Tensor:
         """Which rows' text, with the token just drawn, holds one of their stop texts."""

@@ -6,7 +6,11 @@ Shapes: B rows, V vocabulary.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+_LARGEST_TABLE = 2**23
+"""Rows times vocabulary that are handled at once: a vocabulary of 150,000 in double precision is a megabyte a row."""
 
 
 def draw(
@@ -26,17 +30,41 @@ def draw(
     """
     import torch
 
+    rows = max(1, _LARGEST_TABLE // logits_BV.shape[1])
+    parts = [slice(begin, begin + rows) for begin in range(0, len(logits_BV), rows)]
+    drawn = [
+        _draw(
+            logits_BV[part],
+            temperature_B[part],
+            None if top_p_B is None else top_p_B[part],
+            None if uniform_B is None else uniform_B[part],
+        )
+        for part in parts
+    ]
+    return torch.cat([tokens for tokens, _ in drawn]), torch.cat([logprobs for _, logprobs in drawn])
+
+
+def widest_float(device: "torch.device") -> "torch.dtype":
+    """The most precise number format of a device: Apple's GPUs have no double precision."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _draw(
+    logits_BV: "Tensor", temperature_B: "Tensor", top_p_B: "Tensor | None", uniform_B: "Tensor | None"
+) -> "tuple[Tensor, Tensor]":
+    import torch
+
     greedy_B = temperature_B == 0
     divisor_B = torch.where(greedy_B, torch.ones_like(temperature_B), temperature_B)
     logprobs_BV = torch.log_softmax(logits_BV / divisor_B[:, None], dim=-1)
-    best_B = logits_BV.argmax(dim=-1)
-    if uniform_B is None:
-        tokens_B = best_B
-    else:
-        probs_BV = logprobs_BV.double().exp()
+    tokens_B = logits_BV.argmax(dim=-1)
+    if uniform_B is not None:
+        probs_BV = logprobs_BV.to(widest_float(logits_BV.device)).exp()
         if top_p_B is not None:
             probs_BV = nucleus(probs_BV, top_p_B)
-        tokens_B = torch.where(greedy_B, best_B, invert(probs_BV, uniform_B))
+        tokens_B = torch.where(greedy_B, tokens_B, invert(probs_BV, uniform_B))
     return tokens_B, logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
 
 

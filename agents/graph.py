@@ -9,6 +9,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -39,6 +40,7 @@ def build_graph(
     revisions: int = 1,
     critique: CritiqueMode = "instruction",
     stop: Stop | None = None,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> CorrectionGraph:
     """A compiled graph that attempts a problem and revises the answer up to `revisions` times.
 
@@ -53,6 +55,9 @@ def build_graph(
             another setting than the other two and should be reported as such.
         stop: when to end before all revisions are used. None is the natural rule of the critique mode: `FixedRevisions`,
             `OwnVerdict` and `CheckerVerdict`, in the order above.
+        checkpointer: LangGraph's, for applications that stop and go on; training and evaluation want none.
+
+    The nodes are asynchronous: run the graph by `play`, `play_sync` or `await graph.ainvoke(...)`.
 
     Raises:
         GraphError: the arguments contradict each other.
@@ -76,7 +81,7 @@ def build_graph(
         _add(graph, "judge", until(Judge(checker), rule), _end_or(next_up))
     if critique == "self":
         _add(graph, "critique", until(Critique(policy, prompts), rule), "revise" if never_early else _end_or("revise"))
-    return graph.compile(name=_SETTING[critique]).with_config(recursion_limit=_most_steps(revisions))
+    return graph.compile(checkpointer, name=_SETTING[critique]).with_config(recursion_limit=_most_steps(revisions))
 
 
 Route = tuple[Callable[[EpisodeState], str], list[str]]

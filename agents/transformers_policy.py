@@ -174,9 +174,8 @@ class TransformersPolicy:
         start = self._memory.recall(reader, batch) if self._memory is not None else None
         if start is None:
             start = prefill(reader, [request.prompt_ids for request in batch])
-        decoding = Decoding(
-            reader, start, batch, eos_ids=self._eos_ids, text_of=self._text, remember=self._memory is not None
-        )
+        limit = self._memory.limit_bytes if self._memory is not None else 0
+        decoding = Decoding(reader, start, batch, eos_ids=self._eos_ids, text_of=self._text, remember_bytes=limit)
         return decoding.run(), decoding.remembered
 
     def _generation(self, call: _Call, request: Request, decoded: Decoded) -> Generation:

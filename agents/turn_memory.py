@@ -19,7 +19,7 @@ class TurnMemory:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._groups: list[Rows] = []
         self._places: dict[tuple[int, ...], tuple[int, int]] = {}
         self._weights: Fingerprint | None = None
@@ -44,8 +44,7 @@ class TurnMemory:
     ) -> None:
         """Forget everything and remember these batches, if they are not too large."""
         self.forget()
-        size = sum(group.bytes for _, _, kept in batches if kept is not None for group in kept.groups)
-        if size > self._limit_bytes:
+        if sum(kept.bytes for _, _, kept in batches if kept is not None) > self.limit_bytes:
             return
         for requests, results, kept in batches:
             if kept is None:

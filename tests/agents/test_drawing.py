@@ -66,3 +66,15 @@ def test_rows_keep_their_own_temperature_and_log_probabilities_know_of_no_cut() 
     assert tokens.tolist() == [1, 1, 1]  # greedy; and a nucleus of one token
     expected = [torch.log_softmax(row / t, 0)[1] for row, t in zip(logits, (1.0, 0.5, 2.0), strict=True)]
     assert logprobs.tolist() == pytest.approx([float(value) for value in expected])
+
+
+def test_large_tables_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    arguments = (
+        torch.randn(7, 5), torch.tensor([0.0, 1.0, 0.5, 1.0, 1.0, 2.0, 0.0]), torch.full((7,), 0.9),
+        torch.rand(7, dtype=torch.float64),
+    )  # fmt: skip
+    whole = draw(*arguments)
+    monkeypatch.setattr("selfcorrect.agents.drawing._LARGEST_TABLE", 10)
+    parts = draw(*arguments)
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from small_models import problem, roles, texts
 
@@ -204,6 +206,20 @@ def test_the_picture_shows_the_loop() -> None:
     picture = build_graph(ScriptedPolicy([]), revisions=2, critique="self").get_graph().draw_mermaid()
     for edge in ("attempt -.-> critique", "critique -.-> revise", "revise -.-> critique", "critique -.-> __end__"):
         assert edge in picture
+
+
+def test_an_episode_survives_a_checkpointer() -> None:
+    graph = build_graph(
+        ScriptedPolicy([BAD, GOLD]), checker=CountdownChecker(), prompts=COUNTDOWN, checkpointer=InMemorySaver()
+    )
+    thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+    async def play_and_look_up() -> tuple[Any, Any]:
+        return await graph.ainvoke(opening(PROBLEM, 0), thread), (await graph.aget_state(thread)).values
+
+    played, stored = asyncio.run(play_and_look_up())
+    assert played == stored
+    assert statuses(stored) == [Status.WRONG, Status.CORRECT]
 
 
 def test_nodes_serve_in_a_graph_of_ones_own() -> None:

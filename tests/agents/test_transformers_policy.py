@@ -17,6 +17,7 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.transformers_policy import TransformersPolicy, eos_ids
+from selfcorrect.agents.turn_memory import TurnMemory
 from selfcorrect.errors import PolicyError
 
 PROMPT = "3 5 7 get 8 :"
@@ -166,6 +167,14 @@ def test_a_forgotten_cache_is_not_needed(policy: TransformersPolicy) -> None:
     remembered = ask(policy, "again :", after=first)
     policy.forget()
     assert ask(policy, "again :", after=first)["text"] == remembered["text"]
+
+
+def test_caches_beyond_the_limit_are_not_kept(policy: TransformersPolicy) -> None:
+    policy._memory = TurnMemory(limit_bytes=1000)
+    first = ask(policy)
+    shapes = widths_read(policy)
+    second = ask(policy, "again :", after=first)
+    assert shapes[0] == (1, len(second["prompt_ids"]))
 
 
 def test_calls_of_a_graph_are_recorded_with_their_nodes(policy: TransformersPolicy) -> None:
