@@ -1,5 +1,7 @@
 """What a conversation looks like in token ids, and what a later message appends."""
 
+from importlib.resources import files
+
 import pytest
 from small_models import CHAT_WORDS, WORDS, word_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -93,6 +95,22 @@ def test_tokenizers_that_know_line_breaks_get_a_line_for_each_message() -> None:
     ids = template.later([user("Sure?")], first, ended=False)
     assert bytes_.decode(prompt) == "What is 3 + 5?\n"
     assert bytes_.decode(prompt + first["completion_ids"] + ids) == "What is 3 + 5?\n8<|endoftext|>\nSure?\n"
+
+
+@pytest.mark.parametrize("name", ["cohere", "gemma3", "llama3_1", "phi3", "qwen2_5", "qwen3"])
+def test_well_known_templates_are_continued_as_they_would_render(name: str) -> None:
+    """Templates that TRL ships a copy of."""
+    shipped = files("trl").joinpath("chat_templates", f"{name}.jinja")
+    if not shipped.is_file():
+        pytest.skip("this release of TRL has no such file")
+    bytes_ = byte_tokenizer()
+    bytes_.chat_template = shipped.read_text(encoding="utf-8")
+    template = choose_template(bytes_, "chat")
+    prompt = template.first([user("What is 3 + 5?")])
+    answer = generation(bytes_, prompt, "It is 9.")
+    ids = template.later([user("Sure?")], answer, ended=False)
+    conversation = [user("What is 3 + 5?"), Message(role="assistant", content="It is 9."), user("Sure?")]
+    assert prompt + answer["completion_ids"] + ids == template.first(conversation)
 
 
 def test_words_outside_the_vocabulary_are_named(tokenizer: PreTrainedTokenizerFast) -> None:
