@@ -13,7 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import EpisodeState
+from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.errors import GraphError, SelfCorrectError
 from selfcorrect.tasks.problem import Problem
 
@@ -25,9 +25,23 @@ _COLLECT_AFTER = 100_000
 """New container objects between two looks of Python's garbage collector while episodes are played; its default is 700."""
 
 
-def opening(problem: Problem, seed: int) -> EpisodeState:
-    """The state in which an episode begins."""
-    return EpisodeState(problem=problem.model_dump(), seed=seed, turns=[])
+def opening(
+    problem: Problem, seed: int, *, history: Sequence[Message] = (), attempt: Generation | None = None
+) -> EpisodeState:
+    """The state in which an episode begins.
+
+    Args:
+        problem: what to solve.
+        seed: the episode's own seed.
+        history: a conversation that came before the problem.
+        attempt: the first answer, if it is there already and is only to be judged and revised.
+    """
+    state = EpisodeState(problem=problem.model_dump(), seed=seed, turns=[])
+    if history:
+        state["history"] = list(history)
+    if attempt is not None:
+        state["turns"] = [Turn(role="attempt", generation=attempt, verdict=None)]
+    return state
 
 
 async def play(

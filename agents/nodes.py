@@ -37,18 +37,26 @@ class Node(Protocol):
 
 @dataclass(frozen=True)
 class Attempt:
-    """Node: show the problem, write the first answer."""
+    """Node: show the problem, write the first answer. An episode that comes with its first answer keeps it."""
 
     policy: Policy
     prompts: Prompts
 
     async def __call__(self, state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
         started = time.time()
+        if state.get("turns"):
+            return {"turns": [], "started": started}
         shown = self.prompts.attempt.replace("{problem}", state["problem"]["prompt"])
-        messages = [Message(role="system", content=self.prompts.system)] if self.prompts.system else []
-        messages.append(Message(role="user", content=shown))
+        messages = [*self._opening(state), Message(role="user", content=shown)]
         generation = await self.policy.generate(messages, _sampling(state, runtime))
         return {"turns": [Turn(role="attempt", generation=generation, verdict=None)], "started": started}
+
+    def _opening(self, state: EpisodeState) -> list[Message]:
+        """What comes before the problem. A system message of the conversation takes the place of the prompts' own."""
+        history = state.get("history", [])
+        if not self.prompts.system or any(message["role"] == "system" for message in history):
+            return history
+        return [Message(role="system", content=self.prompts.system), *history]
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,19 @@ PAG_MATH = Prompts(
 )
 """PAG's critique and revision prompts (arXiv 2506.10406), for critique "self"; attempt and feedback are ours."""
 
+PLAIN = Prompts(
+    attempt="{problem}",
+    revise="There might be an error in the answer above. Please correct it, if there is one, and write the whole answer again. "
+    "Only write the answer.",
+    critique="Check the answer above against the question, step by step. If you find a mistake, explain it and end your response "
+    "with 'The answer is wrong'. If there is none, end your response with 'The answer is correct'.",
+    feedback="A checker looked at the answer above and found: {reason}\nPlease write the whole answer again, corrected. Only write "
+    "the answer.",
+    says_wrong="The answer is wrong",
+    says_right="The answer is correct",
+)
+"""For questions of any kind, as agent applications get them: the problem is shown as it is."""
+
 COUNTDOWN = Prompts(
     attempt="{problem}",
     revise="again :",

@@ -5,7 +5,7 @@ text and as the exact token ids that were sampled.
 """
 
 import operator
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from selfcorrect.rewards.verdict import Status, Verdict
 from selfcorrect.tasks.problem import Problem
@@ -21,6 +21,13 @@ class Message(TypedDict):
     content: str
 
 
+class Usage(TypedDict):
+    """What one call cost, as a remote model reported it; in tokens."""
+
+    input_tokens: int
+    output_tokens: int
+
+
 class Generation(TypedDict):
     """What a policy returned for one call.
 
@@ -32,6 +39,7 @@ class Generation(TypedDict):
         logprobs: log-probability of each of `completion_ids` under the policy at the sampling temperature (at 1 when
             greedy), before any top-p cut; same length as `completion_ids`.
         finish_reason: "stop", or "length" when the token limit cut it off.
+        usage: only where the policy has no token ids of its own but was told how many there were.
     """
 
     text: str
@@ -40,6 +48,7 @@ class Generation(TypedDict):
     completion_ids: list[int]
     logprobs: list[float]
     finish_reason: FinishReason
+    usage: NotRequired[Usage]
 
 
 class VerdictRecord(TypedDict):
@@ -64,6 +73,7 @@ class EpisodeState(TypedDict, total=False):
 
     Keys:
         problem: a `Problem` as plain data (`problem.model_dump()`).
+        history: a conversation that came before the problem, oldest message first.
         seed: the episode's random seed; each call's seed is derived from it, so an episode can be replayed.
         turns: the turns so far, appended by the nodes.
         started: when the attempt began, in seconds since the epoch.
@@ -71,6 +81,7 @@ class EpisodeState(TypedDict, total=False):
     """
 
     problem: dict[str, Any]
+    history: list[Message]
     seed: int
     turns: Annotated[list[Turn], operator.add]
     started: float
@@ -106,3 +117,13 @@ def answer_text(turn: Turn) -> str:
     verdict = turn["verdict"]
     read = None if verdict is None else verdict["answer"]
     return turn["generation"]["text"].strip() if read is None else read
+
+
+def usage_of(generation: Generation) -> Usage:
+    """The tokens that a call read and wrote: as counted, as reported, or, where nobody knows, words."""
+    if generation["completion_ids"]:
+        return Usage(input_tokens=len(generation["prompt_ids"]), output_tokens=len(generation["completion_ids"]))
+    if "usage" in generation:
+        return generation["usage"]
+    read = sum(len(message["content"].split()) for message in generation["messages"])
+    return Usage(input_tokens=read, output_tokens=len(generation["text"].split()))

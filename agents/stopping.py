@@ -11,7 +11,7 @@ from langgraph.types import Overwrite
 
 from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.state import EpisodeState, Turn, problem_of
+from selfcorrect.agents.state import EpisodeState, Turn, problem_of, usage_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.verdict import Status
 from selfcorrect.tasks.problem import Problem
@@ -88,20 +88,28 @@ class VerifierScore:
 
 @dataclass(frozen=True)
 class Budget:
-    """End ("budget") when an episode has used `tokens` sampled tokens or `seconds` since it began, whichever comes first.
+    """End ("budget") when an episode has used `tokens` sampled tokens, `seconds` since it began, or `turns`, whichever is first.
 
-    The turn in which the budget runs out is finished, so an episode may use up to one turn more. A policy that reports no
-    token ids is metered in words.
+    The turn in which the budget runs out is finished, so an episode may use up to one turn more of tokens and seconds. A policy
+    that reports neither token ids nor usage is metered in words. Seconds are those of the clock: they go on while a stopped
+    episode waits to be taken up again. Every generation is a turn, critiques too.
     """
 
     tokens: int | None = None
     seconds: float | None = None
+    turns: int | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens is None and self.seconds is None:
-            raise ConfigurationError("Budget needs tokens=..., seconds=... or both")
+        limits = {"tokens": self.tokens, "seconds": self.seconds, "turns": self.turns}
+        if all(limit is None for limit in limits.values()):
+            raise ConfigurationError("Budget needs tokens=..., seconds=..., turns=... or several of them")
+        for name, limit in limits.items():
+            if limit is not None and not limit >= 0:
+                raise ConfigurationError(f"Budget: {name} must be 0 or more, got {limit}")
 
     async def reason(self, state: EpisodeState) -> str | None:
+        if self.turns is not None and len(state["turns"]) >= self.turns:
+            return "budget"
         if self.tokens is not None and sum(map(_tokens, state["turns"])) >= self.tokens:
             return "budget"
         if self.seconds is not None and time.time() - state["started"] >= self.seconds:
@@ -140,5 +148,4 @@ def _turns_after(state: EpisodeState, update: list[Turn] | Overwrite) -> list[Tu
 
 
 def _tokens(turn: Turn) -> int:
-    generation = turn["generation"]
-    return len(generation["completion_ids"]) or len(generation["text"].split())
+    return usage_of(turn["generation"])["output_tokens"]
