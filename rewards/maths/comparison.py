@@ -2,19 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from selfcorrect.rewards.maths.answers import UNORDERED, Answer, Collection, Labelled, Relation, Scalar, Words
 from selfcorrect.rewards.maths.cleaning import squeeze
-from selfcorrect.rewards.maths.equality import close, equal, proportional, variables
+from selfcorrect.rewards.maths.equality import equal, proportional, variables
 from selfcorrect.rewards.maths.numerals import Numeral
 from selfcorrect.rewards.maths.policy import AnswerPolicy
+from selfcorrect.rewards.maths.rounding import (
+    is_long_decimal_of,
+    is_mere_arithmetic,
+    long_decimal_of,
+    reaches,
+    spelled_alike,
+    within,
+)
+from selfcorrect.rewards.maths.structure import (
+    as_equation,
+    as_tuple,
+    both_functions,
+    describe,
+    has_alternatives,
+    write_points_differently,
+)
 from selfcorrect.rewards.maths.syntax import Node, number
-from selfcorrect.rewards.maths.values import NoValue, Value, evaluate
+from selfcorrect.rewards.maths.values import NoValue
 
 Pair = tuple[str, str]
-LARGEST_TOLERANCE = Fraction(1, 1000)
-"""Of a decimal reference's size: 3.14 accepts pi, 0.5 does not accept 0.52."""
 
 
 @dataclass(slots=True)
@@ -35,7 +48,7 @@ class Comparison:
 
     def same(self, reference: Answer, answer: Answer) -> bool | None:
         """True, False, or None where the oracle must be asked first."""
-        if isinstance(answer, Collection) and answer.kind == "or" and not _has_alternatives(reference):
+        if isinstance(answer, Collection) and answer.kind == "or" and not has_alternatives(reference):
             verdict = self._all([self.same(reference, item) for item in answer.items])
             return verdict if verdict is not False else self._wrong("it offers several answers to choose from")
         if isinstance(reference, Labelled) or isinstance(answer, Labelled):
@@ -50,7 +63,7 @@ class Comparison:
             return self._relations(reference, answer)
         if isinstance(reference, Words) and isinstance(answer, Words):
             return reference.text == answer.text or self._wrong("the words differ")
-        return self._wrong(f"the reference is {_describe(reference)}, the answer {_describe(answer)}")
+        return self._wrong(f"the reference is {describe(reference)}, the answer {describe(answer)}")
 
     def _wrong(self, why: str) -> bool:
         self.why = self.why or why
@@ -64,11 +77,11 @@ class Comparison:
     def _labelled(self, reference: Answer, answer: Answer) -> bool | None:
         """x = 4 is 4; but x = 4 is not y = 4. A line may be given solved for y or not."""
         if isinstance(reference, Relation) or isinstance(answer, Relation):
-            first, second = _as_equation(reference), _as_equation(answer)
+            first, second = as_equation(reference), as_equation(answer)
             if first is not None and second is not None:
                 return self._relations(first, second)
         if isinstance(reference, Labelled) and isinstance(answer, Labelled):
-            if reference.label != answer.label and not _both_functions(reference.label, answer.label):
+            if reference.label != answer.label and not both_functions(reference.label, answer.label):
                 return self._wrong(f"it speaks of {answer.label}, the reference of {reference.label}")
             return self.same(reference.answer, answer.answer)
         if isinstance(reference, Labelled):
@@ -89,10 +102,10 @@ class Comparison:
         return self.same(reference, answer.sides[-1])
 
     def _collections(self, reference: Collection, answer: Collection) -> bool | None:
-        if _write_points_differently(reference, answer):
-            reference, answer = _as_tuple(reference), _as_tuple(answer)
+        if write_points_differently(reference, answer):
+            reference, answer = as_tuple(reference), as_tuple(answer)
         if not self._kinds_agree(reference, answer):
-            return self._wrong(f"the reference is {_describe(reference)}, the answer {_describe(answer)}")
+            return self._wrong(f"the reference is {describe(reference)}, the answer {describe(answer)}")
         labelled = all(isinstance(item, Labelled) for item in reference.items + answer.items)
         ordered = reference.kind not in UNORDERED and (reference.kind != "list" or self.policy.ordered_lists)
         if reference.kind not in UNORDERED and len(reference.items) != len(answer.items):
@@ -157,12 +170,12 @@ class Comparison:
             return self._wrong(f"it is in base {answer.base}, the reference in base {reference.base}")
         if answer.percent and not reference.percent and reference.value == answer.value * 100:
             return self._wrong("it says per cent, the reference does not")
-        if reference.percent and not answer.percent and _within(reference, answer.value / 100):
+        if reference.percent and not answer.percent and within(reference, answer.value / 100):
             return True  # 12 for 12 %: the mark was left out
-        if not _within(reference, answer.value) and not _many_digits_of(reference.value, answer):
+        if not within(reference, answer.value) and not long_decimal_of(reference.value, answer):
             return self._wrong("the numbers differ")
         undone = answer.form == "fraction" and reference.value.denominator == 1 and answer.value.denominator == 1
-        if undone and self.policy.worked_out and not _spelled_alike(reference, answer):
+        if undone and self.policy.worked_out and not spelled_alike(reference, answer):
             return self._wrong("the division is not carried out")
         if self.policy.lowest_terms and reference.reduced and not answer.reduced:
             return self._wrong("the fraction is not in lowest terms")
@@ -175,11 +188,11 @@ class Comparison:
         if variables(answer):
             return self._wrong("it holds a variable, the reference is a number")
         try:
-            if not _reaches(reference, answer):
+            if not reaches(reference, answer):
                 return self._wrong("the values differ")
         except NoValue:
             return self._wrong("it has no value")
-        if self.policy.worked_out and _is_mere_arithmetic(answer):
+        if self.policy.worked_out and is_mere_arithmetic(answer):
             return self._wrong("the arithmetic is not carried out")
         return True
 
@@ -189,7 +202,7 @@ class Comparison:
         first = reference.node or (number(reference.numeral.value) if reference.numeral else None)
         second = answer.node or (number(answer.numeral.value) if answer.numeral else None)
         if first is not None and second is not None:
-            if answer.numeral is not None and _is_rounding(first, answer.numeral):
+            if answer.numeral is not None and is_long_decimal_of(first, answer.numeral):
                 return True
             try:
                 verdict = equal(first, second)
@@ -207,112 +220,10 @@ class Comparison:
         return verdict or self._wrong("the expressions differ")
 
 
-def _both_functions(first: str, second: str) -> bool:
-    """y = 2x and f(x) = 2x name one function in two ways."""
-    return "y" in (first, second) and "(" in first + second
-
-
-def _write_points_differently(reference: Collection, answer: Collection) -> bool:
-    kinds = {reference.kind, answer.kind}
-    if len(kinds) < 2:
-        return False
-    return ("matrix" in kinds and kinds <= {"()", "[]", "matrix"}) or (
-        "()" in kinds and kinds <= {"()", "list", "solutions"}
-    )
-
-
-def _as_tuple(collection: Collection) -> Collection:
-    """A one-column matrix as a point, and x = 5, y = 6 as (5, 6): coordinates go by the names' alphabetical order."""
-    if collection.kind == "matrix":
-        rows = [row.items for row in collection.items if isinstance(row, Collection)]
-        if all(len(row) == 1 for row in rows):
-            return Collection("()", tuple(row[0] for row in rows))
-        return Collection("()", rows[0]) if len(rows) == 1 else collection
-    if collection.kind == "[]":
-        return Collection("()", collection.items)
-    labelled = [item for item in collection.items if isinstance(item, Labelled)]
-    names = {item.label for item in labelled}
-    if collection.kind not in ("list", "solutions") or len(names) < len(collection.items):
-        return collection
-    return Collection("()", tuple(item.answer for item in sorted(labelled, key=lambda item: item.label)))
-
-
-def _has_alternatives(answer: Answer) -> bool:
-    if isinstance(answer, Labelled):
-        return _has_alternatives(answer.answer)
-    return isinstance(answer, Collection) and answer.kind in ("or", "solutions", "list", "{}", "union")
-
-
 def _any(verdicts: list[bool | None]) -> bool | None:
     if True in verdicts:
         return True
     return None if None in verdicts else False
-
-
-def _within(reference: Numeral, value: Fraction) -> bool:
-    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places, and within a thousandth."""
-    excess = abs(value) - abs(reference.value)
-    if excess == 0 or not reference.unit:
-        return value == reference.value
-    rounds_to_it = -reference.unit / 2 <= excess < reference.unit
-    return rounds_to_it and value * reference.value > 0 and abs(excess) <= abs(reference.value) * LARGEST_TOLERANCE
-
-
-LONG_DECIMAL = 10
-"""Significant digits from which a decimal counts as the exact number that it rounds: what a calculator prints."""
-
-
-def _many_digits_of(value: Fraction, answer: Numeral) -> bool:
-    if not answer.unit or abs(answer.value) < answer.unit * 10 ** (LONG_DECIMAL - 1):
-        return False
-    return abs(value - answer.value) < answer.unit
-
-
-def _is_rounding(reference: Node, answer: Numeral) -> bool:
-    """Whether a long decimal is the value of an expression without variables."""
-    if not answer.unit or variables(reference):
-        return False
-    try:
-        value = evaluate(reference)
-    except NoValue:
-        return False
-    exact = _as_fraction(value)
-    return exact is not None and _many_digits_of(exact, answer)
-
-
-def _as_fraction(value: Value) -> Fraction | None:
-    """A real value as a fraction (of 60 digits); None for complex and enormous ones."""
-    if isinstance(value, Fraction):
-        return value
-    if abs(value.imag) > 1e-30 or not 1e-300 < abs(value.real) < 1e300:
-        return None
-    whole, exponent = value.real.man_exp
-    return Fraction(int(whole)) * Fraction(2) ** int(exponent)
-
-
-def _reaches(reference: Numeral, node: Node) -> bool:
-    if node.op == "infinity":
-        return False
-    value = evaluate(node)
-    if isinstance(value, Fraction):
-        return _within(reference, value)
-    real = _as_fraction(value)
-    if reference.unit and real is not None and _within(reference, real):
-        return True
-    if reference.value == 0:
-        return equal(number(0), node) is True
-    return close(reference.value, value)
-
-
-def _spelled_alike(reference: Numeral, answer: Numeral) -> bool:
-    return reference.form == answer.form and reference.value == answer.value
-
-
-def _is_mere_arithmetic(node: Node) -> bool:
-    """Numbers joined by + - * / and nothing else."""
-    if node.op == "number":
-        return True
-    return node.op in ("+", "-", "*", "/", "neg", "mixed") and all(map(_is_mere_arithmetic, node.args))
 
 
 def _equal_or_not(left: Node, right: Node) -> bool:
@@ -341,17 +252,6 @@ def _in_radians(scalar: Scalar) -> Scalar:
     return Scalar(scalar.text, scalar.numeral, scalar.node)
 
 
-def _as_equation(answer: Answer) -> Relation | None:
-    """An equation between variables: as it is, or y = 2x + 1 as one. A mere value (x = 4) is none: x^2 = 16 does not say it."""
-    if isinstance(answer, Relation):
-        return answer if answer.signs == ("=",) else None
-    if not isinstance(answer, Labelled) or not isinstance(answer.answer, Scalar) or answer.answer.node is None:
-        return None
-    if not variables(answer.answer.node) or not answer.label.isalpha() or len(answer.label) > 1:
-        return None
-    return Relation(("=",), (Scalar(answer.label, None, Node("symbol", name=answer.label)), answer.answer))
-
-
 def _difference(relation: Relation) -> Node | None:
     trees = [side.node or (number(side.numeral.value) if side.numeral else None) for side in relation.sides]
     left, right = trees
@@ -363,18 +263,3 @@ def _whole(relation: Relation) -> str:
     for sign, side in zip(relation.signs, relation.sides[1:], strict=True):
         text += f" {sign} {side.text}"
     return text
-
-
-_NAMES = {"()": "a tuple or open interval", "[]": "a closed interval", "(]": "a half-open interval", "[)": "a half-open interval",
-          "{}": "a set", "list": "a list", "solutions": "several solutions", "or": "several answers", "union": "a union",
-          "matrix": "a matrix", "row": "a row", ":": "a ratio or time"}  # fmt: skip
-
-
-def _describe(answer: Answer) -> str:
-    if isinstance(answer, Collection):
-        return _NAMES[answer.kind]
-    if isinstance(answer, Words):
-        return "words"
-    if isinstance(answer, Relation):
-        return "a relation"
-    return "one value"

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from selfcorrect.rewards.maths.splitting import enclosed
-from selfcorrect.rewards.maths.syntax import MAX_DIGITS
+from selfcorrect.rewards.maths.tokens import MAX_DIGITS
 
 MAX_EXPONENT = 400
 

@@ -3,45 +3,35 @@
 import re
 from functools import lru_cache
 
-from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar
 from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
+from selfcorrect.rewards.maths.inequalities import LABEL, NAME, ORDER, read_inequality, squeezed_label
 from selfcorrect.rewards.maths.numerals import read_numeral
+from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar, read_scalar_or_words
 from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
-from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK, Node, NotUnderstood, TooIntricate, parse
+from selfcorrect.rewards.maths.syntax import Node
 from selfcorrect.rewards.maths.units import split_unit
 
 MAX_ITEMS = 40
-_MAX_WORDS = 8
 
 _OR = re.compile(r'\s*,?\s*"?\s*\bor\b\s*(?:maybe|perhaps|possibly)?"?\s*', re.IGNORECASE)
 _AND = re.compile(r'\s*,?\s*(?:"\s*and\s*"|\band\b|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z]))\s*', re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*', re.IGNORECASE)
-_CHOICE = re.compile(r'"?\s*(?:(?:option|choice|answer)\s+)?\(?\s*"?([A-J])"?\s*\)?\s*[.:)]?\s*"?', re.IGNORECASE)
-_CHOICE_AND_MORE = re.compile(r'"?\s*(?:\(([A-J])\)|([A-J])\s*[):.])\s*"?\s*(?=\W{0,3}\w)(\S.*)')
-_ANOTHER_CHOICE = re.compile(r"(?:\b(?:or|and|maybe)\b|[/,&;|])[\s\"]*\(?[A-J]\b|^\(?[A-J]\b\W*")
 _ENVIRONMENT = re.compile(
     r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\s*\{\1\}", re.DOTALL
 )
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
-_ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\+-")
 _SEMICOLON = re.compile(r"\s*;\s*")
 _COMMA, _COLON = re.compile(r"\s*[,;]\s*"), re.compile(r"\s*:\s*")
-_NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"
-_LABEL = re.compile(rf"({_NAME})(?:\s*\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)|\s*\^\s*\{{-1\}}\s*\(\s*{_NAME}\s*\))?")
-_TUPLE_LABEL = re.compile(rf"\(\s*{_NAME}(?:\s*,\s*{_NAME})+\s*\)")
+_TUPLE_LABEL = re.compile(rf"\(\s*{NAME}(?:\s*,\s*{NAME})+\s*\)")
 _OF_POINTS = re.compile(r"(?:[A-Z0-9_{}'|:/\s]|\\(?:frac|angle|triangle|overline|overrightarrow|widehat)(?![a-zA-Z]))+")
 _TWO_POINTS = re.compile(r"[A-Z]'?\s*[:/]?\s*[A-Z]|_|\\angle")
 _APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])")
-_ARTICLES = re.compile(r"\b(?:the|a|an)\b\s*")
-
-
-class Unreadable(Exception):
-    """The text is no answer. The message says why, for the person who wrote the reference."""
 
 
 @lru_cache(maxsize=8192)
@@ -68,22 +58,6 @@ def read_answer(text: str) -> tuple[Answer, ...]:
     return (first,)
 
 
-def choice_letter(text: str) -> str | None:
-    """The letter of a multiple-choice answer, "(B)" or "B" or "Option B" or "B) 42" or "b", as a capital."""
-    cleaned = clean(text)
-    match = _CHOICE.fullmatch(cleaned)
-    if match is not None:
-        return match[1].upper()
-    more = _CHOICE_AND_MORE.fullmatch(cleaned)
-    return None if more is None or _ANOTHER_CHOICE.search(more[3]) else str(more[1] or more[2])
-
-
-def without_choice_letter(text: str) -> str:
-    """What stands behind a choice letter: "42" of "(B) 42"; otherwise the text itself."""
-    more = _CHOICE_AND_MORE.fullmatch(clean(text))
-    return text if more is None else str(more[3])
-
-
 def _read(text: str) -> Answer:
     text = text.lstrip(" ,;").rstrip(" .,;")
     for reader in (
@@ -100,7 +74,7 @@ def _read(text: str) -> Answer:
     ):
         if (answer := reader(text)) is not None:
             return answer
-    return _scalar_or_words(text)
+    return read_scalar_or_words(text)
 
 
 def _alternatives(text: str) -> Answer | None:
@@ -207,7 +181,7 @@ def _bracketed(text: str) -> Answer | None:
 
 
 def _has_relation(text: str) -> bool:
-    return bool(_EQUALS.search(text) or _ORDER.search(text))
+    return bool(_EQUALS.search(text) or ORDER.search(text))
 
 
 def _union(text: str) -> Answer | None:
@@ -217,31 +191,29 @@ def _union(text: str) -> Answer | None:
 
 def _related(text: str) -> Answer | None:
     member = split_top_level(text, _MEMBER)
-    if len(member) == 2 and _LABEL.fullmatch(member[0].strip()):
+    if len(member) == 2 and LABEL.fullmatch(member[0].strip()):
         return Labelled(member[0].strip(), _read(member[1]))
-    if _ORDER.search(text):
-        return _inequality(text)
+    if ORDER.search(text):
+        return read_inequality(text)
     exact = split_top_level(text, _APPROXIMATELY)
     if len(exact) > 1:  # 1/3 = 0.333...: the exact value counts, not its rounding
         return (
-            _read(exact[0]) if not _LABEL.fullmatch(exact[0].strip()) else Labelled(_label(exact[0]), _read(exact[1]))
+            _read(exact[0])
+            if not LABEL.fullmatch(exact[0].strip())
+            else Labelled(squeezed_label(exact[0]), _read(exact[1]))
         )
     sides = split_top_level(text, _EQUALS)
     if len(sides) < 2:
         return None
     first = sides[0].strip()
-    label = _LABEL.fullmatch(first)
+    label = LABEL.fullmatch(first)
     if label is not None:
         rest = _read("=".join(sides[1:]))
         if not _mentions(rest, label[1].lstrip("\\")):
-            return Labelled(_label(first), rest)
+            return Labelled(squeezed_label(first), rest)
     elif _TUPLE_LABEL.fullmatch(first) or (_OF_POINTS.fullmatch(first) and _TWO_POINTS.search(first)):
-        return Labelled(_label(first), _read("=".join(sides[1:])))  # (x, y) = (3, 2), AB = 4
-    return Relation(("=",) * (len(sides) - 1), tuple(_scalar(side) for side in sides))
-
-
-def _label(text: str) -> str:
-    return re.sub(r"[\s{}]", "", text)
+        return Labelled(squeezed_label(first), _read("=".join(sides[1:])))  # (x, y) = (3, 2), AB = 4
+    return Relation(("=",) * (len(sides) - 1), tuple(read_scalar(side) for side in sides))
 
 
 def _mentions(answer: Answer, name: str) -> bool:
@@ -256,50 +228,10 @@ def _has_symbol(node: Node, name: str) -> bool:
     return (node.op == "symbol" and node.name == name) or any(_has_symbol(argument, name) for argument in node.args)
 
 
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
-
-
-def _inequality(text: str) -> Answer:
-    signs = tuple(sign.strip() for sign in _ORDER.findall(text))
-    sides = [side.strip() for side in _ORDER.split(text)]
-    if any("=" in side or not side for side in sides):
-        raise Unreadable("it mixes equations and inequalities")
-    if len(sides) == 2 and signs[0] != r"\ne":
-        if _LABEL.fullmatch(sides[0]):
-            return _interval(sides[0], "", "", sides[1], signs[0])
-        if _LABEL.fullmatch(sides[1]):
-            return _interval(sides[1], "", "", sides[0], _FLIPPED[signs[0]])
-    if len(sides) == 3 and _LABEL.fullmatch(sides[1]):
-        if set(signs) <= {"<", r"\le"}:
-            return _interval(sides[1], sides[0], signs[0], sides[2], signs[1])
-        if set(signs) <= {">", r"\ge"}:
-            return _interval(sides[1], sides[2], _FLIPPED[signs[1]], sides[0], _FLIPPED[signs[0]])
-    return Relation(signs, tuple(_scalar(side) for side in sides))
-
-
-def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Answer:
-    """low < x < high as an interval with the label x; one side may be missing ("")."""
-    infinity, minus_infinity = (
-        Scalar(r"\infty", None, Node("infinity")),
-        Scalar(r"-\infty", None, _minus(Node("infinity"))),
-    )
-    if high_sign in (">", r"\ge"):
-        low, low_sign, high, high_sign = high, _FLIPPED[high_sign], "", ""
-    opening = "[" if low_sign == r"\le" else "("
-    closing = "]" if high_sign == r"\le" else ")"
-    kinds: dict[str, Kind] = {"()": "()", "[]": "[]", "(]": "(]", "[)": "[)"}
-    ends = (_scalar(low) if low else minus_infinity, _scalar(high) if high else infinity)
-    return Labelled(_label(label), Collection(kinds[opening + closing], ends))
-
-
-def _minus(node: Node) -> Node:
-    return Node("neg", (node,))
-
-
 def _plus_minus(text: str) -> Answer | None:
     if not _PLUS_MINUS.search(text):
         return None
-    plus, minus = (_scalar(_PLUS_MINUS.sub(sign, text)) for sign in ("+", "-"))
+    plus, minus = (read_scalar(_PLUS_MINUS.sub(sign, text)) for sign in ("+", "-"))
     return Collection("solutions", (plus, minus))
 
 
@@ -310,53 +242,3 @@ def _ratio(text: str) -> Answer | None:
     ):
         return None
     return Collection(":", _read_all(parts))
-
-
-def _scalar(text: str) -> Scalar:
-    text = text.strip()
-    numeral = read_numeral(text)
-    if numeral is not None:
-        return Scalar(text, numeral, None)
-    rest, unit = split_unit(text)
-    if unit:
-        inner = _scalar(rest)
-        return inner if inner.unit else Scalar(inner.text, inner.numeral, inner.node, unit)
-    return Scalar(text, None, _tree(text))
-
-
-def _tree(text: str) -> Node | None:
-    try:
-        return parse(text)
-    except NotUnderstood:
-        return None
-    except TooIntricate as problem:
-        raise Unreadable(f"too costly: {problem}") from None
-
-
-_WORDY = re.compile(r"[a-zA-Z]{2,}")
-_NAMES = frozenset(FUNCTIONS) | frozenset(GREEK) | {"pi", "sqrt", "infty", "infinity"}
-
-
-def _scalar_or_words(text: str) -> Answer:
-    bare = text.replace('"', " ")
-    letters_only = bool(re.fullmatch(r"[a-zA-Z' .-]*", bare))
-    if letters_only and (len(bare.split()) > 1 or '"' in text or _is_word(bare.strip())):
-        return _words(bare)
-    scalar = _scalar(text)
-    if scalar.node is None and scalar.numeral is None and "\\" not in text and len(_WORDY.findall(bare)) > 1:
-        return _words(bare)
-    return scalar
-
-
-def _is_word(run: str) -> bool:
-    return len(run) > 1 and run not in _NAMES and not (len(run) < 5 and set(run) <= set("abcxyz"))
-
-
-def _words(text: str) -> Words:
-    plain = " ".join(text.lower().split()).strip(" .")
-    words = (_ARTICLES.sub("", plain) or plain).split()
-    if len(words) > _MAX_WORDS:
-        raise Unreadable(f"it is prose of more than {_MAX_WORDS} words")
-    if not words:
-        raise Unreadable("it is empty")
-    return Words(" ".join(words))

@@ -6,8 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.choices import choice_letter
 from selfcorrect.rewards.maths.extraction import find_answer
-from selfcorrect.rewards.maths.reading import Unreadable, choice_letter, read_answer
+from selfcorrect.rewards.maths.reading import read_answer
+from selfcorrect.rewards.maths.scalars import Unreadable
 
 
 @dataclass(frozen=True, slots=True)

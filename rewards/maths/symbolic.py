@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.comparison import Pair
-from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK
+from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"

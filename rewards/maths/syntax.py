@@ -1,20 +1,12 @@
 """A small parser of mathematical notation, LaTeX or plain, into trees. It never evaluates, and its work is bounded."""
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from selfcorrect.rewards.maths.tokens import ALIASES, FUNCTIONS, GREEK, NotUnderstood, Token, TooIntricate, tokens_of
+
 MAX_DEPTH = 30
-MAX_DIGITS = 80
 MAX_OPERATIONS = 150
-
-
-class NotUnderstood(Exception):
-    """The text is no expression that this parser knows. Says nothing about whether it is right."""
-
-
-class TooIntricate(Exception):
-    """The text has more levels, operations or digits than any answer needs. Nobody else is asked to parse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +30,8 @@ def number(value: Fraction | int) -> Node:
     return Node("number", value=Fraction(value))
 
 
-_LETTERS = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
-    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
-)
-GREEK = tuple(_LETTERS.split())
-TRIGONOMETRIC = ("sin", "cos", "tan", "sec", "csc", "cot", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
-FUNCTIONS = (*TRIGONOMETRIC, "ln", "exp", "log", "lg", "abs", "floor", "ceil", "gcd", "lcm")
-_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "choose": "binom", "C": "binom"}
-_WORDS = sorted(
-    {*FUNCTIONS, *_ALIASES, *GREEK, "sqrt", "pi", "infty", "infinity", "cbrt"} - {"C", "choose"}, key=len, reverse=True
-)
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\[{}|])|(?P<word>[a-zA-Z]+)|(?P<sign>\^\s*\\circ|\*\*|[-+*/^!(){}\[\],|_%]))"
-)
 _FACTOR_STARTS = ("number", "word", "command", "(", "{", "[", "|")
 _NO_FACTOR = {r"\cdot", r"\}", r"\rfloor", r"\rceil", r"\over", r"\choose", r"\|"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
 
 
 def parse(text: str) -> Node:
@@ -69,47 +41,16 @@ def parse(text: str) -> Node:
         NotUnderstood: unknown notation or unbalanced brackets.
         TooIntricate: more than 30 levels, 150 operations or 80 digits in a row.
     """
-    parser = _Parser(_tokens(text))
+    parser = _Parser(tokens_of(text))
     tree = parser.sum()
     parser.expect("end")
     return tree
 
 
-def _tokens(text: str) -> list[_Token]:
-    found, at = [], 0
-    text = text.rstrip()
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise NotUnderstood(f"unknown sign {text[at]!r}")
-        at = match.end()
-        kind = str(match.lastgroup)
-        token = match[kind]
-        if kind == "number" and len(token) > MAX_DIGITS:
-            raise TooIntricate(f"more than {MAX_DIGITS} digits in a row")
-        if kind == "word":
-            found += [_Token("word", word) for word in _split_word(token)]
-        elif kind == "sign":
-            found.append(_Token(r"^\circ", "") if token.endswith("circ") else _Token(token.replace("**", "^"), token))
-        else:
-            found.append(_Token(kind, token))
-    return [*found, _Token("end", "")]
-
-
-def _split_word(run: str) -> list[str]:
-    """Function and Greek names out of a run of letters; what is left are single-letter variables, at most four."""
-    for word in _WORDS:
-        if run.startswith(word):
-            return [word] + (_split_word(run[len(word) :]) if run[len(word) :] else [])
-    if len(run) > 4:
-        raise NotUnderstood(f"{run!r} is a word")
-    return [run[0]] + (_split_word(run[1:]) if run[1:] else [])
-
-
 class _Parser:
     """Recursive descent: sum > product > sign > power > postfix > primary."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._at = 0
         self._depth = 0
@@ -117,15 +58,15 @@ class _Parser:
         self._operations = 0
 
     @property
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         return self._tokens[self._at]
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         token = self._tokens[self._at]
         self._at += 1
         return token
 
-    def _accept(self, *kinds: str) -> _Token | None:
+    def _accept(self, *kinds: str) -> Token | None:
         if self._next.kind in kinds or (self._next.kind in ("command", "word") and self._next.text in kinds):
             return self._take()
         return None
@@ -210,7 +151,7 @@ class _Parser:
         self._depth -= 1
         return inner
 
-    def _primary_at(self, token: _Token) -> Node:
+    def _primary_at(self, token: Token) -> Node:
         if token.kind == "number":
             return self._mixed(token.text)
         if token.kind in ("(", "["):
@@ -268,12 +209,12 @@ class _Parser:
             digits = self._take().text
             if len(digits) > 1:
                 self._at -= 1
-                self._tokens[self._at] = _Token("number", digits[1:])
+                self._tokens[self._at] = Token("number", digits[1:])
             return number(int(digits[0]))
         return self._primary()
 
     def _named(self, name: str) -> Node:
-        name = _ALIASES.get(name, name)
+        name = ALIASES.get(name, name)
         if name == "frac":
             return Node("/", (self._argument(), self._argument()))
         if name == "binom":

@@ -2,7 +2,7 @@
 
 import re
 
-from selfcorrect.rewards.maths.syntax import FUNCTIONS, GREEK
+from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 
 _SPELLINGS = {
     "usd": "$ dollar dollars usd bucks", "cent": "cent cents ¢", "eur": "€ euro euros eur", "gbp": "£ pound-sterling gbp",

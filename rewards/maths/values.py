@@ -8,7 +8,8 @@ from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
-from selfcorrect.rewards.maths.syntax import TRIGONOMETRIC, Node
+from selfcorrect.rewards.maths.syntax import Node
+from selfcorrect.rewards.maths.tokens import TRIGONOMETRIC
 
 DIGITS = 60
 MAX_BITS = 4096

@@ -12,7 +12,8 @@ from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.rewards.maths.cleaning import clean
 from selfcorrect.rewards.maths.equality import equal
 from selfcorrect.rewards.maths.numerals import read_numeral
-from selfcorrect.rewards.maths.syntax import Node, NotUnderstood, TooIntricate, parse
+from selfcorrect.rewards.maths.syntax import Node, parse
+from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
 from selfcorrect.rewards.maths.values import NoValue, TooCostly, evaluate
 
 with_fixtures = settings(

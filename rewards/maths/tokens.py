@@ -1,0 +1,65 @@
+"""The tokens of mathematical notation, LaTeX or plain."""
+
+import re
+from dataclasses import dataclass
+
+MAX_DIGITS = 80
+_LETTERS = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
+)
+GREEK = tuple(_LETTERS.split())
+TRIGONOMETRIC = ("sin", "cos", "tan", "sec", "csc", "cot", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
+FUNCTIONS = (*TRIGONOMETRIC, "ln", "exp", "log", "lg", "abs", "floor", "ceil", "gcd", "lcm")
+ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "choose": "binom", "C": "binom"}
+_WORDS = sorted(
+    {*FUNCTIONS, *ALIASES, *GREEK, "sqrt", "pi", "infty", "infinity", "cbrt"} - {"C", "choose"}, key=len, reverse=True
+)
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\[{}|])|(?P<word>[a-zA-Z]+)|(?P<sign>\^\s*\\circ|\*\*|[-+*/^!(){}\[\],|_%]))"
+)
+
+
+class NotUnderstood(Exception):
+    """The text is no expression that this parser knows. Says nothing about whether it is right."""
+
+
+class TooIntricate(Exception):
+    """The text has more levels, operations or digits than any answer needs. Nobody else is asked to parse it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    kind: str
+    text: str
+
+
+def tokens_of(text: str) -> list[Token]:
+    found, at = [], 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise NotUnderstood(f"unknown sign {text[at]!r}")
+        at = match.end()
+        kind = str(match.lastgroup)
+        token = match[kind]
+        if kind == "number" and len(token) > MAX_DIGITS:
+            raise TooIntricate(f"more than {MAX_DIGITS} digits in a row")
+        if kind == "word":
+            found += [Token("word", word) for word in _split_word(token)]
+        elif kind == "sign":
+            found.append(Token(r"^\circ", "") if token.endswith("circ") else Token(token.replace("**", "^"), token))
+        else:
+            found.append(Token(kind, token))
+    return [*found, Token("end", "")]
+
+
+def _split_word(run: str) -> list[str]:
+    """Function and Greek names out of a run of letters; what is left are single-letter variables, at most four."""
+    for word in _WORDS:
+        if run.startswith(word):
+            return [word] + (_split_word(run[len(word) :]) if run[len(word) :] else [])
+    if len(run) > 4:
+        raise NotUnderstood(f"{run!r} is a word")
+    return [run[0]] + (_split_word(run[1:]) if run[1:] else [])
