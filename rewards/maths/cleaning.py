@@ -24,7 +24,8 @@ _TEXT_MACROS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|ma
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r",\\!\s*", ","),
+        (r"(?<=\d)(?:,\\!\s*|\{,\})(?=\d{3})", ""),  # set as thousands
+        (r"\\mathbb\s+([A-Z])", r"\\mathbb{\1}"),
         (r"\\\$", "\N{DOLLAR SIGN}USD "),  # a price, not the border of a formula
         (r"\$(?=\s*\d[\d,.]*(?:\s*(?:USD|dollars?|million|billion|thousand))?\s*\.?$)", "$USD "),
         (r"(?<!\\)\\[()\[\]]|\$(?!USD)", " "),
@@ -95,6 +96,8 @@ def _powers_and_indices(text: str) -> str:
 
 def _words(match: re.Match[str]) -> str:
     inside = match[1]
+    if any(character.isdigit() for character in inside):  # no mere words: 4:30 p.m.
+        return f" {inside.strip()} "
     if _FUNCTION_IN_TEXT.fullmatch(inside):
         return rf"\{inside.strip()} "
     return f' "{inside.strip()}" ' if inside.strip() else " "

@@ -158,6 +158,8 @@ class Comparison:
         if _angle(reference) and _angle(answer) and (reference.unit != answer.unit):
             reference, answer = _in_radians(reference), _in_radians(answer)
         if reference.numeral is not None and answer.numeral is not None:
+            if reference.numeral.percent and answer.unit:
+                return self._wrong(f"its unit is {answer.unit}, the reference is per cent")
             return self._numerals(reference.numeral, answer.numeral)
         if reference.numeral is not None and answer.node is not None:
             return self._worked_out(reference.numeral, answer.node)

@@ -30,7 +30,7 @@ _STATEMENT = re.compile(
 _SENTENCE_END = re.compile(
     r"[.!?](?=\s|$|\*)|\n|</answer>|<\||\bI hope\b|;\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b|\s+(?:because|since|but wait|wait)\b"
 )
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$([^$\n]+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PLAIN_NUMBER = (
     r"(?<![\w.])-?\s?[$€£]?(?>(?:\d{1,3}(?:,\d{3})+|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
     r"(?:\s+\d+/\d+|\s*/\s*\d+)?(?:\s?%|\s+per\s?cent)?(?:(?![\w^])|(?=(?:[mck]?m|ft|in|[mk]?g|m?[lL]|s|h|min)[²³]?(?!\w)))"
@@ -177,6 +177,8 @@ def _unmarked(text: str, in_words: bool) -> Found:
     text = _EMPTY_BOX.sub("", text).strip()
     if not text:
         return Found(None, "it is empty")
+    if _FORMULA.search(text) and re.search(r"[a-zA-Z]", _FORMULA.sub(" ", text)):
+        return _last_value(text)
     if len(text) <= _SHORT and "\n" not in text and _looks_like_answer(text, in_words):
         return Found(text)
     if in_words:

@@ -46,6 +46,7 @@ def read_reference(reference: Any) -> Reference:
     return _read(reference)
 
 
+_SHORT_LIST = re.compile(r"\W*(?:-?\d,\d|-?[1-9]\d*,(?:\d{1,2}|\d{4,}))\W*")
 _SOLUTION = re.compile(r"\\boxed|####")
 
 
@@ -59,6 +60,8 @@ def _read(whole: str) -> Reference:
         text = found.text
     text = text.rstrip("\\")
     answers = read_answer(text)
+    if _SHORT_LIST.fullmatch(text):  # in a reference "1,3" is a list, whatever some countries write for 1.3
+        answers = answers[:1]
     return Reference(text, answers, choice_letter(text), tuple(dict.fromkeys(_opaque(answers))))
 
 

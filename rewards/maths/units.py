@@ -20,7 +20,8 @@ _SPELLINGS = {
 _CANONICAL = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _NO_UNIT = (
     "or and not maybe perhaps possibly either nor but if to no yes is times plus minus over by of the squared cubed factorial mod modulo pi "
-    "infinity undefined more less hundred thousand million billion trillion dozen percent half base where with for all root sqrt sin cos "
+    "infinity undefined more less hundred thousand million billion trillion dozen percent half base where with for all root sqrt tenth tenths hundredth hundredths thousandth thousandths tens hundreds thousands millions billions dozens "
+    "halves third thirds quarter fourths fifth fifths half-life score gross pair pairs one two three four five six seven eight nine ten sin cos "
     "tan log ln exp choose i"
 )
 _NO_UNITS = frozenset(_NO_UNIT.split()) | set(FUNCTIONS + GREEK)
