@@ -45,6 +45,8 @@ _HEDGED = re.compile(
 _TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake|wrong|scratch)\b", re.IGNORECASE)
 _GROUP = re.compile(r"(?:\\\{|[(\[{])[^()\[\]{}\n]*,[^()\[\]{}\n]*[)\]}]")
 _THOUGHT_END = "</think>"
+_TAIL = 4000
+"""Characters, counted from the end, in which an unmarked answer is looked for."""
 _SHORT = 120
 _MOST_WORDS = 6
 
@@ -208,6 +210,9 @@ def _looks_like_answer(text: str, in_words: bool = True) -> bool:
 
 def _last_value(text: str) -> Found:
     """The last formula or number, together with a number that it is said to be the alternative to."""
+    if len(text) > _TAIL:
+        text = text[-_TAIL:]
+        text = text[text.find("\n") + 1 :]  # from the start of a line, lest dollar signs pair up wrongly
     formulas, numbers = list(_FORMULA.finditer(text)), list(_NUMBER.finditer(text))
     last_formula, last_number = (found[-1] if found else None for found in (formulas, numbers))
     if last_formula is not None and (last_number is None or last_formula.end() > last_number.start()):

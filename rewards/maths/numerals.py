@@ -54,7 +54,7 @@ _BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
 _BASED = re.compile(
     r"(?P<sign>-?)\s*\(?\s*\"?(?P<digits>[0-9A-Fa-f]+)\"?\s*\)?(?:\s*_\s*\{?\s*\(?\"?(?P<base>\d+|[a-z]+)\"?\)?\s*\}?|\s+\"?\(?(?:in )?base[ -](?P<spelled>\d+|[a-z]+)\)?\"?)"
 )
-_PERCENT = re.compile(r"\s*(?:%|\"?per ?cent\"?|\"percentage\"|\bpct\b)$", re.IGNORECASE)
+_PERCENT = re.compile(r"\s*(?:%|\"?per ?cent(?:age)?\"?|\bpct\b)$", re.IGNORECASE)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _SCALED = re.compile(r"(?P<number>.*\S)\s*\"?\b(?P<scale>" + "|".join(_SCALES) + r")\b\"?", re.IGNORECASE)
 
