@@ -54,12 +54,14 @@ def _load(handler: str) -> Handler:
 
 
 def _limit(memory_mb: int) -> None:
-    """Cap address space; no core dumps, no files."""
+    """Cap address space; no core dumps, no files. macOS refuses caps on address space: there is none there."""
     for limit, value in (
         (resource.RLIMIT_AS, memory_mb * 2**20),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
     ):
+        if limit == resource.RLIMIT_AS and sys.platform == "darwin":
+            continue
         hard = resource.getrlimit(limit)[1]
         wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (wanted, wanted))
