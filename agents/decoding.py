@@ -5,7 +5,6 @@ batch (up to the rounding of the matrix products). Shapes: R rows still being de
 vocabulary.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 
 from selfcorrect.agents.drawing import draw, widest_float
-from selfcorrect.agents.kv_rows import Rows, all_rows, keeps_rows, new_cache, select_rows, take_rows
+from selfcorrect.agents.kv_rows import Rows, all_rows, keeps_rows, select_rows, take_rows
+from selfcorrect.agents.reading import Reader, Start
 from selfcorrect.agents.seeding import seed_array, uniforms
 
 _COMPACT_BELOW = 0.75
@@ -47,16 +47,6 @@ class Decoded:
 
 
 @dataclass(slots=True)
-class Start:
-    """Prompts that the model has read: the cache, its mask (R, C), each row's last position (R,), the next logits (R, V)."""
-
-    cache: Any
-    mask_RC: Tensor
-    position_R: Tensor
-    logits_RV: Tensor
-
-
-@dataclass(slots=True)
 class Remembered:
     """What the cache holds of finished rows: groups of rows, and for every request its (group, row)."""
 
@@ -66,68 +56,6 @@ class Remembered:
     @property
     def bytes(self) -> int:
         return sum(group.bytes for group in self.groups)
-
-
-class Reader:
-    """Calls a causal language model, whatever arguments its `forward` takes."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        accepted = inspect.signature(inner.forward).parameters
-        self._takes_positions = "position_ids" in accepted
-        self._takes_last = "logits_to_keep" in accepted
-        self.config = inner.config
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
-    def read(self, ids_RC: Tensor, mask_RC: Tensor, positions_RC: Tensor, cache: Any) -> Tensor:
-        """Append `ids_RC` to `cache`; the float32 logits (R, V) after the last column. `mask_RC` spans the whole cache."""
-        arguments: dict[str, Any] = {"position_ids": positions_RC} if self._takes_positions else {}
-        if self._takes_last:
-            arguments["logits_to_keep"] = 1
-        output = self.model(
-            input_ids=ids_RC, attention_mask=mask_RC, past_key_values=cache, use_cache=True, **arguments
-        )
-        return output.logits[:, -1].float()  # type: ignore[no-any-return]
-
-
-def prefill(reader: Reader, prompts: Sequence[list[int]]) -> Start:
-    """Read whole prompts. Equal ones (several episodes of one problem) are read once."""
-    row_of: dict[tuple[int, ...], int] = {}
-    rows = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
-    ids_RC, mask_RC = left_padded([list(prompt) for prompt in row_of], reader.device)
-    positions_RC = (mask_RC.long().cumsum(1) - 1).clamp_(min=0)
-    cache = new_cache(reader.config)
-    logits_RV = reader.read(ids_RC, mask_RC, positions_RC, cache)
-    start = Start(cache, mask_RC, positions_RC[:, -1], logits_RV)
-    return start if len(row_of) == len(prompts) else _spread(start, torch.tensor(rows, device=reader.device))
-
-
-def resume(reader: Reader, cache: Any, mask_RC: Tensor, new_ids: Sequence[list[int]]) -> Start:
-    """Read `new_ids` (one or more for each row) after what `cache` already holds."""
-    ids_RC, new_mask_RC = left_padded(new_ids, reader.device)
-    known_R = mask_RC.sum(1)
-    positions_RC = (known_R[:, None] + new_mask_RC.long().cumsum(1) - 1).clamp_(min=0)
-    mask_RC = torch.cat([mask_RC, new_mask_RC], dim=1)
-    logits_RV = reader.read(ids_RC, mask_RC, positions_RC, cache)
-    return Start(cache, mask_RC, positions_RC[:, -1], logits_RV)
-
-
-def left_padded(rows: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids (R, C), padded on the left with id 0, and the mask (R, C) that hides the padding."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, torch.arange(width, device=device)[None] >= (width - lengths)[:, None]
-
-
-def _spread(start: Start, rows: Tensor) -> Start:
-    select_rows(start.cache, rows)
-    return Start(start.cache, start.mask_RC[rows], start.position_R[rows], start.logits_RV[rows])
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from selfcorrect.agents.coalescing import Coalescer
-from selfcorrect.agents.decoding import Decoded, Decoding, Reader, Remembered, Request, prefill
+from selfcorrect.agents.decoding import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.reading import Reader, prefill
 from selfcorrect.agents.recording import record
 from selfcorrect.agents.rendering import TemplateName, choose_template
 from selfcorrect.agents.state import Generation, Message

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.decoding import Decoded, Reader, Remembered, Request, Start, resume
+from selfcorrect.agents.decoding import Decoded, Remembered, Request
 from selfcorrect.agents.kv_rows import Rows, assemble
+from selfcorrect.agents.reading import Reader, Start, resume
 
 Fingerprint = tuple[int, tuple[float, ...]]
 
