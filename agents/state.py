@@ -119,11 +119,8 @@ def answer_text(turn: Turn) -> str:
     return turn["generation"]["text"].strip() if read is None else read
 
 
-def usage_of(generation: Generation) -> Usage:
-    """The tokens that a call read and wrote: as counted, as reported, or, where nobody knows, words."""
+def usage_of(generation: Generation) -> Usage | None:
+    """The tokens that a call read and wrote, counted or reported; None if nobody knows."""
     if generation["completion_ids"]:
         return Usage(input_tokens=len(generation["prompt_ids"]), output_tokens=len(generation["completion_ids"]))
-    if "usage" in generation:
-        return generation["usage"]
-    read = sum(len(message["content"].split()) for message in generation["messages"])
-    return Usage(input_tokens=read, output_tokens=len(generation["text"].split()))
+    return generation.get("usage")

@@ -148,4 +148,6 @@ def _turns_after(state: EpisodeState, update: list[Turn] | Overwrite) -> list[Tu
 
 
 def _tokens(turn: Turn) -> int:
-    return usage_of(turn["generation"])["output_tokens"]
+    generation = turn["generation"]
+    usage = usage_of(generation)
+    return len(generation["text"].split()) if usage is None else usage["output_tokens"]
