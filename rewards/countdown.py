@@ -8,7 +8,9 @@ from typing import Any
 
 from selfcorrect.rewards.verdict import Status, Verdict
 
-_STEP = re.compile(r"(?<![\w.])(\d{1,9}(?:/\d{1,9})?)\s*([-+*/x×÷])\s*(\d{1,9}(?:/\d{1,9})?)\s*=\s*(\d{1,9}(?:/\d{1,9})?)(?![\w.])")
+_STEP = re.compile(
+    r"(?<![\w.])(\d{1,9}(?:/\d{1,9})?)\s*([-+*/x×÷])\s*(\d{1,9}(?:/\d{1,9})?)\s*=\s*(\d{1,9}(?:/\d{1,9})?)(?![\w.])"
+)
 _ASCII_OPERATOR = {"x": "*", "×": "*", "÷": "/"}
 _MAX_RESPONSE = 20_000
 
@@ -36,7 +38,11 @@ class CountdownChecker:
         if not isinstance(reference, Mapping) or not {"numbers", "target"} <= set(reference):
             return "expected {'numbers': [...], 'target': N}"
         numbers, target = reference["numbers"], reference["target"]
-        if not isinstance(numbers, list | tuple) or len(numbers) < 2 or not all(type(n) is int and n >= 0 for n in numbers):
+        if (
+            not isinstance(numbers, list | tuple)
+            or len(numbers) < 2
+            or not all(type(n) is int and n >= 0 for n in numbers)
+        ):
             return f"'numbers' must be two or more whole numbers, got {numbers!r}"
         if type(target) is not int:
             return f"'target' must be a whole number, got {target!r}"

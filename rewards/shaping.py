@@ -37,7 +37,9 @@ def score_stage_two(scores: Sequence[Score], *, alpha: float) -> list[Score]:
     return [scores[0]] + [_with_bonus(now, before, alpha) for before, now in zip(scores, scores[1:], strict=False)]
 
 
-def pag(scores: Sequence[Score], says_wrong: Sequence[bool | None], *, alpha: float = 1.0) -> tuple[list[Score], list[Score]]:
+def pag(
+    scores: Sequence[Score], says_wrong: Sequence[bool | None], *, alpha: float = 1.0
+) -> tuple[list[Score], list[Score]]:
     """PAG (arXiv 2506.10406): rewards of the answers and of the policy's verdicts on them.
 
     Args:
