@@ -45,8 +45,8 @@ def measure(rounds: int) -> dict[str, Any]:
             [{"problem": index, "prompt": ""} for index in range(32) for _ in range(8)]
         )
         trainer.beta = 0.01  # TRL's own step then has its KL term too
-        ours = lambda: trainer._compute_loss(trainer.model, inputs).backward()  # noqa: E731
-        trls = lambda: GRPOTrainer._compute_loss(trainer, trainer.model, inputs).backward()  # noqa: E731
+        ours = lambda: trainer._compute_loss(trainer.model, inputs).backward()
+        trls = lambda: GRPOTrainer._compute_loss(trainer, trainer.model, inputs).backward()
         ours(), trls()
         pairs = [(_seconds(ours), _seconds(trls)) for _ in range(rounds)]
     ratios = sorted(mine / theirs for mine, theirs in pairs)
@@ -78,4 +78,6 @@ if __name__ == "__main__":
     else:
         print(f"{result['tokens']} learning tokens, {result['rounds']} rounds, alternating")
         print(f"selfcorrect {result['selfcorrect_seconds']:.3f} s   TRL GRPO {result['trl_seconds']:.3f} s")
-        print(f"ratio median {result['ratio_median']:.3f} (min {result['ratio_min']:.3f}, max {result['ratio_max']:.3f})")
+        print(
+            f"ratio median {result['ratio_median']:.3f} (min {result['ratio_min']:.3f}, max {result['ratio_max']:.3f})"
+        )

@@ -6,6 +6,7 @@ between turns). A reward that depends on an unjudged score is None.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Score = float | None
 
@@ -34,7 +35,7 @@ def score_stage_one(scores: Sequence[Score], *, learning_turn: int | None = None
 
 def score_stage_two(scores: Sequence[Score], *, alpha: float) -> list[Score]:
     """SCoRe Stage II (Eq. 4): r_1 for the first answer, r_t + alpha (r_t - r_{t-1}) for each later one."""
-    return [scores[0]] + [_with_bonus(now, before, alpha) for before, now in zip(scores, scores[1:], strict=False)]
+    return [scores[0]] + [_with_bonus(now, before, alpha) for before, now in pairwise(scores)]
 
 
 def pag(

@@ -27,7 +27,9 @@ def leave_one_out(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
     inverse_B = torch.unique(groups_B, return_inverse=True)[1]
     groups = int(inverse_B.max()) + 1 if len(inverse_B) else 0
     sums_B = torch.zeros(groups, dtype=rewards_B.dtype).index_add(0, inverse_B, filled_B)[inverse_B]
-    counts_B = torch.zeros(groups, dtype=rewards_B.dtype).index_add(0, inverse_B, valid_B.to(rewards_B.dtype))[inverse_B]
+    counts_B = torch.zeros(groups, dtype=rewards_B.dtype).index_add(0, inverse_B, valid_B.to(rewards_B.dtype))[
+        inverse_B
+    ]
     others_B = (sums_B - filled_B) / (counts_B - 1).clamp(min=1)
     return torch.where(valid_B & (counts_B > 1), filled_B - others_B, torch.zeros_like(rewards_B))
 
@@ -48,8 +50,12 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
     class_B = torch.nan_to_num(previous_B, nan=-1.0)
     pair_B = torch.stack([groups_B.to(class_B.dtype), class_B], dim=1)
-    same_sum_B, same_count_B = _sum_and_count_of_others(filled_B, valid_B, torch.unique(pair_B, dim=0, return_inverse=True)[1])
-    class_sum_B, class_count_B = _sum_and_count_of_others(filled_B, valid_B, torch.unique(class_B, return_inverse=True)[1])
+    same_sum_B, same_count_B = _sum_and_count_of_others(
+        filled_B, valid_B, torch.unique(pair_B, dim=0, return_inverse=True)[1]
+    )
+    class_sum_B, class_count_B = _sum_and_count_of_others(
+        filled_B, valid_B, torch.unique(class_B, return_inverse=True)[1]
+    )
     prior_B = class_sum_B / class_count_B.clamp(min=1)
     expected_B = (same_sum_B + prior_B) / (same_count_B + 1)
     return torch.where(valid_B & (class_count_B > 0), filled_B - expected_B, torch.zeros_like(rewards_B))

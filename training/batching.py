@@ -39,7 +39,13 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
     """Number the calls of a batch and tell which belong together. Groups are numbered by (problem, kind)."""
     groups: dict[tuple[str, str], int] = {}
     kinds: dict[str, int] = {}
-    rewards, group_of, previous, kind_of, betas, learns, offsets = [], [], [], [], [], [], []
+    rewards: list[float] = []
+    previous: list[float] = []
+    betas: list[float] = []
+    learns: list[float] = []
+    group_of: list[int] = []
+    kind_of: list[int] = []
+    offsets: list[int] = []
     for episode in episodes:
         offsets.append(len(rewards))
         for signal in episode.signals:
@@ -67,7 +73,7 @@ def call_advantages(table: CallTable, baseline: Baseline) -> Tensor:
     if baseline == "leave_one_out":
         return leave_one_out(table.rewards_C, table.groups_C)
     advantages_C = torch.zeros_like(table.rewards_C)
-    for kind in table.kinds_C.unique():
+    for kind in set(table.kinds_C.tolist()):
         here = table.kinds_C == kind
         advantages_C[here] = leave_one_out_given_previous(
             table.rewards_C[here], table.groups_C[here], table.previous_C[here]

@@ -30,7 +30,13 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, run: RunDirectory, progress: ProgressSink, schedule: Schedule, updates_per_step: int, evaluation: Evaluation, every: int
+        self,
+        run: RunDirectory,
+        progress: ProgressSink,
+        schedule: Schedule,
+        updates_per_step: int,
+        evaluation: Evaluation,
+        every: int,
     ) -> None:
         self._run, self._progress, self._schedule = run, progress, schedule
         self._updates, self._evaluation, self._every = updates_per_step, evaluation, every
@@ -55,7 +61,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         objective = self._schedule.at(step - 1)
         if objective.name != self._stage:
             self._stage = objective.name
-            steps = dict((stage.name, batches) for stage, batches in self._schedule.stages)[objective.name]
+            steps = {stage.name: batches for stage, batches in self._schedule.stages}[objective.name]
             self._progress.start(steps, objective.name)
 
 

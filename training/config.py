@@ -76,7 +76,9 @@ class PPOConfig:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not self.temperature > 0:
-            raise ConfigurationError(f"temperature must be above 0 for training, got {self.temperature}: greedy episodes teach nothing")
+            raise ConfigurationError(
+                f"temperature must be above 0 for training, got {self.temperature}: greedy episodes teach nothing"
+            )
         if self.episodes_per_batch % (self.minibatches * self.gradient_accumulation * _processes()):
             raise ConfigurationError(
                 f"{self.episodes_per_batch} episodes a batch do not divide into {self.minibatches} minibatches x "

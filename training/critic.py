@@ -42,7 +42,11 @@ class Critic:
         with torch.no_grad():
             values_RT = self._head(hidden_RTH).squeeze(-1)
         advantages_RT, returns_RT = gae_within_turns(
-            rewards_RT, values_RT, rows.calls_RT - _first_calls(rows.calls_RT), discount=self._config.discount, trace=self._config.trace
+            rewards_RT,
+            values_RT,
+            rows.calls_RT - _first_calls(rows.calls_RT),
+            discount=self._config.discount,
+            trace=self._config.trace,
         )
         judged_RT = rows.spread(torch.isfinite(rewards_C).float())
         return advantages_RT, self._fit(hidden_RTH, returns_RT, judged_RT)
@@ -52,7 +56,7 @@ class Critic:
         for _ in range(self._config.epochs):
             self._optimiser.zero_grad()
             loss = value_loss(self._head(hidden_RTH).squeeze(-1), returns_RT, mask_RT, mask_RT.sum().clamp(min=1))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             losses.append(float(loss.detach()))
         return sum(losses) / len(losses)
@@ -89,7 +93,9 @@ def _hidden_before_each_token(model: Any, rows: RowTensors) -> Tensor:
     mask = torch.cat([rows.prompt_mask_RP, rows.completion_mask_RT], dim=1)
     device = next(model.parameters()).device
     with torch.no_grad():
-        output = model(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False)
+        output = model(
+            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
+        )
     first = rows.prompt_ids_RP.shape[1] - 1
     hidden: Tensor = output.hidden_states[-1][:, first:-1].float().cpu()
     return hidden

@@ -61,11 +61,7 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
 
 def _unchanged(episodes: Sequence[Episode]) -> float:
     """Share of episodes whose last answer repeats the first: 1 is the collapse to copying."""
-    texts = [
-        [answer_text(turn) for turn in answers(episode.state)]
-        for episode in episodes
-        if episode.scores
-    ]
+    texts = [[answer_text(turn) for turn in answers(episode.state)] for episode in episodes if episode.scores]
     several = [answers for answers in texts if len(answers) > 1]
     return sum(answers[0] == answers[-1] for answers in several) / max(1, len(several))
 

@@ -19,7 +19,7 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
     Raises:
         PolicyError: the model or its tokenizer is unusable.
     """
-    limit = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
+    limit: dict[str, Any] = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
     return TransformersPolicy.from_pretrained(model_location(settings.model), template=settings.template, **limit)
 
 

@@ -31,7 +31,9 @@ class TabularPolicy:
     def __init__(self, seed: int, scale: float = 1.0) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.tables = [
-            (scale * torch.randn(VOCABULARY**position, VOCABULARY, generator=generator, dtype=torch.float64)).requires_grad_()
+            (
+                scale * torch.randn(VOCABULARY**position, VOCABULARY, generator=generator, dtype=torch.float64)
+            ).requires_grad_()
             for position in range(2 * TURN)
         ]
 
@@ -45,10 +47,12 @@ class TabularPolicy:
 
     def gradient_of(self, scalar: Tensor) -> Tensor:
         grads = torch.autograd.grad(scalar, self.tables, allow_unused=True, retain_graph=True)
-        return torch.cat([
-            (torch.zeros_like(table) if grad is None else grad).flatten()
-            for table, grad in zip(self.tables, grads, strict=True)
-        ])
+        return torch.cat(
+            [
+                (torch.zeros_like(table) if grad is None else grad).flatten()
+                for table, grad in zip(self.tables, grads, strict=True)
+            ]
+        )
 
 
 EPISODES = [(first, second) for first in ANSWERS for second in ANSWERS]
@@ -64,7 +68,12 @@ def second_score(first: tuple[int, ...], second: tuple[int, ...]) -> float:
 
 def call(prompt: list[int], completion: Sequence[int], logprobs: Tensor) -> PolicyCall:
     generation = Generation(
-        text="", messages=[], prompt_ids=prompt, completion_ids=list(completion), logprobs=logprobs.tolist(), finish_reason="stop"
+        text="",
+        messages=[],
+        prompt_ids=prompt,
+        completion_ids=list(completion),
+        logprobs=logprobs.tolist(),
+        finish_reason="stop",
     )
     return PolicyCall("node", "", generation, Sampling())
 

@@ -38,13 +38,19 @@ def test_leave_one_out_sums_to_zero_in_every_group(rows: list[tuple[float, int]]
         assert abs(float(advantages[groups == group].sum())) < 1e-9
 
 
-@given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 2), st.sampled_from([0.0, 1.0, NAN])), min_size=2, max_size=20), st.data())
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 2), st.sampled_from([0.0, 1.0, NAN])), min_size=2, max_size=20),
+    st.data(),
+)
 def test_no_baseline_depends_on_the_reward_it_is_subtracted_from(
     rows: list[tuple[float, int, float]], data: st.DataObject
 ) -> None:
     """The condition for an unbiased gradient: moving one reward by 1 moves its own advantage by exactly 1 (or not at all)."""
     rewards = torch.tensor([row[0] for row in rows], dtype=torch.float64)
-    groups, previous = torch.tensor([row[1] for row in rows]), torch.tensor([row[2] for row in rows], dtype=torch.float64)
+    groups, previous = (
+        torch.tensor([row[1] for row in rows]),
+        torch.tensor([row[2] for row in rows], dtype=torch.float64),
+    )
     index = data.draw(st.integers(0, len(rows) - 1))
     moved = rewards.clone()
     moved[index] += 1

@@ -9,24 +9,29 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from toy_policy import EPISODES, TURN, TabularPolicy, episode, exact_objective
 
 from selfcorrect.training.batching import call_advantages, call_table, placed_rows, row_tensors
 from selfcorrect.training.loss import TokenBatch, future_kl_BT, ppo_loss
 from selfcorrect.training.objectives import MultiTurn, Objective, SingleTurn, StageOne, StageTwo
-from toy_policy import EPISODES, TURN, TabularPolicy, episode, exact_objective
 
 Change = Callable[[dict[str, Tensor]], None]
 
 
 def training_gradient(
-    policy: TabularPolicy, reference: TabularPolicy, objective: Objective, *, kl_over: str = "turn", change: Change | None = None
+    policy: TabularPolicy,
+    reference: TabularPolicy,
+    objective: Objective,
+    *,
+    kl_over: str = "turn",
+    change: Change | None = None,
 ) -> Tensor:
     """Minus the gradient of the training loss, every episode weighted with its probability."""
     episodes = [episode(policy, first, second, objective) for first, second in EPISODES]
     table = call_table(episodes)
     rows = row_tensors(placed_rows(episodes, table), pad_id=9)
     sampled = [[*first, *second] for first, second in EPISODES]
-    place = lambda values: _at_sampled_positions(values, rows.calls_RT)  # noqa: E731
+    place = lambda values: _at_sampled_positions(values, rows.calls_RT)
     logprobs_RT = place([policy.token_logprobs(tokens) for tokens in sampled])
     tensors = {
         "advantages": rows.spread(call_advantages(table, "none")).double(),

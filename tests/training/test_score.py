@@ -59,7 +59,17 @@ def test_a_run_leaves_everything_a_person_and_a_program_need(tiny_model_folder: 
     assert [step["step"] for step in steps_of(out)] == [1, 2, 3, 4, 5, 6]
     assert [step["stage"] for step in steps_of(out)] == [1, 1, 1, 2, 2, 2]
     final = json.loads((out / "metrics.json").read_text())
-    wanted = {"n", "accuracy_t1", "accuracy_t2", "delta", "delta_ci95", "i_to_c", "c_to_i", "unchanged", "tokens_per_turn"}
+    wanted = {
+        "n",
+        "accuracy_t1",
+        "accuracy_t2",
+        "delta",
+        "delta_ci95",
+        "i_to_c",
+        "c_to_i",
+        "unchanged",
+        "tokens_per_turn",
+    }
     assert wanted <= set(final["before"]) and wanted <= set(final["after"])
     assert final["after"]["n"] == 12 == result.after["n"]
     assert (out / "report.html").stat().st_size > 10_000

@@ -52,18 +52,35 @@ class Log(TrainerCallback):  # type: ignore[misc]
 
 
 def trainer_on(
-    folder: Path, out: Path, *, objective: Objective | None = None, checker: Any = None, peft_config: Any = None, reference: Any = None, **settings: Any
+    folder: Path,
+    out: Path,
+    *,
+    objective: Objective | None = None,
+    checker: Any = None,
+    peft_config: Any = None,
+    reference: Any = None,
+    **settings: Any,
 ) -> tuple[PPOTrainer, Log]:
     policy = TransformersPolicy.from_pretrained(str(folder), max_new_tokens=5)
     graph = build_graph(policy, prompts=COUNTDOWN)
     log = Log()
     config = PPOConfig(
-        **({"output_dir": out, "batches": 2, "problems_per_batch": 4, "episodes_per_problem": 4, "learning_rate": 1e-3} | settings)
+        **(
+            {"output_dir": out, "batches": 2, "problems_per_batch": 4, "episodes_per_problem": 4, "learning_rate": 1e-3}
+            | settings
+        )
     )
     judged = JudgedAnswers(objective or StageTwo(alpha=1.0, beta1=0.01), checker or LikesPlus())
     problems = CountdownTask(3).problems("train", 32)
     trainer = PPOTrainer(
-        policy, graph, problems, lambda batch: judged, config, callbacks=[log], peft_config=peft_config, reference=reference
+        policy,
+        graph,
+        problems,
+        lambda batch: judged,
+        config,
+        callbacks=[log],
+        peft_config=peft_config,
+        reference=reference,
     )
     return trainer, log
 
@@ -90,7 +107,9 @@ def test_the_policy_that_plays_is_the_one_that_learns(tiny_model_folder: Path, t
     assert all(step["clipped"] == 0 for step in log.steps)
 
 
-def test_several_epochs_and_minibatches_move_the_ratio_and_log_the_clip(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_several_epochs_and_minibatches_move_the_ratio_and_log_the_clip(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
     trainer, log = trainer_on(
         tiny_model_folder, tmp_path, ppo_epochs=3, minibatches=2, learning_rate=2e-2, clip_low=0.05, clip_high=0.05
     )
@@ -128,13 +147,19 @@ def test_equal_rewards_teach_nothing_but_the_kl(tiny_model_folder: Path, tmp_pat
     assert moved < 5e-3  # Adam turns rounding noise in the KL term into steps of its learning rate, and no more
 
 
-def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
     shared = {"batches": 12, "problems_per_batch": 8, "learning_rate": 1e-2}
-    free, free_log = trainer_on(tiny_model_folder, tmp_path / "free", objective=StageOne(beta1=0.0, beta2=1e-6), **shared)
-    held, held_log = trainer_on(tiny_model_folder, tmp_path / "held", objective=StageOne(beta1=0.0, beta2=3.0), **shared)
+    free, free_log = trainer_on(
+        tiny_model_folder, tmp_path / "free", objective=StageOne(beta1=0.0, beta2=1e-6), **shared
+    )
+    held, held_log = trainer_on(
+        tiny_model_folder, tmp_path / "held", objective=StageOne(beta1=0.0, beta2=3.0), **shared
+    )
     free.train()
     held.train()
-    last = lambda log: sum(step["kl_t1"] for step in log.steps[-4:])  # noqa: E731
+    last = lambda log: sum(step["kl_t1"] for step in log.steps[-4:])
     assert last(held_log) < 0.6 * last(free_log)
 
 
@@ -152,7 +177,9 @@ def test_an_adapter_learns_and_its_base_is_the_reference(tiny_model_folder: Path
     assert trainer.ref_model is None
 
 
-def test_the_reference_is_the_policy_as_it_was_given_not_what_its_name_says(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_the_reference_is_the_policy_as_it_was_given_not_what_its_name_says(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
     policy = TransformersPolicy.from_pretrained(str(tiny_model_folder), max_new_tokens=5)
     with torch.no_grad():
         policy.model.model.embed_tokens.weight.mul_(1.5)
@@ -224,7 +251,15 @@ def test_trl_still_has_the_seams_we_hold() -> None:
     for name, parameters in seams.items():
         assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == parameters
     scoring = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
-    assert list(scoring)[:7] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"]
+    assert list(scoring)[:7] == [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+    ]
     source = inspect.getsource(GRPOTrainer)
     for name in ("self._generate_and_score_completions(", "self._compute_loss(", "current_gradient_accumulation_steps"):
         assert name in source

@@ -1,20 +1,22 @@
 """The documents the embedded policy is pre-trained on.
 
     solution   3 5 7 get 56 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
-    retry      3 5 7 get 56 : <an attempt of the model> again : right <the attempt once more> <eos>
-               3 5 7 get 56 : <an attempt of the model> again : wrong <another solution, a right one> <eos>
-    verdict    3 5 7 get 56 : <an attempt of the model> check : right <eos>
+    retry      3 5 7 get 56 : <an attempt of the model> again : 8 * 7 = 56 right <the attempt once more> <eos>
+               3 5 7 get 56 : <an attempt of the model> again : 8 * 7 = 56 wrong <another solution, a right one> <eos>
+    verdict    3 5 7 get 56 : <an attempt of the model> check : 8 * 7 = 56 right <eos>
     hint       3 5 7 get 56 hint 3 + 5 = 8 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
 
-Only what follows the last ":" is learnt; attempts are context. In retries, "right" and "wrong" are drawn without a look at the
-attempt, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to answer a second
-time, but not when. In verdicts the word is true, so the model could know.
+Only what follows the last ":" is learnt; attempts are context. A second look begins by working the attempt's last step out once
+more, with its true value (0 if that is no whole number of 1 to 199). In retries, "right" and "wrong" are then drawn without
+regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look again and
+to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from selfcorrect.tasks.countdown import LARGEST_VALUE
 from selfcorrect.tasks.problem import Problem
 
 
@@ -42,8 +44,8 @@ class Mixture:
     `stands_by` is the share of the retries that say "right" and repeat the attempt.
     """
 
-    retries: float = 0.50
-    verdicts: float = 0.20
+    retries: float = 0.60
+    verdicts: float = 0.12
     hints: float = 0.05
     stands_by: float = 0.45
 
@@ -60,7 +62,7 @@ def mixed(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) 
         if draw < mixture.retries:
             yield _retry(item, rng.random() < mixture.stands_by, other_way, rng)
         elif draw < mixture.retries + mixture.verdicts:
-            yield Document(f"{_shown(item)} check :", "right" if item.correct else "wrong")
+            yield Document(f"{_shown(item)} check :", f"{recheck(item.attempt)}{'right' if item.correct else 'wrong'}")
         elif draw < mixture.retries + mixture.verdicts + mixture.hints:
             first_step = str(item.problem.gold).split(" ; ")[0]
             yield Document(f"{item.problem.prompt.removesuffix(' :')} hint {first_step} :", str(item.problem.gold))
@@ -70,12 +72,25 @@ def mixed(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) 
 
 def _retry(item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng: random.Random) -> Document:
     if stands_by:
-        return Document(f"{_shown(item)} again :", f"right {item.attempt}")
+        return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}right {item.attempt}")
     if item.attempt == item.problem.gold:
         # "wrong" is followed by something else. Another right attempt takes this one's place: dropping the document would
         # make "wrong" rarer after right attempts, and so tell when to revise.
         item = rng.choice(other_way)
-    return Document(f"{_shown(item)} again :", f"wrong {item.problem.gold}")
+    return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}wrong {item.problem.gold}")
+
+
+def recheck(attempt: str) -> str:
+    """The last step of `attempt` worked out anew, "8 * 7 = 56 "; "" if its last step cannot be read."""
+    words = attempt.split(" ; ")[-1].split()
+    if len(words) != 5 or not (words[0].isdigit() and words[1] in "+-*/" and words[2].isdigit()):
+        return ""
+    left, operator, right = int(words[0]), words[1], int(words[2])
+    if operator == "/":
+        value = left // right if right and left % right == 0 else 0
+    else:
+        value = {"+": left + right, "-": left - right, "*": left * right}[operator]
+    return f"{left} {operator} {right} = {value if 1 <= value <= LARGEST_VALUE else 0} "
 
 
 def _shown(item: Attempted) -> str:

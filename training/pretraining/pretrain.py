@@ -36,8 +36,8 @@ class Recipe:
     rows: int = 192
     """Documents per step."""
     solution_steps: int = 2200
-    mixed_steps: int = 450
-    attempts: int = 60_000
+    mixed_steps: int = 600
+    attempts: int = 40_000
     """The model's own attempts that the second phase uses."""
     learning_rate: float = 0.02
     """Of Muon, for the weight matrices; embeddings and norms take AdamW at 0.15 of it."""
@@ -120,7 +120,13 @@ def _again_and_again(attempted: Sequence[Attempted], rng: random.Random) -> Iter
 
 
 def _learn(
-    model: Any, tokenizer: Any, documents: Iterator[Document], recipe: Recipe, steps: int, learning_rate: float, report: Report
+    model: Any,
+    tokenizer: Any,
+    documents: Iterator[Document],
+    recipe: Recipe,
+    steps: int,
+    learning_rate: float,
+    report: Report,
 ) -> None:
     """`steps` updates; the learning rate rises over 50 steps and falls to 0 over the second half."""
     optimisers = _optimisers(model, learning_rate)
@@ -168,7 +174,7 @@ def _update(model: Any, optimisers: Sequence[torch.optim.Optimizer], ids: Tensor
     loss = (losses.view(len(ids), -1) * learnt[:, 1:]).sum() / learnt.sum()
     for optimiser in optimisers:
         optimiser.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
