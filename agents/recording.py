@@ -1,41 +1,145 @@
-"""How policy calls become known to whoever trains: a recorder in a context variable, which LangGraph hands to its nodes."""
+"""How policy calls become known to whoever trains: a recorder in a context variable, which LangGraph hands to its nodes.
 
-from collections.abc import Iterator
+A policy that can be trained announces every call before it draws (`begin_call`) and hands over what it drew (`OpenCall.finish`).
+Nothing of this is seen by the graph: it need not know that it is being trained.
+"""
+
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any
 
+from selfcorrect.agents.places import Place, nodes_on, order_of, place_in_graph
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.state import Generation
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import GraphError
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyCall:
     """One call of a trainable policy: its node ("" outside a graph), what was drawn, and how.
 
-    `path` is LangGraph's checkpoint namespace: it tells parallel branches and subgraphs apart.
+    `path` is LangGraph's checkpoint namespace: it tells parallel branches and subgraphs apart. `turn` counts the calls that
+    the same node (under the same enclosing nodes) made in the episode, from 1.
     """
 
     node: str
     path: str
     generation: Generation
     sampling: Sampling
+    turn: int = 1
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes the call was made in, from the outermost graph's to `node`."""
+        return nodes_on(self.path, self.node)
+
+    @property
+    def text(self) -> str:
+        return self.generation["text"]
+
+    def inside(self, names: Collection[str] | None) -> bool:
+        """Whether one of its nodes has one of these names; True for None, which stands for all nodes."""
+        return names is None or any(node in names for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How the calls of one episode are drawn, whatever the graph asks for.
+
+    A graph in use may draw greedily, or with a seed of its own; to learn, its episodes must differ, at the one temperature at
+    which log-probabilities are taken.
+
+    Attributes:
+        seed: of the episode; every call's seed is derived from it and from the call's place in the graph.
+        temperature: of the calls that learn; their top-p is 1. Other calls keep what the graph asks for, but for the seed.
+        nodes: those whose calls learn; None is all.
+    """
+
+    seed: int
+    temperature: float
+    nodes: frozenset[str] | None = None
+
+    def apply(self, sampling: Sampling, place: Place, shown: str, earlier: int) -> Sampling:
+        """What to draw by, for the call after `earlier` others that were shown the same at the same place."""
+        seed = derive_seed(derive_seed(self.seed, zlib.crc32(f"{place.lasting_name} {shown}".encode())), earlier)
+        if self.nodes is None or any(name in self.nodes for name in nodes_on(place.path, place.node)):
+            return replace(sampling, seed=seed, temperature=self.temperature, top_p=1.0)
+        return sampling.with_seed(seed)
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call under way: draw by `sampling`, then `finish`."""
+
+    sampling: Sampling
+    place: Place = field(default_factory=Place)
+    shown: str = ""
+    generation: Generation | None = None
+
+    def finish(self, generation: Generation) -> None:
+        """Hand over what was drawn. A call that is never finished was cancelled, or failed, and is not recorded."""
+        self.generation = generation
 
 
 @dataclass(slots=True)
 class Recorder:
-    """The calls of one episode, in the order in which they returned."""
+    """The calls of one episode.
 
-    calls: list[PolicyCall] = field(default_factory=list)
+    Attributes:
+        policy: only this policy's calls are recorded; None records all.
+        draws: overrules how the graph draws.
+        others: how many calls other policies made.
+    """
+
+    policy: Any = None
+    draws: Draws | None = None
+    others: int = 0
+    _begun: list[OpenCall] = field(default_factory=list)
+    _lock: Any = field(default_factory=Lock)
+
+    def begin(self, sampling: Sampling, shown: str) -> OpenCall:
+        place = place_in_graph()
+        with self._lock:  # synchronous nodes of one step run in threads
+            if self.draws is not None:
+                here = (place.lasting_name, shown)
+                earlier = sum((call.place.lasting_name, call.shown) == here for call in self._begun)
+                sampling = self.draws.apply(sampling, place, shown, earlier)
+            call = OpenCall(sampling, place, shown)
+            self._begun.append(call)
+        return call
+
+    @property
+    def calls(self) -> list[PolicyCall]:
+        """The finished calls; `order_of` tells in which order, and what is left out."""
+        begun = [call for call in self._begun if call.generation is not None]
+        turns: dict[tuple[str, ...], int] = {}
+        calls = []
+        for number in order_of([call.place for call in begun], [call.shown for call in begun]):
+            call = begun[number]
+            assert call.generation is not None
+            nodes = nodes_on(call.place.path, call.place.node)
+            turns[nodes] = turns.get(nodes, 0) + 1
+            calls.append(PolicyCall(call.place.node, call.place.path, call.generation, call.sampling, turns[nodes]))
+        return calls
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("selfcorrect_recorder", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
-    """Record every trainable policy call made inside the block, also from the nodes of a graph invoked in it."""
-    recorder = Recorder()
+def recording(policy: Any = None, draws: Draws | None = None) -> Iterator[Recorder]:
+    """Record every trainable policy call made inside the block, also from the nodes of a graph invoked in it.
+
+    Args:
+        policy: record this policy's calls only; None records those of all.
+        draws: how its calls are drawn instead of how the graph asks for it.
+    """
+    recorder = Recorder(policy, draws)
     token = _recorder.set(recorder)
     try:
         yield recorder
@@ -43,19 +147,38 @@ def recording() -> Iterator[Recorder]:
         _recorder.reset(token)
 
 
-def record(generation: Generation, sampling: Sampling) -> None:
-    """Called by a trainable policy after every generation; does nothing when nobody records."""
+def begin_call(
+    policy: Any, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+) -> OpenCall:
+    """Called by a trainable policy before it draws, with what it was given; the call is to be drawn by the `sampling` of the result.
+
+    Where nobody records, that is the sampling that was asked for.
+    """
     recorder = _recorder.get()
     if recorder is None:
-        return
-    node, path = _place_in_graph()
-    recorder.calls.append(PolicyCall(node, path, generation, sampling))
+        return OpenCall(sampling)
+    if recorder.policy is not None and recorder.policy is not policy:
+        recorder.others += 1
+        return OpenCall(sampling)
+    return recorder.begin(sampling, _shown(messages, after))
 
 
-def _place_in_graph() -> tuple[str, str]:
-    """Name and namespace of the LangGraph node this code runs in, or ("", "")."""
-    from langchain_core.runnables.config import var_child_runnable_config
+def _shown(messages: Sequence[Message], after: Generation | None) -> str:
+    """A text that differs where the policy is shown something else."""
+    new = [message["content"] for message in messages]
+    return repr(new if after is None else (after["text"], after["prompt_ids"], after["completion_ids"], new))
 
-    config = var_child_runnable_config.get() or {}
-    metadata = config.get("metadata") or {}
-    return str(metadata.get("langgraph_node", "")), str(metadata.get("langgraph_checkpoint_ns", ""))
+
+def calls_so_far() -> list[PolicyCall]:
+    """The recorded calls of the episode that this code is part of, for nodes that want to look at their own past.
+
+    Raises:
+        GraphError: nobody records here: the code runs outside an episode, or in a thread that was started without its context.
+    """
+    recorder = _recorder.get()
+    if recorder is None:
+        raise GraphError(
+            "no episode is being recorded here: call the policy from a node of the graph that is played; a thread of your own sees "
+            "the episode only if it is started with contextvars.copy_context() or asyncio.to_thread"
+        )
+    return recorder.calls

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.recording import record
+from selfcorrect.agents.recording import begin_call
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 
@@ -39,6 +39,7 @@ class ScriptedPolicy:
         Raises:
             PolicyError: the script has no output for this problem or this many turns.
         """
+        call = begin_call(self, messages, sampling, after=after)
         conversation = [*(_continued(after) if after else []), *messages]
         text = self._next_output(conversation)
         prompt_ids, completion_ids = self._ids(messages, text, after)
@@ -50,7 +51,7 @@ class ScriptedPolicy:
             logprobs=[SCRIPTED_LOGPROB] * len(completion_ids),
             finish_reason="stop",
         )
-        record(generation, sampling)
+        call.finish(generation)
         return generation
 
     def _next_output(self, conversation: Sequence[Message]) -> str:

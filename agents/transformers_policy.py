@@ -13,7 +13,7 @@ from selfcorrect.agents.coalescing import Coalescer
 from selfcorrect.agents.decoding import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.reading import Reader, prefill
-from selfcorrect.agents.recording import record
+from selfcorrect.agents.recording import begin_call
 from selfcorrect.agents.rendering import TemplateName, choose_template
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.turn_memory import TurnMemory
@@ -96,8 +96,9 @@ class TransformersPolicy:
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
     ) -> Generation:
         """The next assistant message, decoded together with all concurrent calls; see `Policy.generate`."""
-        generation = await self._coalescer.submit(_Call(messages, sampling, after))
-        record(generation, sampling)
+        call = begin_call(self, messages, sampling, after=after)
+        generation = await self._coalescer.submit(_Call(messages, call.sampling, after))
+        call.finish(generation)
         return generation
 
     def forget(self) -> None:

@@ -1,15 +1,15 @@
 """Playing batches of episodes through the graph, and judging them, for training."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfcorrect.agents.episodes import opening
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.recording import PolicyCall, recording
+from selfcorrect.agents.recording import Draws, PolicyCall, recording
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
 from selfcorrect.errors import GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker
@@ -62,7 +62,9 @@ class JudgedAnswers:
                 f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy calls; "
                 "give graphs with nodes of your own a reward_fn"
             )
-        scores = list(await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique")))
+        scores = list(
+            await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique"))
+        )
         return self._signals(turns, scores), scores
 
     async def _score(self, problem: Problem, turn: Turn) -> Score:
@@ -98,6 +100,8 @@ async def collect(
     *,
     sampling: Sampling,
     seeds: Sequence[int],
+    policy: Any = None,
+    trainable: frozenset[str] | None = None,
     inputs: Callable[[Problem], dict[str, Any]] | None = None,
     context: Any = None,
 ) -> list[Episode]:
@@ -107,26 +111,49 @@ async def collect(
         graph: a compiled LangGraph graph whose nodes call a trainable policy.
         problems: B problems; repeat a problem to play it several times.
         signals: what each call is paid.
-        sampling: how the policy draws.
+        sampling: how the policy draws. The nodes of `build_graph` ask for it; with `inputs` it overrules what nodes ask for.
         seeds: B seeds, one per episode.
+        policy: only its calls are recorded; None records those of every trainable policy.
+        trainable: names of the nodes whose calls learn, with all that is inside them; None is all.
         inputs: the graph's input for a problem; None is that of `build_graph`.
-        context: the graph's run context; None is `EpisodeContext(sampling)`.
+        context: the graph's run context; None is `EpisodeContext(sampling)`, and with `inputs` no context.
 
     Raises:
-        GraphError: an episode called no trainable policy.
+        GraphError: an episode called no trainable policy, or raised an error of its own, which is the cause.
     """
-    shared = EpisodeContext(sampling=sampling) if context is None else context
+    shared = EpisodeContext(sampling=sampling) if context is None and inputs is None else context
 
     async def one(problem: Problem, seed: int) -> Episode:
-        state_in = opening(problem, seed) if inputs is None else inputs(problem)
-        with recording() as recorder:
+        draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
+        with recording(policy, draws) as recorder:
             try:
-                state = await graph.ainvoke(state_in, context=shared)
+                state = await graph.ainvoke(
+                    opening(problem, seed) if inputs is None else inputs(problem), context=shared
+                )
             except SelfCorrectError as error:
                 raise type(error)(f"problem {problem.id}: {error}") from error
-        if not recorder.calls:
-            raise GraphError(f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train")
-        turn_signals, scores = await signals(problem, state, recorder.calls)
-        return Episode(problem, state, recorder.calls, turn_signals, scores)
+            except Exception as error:
+                raise GraphError(f"problem {problem.id}: {type(error).__name__} while playing: {error}") from error
+        calls = recorder.calls
+        if not calls:
+            raise GraphError(_no_calls(problem, recorder.others))
+        turn_signals, scores = await signals(problem, state, calls)
+        learning = [
+            signal if call.inside(trainable) else replace(signal, learns=False)
+            for call, signal in zip(calls, turn_signals, strict=True)
+        ]
+        return Episode(problem, state, calls, learning, scores)
 
     return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))
+
+
+def _no_calls(problem: Problem, others: int) -> str:
+    if others:
+        return (
+            f"problem {problem.id}: the graph made {others} calls of other policies and none of the one that is trained; "
+            "pass the very policy object that the graph's nodes call"
+        )
+    return (
+        f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train. (Calls from threads that a "
+        "node starts itself are seen only if they carry its context: asyncio.to_thread does.)"
+    )

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -49,11 +49,12 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         reference: folder, Hub id or model of the fixed reference; None is a copy of the policy's model as it is now, or with
             `peft_config` the base model under the adapter. It is never re-loaded from a name by chance.
         peft_config: train an adapter only.
+        trainable: names of the nodes whose calls learn; None is all.
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
         callbacks: transformers callbacks.
     """
 
-    _tag_names = ["selfcorrect", "score"]
+    _tag_names: ClassVar[list[str]] = ["selfcorrect", "score"]
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         *,
         reference: Any = None,
         peft_config: Any = None,
+        trainable: frozenset[str] | None = None,
         inputs: Callable[[Problem], dict[str, Any]] | None = None,
         context: Any = None,
         callbacks: list[Any] | None = None,
@@ -76,10 +78,12 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         self._policy, self._graph, self._signals_at = policy, graph, signals
         self._problems, self._inputs, self._context = list(problems), inputs, context
-        self._settings = config
+        self._trainable, self._settings = trainable, config
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
-        self._critic = None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
+        self._critic = (
+            None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
+        )
         self._generation_seconds = 0.0
         self.last_episodes: list[Episode] = []
         super().__init__(
@@ -126,6 +130,8 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
                     self._signals_at(self.batch_number),
                     sampling=Sampling(temperature=self._settings.temperature),
                     seeds=self._seeds(len(problems)),
+                    policy=self._policy,
+                    trainable=self._trainable,
                     inputs=self._inputs,
                     context=self._context,
                 )
@@ -141,7 +147,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
         rows = row_tensors(
-            placed_rows(episodes, table), pad_id=self._tokenizer.pad_token_id, multiple_of=self.args.steps_per_generation
+            placed_rows(episodes, table),
+            pad_id=self._tokenizer.pad_token_id,
+            multiple_of=self.args.steps_per_generation,
         )
         reference_RT = self._reference_logprobs(rows) if bool((table.kl_coefficients_C > 0).any()) else None
         advantages_RT = self._advantages(rows, table)
@@ -188,7 +196,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 batch["completion_ids"].size(1),
                 batch_size=self.args.per_device_train_batch_size,
             )
-        return logprobs_RT
+        return cast(Tensor, logprobs_RT)
 
     def _reference_logprobs(self, rows: RowTensors) -> Tensor:
         device = self.accelerator.device
@@ -203,7 +211,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _adapter_off(self) -> AbstractContextManager[Any]:
         model = self.accelerator.unwrap_model(self.model)
-        return model.disable_adapter() if self.ref_model is None and hasattr(model, "disable_adapter") else nullcontext()
+        return (
+            model.disable_adapter() if self.ref_model is None and hasattr(model, "disable_adapter") else nullcontext()
+        )
 
     # Seam 2: the loss.
 
@@ -259,4 +269,3 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
 def _rewards_come_from_the_graph(**_: Any) -> list[float]:
     raise AssertionError("TRL asked for rewards; selfcorrect's trainer scores episodes itself: this TRL moved a seam")
-
