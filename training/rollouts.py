@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selfcorrect.agents.episodes import opening
+from selfcorrect.agents.episodes import opening, rare_garbage_collection
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
@@ -144,7 +144,8 @@ async def collect(
         ]
         return Episode(problem, state, calls, learning, scores)
 
-    return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))
+    with rare_garbage_collection():
+        return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))
 
 
 def _no_calls(problem: Problem, others: int) -> str:

@@ -105,7 +105,12 @@ class _Session:
         config = ppo_config(self.settings, self.run.checkpoints_path, self.schedule.total_batches)
         interrupt = StopOnInterrupt(config.updates_per_batch)
         log = RunLog(
-            self.run, self.progress, self.schedule, config.updates_per_batch, self._validation(), self.settings.evaluation.every
+            self.run,
+            self.progress,
+            self.schedule,
+            config.updates_per_batch,
+            self._validation(),
+            self.settings.evaluation.every,
         )
         trainer = PPOTrainer(
             self.policy,
@@ -147,7 +152,9 @@ class _Session:
         def validate() -> Mapping[str, float]:
             report, _ = evaluate(self.graph, problems, self.task.checker)
             figures = report.as_dict()
-            return {name: figures[name] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")}
+            return {
+                name: figures[name] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
+            }
 
         return validate
 
