@@ -1,7 +1,7 @@
 """One run of `train`: the trainer, its callbacks, what is saved."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.callbacks import FiniteGradients, StopOnInterrupt
 from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.epochs import epochs
 from selfcorrect.training.foreign_rewards import PaidByFunction, kind_of
 from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.rollouts import Episode
@@ -41,15 +42,15 @@ class ForeignRun:
         resume: bool,
     ) -> tuple[list[dict[str, float]], Path]:
         """Train to the end; the figures of every batch and where the model was saved."""
-        checkpoint = self._checkpoint(resume)
-        interrupt = StopOnInterrupt(self.config.updates_per_batch)
+        config, checkpoint = self.config, self._checkpoint(resume)
+        interrupt = StopOnInterrupt(config.updates_per_batch)
         something_learns = _SomethingLearns(trainable)
         trainer = PPOTrainer(
             self.policy,
             self.graph,
-            self.problems,
+            epochs(self.problems, batches=config.batches, per_batch=config.problems_per_batch, seed=config.seed),
             lambda batch: self.signals,
-            self.config,
+            replace(config, trl={"shuffle_dataset": False} | config.trl),  # they are shuffled already
             reference=reference,
             peft_config=peft_config,
             trainable=trainable,
@@ -58,7 +59,7 @@ class ForeignRun:
             callbacks=[something_learns, _Figures(self), FiniteGradients(), interrupt],
         )
         something_learns.watch(trainer)
-        self.progress.start(self.config.batches, "train")
+        self.progress.start(config.batches, "train")
         try:
             with interrupt.listening():
                 trainer.train(resume_from_checkpoint=checkpoint)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from dice_policy import DicePolicy
 from langgraph.graph import START, StateGraph
+from word_game import Draft, config, graph_of, likes_plus, policy_from, problems, question
 
 from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError, GraphError, PolicyError, TaskError, TrainingError
 from selfcorrect.training.foreign import train
-from word_game import Draft, config, graph_of, likes_plus, policy_from, problems, question
 
 
 @pytest.fixture

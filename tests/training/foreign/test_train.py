@@ -10,6 +10,7 @@ from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy
+from word_game import SAMPLED, Draft, config, even_or_plus, graph_of, likes_plus, policy_from, problems, question
 
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Message
@@ -18,7 +19,6 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.foreign import train
-from word_game import SAMPLED, Draft, config, even_or_plus, graph_of, likes_plus, policy_from, problems, question
 
 
 def weights(policy: TransformersPolicy) -> dict[str, torch.Tensor]:
