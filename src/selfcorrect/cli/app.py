@@ -7,6 +7,7 @@ import typer
 from selfcorrect.cli.check import check
 from selfcorrect.cli.demo import demo
 from selfcorrect.cli.evaluate import evaluate_command
+from selfcorrect.cli.serve import serve
 from selfcorrect.cli.solve import solve
 from selfcorrect.cli.train import train
 from selfcorrect.cli.validate import validate
@@ -22,6 +23,7 @@ app.command()(demo)
 app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(solve)
+app.command()(serve)
 app.command()(validate)
 app.add_typer(check, name="check")
 

@@ -7,7 +7,12 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-ModelName = Annotated[str, typer.Option("--model", metavar="MODEL", help="'embedded', a folder, or a Hugging Face id.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="MODEL", help="'embedded', a folder, a Hugging Face id, or provider:model of LangChain."
+    ),
+]
 Critique = Annotated[
     Literal["instruction", "self", "feedback"],
     typer.Option(

@@ -1,17 +1,15 @@
 """The policy that a command names, and how to talk to it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfcorrect.cli.console import loading
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.graph import CritiqueMode
+    from selfcorrect.agents.policy import Policy
     from selfcorrect.agents.prompts import Prompts
-    from selfcorrect.agents.transformers_policy import TransformersPolicy
-
-_SOME_ENGLISH = "Using the numbers, each exactly once, reach a target"
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class NamedPolicy:
     """
 
     name: str
-    policy: "TransformersPolicy"
+    policy: "Policy"
     reads_english: bool
 
     def prompts(self, critique: "CritiqueMode") -> "Prompts":
@@ -45,20 +43,26 @@ class NamedPolicy:
             )
 
 
-def open_policy(name: str) -> NamedPolicy:
-    """The policy called `name`: "embedded", a folder, or a Hugging Face id.
+def open_policy(name: str, **options: Any) -> NamedPolicy:
+    """The policy called `name`: "embedded", a folder, a Hugging Face id, or "provider:model" of LangChain.
+
+    Args:
+        name: as above.
+        **options: of `TransformersPolicy`.
 
     Raises:
         PolicyError: it cannot be loaded.
     """
     with loading(f"policy {name}"):
-        from selfcorrect.agents.embedded_policy import model_location
-        from selfcorrect.agents.transformers_policy import TransformersPolicy
+        from selfcorrect.agents.named_policy import named_policy
+        from selfcorrect.agents.prompts import COUNTDOWN
 
-        policy = TransformersPolicy.from_pretrained(model_location(name))
-    return NamedPolicy(name, policy, reads_english=not _has_unknown(policy, _SOME_ENGLISH))
+        policy, prompts = named_policy(name, **options)
+    return NamedPolicy(name, policy, reads_english=prompts is not COUNTDOWN)
 
 
-def _has_unknown(policy: "TransformersPolicy", text: str) -> bool:
-    unknown = policy.tokenizer.unk_token_id
-    return unknown is not None and unknown in policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+def _has_unknown(policy: "Policy", text: str) -> bool:
+    tokenizer: Any = getattr(policy, "tokenizer", None)
+    if tokenizer is None or tokenizer.unk_token_id is None:  # chat models have none, and read everything
+        return False
+    return tokenizer.unk_token_id in tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,60 @@
+"""The graph that `langgraph dev` serves (see langgraph.json): a conversation whose replies have been revised.
+
+Environment: SELFCORRECT_MODEL is "embedded" (default), a model folder, a Hugging Face id, or "provider:model" of LangChain.
+SELFCORRECT_REVISIONS (default 1) and SELFCORRECT_CRITIQUE ("instruction", "self"; default "instruction") set the loop.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from selfcorrect.agents.chat_model import ChatSelfCorrect
+from selfcorrect.agents.episodes import Graph
+from selfcorrect.agents.graph import CritiqueMode
+from selfcorrect.agents.named_policy import named_policy
+from selfcorrect.errors import ConfigurationError
+
+
+def conversation_graph(model: ChatSelfCorrect) -> Graph:
+    """A graph over messages, as chat front ends expect it: its node "answer" adds the model's reply."""
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    graph.add_edge("answer", END)
+    return graph.compile(name="selfcorrect")
+
+
+def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:
+    """The chat model that the variables describe.
+
+    Raises:
+        ConfigurationError: a variable holds what it cannot.
+        PolicyError: the model cannot be loaded.
+    """
+    name = environment.get("SELFCORRECT_MODEL", "embedded")
+    revisions, critique = environment.get("SELFCORRECT_REVISIONS", "1"), environment.get("SELFCORRECT_CRITIQUE", "instruction")
+    if not revisions.isdigit():
+        raise ConfigurationError(f"SELFCORRECT_REVISIONS must be a whole number, 0 or more, got {revisions!r}")
+    if critique not in ("instruction", "self"):
+        raise ConfigurationError(f"SELFCORRECT_CRITIQUE must be 'instruction' or 'self', got {critique!r}")
+    policy, prompts = named_policy(name, in_thread=True)
+    return ChatSelfCorrect(
+        policy=policy, prompts=prompts, revisions=int(revisions), critique=cast(CritiqueMode, critique), model=name
+    )
+
+
+def graph() -> Graph:
+    """What langgraph.json names. The server calls it for every run; the model is loaded by the first."""
+    return _graph_of_environment()
+
+
+@cache
+def _graph_of_environment() -> Graph:
+    return conversation_graph(model_from(os.environ))

@@ -1,0 +1,81 @@
+"""`selfcorrect serve`: an endpoint for OpenAI's clients."""
+
+import socket
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from selfcorrect.cli.console import notes, reporting
+from selfcorrect.cli.options import Critique, ModelName
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.prompts import Prompts
+
+_PROMPTS = {"plain": "PLAIN", "math": "SCORE_MATH", "code": "SCORE_CODE"}
+
+
+def serve(
+    model: ModelName = "embedded",
+    name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
+    revisions: Annotated[int, typer.Option(min=0, max=8, help="How often an answer is revised.")] = 1,
+    critique: Critique = "instruction",
+    prompts: Annotated[
+        Literal["plain", "math", "code"],
+        typer.Option(help="The words of the loop. The embedded policy has words of its own."),
+    ] = "plain",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SELFCORRECT_API_KEY", help="What clients must send; by default nothing.")
+    ] = None,
+) -> None:
+    """Serve MODEL with its correction loop at /v1/chat/completions, for OpenAI's clients."""
+    with reporting(as_json=False):
+        if critique == "feedback":
+            raise ConfigurationError("--critique feedback: nothing judges the answers of a conversation; use self")
+        _refuse_without_extra()
+        listening = _listen(host, port)
+        chat = _chat_model(model, revisions, critique, prompts)
+        notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
+        _run({name or model: chat}, api_key, listening)
+
+
+def _chat_model(model: str, revisions: int, critique: Critique, words: str) -> "ChatSelfCorrect":
+    from selfcorrect.agents import prompts
+    from selfcorrect.agents.chat_model import ChatSelfCorrect
+    from selfcorrect.cli.policies import open_policy
+
+    named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
+    chosen: Prompts = getattr(prompts, _PROMPTS[words]) if named.reads_english else prompts.COUNTDOWN
+    return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
+
+
+def _run(models: "dict[str, ChatSelfCorrect]", api_key: str | None, listening: socket.socket) -> None:
+    import uvicorn
+
+    from selfcorrect.agents.serving.openai_app import openai_app
+
+    config = uvicorn.Config(openai_app(models, api_key=api_key), log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket: an address in use is told before a model is loaded."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(f"cannot listen on {host}, port {port}: {error.strerror}; try --port 0") from error
+    return listening
+
+
+def _refuse_without_extra() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f"serve needs {' and '.join(missing)}: pip install 'selfcorrect[serve]'")
