@@ -1,0 +1,43 @@
+"""Which part of a response is the program."""
+
+import re
+
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
+_PYTHON = frozenset({"python", "py", "python3", "py3"})
+
+
+def find_program(response: str) -> tuple[str | None, str]:
+    """The last complete Python block of a Markdown answer, or all of a response without any fence; (None, why) if there is none.
+
+    Blocks marked as Python go before unmarked ones, wherever they stand; blocks marked as another language never count. A block
+    that is not closed (a response cut off at its length limit) is not complete.
+    """
+    blocks, fences = _blocks(response)
+    marked = [code for language, code in blocks if language in _PYTHON]
+    unmarked = [code for language, code in blocks if language == ""]
+    if marked or unmarked:
+        return (marked or unmarked)[-1], ""
+    if fences:
+        return None, "the response has no complete Python block (``` to ```)"
+    return (response, "") if response.strip() else (None, "the response is empty")
+
+
+def _blocks(response: str) -> tuple[list[tuple[str, str]], int]:
+    """Closed blocks, each with its language in lower case; and how many were opened."""
+    blocks: list[tuple[str, str]] = []
+    opened = 0
+    fence, language, indent, lines = "", "", 0, list[str]()
+    for line in response.splitlines():
+        match = _FENCE.match(line)
+        if not fence:
+            if match:
+                opened += 1
+                fence, lines = match[1], []
+                language = (match[2].strip(" {}.").lower().split() or [""])[0]
+                indent = len(line) - len(line.lstrip())
+        elif match and match[1].startswith(fence) and not match[2].strip():
+            blocks.append((language, "\n".join(lines) + "\n"))
+            fence = ""
+        else:
+            lines.append(line[indent:] if not line[:indent].strip() else line)
+    return blocks, opened

@@ -1,0 +1,179 @@
+"""The side of the tests: runs them, and alone reports to the parent.
+
+The program's process answers on descriptor 4; the parent hears on 3. A test passes when its statement was run to the end and
+nothing went wrong on the way that no test may forgive (`Session.fault`).
+"""
+
+import builtins
+import sys
+from typing import Any
+
+from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards.sandbox.inside import attacks
+from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
+from selfcorrect.rewards.sandbox.inside.suite import (
+    BEGIN,
+    FAILED,
+    PASSED,
+    Mismatch,
+    TestCode,
+    UnusableTests,
+    check_case,
+)
+from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
+
+PARENT, PROGRAM = 3, 4
+
+
+def run() -> None:
+    """The role of a child: one job, one report."""
+    try:
+        job = framing.receive(PARENT)
+        Tester(job).run()
+    except framing.ChannelClosed:
+        return
+
+
+class Tester:
+    """Runs the tests of one job and reports to the parent.
+
+    The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one of
+    `{"done": true}`, `{"unloadable": why, "readable": bool}`, `{"unusable": why}`.
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._job = job
+        self._results: list[tuple[int, str | None]] = []
+        self._told: set[int] = set()
+        self._session = Session(PROGRAM, self._is_slow)
+
+    def run(self) -> None:
+        suite = self._job["suite"]
+        try:
+            self._run_cases(suite) if suite["kind"] == "calls" else self._run_code(suite)
+        except Unloadable as problem:
+            self._report({"unloadable": one_line(str(problem)), "readable": problem.readable})
+        except UnusableTests as problem:
+            self._report({"unusable": one_line(str(problem))})
+        else:
+            self._flush()
+            self._report({"done": True})
+
+    def _run_cases(self, suite: dict[str, Any]) -> None:
+        self._report({"tests": len(suite["cases"])})
+        names = self._session.load(self._job["program"], self._job["given"])
+        if suite["function"] not in names:
+            raise Unloadable(f"the program defines no function {suite['function']!r}", readable=True)
+        function = self._session.function(suite["function"])
+        for number, case in enumerate(suite["cases"]):
+            self._begin(number)
+            try:
+                check_case(function, case, suite["tolerance"])
+            except Exception:  # noqa: BLE001 - whatever it is, the test has failed
+                self._failed(number)
+            else:
+                self._passed(number)
+
+    def _run_code(self, suite: dict[str, Any]) -> None:
+        entry_point = suite.get("entry_point")
+        code = TestCode(suite["code"], entry_point)
+        self._report({"tests": code.count})
+        defined = self._session.load(self._job["program"], self._job["given"])
+        try:
+            exec(code.program, self._namespace(code, entry_point, defined))
+        except UnusableTests:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
+            self._stopped(error, code, defined)
+        for number in range(code.count):
+            if number not in self._told:
+                self._note(number, "it was not reached")
+
+    def _namespace(self, code: TestCode, entry_point: str | None, defined: dict[str, list[Any]]) -> dict[str, Any]:
+        """Names the tests can use: the program's, unless they are builtin; over them what the task itself gives."""
+        space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+        for name in code.names | ({entry_point} if entry_point else set()):
+            if name in defined and (name == entry_point or not hasattr(builtins, name)):
+                space[name] = self._session.named(name, defined[name])
+        space.update(self._given(entry_point))
+        return space | {BEGIN: self._begin, PASSED: self._passed, FAILED: self._failed}
+
+    def _given(self, entry_point: str | None) -> dict[str, Any]:
+        """Functions and values of the task's own code, out of the program's reach; its classes live with the program."""
+        if not self._job["given"]:
+            return {}
+        space: dict[str, Any] = {"__name__": "given"}
+        try:
+            exec(compile(self._job["given"], "given.py", "exec", dont_inherit=True), space)
+        except BaseException as error:  # noqa: BLE001 - the data set's fault
+            raise UnusableTests(f"the code given with the task fails: {type(error).__name__}: {error}") from None
+        return {
+            name: value
+            for name, value in space.items()
+            if name not in ("__name__", "__builtins__", entry_point) and not _is_class_of(value, "given")
+        }
+
+    def _stopped(self, error: BaseException, code: TestCode, defined: dict[str, list[Any]]) -> None:
+        """A statement between the tests raised. Whose fault is it?"""
+        missing = isinstance(error, NameError) and error.name not in defined
+        if not missing and not self._session.exchanges and self._session.fault is None:
+            raise UnusableTests(f"their own code fails: {type(error).__name__}: {error}") from None
+        why = self._why(error)
+        for number in range(code.count):
+            if number not in self._told:
+                self._note(number, why)
+
+    def _begin(self, number: int) -> None:
+        self._session.last = None
+
+    def _passed(self, number: int) -> None:
+        self._note(number, self._session.fault)
+        self._forgive()
+
+    def _failed(self, number: int) -> None:
+        error = sys.exc_info()[1]
+        self._note(number, self._why(error))
+        self._forgive()
+
+    def _forgive(self) -> None:
+        """A new test starts without the last one's fault. A program that ended stays ended: every call says so."""
+        self._session.fault = None
+
+    def _why(self, error: BaseException | None) -> str:
+        last = self._session.last
+        if self._session.fault is not None:
+            return one_line(f"{last.asked()}: {self._session.fault}" if last else self._session.fault)
+        told = last.told() if last is not None else ""
+        if isinstance(error, (AssertionError, Mismatch)):
+            message = f": {error}" if str(error) and told else str(error)
+            return one_line(f"{told}{message}" or "an assertion of the test failed")
+        if told.partition(" raised ")[1]:
+            return told
+        name = f"{type(error).__name__}: {error}"
+        return one_line(f"{told}; then {name}" if told else name)
+
+    def _note(self, number: int, why: str | None) -> None:
+        if why is None and number in self._told:
+            return
+        self._told.add(number)
+        self._results.append((number, why))
+        if len(self._results) >= 500:
+            self._flush()
+
+    def _is_slow(self, exchange: Exchange) -> None:
+        self._flush(exchange.asked())
+
+    def _flush(self, now: str = "") -> None:
+        if self._results or now:
+            self._report({"results": self._results, "now": now})
+            self._results = []
+
+    def _report(self, message: dict[str, Any]) -> None:
+        framing.send(PARENT, message)
+
+
+def _is_class_of(value: Any, module: str) -> bool:
+    return isinstance(value, type) and value.__module__ == module
+
+
+ROLES = {"tests": run, "attack": attacks.run}

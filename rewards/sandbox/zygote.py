@@ -1,0 +1,153 @@
+"""A process that forks jailed children and does nothing else: it never sees a program, a test or an answer.
+
+Started fresh (`python -P -s -S`, an environment of one variable), never forked from the user's process: a fork of a process with
+torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves its parent over a socket on descriptor 0, one request a
+packet, and ends when that socket is closed.
+
+- `{"fork": role, "seconds": s}` with up to four descriptors: fork a child that gets the descriptors as 3, 4, ... and calls
+  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed.
+- `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal, memory, time.
+"""
+
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable
+
+CONTROL = 0
+FIRST_OWN = 3
+"""The descriptor of the first channel a child is given; 0, 1 and 2 are /dev/null."""
+_ORPHAN_SECONDS = 2.0
+_PRELOADED = (
+    "abc bisect builtins cmath collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools hashlib "
+    "heapq inspect io itertools json math operator queue random re statistics string struct sys textwrap time traceback types typing "
+    "unicodedata warnings"
+).split()
+"""Loaded before the fork, so that programs import them at no cost."""
+
+Role = Callable[[], None]
+
+
+def main(module: str, isolation: str, memory_mb: int, importable: list[str]) -> None:
+    """Serve with the roles of `module` until the parent is gone. `importable`: the `sys.path` of the children."""
+    control = socket.socket(fileno=os.dup(CONTROL))
+    _redirect_standard_descriptors()
+    try:
+        roles: dict[str, Role] = importlib.import_module(module).ROLES
+        for name in _PRELOADED:
+            importlib.import_module(name)
+        _set_import_path(importable)
+        jail = Jail(Isolation(isolation), memory_mb)
+        jail.close_around_zygote()
+    except JailUnavailable as reason:
+        _answer(control, {"refused": str(reason)})
+        return
+    random.seed(0)  # the same program gives the same result, whichever zygote it comes from
+    gc.collect()
+    gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
+    _answer(control, {"ready": os.getpid()})
+    _serve(control, roles, jail)
+
+
+def _set_import_path(importable: list[str]) -> None:
+    sys.path[:] = importable
+    sys.path_importer_cache.clear()
+    sys.argv[:] = [""]
+    del sys.orig_argv[:]
+    os.environ.clear()
+
+
+def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
+    child = 0
+    patience: float | None = None
+    while True:
+        if patience is not None and not select.select([control], [], [], patience)[0]:
+            _end(child, 0.0)  # the parent has forgotten it
+            child, patience = 0, None
+        packet, descriptors = _next_packet(control)
+        if not packet:
+            if child:
+                _end(child, 0.0)
+            return
+        request = json.loads(packet)
+        if "fork" in request:
+            child = _fork(control, roles[request["fork"]], jail, descriptors, request["seconds"])
+            patience = request["seconds"] + _ORPHAN_SECONDS
+            _answer(control, {"pid": child})
+        else:
+            _answer(control, _end(child, request["end"]) if child else {"forgotten": True})
+            child, patience = 0, None
+
+
+def _next_packet(control: socket.socket) -> tuple[bytes, list[int]]:
+    """A request and the descriptors that came with it; nothing when the parent is gone."""
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
+    except OSError:
+        return b"", []
+    return packet, descriptors
+
+
+def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int], seconds: float) -> int:
+    zygote = os.getpid()
+    child = os.fork()
+    if child:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return child
+    try:
+        control.detach()
+        _keep_only(descriptors)
+        jail.close_around_child(zygote, seconds)
+        role()
+    finally:  # whatever happens, the child must not return into the zygote's loop
+        os._exit(0)
+
+
+def _keep_only(descriptors: list[int]) -> None:
+    """Give the channels the numbers 3, 4, ... and close everything else."""
+    high = [os.dup2(descriptor, 100 + index) for index, descriptor in enumerate(descriptors)]
+    for index, descriptor in enumerate(high):
+        os.dup2(descriptor, FIRST_OWN + index)
+    os.closerange(FIRST_OWN + len(high), 1024)
+
+
+def _end(child: int, grace: float) -> dict[str, Any]:
+    if grace > 0:
+        descriptor = os.pidfd_open(child)
+        select.select([descriptor], [], [], grace)
+        os.close(descriptor)
+    # WNOWAIT: whether it ended by itself, before it is reaped and its number is free for another process.
+    by_itself = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    if not by_itself:
+        os.kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    return {
+        "by_itself": by_itself,
+        "exit_code": os.waitstatus_to_exitcode(status),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "memory_mb": usage.ru_maxrss / 1024,
+    }
+
+
+def _redirect_standard_descriptors() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _answer(control: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        control.send(json.dumps(message).encode())
+    except OSError:  # the parent is gone; the next receive says so
+        return

@@ -1,0 +1,178 @@
+"""Two zygotes, one for programs and one for tests, and the check that runs between their children."""
+
+import os
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards.sandbox.jail import Isolation
+from selfcorrect.rewards.sandbox.zygote_process import Ending, ZygoteLost, ZygoteProcess
+
+_PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
+_TESTS = "selfcorrect.rewards.sandbox.inside.tester"
+_MAX_REPORT = 1_000_000
+STARVED = 0.5
+"""Share of the deadline a program may have spent waiting for a processor before a missed deadline is not its fault."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What the tests said before they, or the deadline, came to an end.
+
+    Attributes:
+        tests: how many there are; None if the tests said nothing at all.
+        failed: why each failed test failed, by number.
+        passed: the numbers of those that passed and never failed.
+        now: the call that was running when the tests were last heard of, "" if none was slow.
+        last: the final message, None if there was none.
+        timed_out: the deadline passed.
+        starved: of that time the program spent most waiting for a processor.
+        program: how the program's process ended.
+        seconds: wall-clock time.
+    """
+
+    tests: int | None = None
+    failed: dict[int, str] = field(default_factory=dict)
+    passed: set[int] = field(default_factory=set)
+    now: str = ""
+    last: dict[str, Any] | None = None
+    timed_out: bool = False
+    starved: bool = False
+    program: Ending | None = None
+    seconds: float = 0.0
+
+    def add(self, message: dict[str, Any]) -> None:
+        if "tests" in message:
+            self.tests = int(message["tests"])
+        elif "results" in message:
+            self.now = str(message["now"])
+            for number, why in message["results"]:
+                if why is not None:
+                    self.failed.setdefault(int(number), str(why))
+                elif number not in self.failed:
+                    self.passed.add(int(number))
+        else:
+            self.last = message
+        self.passed -= self.failed.keys()
+
+    @property
+    def complete(self) -> bool:
+        """Every test was run to its end and passed."""
+        return bool(
+            self.last and "done" in self.last and self.tests and len(self.passed) == self.tests and not self.failed
+        )
+
+
+class ZygotePair:
+    """The two processes that one check at a time is run with. They start in the background.
+
+    Attributes:
+        proven: its jail has stood its own test.
+    """
+
+    def __init__(self, isolation: Isolation, memory_mb: int) -> None:
+        self.proven = False
+        self.programs = ZygoteProcess(_PROGRAMS, isolation, memory_mb)
+        try:
+            self.tests = ZygoteProcess(_TESTS, isolation, memory_mb)
+        except BaseException:
+            self.programs.end()
+            raise
+
+    def wait_until_ready(self) -> None:
+        """As `ZygoteProcess.wait_until_ready`, for both."""
+        self.programs.wait_until_ready()
+        self.tests.wait_until_ready()
+
+    def run(self, job: dict[str, Any], deadline: float) -> Report:
+        """Run the tests of `job` on its program.
+
+        Raises:
+            ZygoteLost: one of the processes was killed from outside; the pair must be ended.
+        """
+        start = time.monotonic()
+        ours, testers = socket.socketpair()
+        program_end, tests_end = socket.socketpair()
+        with ours:
+            with testers, program_end, tests_end:
+                program = self.programs.fork("candidate", deadline, [program_end.fileno()])
+                self.tests.fork("tests", deadline, [testers.fileno(), tests_end.fileno()])
+            report = Report()
+            _converse(ours, framing.packed(job), start + deadline, report)
+        if report.timed_out:
+            report.starved = waited_for_processor(program) > STARVED * deadline
+        return self._finish(report, start)
+
+    def _finish(self, report: Report, start: float) -> Report:
+        report.program = self.programs.end_child()
+        tests = self.tests.end_child()
+        report.seconds = time.monotonic() - start
+        if report.complete:
+            return report
+        if was_killed_from_outside(report.program) or was_killed_from_outside(tests):
+            raise ZygoteLost
+        return report
+
+    def has_died(self) -> bool:
+        return self.programs.has_died() or self.tests.has_died()
+
+    def pids(self) -> list[int]:
+        return [self.programs.pid, self.tests.pid]
+
+    def kill(self) -> None:
+        self.programs.kill()
+        self.tests.kill()
+
+    def end(self) -> None:
+        self.programs.end()
+        self.tests.end()
+
+    def disown(self) -> None:
+        self.programs.disown()
+        self.tests.disown()
+
+
+def _converse(tests: socket.socket, job: bytes, until: float, report: Report) -> None:
+    """Hand over the job and hear the report, until it ends or the deadline passes."""
+    tests.setblocking(False)
+    unsent, buffer = memoryview(job), framing.MessageBuffer(_MAX_REPORT)
+    poll = select.poll()
+    poll.register(tests, select.POLLIN | select.POLLOUT)
+    while report.last is None:
+        if not unsent:
+            poll.modify(tests, select.POLLIN)
+        events = poll.poll(max(0.0, until - time.monotonic()) * 1000)
+        if not events:
+            report.timed_out = True
+            return
+        try:
+            if events[0][1] & select.POLLOUT and unsent:
+                unsent = unsent[tests.send(unsent) :]
+            if events[0][1] & (select.POLLIN | select.POLLHUP):
+                data = tests.recv(65536)
+                if not data:
+                    return
+                buffer.add(data)
+                while (message := buffer.next()) is not None:
+                    report.add(message)
+        except BlockingIOError:
+            continue
+        except (OSError, framing.BadMessage):
+            return
+
+
+def was_killed_from_outside(ending: Ending) -> bool:
+    """Only somebody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal."""
+    return ending.by_itself and ending.exit_code in (-9, -15)
+
+
+def waited_for_processor(pid: int) -> float:
+    """Seconds a process was ready to run while others ran; 0 where the kernel does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

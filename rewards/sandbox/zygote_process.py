@@ -1,0 +1,183 @@
+"""A zygote, seen from its parent."""
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+
+from dataclasses import dataclass
+from typing import Any
+
+from selfcorrect.errors import SandboxError
+from selfcorrect.rewards.sandbox.jail import Isolation
+
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 20.0
+_BOOTSTRAP = (
+    "import sys, json; own, module, isolation, memory, path = json.loads(sys.argv[1]); sys.path[:] = own; "
+    "from selfcorrect.rewards.sandbox.zygote import main; main(module, isolation, memory, path)"
+)
+
+
+class ZygoteLost(Exception):
+    """The zygote died or does not answer. Internal: the pool starts another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a jailed child ended.
+
+    Attributes:
+        by_itself: it had ended before it was told to.
+        exit_code: its exit code; negative: the signal that killed it.
+        cpu_seconds: processor time of its life.
+        memory_mb: the most memory it had resident, in MiB.
+    """
+
+    by_itself: bool
+    exit_code: int
+    cpu_seconds: float
+    memory_mb: float
+
+
+class ZygoteProcess:
+    """One zygote process. It starts in the background; `wait_until_ready` blocks until it serves.
+
+    Args:
+        module: the module whose `ROLES` its children can play.
+        isolation: the layers around it.
+        memory_mb: address space of a child, in MiB.
+    """
+
+    def __init__(self, module: str, isolation: Isolation, memory_mb: int) -> None:
+        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        importable = _standard_library_path()
+        own = [*importable, *(entry for entry in sys.path if os.path.isabs(entry) and entry not in importable)]
+        arguments = json.dumps([own, module, isolation.value, memory_mb, importable])
+        command = [sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOTSTRAP, arguments]
+        if isolation is Isolation.BUBBLEWRAP:
+            command = [*_bubblewrap(), *command]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=inner,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+                start_new_session=True,
+            )
+        finally:
+            inner.close()
+        self._ready = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Block until it serves.
+
+        Raises:
+            SandboxError: this machine lacks a layer of the jail, or the process does not start.
+        """
+        if self._ready:
+            return
+        try:
+            message = self._receive(_START_SECONDS)
+        except ZygoteLost:
+            code = self._process.poll()
+            raise SandboxError(
+                f"the process that starts jailed programs ended before it was ready (exit code {code})"
+            ) from None
+        if "refused" in message:
+            raise SandboxError(
+                f"code cannot be jailed on this machine: {message['refused']}. To run programs with resource limits only, "
+                'which protects neither files nor network, pass isolation="unsafe"'
+            )
+        self._ready = True
+
+    def fork(self, role: str, seconds: float, descriptors: list[int]) -> int:
+        """Fork a child that plays `role` with `descriptors`; its process id. At most one child lives at a time.
+
+        Raises:
+            ZygoteLost: the zygote is dead.
+        """
+        try:
+            socket.send_fds(self._control, [json.dumps({"fork": role, "seconds": seconds}).encode()], descriptors)
+        except OSError:
+            raise ZygoteLost from None
+        return int(self._receive(_ANSWER_SECONDS)["pid"])
+
+    def end_child(self, grace: float = 0.0) -> Ending:
+        """Wait `grace` seconds for the child to end, then kill it.
+
+        Raises:
+            ZygoteLost: the zygote is dead, and so its child.
+        """
+        try:
+            self._control.send(json.dumps({"end": grace}).encode())
+        except OSError:
+            raise ZygoteLost from None
+        answer = self._receive(grace + _ANSWER_SECONDS)
+        if "exit_code" not in answer:
+            raise ZygoteLost
+        return Ending(**answer)
+
+    def has_died(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """Kill it without reaping: for a thread other than the one that uses it."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    def end(self) -> None:
+        """Kill and reap it; the kernel kills its child with it."""
+        self._control.close()
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    def disown(self) -> None:
+        """In a forked child of ours: forget the process, which is our parent's."""
+        self._process.returncode = 0
+        self._control.close()
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        try:
+            poll = select.poll()
+            poll.register(self._control, select.POLLIN)
+            packet = self._control.recv(4096) if poll.poll(seconds * 1000) else b""
+        except (OSError, ValueError):  # closed in another thread
+            packet = b""
+        if not packet:
+            raise ZygoteLost
+        message: dict[str, Any] = json.loads(packet)
+        return message
+
+
+def _standard_library_path() -> list[str]:
+    stdlib, platstdlib = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    zipped = os.path.join(os.path.dirname(stdlib), f"python{sys.version_info.major}{sys.version_info.minor}.zip")
+    dynamic = sysconfig.get_config_var("DESTSHARED") or os.path.join(platstdlib, "lib-dynload")
+    return list(dict.fromkeys([zipped, stdlib, platstdlib, dynamic]))
+
+
+def _environment() -> dict[str, str]:
+    """Sets of strings keep the same order in every process; what the dynamic loader needs to find libpython is kept."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"} | kept
+
+
+def _bubblewrap() -> list[str]:
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxError(
+            'isolation="bubblewrap" needs the program bwrap: install the package bubblewrap of your system '
+            '(apt-get install bubblewrap, dnf install bubblewrap), or use isolation="jail"'
+        )
+    return [program, "--unshare-all", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--"]
