@@ -71,6 +71,59 @@ def _asynchronous(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
     return saver
 
 
+async def keep_latest(saver: BaseCheckpointSaver[Any], thread: str) -> None:
+    """Forget all but the latest checkpoint of `thread`, in stores that are known.
+
+    Every checkpoint holds all turns, so that keeping them all takes space that grows with the square of the number of turns.
+    """
+    name = type(saver).__name__
+    if name == "AsyncSqliteSaver":
+        await _keep_latest_in_sqlite(saver, thread)
+    elif name == "AsyncPostgresSaver":
+        await _keep_latest_in_postgres(saver, thread)
+    elif name == "InMemorySaver":
+        _keep_latest_in_memory(saver, thread)
+
+
+_OLDER = "thread_id = {} AND checkpoint_id < (SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = {})"
+
+
+async def _keep_latest_in_sqlite(saver: Any, thread: str) -> None:
+    older = _OLDER.format("?", "?")
+    async with saver.lock:
+        await saver.conn.execute(f"DELETE FROM writes WHERE {older}", (thread, thread))
+        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        await saver.conn.commit()
+
+
+async def _keep_latest_in_postgres(saver: Any, thread: str) -> None:
+    older = _OLDER.format("%s", "%s")
+    used = (
+        "SELECT v.key || ' ' || v.value FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions') AS v "
+        "WHERE thread_id = %s"
+    )
+    async with saver.lock, saver.conn.transaction():
+        await saver.conn.execute(f"DELETE FROM checkpoint_writes WHERE {older}", (thread, thread))
+        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        await saver.conn.execute(
+            f"DELETE FROM checkpoint_blobs WHERE thread_id = %s AND channel || ' ' || version NOT IN ({used})",
+            (thread, thread),
+        )
+
+
+def _keep_latest_in_memory(saver: Any, thread: str) -> None:
+    for checkpoints in saver.storage[thread].values():
+        for old in sorted(checkpoints)[:-1]:
+            del checkpoints[old]
+    kept = {number for checkpoints in saver.storage[thread].values() for number in checkpoints}
+    for key in [key for key in saver.writes if key[0] == thread and key[2] not in kept]:
+        del saver.writes[key]
+    latest = [saver.serde.loads_typed(entry[0]) for entries in saver.storage[thread].values() for entry in entries.values()]
+    used = {item for checkpoint in latest for item in checkpoint["channel_versions"].items()}
+    for key in [key for key in saver.blobs if key[0] == thread and (key[2], key[3]) not in used]:
+        del saver.blobs[key]
+
+
 def refuse_unstorable(state: dict[str, Any]) -> None:
     """Raise a GraphError that names what in `state` a checkpointer cannot store."""
     place = _unstorable(state, "state")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from selfcorrect.agents.chat_replies import answer_of
-from selfcorrect.agents.checkpoints import Checkpointer, opened, refuse_unstorable
+from selfcorrect.agents.checkpoints import Checkpointer, keep_latest, opened, refuse_unstorable
 from selfcorrect.agents.episodes import Graph, opening, run_blocking
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import EpisodeContext
@@ -34,6 +35,10 @@ _NO_END = 1_000_000
 """Revisions of a graph that only its budget or its own stop rule ends."""
 _EXCHANGES = {"instruction": 1, "feedback": 1, "self": 2}
 """How many exchanges a revision sees: the answer, and with critique "self" the critique of it."""
+
+
+_TIDY_EVERY = 8
+"""After this many turns the older checkpoints are forgotten."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ async def solve(
         solver: a policy (see `policy_loop` for its graph), or a graph of `build_graph` or `policy_loop`.
         budget: ends the work after the turn in which it runs out. Calling again with more goes on.
         checkpointer: where every turn is stored: the path of a sqlite file, a "postgresql://" address, or a LangGraph saver for
-            asynchronous graphs. None keeps the episode in memory and forgets it at the end.
+            asynchronous graphs. None keeps the episode in memory and forgets it at the end. Of a store that is given by name,
+            only the latest checkpoint of the thread is kept; a saver keeps its whole history.
         thread_id: the episode's name in the store; None is the problem's id. A call with a known name goes on with that episode, and
             one that is finished is given back without a single generation.
         sampling: how to draw; None is temperature 1. Every turn has its own seed, derived from `seed`.
@@ -185,7 +191,8 @@ async def _events(
             refuse_unstorable(cast(dict[str, Any], start))
         graph = _graph_of(solver).copy(update={"checkpointer": saver})
         with _alone(checkpointer, thread):
-            episode = _Episode(graph, thread, EpisodeContext(sampling or Sampling()), budget)
+            tidy = None if isinstance(checkpointer, BaseCheckpointSaver) else saver
+            episode = _Episode(graph, thread, EpisodeContext(sampling or Sampling()), budget, tidy)
             async with aclosing(episode.run(start, reply, lasting=checkpointer is not None)) as events:
                 async for event in events:
                     yield event
@@ -194,8 +201,16 @@ async def _events(
 class _Episode:
     """One episode in a store."""
 
-    def __init__(self, graph: Graph, thread: str, context: EpisodeContext, budget: Budget) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        thread: str,
+        context: EpisodeContext,
+        budget: Budget,
+        tidy: BaseCheckpointSaver[Any] | None,
+    ) -> None:
         self._graph, self._thread, self._context, self._budget = graph, thread, context, budget
+        self._tidy = tidy  # the store in which only the latest checkpoint is kept
         self._config: RunnableConfig = {"configurable": {"thread_id": thread}}
         self._judges = "judge" in graph.nodes
 
@@ -219,6 +234,8 @@ class _Episode:
                 for turn in state["turns"][told : len(state["turns"]) - self._unsettled(state)]:
                     told += 1
                     yield _Event(turn=turn)
+                    if self._tidy is not None and told % _TIDY_EVERY == 0:
+                        await keep_latest(self._tidy, self._thread)
                 if await self._budget_used(state):
                     break
         asked = [one.value for one in (await self._graph.aget_state(self._config)).interrupts]
@@ -232,9 +249,17 @@ class _Episode:
             given, self._config, context=self._context, stream_mode="values", durability="sync"
         )
         async with aclosing(stream):
-            async for state in stream:
-                if state.get("turns") and "__interrupt__" not in state:
-                    yield state
+            try:
+                async for state in stream:
+                    if state.get("turns") and "__interrupt__" not in state:
+                        yield state
+            except TypeError as error:
+                if "serializable" not in str(error):
+                    raise
+                raise GraphError(
+                    f"a node of the graph wrote something that the checkpointer cannot store ({error}); keep plain data in the state "
+                    "(numbers, texts, lists, dicts), not tensors or models"
+                ) from error
 
     async def _budget_used(self, state: EpisodeState) -> bool:
         if not state.get("turns") or self._unsettled(state):

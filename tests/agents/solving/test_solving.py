@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, StateGraph
 from long_thinker import PROBLEM, LongThinker, think
 
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.person import AskPerson
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.solving import policy_loop, solve, solve_sync, stream_turns
-from selfcorrect.agents.state import Message
+from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.agents.stopping import Budget
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError
 from selfcorrect.tasks.problem import Problem
@@ -217,6 +220,21 @@ def test_a_problem_that_cannot_be_stored_is_told_before_anything_is_generated() 
     problem = Problem(id="p", prompt=PROBLEM, reference=None, checker="none", metadata={"inner": [object()]})
     with pytest.raises(GraphError, match=r"state\['problem'\]\['metadata'\]\['inner'\]\[0\] holds a object"):
         solve_sync(problem, endless([]), budget=Budget(turns=2), checkpointer=InMemorySaver())
+
+
+def test_a_node_that_writes_what_cannot_be_stored_is_told() -> None:
+    class Bigger(EpisodeState, total=False):
+        loss: Any
+
+    def attempt(state: Bigger) -> dict[str, Any]:
+        generation = Generation(text="4", messages=[], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop")
+        return {"turns": [Turn(role="attempt", generation=generation, verdict=None)], "loss": torch.zeros(1)}
+
+    graph = StateGraph(Bigger, context_schema=EpisodeContext)
+    graph.add_node("attempt", attempt)
+    graph.add_edge(START, "attempt")
+    with pytest.raises(GraphError, match="Tensor.*keep plain data in the state"):
+        solve_sync("2 + 2?", graph.compile(), budget=Budget(turns=2), checkpointer=InMemorySaver())
 
 
 def test_a_synchronous_saver_is_refused(tmp_path: Path) -> None:
