@@ -1,0 +1,56 @@
+"""A query is right if it returns what the reference query returns, on the database of the question and on two others."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from selfcorrect.rewards.verdict import Status, Verdict
+from sql_repair.sandbox import Outcome, run_query
+
+_OTHER_DATABASES = (1_000_003, 2_000_003)
+"""On one small table, wrong queries too often return the right rows."""
+
+
+@dataclass(frozen=True)
+class SqlChecker:
+    """Judges queries by their rows; their order counts only if the reference query orders them.
+
+    References are `{"sql": query, "database": number}`.
+
+    Args:
+        seconds: of each run. A slower query is wrong.
+    """
+
+    seconds: float = 0.5
+
+    def check_sync(self, response: str, reference: Any) -> Verdict:
+        started = time.monotonic()
+        reason = self._fault(response, reference)
+        status = Status.WRONG if reason else Status.CORRECT
+        return Verdict(status, response.strip() or None, reason, time.monotonic() - started)
+
+    async def check(self, response: str, reference: Any) -> Verdict:
+        return await asyncio.to_thread(self.check_sync, response, reference)
+
+    def validate_reference(self, reference: Any) -> str | None:
+        if not isinstance(reference, dict) or not isinstance(reference.get("sql"), str):
+            return 'a reference is {"sql": query, "database": number}'
+        return self.outcome(reference["sql"], int(reference.get("database", 0))).error or None
+
+    def outcome(self, sql: str, database: int) -> Outcome:
+        """What a query returns on a database of the data set."""
+        from sql_repair.data import CREATE, table
+
+        return run_query(sql, CREATE, table(database), seconds=self.seconds)
+
+    def _fault(self, response: str, reference: Any) -> str:
+        for database in (reference["database"], *_OTHER_DATABASES):
+            found, right = self.outcome(response, database), self.outcome(reference["sql"], database)
+            if found.error:
+                return found.error
+            ordered = "ORDER BY" in reference["sql"].upper()
+            if found.rows != right.rows if ordered else Counter(found.rows) != Counter(right.rows):
+                return "the query returns other rows"
+        return ""
