@@ -1,7 +1,7 @@
 """Make the embedded policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --out FOLDER`.
 
-A small Llama learns Countdown in two phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
-first answers are its own. It ends as a base model does: it solves about half of the problems, and its second answers break
+A small Llama learns Countdown in three phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
+first answers are its own; then the same with mostly verdicts. It ends as a base model does: it solves about half of the problems, and its second answers break
 about as many first ones as they mend.
 """
 
@@ -23,6 +23,9 @@ from selfcorrect.training.pretraining.vocabulary import EOS, make_tokenizer, voc
 
 Report = Callable[[str], None]
 
+VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
+"""The mixture of the third phase. By then the model works the step out rightly; what it must still learn is to compare."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -37,6 +40,8 @@ class Recipe:
     """Documents per step."""
     solution_steps: int = 2200
     mixed_steps: int = 600
+    verdict_steps: int = 300
+    """The third phase, in which most documents are verdicts."""
     attempts: int = 40_000
     """The model's own attempts that the second phase uses."""
     learning_rate: float = 0.02
@@ -59,9 +64,16 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
     problems = CountdownTask(recipe.numbers).stream("train", seed=recipe.seed + 2)
     attempted = attempts(model, tokenizer, list(itertools.islice(problems, recipe.attempts)))
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
-    documents = _again_and_again(attempted, random.Random(recipe.seed))
-    _learn(model, tokenizer, documents, recipe, recipe.mixed_steps, recipe.mixed_learning_rate, report)
+    _learn_mixed(model, tokenizer, attempted, recipe, recipe.mixed_steps, Mixture(), report)
+    _learn_mixed(model, tokenizer, attempted, recipe, recipe.verdict_steps, VERDICTS, report)
     return model, tokenizer
+
+
+def _learn_mixed(
+    model: Any, tokenizer: Any, attempted: Sequence[Attempted], recipe: Recipe, steps: int, mixture: Mixture, report: Report
+) -> None:
+    documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps))
+    _learn(model, tokenizer, documents, recipe, steps, recipe.mixed_learning_rate, report)
 
 
 def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None) -> Any:
@@ -114,9 +126,9 @@ def attempts(model: Any, tokenizer: Any, problems: Sequence[Any], *, rows: int =
     return made
 
 
-def _again_and_again(attempted: Sequence[Attempted], rng: random.Random) -> Iterator[Document]:
+def _again_and_again(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) -> Iterator[Document]:
     while True:
-        yield from mixed(attempted, Mixture(), rng)
+        yield from mixed(attempted, mixture, rng)
 
 
 def _learn(
@@ -190,7 +202,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first-phase", type=Path, help="keep the first phase here, or begin with it")
     defaults = Recipe()
-    for name in ("solution_steps", "mixed_steps", "attempts", "numbers", "seed"):
+    for name in ("solution_steps", "mixed_steps", "verdict_steps", "attempts", "numbers", "seed"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     chosen = vars(parser.parse_args())
     out, first_phase = chosen.pop("out"), chosen.pop("first_phase")
