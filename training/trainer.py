@@ -250,7 +250,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Learning tokens of one optimiser step, per process (gradients are averaged over processes)."""
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
         items: Tensor = inputs["num_items_in_batch"]
-        return items.clamp(min=1.0) * share / self.accelerator.num_processes
+        return cast(Tensor, items.clamp(min=1.0) * share / self.accelerator.num_processes)
 
     def _refuse_divergence(self, terms: LossTerms) -> None:
         if not math.isfinite(float(terms.total.detach())):
