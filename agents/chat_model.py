@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import cached_property
 from typing import Any, cast
 
@@ -12,13 +12,13 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from selfcorrect.agents.background_loop import iterate_in_background, run_in_background
-from selfcorrect.agents.chat_model_policy import ChatModelPolicy, generation_of
+from selfcorrect.agents.chat_inner_calls import UNTRACED, ask_with_tools, model_with_tools, untraced
+from selfcorrect.agents.chat_model_policy import generation_of
 from selfcorrect.agents.chat_replies import Step, closing_chunk, reply, steps_of, turn_chunk
 from selfcorrect.agents.episodes import Graph, opening
 from selfcorrect.agents.graph import CritiqueMode, build_graph
@@ -35,9 +35,6 @@ from selfcorrect.tasks.problem import Problem
 
 Inputs = Callable[[list[BaseMessage]], dict[str, Any]]
 Answer = Callable[[Any], str]
-
-_UNTRACED: RunnableConfig = {"callbacks": []}
-"""For the calls inside an episode. Their callbacks would count its tokens twice, and mix the turns into streams of the reply."""
 
 
 class ChatSelfCorrect(BaseChatModel):
@@ -186,11 +183,11 @@ class ChatSelfCorrect(BaseChatModel):
     async def _reply(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         sampling = self._sampling(stop, kwargs)
         if self.inputs is not None and self.answer is not None:
-            state = await self._loop.ainvoke(self.inputs(messages), _UNTRACED)
+            state = await self._loop.ainvoke(self.inputs(messages), UNTRACED)
             return reply(state, self.model, answer=self.answer(state))
         attempt = None
         if "tools" in kwargs:
-            said = await self._ask_with_tools(messages, sampling, kwargs)
+            said = await ask_with_tools(self.policy, messages, sampling, kwargs)
             if said.tool_calls:
                 return said
             attempt = generation_of(said, from_langchain(messages))
@@ -206,7 +203,7 @@ class ChatSelfCorrect(BaseChatModel):
         """The policy itself, without a graph around it: a trainer's record then names the caller's node."""
         question, history = question_and_history(messages)
         asked = Message(role="user", content=self.prompts.attempt.replace("{problem}", question))
-        with _untraced():
+        with untraced():
             generation = await self.policy.generate([*history, asked], sampling)
         return EpisodeState(turns=[Turn(role="attempt", generation=generation, verdict=None)])
 
@@ -214,11 +211,11 @@ class ChatSelfCorrect(BaseChatModel):
         self, messages: list[BaseMessage], sampling: Sampling, attempt: Generation | None = None
     ) -> EpisodeState:
         start, context = self._start(messages, sampling, attempt)
-        return cast(EpisodeState, await self._loop.ainvoke(start, _UNTRACED, context=context))
+        return cast(EpisodeState, await self._loop.ainvoke(start, UNTRACED, context=context))
 
     async def _steps(self, messages: list[BaseMessage], sampling: Sampling) -> AsyncGenerator[Step]:
         start, context = self._start(messages, sampling)
-        states: Any = self._loop.astream(start, _UNTRACED, context=context, stream_mode="values")
+        states: Any = self._loop.astream(start, UNTRACED, context=context, stream_mode="values")
         async with aclosing(states):
             async for step in steps_of(states, judged="judge" in self._loop.nodes):
                 yield step
@@ -264,7 +261,7 @@ class ChatSelfCorrect(BaseChatModel):
             NotImplementedError: the policy is no `ChatModelPolicy` around a model that can call tools.
         """
         traced = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("ls_")}
-        self._tool_model().bind_tools(tools, tool_choice=tool_choice, **kwargs)  # refuses what the inner model refuses
+        model_with_tools(self.policy or self.graph).bind_tools(tools, tool_choice=tool_choice, **kwargs)  # refuses what the inner model refuses
         written = [tool if isinstance(tool, dict) and "type" in tool else convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=written, tool_choice=tool_choice, tool_options=kwargs, **traced)
 
@@ -285,31 +282,3 @@ class ChatSelfCorrect(BaseChatModel):
         from selfcorrect.agents.tool import DESCRIPTION, as_tool
 
         return as_tool(self, name=name or "solve_problem", description=description or DESCRIPTION)
-
-    def _tool_model(self) -> BaseChatModel:
-        model = self.policy.model if isinstance(self.policy, ChatModelPolicy) else None
-        if not isinstance(model, BaseChatModel) or type(model).bind_tools is BaseChatModel.bind_tools:
-            raise NotImplementedError(
-                "tools need ChatSelfCorrect(policy=ChatModelPolicy(model)) with a chat model that can call tools; "
-                f"this one has {type(self.policy or self.graph).__name__}"
-            )
-        return model
-
-    async def _ask_with_tools(
-        self, messages: list[BaseMessage], sampling: Sampling, kwargs: dict[str, Any]
-    ) -> AIMessage:
-        model = self._tool_model().bind_tools(
-            kwargs["tools"], tool_choice=kwargs.get("tool_choice"), **kwargs.get("tool_options", {})
-        )
-        with _untraced():
-            return await model.ainvoke(messages, **self.policy.call_options(sampling))
-
-
-@contextmanager
-def _untraced() -> Iterator[None]:
-    inherited: RunnableConfig = var_child_runnable_config.get() or {}
-    token = var_child_runnable_config.set({**inherited, **_UNTRACED})
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)
