@@ -4,7 +4,9 @@ Environment: SELFCORRECT_MODEL is "embedded" (default), a model folder, a Huggin
 SELFCORRECT_REVISIONS (default 1) and SELFCORRECT_CRITIQUE ("instruction", "self"; default "instruction") set the loop.
 """
 
+import asyncio
 import os
+import threading
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
@@ -50,11 +52,19 @@ def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:
     )
 
 
-def graph() -> Graph:
-    """What langgraph.json names. The server calls it for every run; the model is loaded by the first."""
-    return _graph_of_environment()
+async def graph() -> Graph:
+    """What langgraph.json names. The server calls it for every run; the model is loaded by the first, off the event loop."""
+    return await asyncio.to_thread(_graph_of_environment)
+
+
+_loading = threading.Lock()
+
+
+def _graph_of_environment() -> Graph:
+    with _loading:
+        return _loaded()
 
 
 @cache
-def _graph_of_environment() -> Graph:
+def _loaded() -> Graph:
     return conversation_graph(model_from(os.environ))

@@ -86,7 +86,7 @@ def test_a_person_judges_through_the_server(address: str) -> None:
 def test_the_shipped_file_names_a_graph_that_is_there() -> None:
     path, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["selfcorrect"].split(":")
     assert (ROOT / path).is_file()
-    assert f"def {name}(" in (ROOT / path).read_text()
+    assert f"async def {name}(" in (ROOT / path).read_text()
 
 
 def test_the_served_graph_answers_without_a_server() -> None:
@@ -102,3 +102,27 @@ def test_the_served_graph_answers_without_a_server() -> None:
 def test_a_wrong_variable_is_told(environment: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         model_from(environment)
+
+
+def test_the_shipped_file_serves_a_local_model(tmp_path: Path) -> None:
+    # a model folder is loaded and decoded without blocking the server's event loop, which it would refuse
+    from small_models import WORDS, llama, word_tokenizer
+
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    tokenizer.save_pretrained(tmp_path / "model")
+    llama(len(tokenizer), positions=2048).save_pretrained(tmp_path / "model")
+    path, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["selfcorrect"].split(":")
+    graphs = {"selfcorrect": f"{ROOT / path}:{name}"}
+    (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
+    port = free_port()
+    command = [script("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)]
+    environment = {**QUIET, "SELFCORRECT_MODEL": str(tmp_path / "model")}
+
+    async def talk() -> Any:
+        async with get_client(url=f"http://127.0.0.1:{port}") as client:
+            question = {"messages": [{"role": "user", "content": "3 5 7 get 9"}]}
+            return await client.runs.wait(None, "selfcorrect", input=question)
+
+    with running(command, f"http://127.0.0.1:{port}/ok", folder=tmp_path, environment=environment):
+        answer = asyncio.run(talk())["messages"][-1]
+    assert [turn["role"] for turn in answer["response_metadata"]["turns"]] == ["attempt", "revise"]
