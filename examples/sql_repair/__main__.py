@@ -23,7 +23,8 @@ async def accuracy(graph: Any, count: int = 200) -> tuple[float, float]:
         first = ""
         async for update in graph.astream(question(problem), stream_mode="values"):
             first = first or update.get("sql", "")
-        return tuple(checker.check_sync(sql, problem.reference).correct for sql in (first, update["sql"]))
+        judged = [checker.check_sync(sql, problem.reference).correct for sql in (first, update["sql"])]
+        return judged[0], judged[1]
 
     right = await asyncio.gather(*map(one, problems))
     return sum(first for first, _ in right) / count, sum(last for _, last in right) / count
@@ -32,7 +33,7 @@ async def accuracy(graph: Any, count: int = 200) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/sql_repair"))
-    parser.add_argument("--warm-up", type=int, default=800, help="supervised steps")
+    parser.add_argument("--warm-up", type=int, default=650, help="supervised steps")
     parser.add_argument("--batches", type=int, default=60, help="batches of episodes")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -43,9 +44,11 @@ def main() -> None:
     print("before: first query {:.3f}, last query {:.3f}".format(*asyncio.run(accuracy(graph))))
     config = PPOConfig(
         output_dir=chosen.out, batches=chosen.batches, problems_per_batch=16, episodes_per_problem=8,
-        learning_rate=2e-3, seed=chosen.seed,
+        learning_rate=5e-4, minibatches=4, seed=chosen.seed,
     )  # fmt: skip
-    trained = train(graph, SqlTask(), policy=policy, reward_fn=Paid(SqlChecker()), inputs=question, config=config)
+    trained = train(
+        graph, SqlTask(), policy=policy, reward_fn=Paid(SqlChecker()), inputs=question, config=config, kl=0.0
+    )
     for step in trained.steps[:: max(1, chosen.batches // 10)]:
         figures = {name: step[name] for name in step if name.startswith("reward/")}
         print(step["step"], " ".join(f"{name.removeprefix('reward/')} {value:.2f}" for name, value in figures.items()))
