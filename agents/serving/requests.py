@@ -1,6 +1,6 @@
 """What OpenAI's clients send to /v1/chat/completions, checked: what would be ignored silently is refused in words."""
 
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages import BaseMessage, convert_to_messages
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -101,6 +101,3 @@ def messages_of(request: ChatRequest) -> list[BaseMessage]:
         return convert_to_messages(request.messages)
     except (ValueError, NotImplementedError, KeyError, TypeError) as error:
         raise BadRequest(f"messages cannot be read: {error}", "messages") from error
-
-
-FinishReason = Literal["stop", "length"]
