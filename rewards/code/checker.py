@@ -47,7 +47,7 @@ class UnitTestChecker:
             or "unsafe": processes with resource limits only, which every verdict then says.
         deadline: wall-clock seconds for one check, all its tests together.
         memory_mb: address space of the program's process, in MiB.
-        workers: checks at a time at most; None means the number of processors, at most 8. Processes start when first needed.
+        workers: checks at a time at most; None means the number of processors. Processes start when first needed.
     """
 
     def __init__(
@@ -77,17 +77,21 @@ class UnitTestChecker:
             SandboxError: programs cannot be jailed on this machine (never because of a response).
         """
         start = time.perf_counter()
-        program, finding = find_program(response)
-        if program is None:
-            return Verdict(Status.UNREADABLE, None, f"no program was found: {finding}", time.perf_counter() - start)
+        text = find_program(response)
+        if text.program is None:
+            return Verdict(
+                Status.UNREADABLE, None, f"no program was found: {text.problem}", time.perf_counter() - start
+            )
         try:
-            found = self._judge(program, read_suite(reference))
+            found = self._judge(text.program, read_suite(reference))
         except CheckerError as problem:
             if isinstance(problem, SandboxError):
                 raise
             found = Finding(Status.UNJUDGED, str(problem))
         reason = found.reason + (_UNSAFE if self._isolation is Isolation.UNSAFE else "")
-        return Verdict(found.status, program, reason, time.perf_counter() - start)
+        if found.status is Status.UNREADABLE and text.marked:
+            found = Finding(Status.WRONG, found.reason)  # a program with a slip of the pen, not the lack of one
+        return Verdict(found.status, text.program, reason, time.perf_counter() - start)
 
     async def check(self, response: str, reference: Any) -> Verdict:
         """As `check_sync`, without blocking the event loop. A cancelled call leaves its check to end by itself."""

@@ -1,13 +1,29 @@
 """Which part of a response is the program."""
 
 import re
+from dataclasses import dataclass
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _PYTHON = frozenset({"python", "py", "python3", "py3"})
 
 
-def find_program(response: str) -> tuple[str | None, str]:
-    """The last complete Python block of a Markdown answer, or all of a response without any fence; (None, why) if there is none.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in a response.
+
+    Attributes:
+        program: the program's text; None if there is none.
+        marked: it stood in a block, rather than being the whole response.
+        problem: why there is none.
+    """
+
+    program: str | None
+    marked: bool = False
+    problem: str = ""
+
+
+def find_program(response: str) -> Found:
+    """The last complete Python block of a Markdown answer, or all of a response without any fence.
 
     Blocks marked as Python go before unmarked ones, wherever they stand; blocks marked as another language never count. A block
     that is not closed (a response cut off at its length limit) is not complete.
@@ -16,10 +32,10 @@ def find_program(response: str) -> tuple[str | None, str]:
     marked = [code for language, code in blocks if language in _PYTHON]
     unmarked = [code for language, code in blocks if language == ""]
     if marked or unmarked:
-        return (marked or unmarked)[-1], ""
+        return Found((marked or unmarked)[-1], marked=True)
     if fences:
-        return None, "the response has no complete Python block (``` to ```)"
-    return (response, "") if response.strip() else (None, "the response is empty")
+        return Found(None, problem="the response has no complete Python block (``` to ```)")
+    return Found(response) if response.strip() else Found(None, problem="the response is empty")
 
 
 def _blocks(response: str) -> tuple[list[tuple[str, str]], int]:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from selfcorrect.rewards.code.suites import StdinCase
 from selfcorrect.rewards.code.scripts import Run
+from selfcorrect.rewards.code.suites import StdinCase
 from selfcorrect.rewards.sandbox.zygote_pair import Report
 from selfcorrect.rewards.verdict import Status
 

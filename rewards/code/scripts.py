@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from selfcorrect.rewards.code.suites import StdinCase
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.zygote_pair import STARVED, ZygotePair, waited_for_processor, was_killed_from_outside
-from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost
+from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair, waited_for_processor, was_starved
 
 _SLACK = 65_536
 _MAX_COMPLAINT = 4096
@@ -48,7 +47,9 @@ def run_script(pair: ZygotePair, program: str, case: StdinCase, until: float) ->
     theirs = [code[0], given[0], printed[1], complaint[1]]
     talk = _Conversation(
         to_send={code[1]: framing.packed(program), given[1]: case.stdin.encode("utf-8", "surrogatepass")},
-        to_hear={printed[0]: len(case.stdout.encode("utf-8", "surrogatepass")) + _SLACK, complaint[0]: _MAX_COMPLAINT},
+        printed=printed[0],
+        complaint=complaint[0],
+        limit=len(case.stdout.encode("utf-8", "surrogatepass")) + _SLACK,
     )
     try:
         try:
@@ -59,11 +60,11 @@ def run_script(pair: ZygotePair, program: str, case: StdinCase, until: float) ->
         timed_out = not talk.finished_by(until)
     finally:
         talk.close()
-    too_long = talk.overflowed(printed[0])
-    starved = timed_out and waited_for_processor(pid) > STARVED * (time.monotonic() - start)
+    too_long = talk.overflowed
+    waited = waited_for_processor(pid) if timed_out else 0.0
     ending = pair.programs.end_child(0.0 if timed_out or too_long else min(_GRACE, max(0.0, until - time.monotonic())))
-    if was_killed_from_outside(ending):
-        raise ZygoteLost
+    pair.blame_outsiders(ending)
+    starved = timed_out and was_starved(waited, ending.cpu_seconds, time.monotonic() - start)
     return Run(
         bytes(talk.heard[printed[0]]), bytes(talk.heard[complaint[0]]), ending.exit_code, timed_out, too_long, starved
     )
@@ -74,24 +75,26 @@ class _Conversation:
 
     Args:
         to_send: what to write, by descriptor.
-        to_hear: how many bytes at most to keep, by descriptor.
+        printed: the program's standard output.
+        complaint: its standard error; the last 4 KiB are kept.
+        limit: how many bytes of output are too many.
     """
 
-    def __init__(self, to_send: dict[int, bytes], to_hear: dict[int, int]) -> None:
+    def __init__(self, to_send: dict[int, bytes], printed: int, complaint: int, limit: int) -> None:
         self._unsent = {descriptor: memoryview(data) for descriptor, data in to_send.items()}
-        self._limits = to_hear
-        self._open = {*to_send, *to_hear}
+        self._printed, self._limit = printed, limit
+        self._open = {*to_send, printed, complaint}
         self._poll = select.poll()
-        self.heard = {descriptor: bytearray() for descriptor in to_hear}
+        self.heard = {descriptor: bytearray() for descriptor in (printed, complaint)}
         for descriptor in to_send:
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLOUT)
-        for descriptor in to_hear:
+        for descriptor in self.heard:
             self._poll.register(descriptor, select.POLLIN)
 
     def finished_by(self, until: float) -> bool:
         """Whether the program closed its output, or overflowed it, before the instant `until`."""
-        while self._open & self.heard.keys() and not any(map(self.overflowed, self.heard)):
+        while self._open & self.heard.keys() and not self.overflowed:
             events = self._poll.poll(max(0.0, until - time.monotonic()) * 1000)
             if not events:
                 return False
@@ -99,8 +102,9 @@ class _Conversation:
                 self._hear(descriptor) if descriptor in self.heard else self._send(descriptor)
         return True
 
-    def overflowed(self, descriptor: int) -> bool:
-        return len(self.heard[descriptor]) > self._limits[descriptor]
+    @property
+    def overflowed(self) -> bool:
+        return len(self.heard[self._printed]) > self._limit
 
     def close(self) -> None:
         for descriptor in list(self._open):
@@ -110,6 +114,8 @@ class _Conversation:
         data = os.read(descriptor, 65536)
         if data:
             self.heard[descriptor] += data
+            if descriptor != self._printed:
+                del self.heard[descriptor][:-_MAX_COMPLAINT]
         else:
             self._end(descriptor)
 

@@ -27,13 +27,13 @@ class PairPool:
     Args:
         isolation: the layers around each process.
         memory_mb: address space of a program and of its tests, each, in MiB.
-        size: pairs at most; None means the number of processors, at most 8.
+        size: pairs at most; None means the number of processors.
     """
 
     def __init__(self, isolation: Isolation, memory_mb: int, size: int | None) -> None:
         self.owner = os.getpid()
         self.closed = False
-        self.size = size or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+        self.size = size or _processors()
         self.threads = ThreadPoolExecutor(self.size, thread_name_prefix="selfcorrect-code")
         self._isolation, self._memory_mb = isolation, memory_mb
         self._changed = threading.Condition()
@@ -127,3 +127,8 @@ class PairPool:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._all, timeout=2.0)
         self.threads.shutdown(wait=False)
+
+
+def _processors() -> int:
+    """How many this process may use; 1 where that is unknown."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -24,7 +24,7 @@ _FREE = (
     "nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage getrlimit getrandom getpid getppid gettid "
     "getuid geteuid getgid getegid getpgrp getcpu sched_yield sched_getaffinity sysinfo uname set_robust_list set_tid_address rseq "
     "membarrier restart_syscall exit exit_group"
-).split()
+)
 
 # Each: system call, index of the argument that decides, the values it may have (low and high 32 bits are compared).
 _AF_UNIX, _SOCK_STREAM_VARIANTS = 1, (0x1, 0x801, 0x80001, 0x80801)
@@ -60,7 +60,7 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
         (_RETURN, 0, 0, _KILL),  # another calling convention (32-bit on x86_64) has other numbers
         (_LOAD, 0, 0, _NUMBER_AT),
     ]
-    for name in _FREE:
+    for name in _FREE.split():
         if name in numbers:
             program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]
     for name, conditions in _RESTRICTED.items():

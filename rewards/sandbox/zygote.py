@@ -31,7 +31,7 @@ _PRELOADED = (
     "abc bisect builtins cmath collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools hashlib "
     "heapq inspect io itertools json math operator queue random re statistics string struct sys textwrap time traceback types typing "
     "unicodedata warnings"
-).split()
+)
 """Loaded before the fork, so that programs import them at no cost."""
 
 Role = Callable[[], None]
@@ -43,7 +43,7 @@ def main(module: str, isolation: str, memory_mb: int, importable: list[str]) -> 
     _redirect_standard_descriptors()
     try:
         roles: dict[str, Role] = importlib.import_module(module).ROLES
-        for name in _PRELOADED:
+        for name in _PRELOADED.split():
             importlib.import_module(name)
         _set_import_path(importable)
         jail = Jail(Isolation(isolation), memory_mb)

@@ -1,7 +1,7 @@
 """Two zygotes, one for programs and one for tests, and the check that runs between their children."""
 
-import os
 import select
+import signal
 import socket
 import time
 from dataclasses import dataclass, field
@@ -15,8 +15,10 @@ from selfcorrect.rewards.sandbox.zygote_process import Ending, ZygoteLost, Zygot
 _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
 _TESTS = "selfcorrect.rewards.sandbox.inside.tester"
 _MAX_REPORT = 1_000_000
-STARVED = 0.5
-"""Share of the deadline a program may have spent waiting for a processor before a missed deadline is not its fault."""
+_WAITED, _WORKED = 0.7, 0.15
+"""Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it, and had one
+for hardly any. A program that computed for longer than the second share is slow, however busy the machine: a policy shall not
+learn that endless loops abstain."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class ZygotePair:
 
     def __init__(self, isolation: Isolation, memory_mb: int) -> None:
         self.proven = False
+        self._memory_mb = memory_mb
         self.programs = ZygoteProcess(_PROGRAMS, isolation, memory_mb)
         try:
             self.tests = ZygoteProcess(_TESTS, isolation, memory_mb)
@@ -100,22 +103,36 @@ class ZygotePair:
         with ours:
             with testers, program_end, tests_end:
                 program = self.programs.fork("candidate", deadline, [program_end.fileno()])
-                self.tests.fork("tests", deadline, [testers.fileno(), tests_end.fileno()])
+                tests = self.tests.fork("tests", deadline, [testers.fileno(), tests_end.fileno()])
             report = Report()
             _converse(ours, framing.packed(job), start + deadline, report)
-        if report.timed_out:
-            report.starved = waited_for_processor(program) > STARVED * deadline
-        return self._finish(report, start)
+        waited = waited_for_processor(program) + waited_for_processor(tests) if report.timed_out else 0.0
+        return self._finish(report, start, waited)
 
-    def _finish(self, report: Report, start: float) -> Report:
+    def _finish(self, report: Report, start: float, waited: float) -> Report:
         report.program = self.programs.end_child()
         tests = self.tests.end_child()
+        worked = report.program.cpu_seconds + tests.cpu_seconds
+        report.starved = report.timed_out and was_starved(waited, worked, time.monotonic() - start)
         report.seconds = time.monotonic() - start
         if report.complete:
             return report
-        if was_killed_from_outside(report.program) or was_killed_from_outside(tests):
-            raise ZygoteLost
+        self.blame_outsiders(report.program)
+        self.blame_outsiders(tests)
         return report
+
+    def blame_outsiders(self, ending: Ending) -> None:
+        """Raise `ZygoteLost` if a child was killed by somebody outside.
+
+        Nobody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal. The exception is the kernel that runs out of memory,
+        and for that a child which had much is to blame.
+        """
+        if (
+            ending.by_itself
+            and ending.exit_code in (-signal.SIGKILL, -signal.SIGTERM)
+            and ending.memory_mb < self._memory_mb / 2
+        ):
+            raise ZygoteLost
 
     def has_died(self) -> bool:
         return self.programs.has_died() or self.tests.has_died()
@@ -165,14 +182,14 @@ def _converse(tests: socket.socket, job: bytes, until: float, report: Report) ->
             return
 
 
-def was_killed_from_outside(ending: Ending) -> bool:
-    """Only somebody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal."""
-    return ending.by_itself and ending.exit_code in (-9, -15)
-
-
 def waited_for_processor(pid: int) -> float:
     """Seconds a process was ready to run while others ran; 0 where the kernel does not tell."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0
+
+
+def was_starved(waited: float, worked: float, seconds: float) -> bool:
+    """Whether it is the machine's fault that so little was done in `seconds`."""
+    return waited > _WAITED * seconds and worked < _WORKED * seconds

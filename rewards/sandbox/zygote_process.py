@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +63,7 @@ class ZygoteProcess:
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=inner,
+                stdin=inner.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=_environment(),

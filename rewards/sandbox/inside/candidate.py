@@ -112,12 +112,12 @@ class Candidate:
         space = self._module.__dict__
         try:
             if given:
-                exec(compile(given, "given.py", "exec", dont_inherit=True), space)
+                exec(compile(given, "given.py", "exec", dont_inherit=True), space)  # noqa: S102 - in the jail
             code = compile(program, "solution.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             return ["unreadable", _told(error)]
         try:
-            exec(code, space)
+            exec(code, space)  # noqa: S102 - in the jail
         except BaseException as error:  # noqa: BLE001 - as above
             return ["failed", _told(error)]
         return [
@@ -294,7 +294,7 @@ def script(program: str) -> None:
     sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     code = 0
     try:
-        exec(compile(program, "solution.py", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(program, "solution.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - in the jail
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
     except BaseException as error:  # noqa: BLE001 - told to the parent

@@ -6,8 +6,8 @@ items, length and text can be read, it can be iterated and awaited, all by askin
 a refusal fails the test even if the test's code catches the exception.
 """
 
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from selfcorrect.rewards.sandbox.inside.session import Session
@@ -16,14 +16,17 @@ _Kind = TypeVar("_Kind")
 _REFUSED = (
     "lt le gt ge add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow "
     "lshift rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert contains int float complex index round trunc floor ceil "
-    "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor reversed copy deepcopy reduce_ex format bytes"
-).split()
+    "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor reversed copy deepcopy reduce_ex bytes"
+)
 
 
 class Remote:
     """A function, class or object that lives with the program."""
 
     __slots__ = ("_label", "_reference", "_session")
+    _session: "Session"
+    _reference: list[Any]
+    _label: str
 
     def __init__(self, session: "Session", reference: list[Any], label: str) -> None:
         object.__setattr__(self, "_session", session)
@@ -62,6 +65,9 @@ class Remote:
     def __repr__(self) -> str:
         return self._exactly(str, "repr")
 
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
+
     def __iter__(self) -> Iterator[Any]:
         iterator = self._session.ask("iter", self, label=f"iter({self._label})")
         return iterator if isinstance(iterator, Remote) else self._session.refuse("it is no iterable object")
@@ -92,10 +98,10 @@ class Remote:
     __hash__ = object.__hash__
 
     def _exactly(self, kind: type[_Kind], operation: str) -> _Kind:
-        value = self._session.ask(operation, self)
+        value: object = self._session.ask(operation, self)
         if type(value) is not kind:
             self._session.refuse(f"{operation}() of it is no {kind.__name__}")
-        return cast(_Kind, value)
+        return value
 
     def _refuse(self, operation: str) -> NoReturn:
         self._session.refuse(
@@ -104,12 +110,12 @@ class Remote:
         )
 
 
-def _refusal(name: str) -> Any:
-    def refuse(self: Remote, *_: Any) -> NoReturn:
+def _refusal(name: str) -> Callable[..., None]:
+    def refuse(self: Remote, *_: Any) -> None:
         self._refuse(name)
 
     return refuse
 
 
-for _name in _REFUSED:
+for _name in _REFUSED.split():
     setattr(Remote, f"__{_name}__", _refusal(_name))

@@ -78,6 +78,7 @@ class Session:
     def named(self, name: str, kind: list[Any]) -> Any:
         """What the tests get under a name of the program."""
         if kind[0] == "exception":
+            self.exchanges += 1  # from here on the program can be why the tests' own code fails
             return self._exception_class([str(base) for base in kind[1]])
         return self.function(name) if kind[0] == "object" else self.ask("get", name, label=name)
 
@@ -234,9 +235,9 @@ class Session:
             self._gone("the program ended")
         except framing.BadMessage as problem:
             self.refuse(f"its result is no plain data: {problem}")
-        if type(answer) is not list or len(answer) < 2 or type(answer[0]) is not str:
-            self._gone("the program answered nonsense")
-        return answer
+        if isinstance(answer, list) and len(answer) > 1 and isinstance(answer[0], str):
+            return answer
+        return self._gone("the program answered nonsense")
 
     def _gone(self, reason: str) -> NoReturn:
         raise ProgramGone(self._fault(reason))

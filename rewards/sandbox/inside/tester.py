@@ -80,7 +80,7 @@ class Tester:
         self._report({"tests": code.count})
         defined = self._session.load(self._job["program"], self._job["given"])
         try:
-            exec(code.program, self._namespace(code, entry_point, defined))
+            exec(code.program, self._namespace(code, entry_point, defined))  # noqa: S102 - the data set's code
         except UnusableTests:
             raise
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
@@ -104,7 +104,7 @@ class Tester:
             return {}
         space: dict[str, Any] = {"__name__": "given"}
         try:
-            exec(compile(self._job["given"], "given.py", "exec", dont_inherit=True), space)
+            exec(compile(self._job["given"], "given.py", "exec", dont_inherit=True), space)  # noqa: S102 - as above
         except BaseException as error:  # noqa: BLE001 - the data set's fault
             raise UnusableTests(f"the code given with the task fails: {type(error).__name__}: {error}") from None
         return {
@@ -144,11 +144,11 @@ class Tester:
         if self._session.fault is not None:
             return one_line(f"{last.asked()}: {self._session.fault}" if last else self._session.fault)
         told = last.told() if last is not None else ""
+        if told.partition(" raised ")[1]:
+            return told
         if isinstance(error, (AssertionError, Mismatch)):
             message = f": {error}" if str(error) and told else str(error)
             return one_line(f"{told}{message}" or "an assertion of the test failed")
-        if told.partition(" raised ")[1]:
-            return told
         name = f"{type(error).__name__}: {error}"
         return one_line(f"{told}; then {name}" if told else name)
 

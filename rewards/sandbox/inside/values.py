@@ -86,7 +86,7 @@ class Writer:
         if kind is collections.defaultdict:
             factory = getattr(value.default_factory, "__name__", None)
             return ["D", pairs, factory if factory in _FACTORIES else None]
-        return [{dict: "d", collections.Counter: "C", collections.OrderedDict: "O"}[kind], pairs]
+        return ["C" if kind is collections.Counter else "O" if kind is collections.OrderedDict else "d", pairs]
 
     def _rarer(self, kind: type, value: Any, depth: int) -> list[Any]:
         if kind is frozenset:
@@ -255,7 +255,12 @@ def _decimal(_: Reader, text: str) -> decimal.Decimal:
 def _time(_: Reader, kind: str, content: Any) -> Any:
     if kind == "timedelta":
         return datetime.timedelta(*content)
-    return {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time}[kind].fromisoformat(content)
+    kinds: dict[str, Callable[[str], Any]] = {
+        "date": datetime.date.fromisoformat,
+        "datetime": datetime.datetime.fromisoformat,
+        "time": datetime.time.fromisoformat,
+    }
+    return kinds[kind](content)
 
 
 _SCALARS: dict[str, Callable[..., Any]] = {"c": _complex, "R": _range, "F": _fraction, "M": _decimal, "T": _time}

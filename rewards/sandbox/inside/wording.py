@@ -1,12 +1,32 @@
 """How a call and its outcome are told, in one bounded line, to a person or to a policy that shall correct itself."""
 
+import collections
+import datetime
+import decimal
+import fractions
 import reprlib
 from typing import Any
 
 from selfcorrect.rewards.sandbox.inside.remote import Remote
-from selfcorrect.rewards.sandbox.inside.values import NotPlain, Reader
+from selfcorrect.rewards.sandbox.inside.values import NamedTuple, NotPlain, Reader
 
 _MAX_LINE = 300
+
+
+class _Named:
+    """Stands for a function or object in the wording of a call."""
+
+    def __init__(self, what: Any) -> None:
+        self._what = what
+
+    def __repr__(self) -> str:
+        return f"<{self._what}>" if isinstance(self._what, str) else "<function>"
+
+
+_SHOWN = (
+    bool, type(None), float, complex, bytes, bytearray, range, fractions.Fraction, decimal.Decimal, datetime.date, datetime.datetime,
+    datetime.time, datetime.timedelta, collections.Counter, collections.OrderedDict, collections.defaultdict, NamedTuple, _Named,
+)  # fmt: skip
 
 
 class _Brief(reprlib.Repr):
@@ -26,8 +46,8 @@ class _Brief(reprlib.Repr):
         return super().repr_int(x, level) if x.bit_length() < 4000 else f"<integer of {x.bit_length()} bits>"
 
     def repr_instance(self, x: Any, level: int) -> str:
-        known = type(x).__module__ in ("builtins", "collections", "fractions", "decimal", "datetime", _Named.__module__)
-        return super().repr_instance(x, level) if known else f"<{type(x).__name__}>"
+        # Other objects show their address, and a reason must be the same every time.
+        return super().repr_instance(x, level) if type(x) in _SHOWN else f"<{type(x).__name__}>"
 
 
 _brief = _Brief()
@@ -82,13 +102,3 @@ class Exchange:
             return f"{self.asked()} did not return"
         how, what = self._outcome
         return one_line(f"{self.asked()} {how} {brief(what) if how == 'returned' else what}")
-
-
-class _Named:
-    """Stands for a function or object in the wording of a call."""
-
-    def __init__(self, what: Any) -> None:
-        self._what = what
-
-    def __repr__(self) -> str:
-        return f"<{self._what}>" if isinstance(self._what, str) else "<function>"
