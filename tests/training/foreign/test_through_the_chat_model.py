@@ -51,3 +51,4 @@ def test_a_graph_that_calls_our_chat_model_trains(tiny_model_folder: Path, tmp_p
     for name in ("reward/write_1", "reward/rewrite_1"):
         rewards = [step[name] for step in trained.steps]
         assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.3, name
+    assert all(step["ratio_deviation"] < 1e-4 for step in trained.steps)

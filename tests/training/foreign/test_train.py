@@ -37,6 +37,8 @@ def test_a_graph_that_knows_nothing_of_training_gets_better(tiny_model_folder: P
     for name in ("write", "check", "rewrite"):
         rewards = [step[f"reward/{name}_1"] for step in trained.steps]
         assert sum(rewards[-4:]) > sum(rewards[:4]) + 0.8, name
+    # the log-probabilities of what was drawn are the trainer's own: same context, same temperature
+    assert all(step["ratio_deviation"] < 1e-4 for step in trained.steps)
     # the very same graph, greedy as its nodes ask for, is what got better
     answers = [asyncio.run(graph.ainvoke(question(problem)))["draft"] for problem in problems(8)]
     assert sum(map(even_or_plus, answers)) >= 6
