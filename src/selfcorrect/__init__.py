@@ -7,13 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfcorrect.agents.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.chat_model_policy import ChatModelPolicy
     from selfcorrect.agents.episodes import play, play_sync
     from selfcorrect.agents.evaluation import evaluate
     from selfcorrect.agents.graph import build_graph
+    from selfcorrect.agents.middleware import SelfCorrectMiddleware
+    from selfcorrect.agents.person import AskPerson
     from selfcorrect.agents.policy import GREEDY, Policy, Sampling
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.scripted import ScriptedPolicy
+    from selfcorrect.agents.solving import Solution, policy_loop, solve, solve_sync, stream_turns
     from selfcorrect.agents.state import EpisodeState, Generation, Turn
+    from selfcorrect.agents.stopping import Budget
     from selfcorrect.agents.transformers_policy import TransformersPolicy
     from selfcorrect.errors import (
         CheckerError,
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from selfcorrect.tasks.jsonl import JsonlTask
     from selfcorrect.tasks.problem import Problem, Task
     from selfcorrect.tasks.validate import validate_task
+    from selfcorrect.training.config import PPOConfig
+    from selfcorrect.training.foreign import train
     from selfcorrect.training.presets import DEMO, FULL
     from selfcorrect.training.run_directory import RunResult
     from selfcorrect.training.score import train_score
@@ -49,6 +57,20 @@ _HOMES = {
     "agents.scripted": ("ScriptedPolicy",),
     "agents.state": ("EpisodeState", "Generation", "Turn"),
     "agents.transformers_policy": ("TransformersPolicy",),
+    "agents.person": ("AskPerson",),
+    "agents.stopping": ("Budget",),
+    "agents.chat_model_policy": ("ChatModelPolicy",),
+    "agents.chat_model": ("ChatSelfCorrect",),
+    "agents.solving": (
+        "Solution",
+        "policy_loop",
+        "solve",
+        "solve_sync",
+        "stream_turns",
+    ),
+    "agents.middleware": ("SelfCorrectMiddleware",),
+    "training.foreign": ("train",),
+    "training.config": ("PPOConfig",),
     "errors": (
         "CheckerError",
         "ConfigurationError",
@@ -80,6 +102,10 @@ __all__ = [
     "DEMO",
     "FULL",
     "GREEDY",
+    "AskPerson",
+    "Budget",
+    "ChatModelPolicy",
+    "ChatSelfCorrect",
     "Checker",
     "CheckerError",
     "ConfigurationError",
@@ -91,6 +117,7 @@ __all__ = [
     "GraphError",
     "JsonlTask",
     "MathChecker",
+    "PPOConfig",
     "Policy",
     "PolicyError",
     "Problem",
@@ -101,6 +128,8 @@ __all__ = [
     "SandboxError",
     "ScriptedPolicy",
     "SelfCorrectError",
+    "SelfCorrectMiddleware",
+    "Solution",
     "Status",
     "Task",
     "TaskError",
@@ -113,7 +142,12 @@ __all__ = [
     "evaluate",
     "play",
     "play_sync",
+    "policy_loop",
     "read_settings",
+    "solve",
+    "solve_sync",
+    "stream_turns",
+    "train",
     "train_score",
     "validate_task",
 ]
