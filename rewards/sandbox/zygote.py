@@ -51,7 +51,6 @@ def main(module: str, isolation: str, memory_mb: int, importable: list[str]) -> 
     except JailUnavailable as reason:
         _answer(control, {"refused": str(reason)})
         return
-    random.seed(0)  # the same program gives the same result, whichever zygote it comes from
     gc.collect()
     gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
     _answer(control, {"ready": os.getpid()})
@@ -108,6 +107,7 @@ def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int]
         control.detach()
         _keep_only(descriptors)
         jail.close_around_child(zygote, seconds)
+        random.seed(0)  # the same program gives the same result every time
         role()
     finally:  # whatever happens, the child must not return into the zygote's loop
         os._exit(0)

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,13 +54,13 @@ class ZygoteProcess:
     """
 
     def __init__(self, module: str, isolation: Isolation, memory_mb: int) -> None:
-        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         importable = _standard_library_path()
         own = [*importable, *(entry for entry in sys.path if os.path.isabs(entry) and entry not in importable)]
         arguments = json.dumps([own, module, isolation.value, memory_mb, importable])
         command = [sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOTSTRAP, arguments]
         if isolation is Isolation.BUBBLEWRAP:
             command = [*_bubblewrap(), *command]
+        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -69,6 +70,9 @@ class ZygoteProcess:
                 env=_environment(),
                 start_new_session=True,
             )
+        except BaseException:
+            self._control.close()
+            raise
         finally:
             inner.close()
         self._ready = False
@@ -82,13 +86,16 @@ class ZygoteProcess:
 
         Raises:
             SandboxError: this machine lacks a layer of the jail, or the process does not start.
+            ZygoteLost: it was killed from outside.
         """
         if self._ready:
             return
         try:
             message = self._receive(_START_SECONDS)
         except ZygoteLost:
-            code = self._process.poll()
+            code = self._exit_code()
+            if code in (-signal.SIGKILL, -signal.SIGTERM):
+                raise
             raise SandboxError(
                 f"the process that starts jailed programs ended before it was ready (exit code {code})"
             ) from None
@@ -145,6 +152,13 @@ class ZygoteProcess:
         """In a forked child of ours: forget the process, which is our parent's."""
         self._process.returncode = 0
         self._control.close()
+
+    def _exit_code(self) -> int | None:
+        """How it ended; None if it has not, although it is silent."""
+        try:
+            return self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return None
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         try:

@@ -29,7 +29,7 @@ class TestCode:
 
     def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
         body = [statement for part in ([code] if isinstance(code, str) else code) for statement in _parsed(part).body]
-        self.names = {node.id for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Name)}
+        self.names = _names(ast.Module(body, []))
         self.count = 0
         self.texts: list[str] = []
         functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
@@ -63,6 +63,19 @@ class TestCode:
         passed, failed, begin = (_call(name, number) for name in (PASSED, FAILED, BEGIN))
         catch_all = ast.ExceptHandler(type=None, name=None, body=[failed])
         return ast.Try(body=[begin, statement, passed], handlers=[catch_all], orelse=[], finalbody=[])
+
+
+def names_in(code: str) -> set[str]:
+    """The names that a piece of the tests' code uses.
+
+    Raises:
+        UnusableTests: it is no Python.
+    """
+    return _names(_parsed(code))
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _parsed(code: str) -> ast.Module:

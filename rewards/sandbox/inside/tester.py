@@ -19,6 +19,7 @@ from selfcorrect.rewards.sandbox.inside.suite import (
     TestCode,
     UnusableTests,
     check_case,
+    names_in,
 )
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
@@ -77,41 +78,41 @@ class Tester:
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
         code = TestCode(suite["code"], entry_point)
+        space = self._given(entry_point)
         self._report({"tests": code.count})
         defined = self._session.load(self._job["program"], self._job["given"])
         try:
-            exec(code.program, self._namespace(code, entry_point, defined))  # noqa: S102 - the data set's code
-        except UnusableTests:
-            raise
+            self._bind(space, code.names | names_in(self._job["given"]), defined)
+            if entry_point in defined:
+                space[entry_point] = self._session.named(entry_point, defined[entry_point])
+            space.update({BEGIN: self._begin, PASSED: self._passed, FAILED: self._failed})
+            exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
         for number in range(code.count):
             if number not in self._told:
                 self._note(number, "it was not reached")
 
-    def _namespace(self, code: TestCode, entry_point: str | None, defined: dict[str, list[Any]]) -> dict[str, Any]:
-        """Names the tests can use: the program's, unless they are builtin; over them what the task itself gives."""
-        space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-        for name in code.names | ({entry_point} if entry_point else set()):
-            if name in defined and (name == entry_point or not hasattr(builtins, name)):
-                space[name] = self._session.named(name, defined[name])
-        space.update(self._given(entry_point))
-        return space | {BEGIN: self._begin, PASSED: self._passed, FAILED: self._failed}
-
     def _given(self, entry_point: str | None) -> dict[str, Any]:
-        """Functions and values of the task's own code, out of the program's reach; its classes live with the program."""
-        if not self._job["given"]:
-            return {}
-        space: dict[str, Any] = {"__name__": "given"}
+        """A namespace for the tests with the functions and values that the task gives, out of the program's reach.
+
+        Its classes live with the program, so that their objects can be handed to it; so does the function under test.
+        """
+        space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
         try:
             exec(compile(self._job["given"], "given.py", "exec", dont_inherit=True), space)  # noqa: S102 - as above
         except BaseException as error:  # noqa: BLE001 - the data set's fault
             raise UnusableTests(f"the code given with the task fails: {type(error).__name__}: {error}") from None
-        return {
-            name: value
-            for name, value in space.items()
-            if name not in ("__name__", "__builtins__", entry_point) and not _is_class_of(value, "given")
-        }
+        for name, value in list(space.items()):
+            if name == entry_point or isinstance(value, type) and value.__module__ == "tests":
+                del space[name]
+        return space
+
+    def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, list[Any]]) -> None:
+        """Let the tests find the program's names, unless the task gives them or they are builtin."""
+        for name in names & defined.keys() - space.keys():
+            if not hasattr(builtins, name):
+                space[name] = self._session.named(name, defined[name])
 
     def _stopped(self, error: BaseException, code: TestCode, defined: dict[str, list[Any]]) -> None:
         """A statement between the tests raised. Whose fault is it?"""
@@ -170,10 +171,6 @@ class Tester:
 
     def _report(self, message: dict[str, Any]) -> None:
         framing.send(PARENT, message)
-
-
-def _is_class_of(value: Any, module: str) -> bool:
-    return isinstance(value, type) and value.__module__ == module
 
 
 ROLES = {"tests": run, "attack": attacks.run}

@@ -1,0 +1,35 @@
+"""Which part of a response is judged."""
+
+import pytest
+
+from selfcorrect.rewards.code.extraction import find_program
+
+
+@pytest.mark.parametrize(
+    ("response", "program"),
+    [
+        ("x = 1", "x = 1"),
+        ("Sure!\n```python\nx = 1\n```\nDone.", "x = 1\n"),
+        ("```python\nx = 1\n```\nBetter:\n```python\nx = 2\n```", "x = 2\n"),
+        ("```python\nx = 1\n```\nIt prints:\n```\n1\n```", "x = 1\n"),
+        ("```python\nx = 1\n```\n```bash\nls\n```", "x = 1\n"),
+        ("```\nx = 1\n```", "x = 1\n"),
+        ("```py\nx = 1\n```", "x = 1\n"),
+        ("```Python 3.11\nx = 1\n```", "x = 1\n"),
+        ("~~~python\nx = 1\n~~~", "x = 1\n"),
+        ("````python\nx = '''\n```\n'''\n````", "x = '''\n```\n'''\n"),
+        ("1. This:\n   ```python\n   if x:\n       y = 1\n   ```", "if x:\n    y = 1\n"),
+        ("```python\nx = 1\n```\nand then\n```python\nx = 2", "x = 1\n"),
+        ("```python\r\nx = 1\r\n```", "x = 1\n"),
+        ("```python\n```", "\n"),
+    ],
+)
+def test_the_last_complete_python_block_counts(response: str, program: str) -> None:
+    assert find_program(response).program == program
+
+
+@pytest.mark.parametrize("response", ["", "  \n", "```python\nx = 1", "```bash\nls\n```", "~~~python\nx = 1\n```"])
+def test_a_response_without_a_complete_block_has_no_program(response: str) -> None:
+    found = find_program(response)
+    assert found.program is None
+    assert found.problem
