@@ -1,9 +1,7 @@
 """Which part of a response is the program."""
 
-import re
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _PYTHON = frozenset({"python", "py", "python3", "py3"})
 
 
@@ -43,17 +41,32 @@ def _blocks(response: str) -> tuple[list[tuple[str, str]], int]:
     blocks: list[tuple[str, str]] = []
     opened = 0
     fence, language, indent, lines = "", "", 0, list[str]()
-    for line in response.splitlines():
-        match = _FENCE.match(line)
+    # Not splitlines: a form feed or a Unicode line separator may stand inside a program's string.
+    for line in response.replace("\r\n", "\n").split("\n"):
+        mark, label = _fence(line)
         if not fence:
-            if match:
+            if mark:
                 opened += 1
-                fence, lines = match[1], []
-                language = (match[2].strip(" {}.").lower().split() or [""])[0]
-                indent = len(line) - len(line.lstrip())
-        elif match and match[1].startswith(fence) and not match[2].strip():
+                fence, lines = mark, []
+                language = (label.strip(" {}.").lower().split() or [""])[0]
+                indent = len(line) - len(line.lstrip(" \t"))
+        elif mark.startswith(fence) and not label:
             blocks.append((language, "\n".join(lines) + "\n"))
             fence = ""
         else:
             lines.append(line[indent:] if not line[:indent].strip() else line)
     return blocks, opened
+
+
+def _fence(line: str) -> tuple[str, str]:
+    """The marks of a fence and what stands after them; ("", "") for any other line.
+
+    No regular expression: a policy writes the line, and one that backtracks could be made to take minutes.
+    """
+    text = line.strip()
+    for sign in "`~":
+        rest = text.lstrip(sign)
+        mark = text[: len(text) - len(rest)]
+        if len(mark) >= 3:
+            return (mark, rest.strip()) if "`" not in rest else ("", "")
+    return "", ""

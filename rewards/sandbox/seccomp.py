@@ -5,6 +5,7 @@ native code in the process, not just Python: it lists what is harmless, whoever 
 
 - No fork, thread, exec, signal to anybody, ptrace, socket, connect or bind; nothing that changes files, limits or identity.
 - Pairs of connected sockets are allowed, because asyncio needs one to wake itself; sending to an address is not.
+- Files may be opened for reading only: Landlock before ABI 3 does not know of truncation.
 - fcntl may not name a process to be signalled (F_SETOWN), nor may ioctl.
 - Limits may be read, not set.
 """
@@ -17,12 +18,12 @@ from selfcorrect.rewards.sandbox.libc import libc, system_call
 from selfcorrect.rewards.sandbox.syscalls import Architecture
 
 _FREE = (
-    "read write readv writev close lseek pread64 open openat stat fstat lstat newfstatat statx access faccessat faccessat2 "
+    "read write readv writev close lseek pread64 stat fstat lstat newfstatat statx access faccessat faccessat2 "
     "readlink readlinkat getdents64 getcwd mmap munmap mprotect mremap madvise brk futex poll ppoll select pselect6 epoll_create1 "
     "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 dup dup2 dup3 recvfrom shutdown getsockname getpeername "
     "getsockopt rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack setitimer getitimer alarm pause "
     "nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage getrlimit getrandom getpid getppid gettid "
-    "getuid geteuid getgid getegid getpgrp getcpu sched_yield sched_getaffinity sysinfo uname set_robust_list set_tid_address rseq "
+    "getuid geteuid getgid getegid getpgrp getcpu sched_getaffinity sysinfo uname set_robust_list set_tid_address rseq "
     "membarrier restart_syscall exit exit_group"
 )
 
@@ -38,8 +39,13 @@ _RESTRICTED: dict[str, tuple[tuple[int, tuple[int, ...]], ...]] = {
     "prlimit64": ((0, (0,)), (2, (0,))),
 }
 
+# Each: system call, index of the argument with its flags, of which none of these may be set.
+_O_WRONLY, _O_RDWR, _O_CREAT, _O_TRUNC = 0o1, 0o2, 0o100, 0o1000
+_CHANGING = _O_WRONLY | _O_RDWR | _O_CREAT | _O_TRUNC
+_WITHOUT_FLAGS: dict[str, tuple[int, int]] = {"open": (1, _CHANGING), "openat": (2, _CHANGING)}
+
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 _SET_MODE_FILTER = 1
 
@@ -66,6 +72,12 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
     for name, conditions in _RESTRICTED.items():
         checks = _checks(conditions)
         program += [(_EQUAL, 0, len(checks), numbers[name]), *checks]
+    for name, (argument, flags) in _WITHOUT_FLAGS.items():
+        if name in numbers:
+            low = _ARGUMENTS_AT + 8 * argument
+            denial, allowance = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
+            checks = [(_LOAD, 0, 0, low), (_ANY_BIT, 0, 1, flags), denial, allowance]
+            program += [(_EQUAL, 0, len(checks), numbers[name]), *checks]
     program += [(_EQUAL, 0, 1, numbers["clone3"]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     program.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
     return program
