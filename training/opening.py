@@ -69,6 +69,7 @@ def ppo_config(settings: RunSettings, checkpoints: Path, steps: int) -> PPOConfi
         max_grad_norm=optimiser.max_grad_norm,
         save_every=settings.save_every,
         seed=settings.seed,
+        trl={"shuffle_dataset": False},  # the order is `epochs`', which a resumed run can take up again
     )
 
 

@@ -11,6 +11,7 @@ from selfcorrect.agents.state import EpisodeState
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.callbacks import FiniteGradients, RunLog, StopOnInterrupt
+from selfcorrect.training.epochs import epochs
 from selfcorrect.training.objectives import Schedule
 from selfcorrect.training.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for, score_schedule
 from selfcorrect.training.progress import ProgressSink, SilentProgress
@@ -115,7 +116,7 @@ class _Session:
         trainer = PPOTrainer(
             self.policy,
             self.graph,
-            self._training_problems(config.problems_per_batch * config.batches),
+            self._training_problems(config.batches, config.problems_per_batch),
             self._signals_at,
             config,
             peft_config=lora_config(self.settings.policy.lora),
@@ -137,11 +138,13 @@ class _Session:
     def _signals_at(self, batch: int) -> JudgedAnswers:
         return JudgedAnswers(self.schedule.at(batch), self.task.checker, prompts_for(self.settings).calls_wrong)
 
-    def _training_problems(self, wanted: int) -> list[Problem]:
-        """As many problems as the run can use; a finite task gives what it has, and problems then come again."""
+    def _training_problems(self, batches: int, per_batch: int) -> list[Problem]:
+        """The problems of the whole run, in order; a finite task gives what it has, epoch after epoch."""
         available = getattr(self.task, "available", None)
+        wanted = batches * per_batch
         count = wanted if available is None else min(wanted, available("train"))
-        return list(self.task.problems("train", count, seed=self.settings.seed))
+        problems = self.task.problems("train", count, seed=self.settings.seed)
+        return epochs(problems, batches=batches, per_batch=per_batch, seed=self.settings.seed)
 
     def _validation(self) -> Callable[[], Mapping[str, float]]:
         """Evaluation while training, on a draw of its own from the test split: it is shown, and nothing is chosen by it."""

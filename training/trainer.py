@@ -151,7 +151,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
             pad_id=self._tokenizer.pad_token_id,
             multiple_of=self.args.steps_per_generation,
         )
-        reference_RT = self._reference_logprobs(rows) if bool((table.kl_coefficients_C > 0).any()) else None
+        reference_RT = (
+            self._reference_logprobs(rows) if self._settings.kl and bool((table.kl_coefficients_C > 0).any()) else None
+        )
         advantages_RT = self._advantages(rows, table)
         betas_RT = rows.spread(table.kl_coefficients_C)
         if reference_RT is not None and self._settings.kl_over == "turn":
