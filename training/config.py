@@ -19,7 +19,8 @@ class PPOConfig:
         batches: how many batches of episodes to learn from.
         problems_per_batch: different problems in a batch, over all processes.
         episodes_per_problem: K, at least 2 for a leave-one-out baseline.
-        learning_rate: of Adam, after `warmup_batches`; constant.
+        learning_rate: of Adam, after `warmup_batches`.
+        learning_rate_decay: it falls linearly to 0 over the run; else it is constant.
         minibatches: optimiser steps per pass over a batch. 1 with `ppo_epochs` 1 is the on-policy REINFORCE of the SCoRe paper.
         ppo_epochs: passes over each batch.
         gradient_accumulation: forward-backward passes per optimiser step, for memory.
@@ -46,6 +47,7 @@ class PPOConfig:
     problems_per_batch: int = 32
     episodes_per_problem: int = 8
     learning_rate: float = 5e-6
+    learning_rate_decay: bool = False
     warmup_batches: int = 0
     minibatches: int = 1
     ppo_epochs: int = 1
@@ -108,7 +110,7 @@ class PPOConfig:
             "num_generations": self.episodes_per_problem,
             "num_iterations": self.ppo_epochs,
             "learning_rate": self.learning_rate,
-            "lr_scheduler_type": "constant_with_warmup",
+            "lr_scheduler_type": "linear" if self.learning_rate_decay else "constant_with_warmup",
             "warmup_steps": self.warmup_batches * self.updates_per_batch,
             "adam_beta2": self.adam_beta2,
             "max_grad_norm": self.max_grad_norm,

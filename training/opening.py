@@ -58,6 +58,7 @@ def ppo_config(settings: RunSettings, checkpoints: Path, steps: int) -> PPOConfi
         problems_per_batch=optimiser.problems_per_step,
         episodes_per_problem=optimiser.episodes_per_problem,
         learning_rate=optimiser.learning_rate,
+        learning_rate_decay=optimiser.learning_rate_decay,
         minibatches=optimiser.minibatches,
         ppo_epochs=optimiser.ppo_epochs,
         clip_low=optimiser.clip,

@@ -13,7 +13,8 @@ from selfcorrect.training.settings import (
 
 _POLICY = PolicySettings(max_new_tokens=40)
 _OPTIMISER = OptimiserSettings(
-    learning_rate=4e-4,
+    learning_rate=5e-4,
+    learning_rate_decay=True,
     problems_per_step=32,
     episodes_per_problem=8,
     minibatches=2,

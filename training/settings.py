@@ -116,6 +116,8 @@ class OptimiserSettings(Settings):
     """One training step: how many episodes, and what is learnt from them."""
 
     learning_rate: Positive = 2e-4
+    learning_rate_decay: bool = False
+    """Whether it falls linearly to 0 over the run."""
     problems_per_step: PositiveInt = 32
     episodes_per_problem: int = Field(default=8, ge=2)
     """At least 2: the baseline of an episode is the mean of the others of its problem."""
