@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 MAX_MESSAGE = 4_000_000
 """Bytes. Larger messages are refused on both sides."""
 
@@ -18,57 +19,56 @@ class BadMessage(Exception):
     """What arrived is no message, or one too large; or what was to be sent is too large."""
 
 
-def send(descriptor: int, message: Any) -> None:
-    """Write one message; blocks while the other side does not read.
+class Channel:
+    """One end of a connection that both sides write whole messages to.
 
-    Raises:
-        BadMessage: it is larger than `MAX_MESSAGE`.
-        ChannelClosed: nobody reads it.
+    Args:
+        descriptor: a connected socket, or the end of a pipe; it stays the caller's to close.
     """
-    data = packed(message)
-    try:
-        sent = os.write(descriptor, data)
-        while sent < len(data):
-            sent += os.write(descriptor, data[sent : sent + 65536])
-    except OSError:
-        raise ChannelClosed from None
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = MessageBuffer()
+
+    def send(self, message: Any) -> None:
+        """Write one message; blocks while the other side does not read.
+
+        Raises:
+            BadMessage: it is larger than `MAX_MESSAGE`.
+            ChannelClosed: nobody reads it.
+        """
+        data = packed(message)
+        try:
+            sent = os.write(self._descriptor, data)
+            while sent < len(data):
+                sent += os.write(self._descriptor, data[sent : sent + 65536])
+        except OSError:
+            raise ChannelClosed from None
+
+    def receive(self) -> Any:
+        """Wait for one message.
+
+        Raises:
+            BadMessage: it is no JSON, or nested too deeply, or too large.
+            ChannelClosed: the other side ended.
+        """
+        while (message := self._buffer.next()) is None:
+            try:
+                data = os.read(self._descriptor, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                raise ChannelClosed
+            self._buffer.add(data)
+        return message
 
 
 def packed(message: Any) -> bytes:
     """A message as bytes."""
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _encode(message).encode("ascii")
     if len(body) > MAX_MESSAGE:
         raise BadMessage(f"{len(body):,} bytes; the limit is {MAX_MESSAGE:,}")
     return _LENGTH.pack(len(body)) + body
-
-
-def receive(descriptor: int) -> Any:
-    """Wait for one message.
-
-    Raises:
-        BadMessage: it is no JSON, or nested too deeply, or too large.
-        ChannelClosed: the other side ended.
-    """
-    data = _read_at_least(descriptor, b"", _LENGTH.size)
-    length = _LENGTH.unpack(data[:4])[0]
-    if length > MAX_MESSAGE:
-        raise BadMessage(f"{length:,} bytes; the limit is {MAX_MESSAGE:,}")
-    return parsed(_read_at_least(descriptor, data[4:], length))
-
-
-def _read_at_least(descriptor: int, start: bytes, count: int) -> bytes:
-    parts, have = [start], len(start)
-    while have < count:
-        try:
-            # Never past the message: what follows belongs to the next call.
-            part = os.read(descriptor, min(count - have, 262_144))
-        except OSError:
-            part = b""
-        if not part:
-            raise ChannelClosed
-        parts.append(part)
-        have += len(part)
-    return b"".join(parts)
 
 
 def parsed(body: bytes) -> Any:
@@ -90,7 +90,7 @@ class MessageBuffer:
         self._data += data
 
     def next(self) -> Any | None:
-        """The next whole message, or None."""
+        """The next whole message, or None (which is no message itself)."""
         if len(self._data) < _LENGTH.size:
             return None
         length = _LENGTH.unpack_from(self._data)[0]

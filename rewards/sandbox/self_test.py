@@ -12,7 +12,7 @@ from pathlib import Path
 
 from selfcorrect.errors import SandboxError
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
+from selfcorrect.rewards.sandbox.zygote_pair import LAST_BREATH, ZygotePair
 from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost, ZygoteProcess
 
 _SECONDS = 10.0
@@ -43,12 +43,13 @@ def _attack(zygote: ZygoteProcess, secret: str) -> list[str]:
         with theirs:
             zygote.fork("attack", _SECONDS, [theirs.fileno()])
         try:
-            framing.send(ours.fileno(), {"secret": secret, "parent": os.getpid()})
+            channel = framing.Channel(ours.fileno())
+            channel.send({"secret": secret, "parent": os.getpid()})
             heard = select.select([ours], [], [], _SECONDS)[0]
-            answer = framing.receive(ours.fileno()) if heard else None
+            answer = channel.receive() if heard else None
         except (framing.ChannelClosed, framing.BadMessage):
             answer = None
-        ending = zygote.end_child()
+        ending = zygote.end_child(LAST_BREATH if answer is None else 0.0)
     if not isinstance(answer, list):
         if ending.exit_code in (-9, -15) and ending.by_itself:
             raise ZygoteLost

@@ -15,6 +15,8 @@ from selfcorrect.rewards.sandbox.zygote_process import Ending, ZygoteLost, Zygot
 _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
 _TESTS = "selfcorrect.rewards.sandbox.inside.tester"
 _MAX_REPORT = 1_000_000
+LAST_BREATH = 0.2
+"""Seconds: a process whose connection is closed is given that long to be dead, so that its own end is told from our killing it."""
 _WAITED, _WORKED = 0.7, 0.15
 """Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it, and had one
 for hardly any. A program that computed for longer than the second share is slow, however busy the machine: a policy shall not
@@ -110,8 +112,9 @@ class ZygotePair:
         return self._finish(report, start, waited)
 
     def _finish(self, report: Report, start: float, waited: float) -> Report:
-        report.program = self.programs.end_child()
-        tests = self.tests.end_child()
+        last = report.last or {}
+        report.program = self.programs.end_child(LAST_BREATH if last.get("gone") else 0.0)
+        tests = self.tests.end_child(0.0 if report.last or report.timed_out else LAST_BREATH)
         worked = report.program.cpu_seconds + tests.cpu_seconds
         report.starved = report.timed_out and was_starved(waited, worked, time.monotonic() - start)
         report.seconds = time.monotonic() - start

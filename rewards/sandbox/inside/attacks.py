@@ -14,7 +14,8 @@ _CHANNEL = 3
 
 def run() -> None:
     """The role of a child: try everything, report what worked."""
-    target = framing.receive(_CHANNEL)
+    channel = framing.Channel(_CHANNEL)
+    target = channel.receive()
     secret, parent = target["secret"], target["parent"]
     folder = os.path.dirname(secret)
     attacks: dict[str, Callable[[], Any]] = {
@@ -35,7 +36,7 @@ def run() -> None:
         "run a program": lambda: os.execv("/bin/true", ["true"]),
         "fork": _fork,
     }
-    framing.send(_CHANNEL, [name for name, attack in attacks.items() if _works(attack)])
+    channel.send([name for name, attack in attacks.items() if _works(attack)])
 
 
 def _works(attack: Callable[[], Any]) -> bool:

@@ -50,20 +50,20 @@ class Candidate:
     """One program and the objects of it that the tests hold."""
 
     def __init__(self, channel: int) -> None:
-        self._channel = channel
+        self._channel = framing.Channel(channel)
         self._module = types.ModuleType("solution")
         self._objects: list[Any] = []
         self._numbers: dict[int, int] = {}
 
     def serve(self) -> None:
         while True:
-            self._send(self._answer(framing.receive(self._channel)))
+            self._send(self._answer(self._channel.receive()))
 
     def call_back(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function of the tests; meanwhile the tests may ask things of the program again."""
         self._send(["callback", number, Writer(self._foreign).write((args, kwargs))])
         while True:
-            message = framing.receive(self._channel)
+            message = self._channel.receive()
             if message[0] == "back":
                 return self._reader().read(message[1])
             if message[0] == "back raise":
@@ -212,9 +212,9 @@ class Candidate:
 
     def _send(self, message: list[Any]) -> None:
         try:
-            framing.send(self._channel, message)
+            self._channel.send(message)
         except framing.BadMessage as problem:
-            framing.send(self._channel, ["unfit", f"its result is too large: {problem}"])
+            self._channel.send(["unfit", f"its result is too large: {problem}"])
 
 
 class _Opaque:
@@ -274,7 +274,7 @@ def run_as_script() -> None:
     """The role of a child for programs judged by what they print: the program comes on 3; 4 and 5 are its input and output."""
     import os
 
-    program = framing.receive(CHANNEL)
+    program = framing.Channel(CHANNEL).receive()
     os.close(CHANNEL)
     for standard, own in ((0, 4), (1, 5), (2, 6)):
         os.dup2(own, standard)

@@ -45,6 +45,7 @@ class Session:
     Attributes:
         fault: what failed in a way no test may forgive; reset by the tester between tests.
         last: the last exchange, for telling what failed.
+        gone: the program closed its side of the connection.
         exchanges: how many answers the program has given since it was loaded.
     """
 
@@ -52,7 +53,8 @@ class Session:
         self.fault: str | None = None
         self.last: Exchange | None = None
         self.exchanges = 0
-        self._channel, self._slow = channel, slow
+        self.gone = False
+        self._channel, self._slow = framing.Channel(channel), slow
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         self._functions: list[Callable[..., Any]] = []
@@ -79,7 +81,9 @@ class Session:
         """What the tests get under a name of the program."""
         if kind[0] == "exception":
             self.exchanges += 1  # from here on the program can be why the tests' own code fails
-            return self._exception_class([str(base) for base in kind[1]])
+            found = self._exception_class([str(base) for base in kind[1]])
+            # `TheirError = Exception` in a program would make a test that expects TheirError catch its own `assert False`.
+            return type(name[:_MAX_LABEL], (Exception,), {}) if issubclass(AssertionError, found) else found
         return self.function(name) if kind[0] == "object" else self.ask("get", name, label=name)
 
     def function(self, name: str) -> Remote:
@@ -136,6 +140,9 @@ class Session:
             error = self._exception(reader, answer)
             self._apply(reader, writer, answer[4])
             exchange.raised(str(answer[3]))
+            if isinstance(error, (StopIteration, StopAsyncIteration)) and not exchange.may_stop:
+                # As in a generator (PEP 479): otherwise a call within `all(map(...))` would end the test early, and passed.
+                error = RuntimeError(f"the program raised {type(error).__name__} outside an iterator")
             return None, error or Refused(self._fault(f"the program raised {answer[3]!s:.300}"))
         if answer[0] == "unfit":
             exchange.raised(str(answer[1]))
@@ -220,8 +227,9 @@ class Session:
 
     def _send(self, message: list[Any]) -> None:
         try:
-            framing.send(self._channel, message)
+            self._channel.send(message)
         except framing.ChannelClosed:
+            self.gone = True
             self._gone("the program ended")
         except framing.BadMessage as problem:
             self.refuse(f"a test's arguments are too large: {problem}")
@@ -230,8 +238,9 @@ class Session:
         if not self._poll.poll(_PATIENCE_MS) and self.last is not None:
             self._slow(self.last)
         try:
-            answer = framing.receive(self._channel)
+            answer = self._channel.receive()
         except framing.ChannelClosed:
+            self.gone = True
             self._gone("the program ended")
         except framing.BadMessage as problem:
             self.refuse(f"its result is no plain data: {problem}")

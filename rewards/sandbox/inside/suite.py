@@ -6,10 +6,15 @@ its passing or failing is reported and the next one runs in any case: a verdict 
 
 import ast
 import math
+import types
 from collections.abc import Callable
 from typing import Any
 
-BEGIN, PASSED, FAILED = "__selfcorrect_begin", "__selfcorrect_passed", "__selfcorrect_failed"
+PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
+
+
+_SOMEWHERE: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+"""Where added statements pretend to stand."""
 
 
 class UnusableTests(Exception):
@@ -29,9 +34,7 @@ class TestCode:
 
     def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
         body = [statement for part in ([code] if isinstance(code, str) else code) for statement in _parsed(part).body]
-        self.names = _names(ast.Module(body, []))
         self.count = 0
-        self.texts: list[str] = []
         functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
         if entry_point is None:
             self._testing = {name for name, node in functions.items() if _asserts(node.body)}
@@ -45,8 +48,8 @@ class TestCode:
             body.append(ast.parse(f"check({entry_point})").body[0])
         if not self.count:
             raise UnusableTests("they hold no assert, so any program would pass")
-        module = ast.fix_missing_locations(ast.Module(body, []))
-        self.program = compile(module, "tests.py", "exec", dont_inherit=True)
+        self.program = compile(ast.Module(body, []), "tests.py", "exec", dont_inherit=True)
+        self.names = names_in(self.program)
 
     def _wrapped(self, body: list[ast.stmt]) -> list[ast.stmt]:
         return [self._unit(statement) if self._tests_something(statement) else statement for statement in body]
@@ -60,22 +63,15 @@ class TestCode:
     def _unit(self, statement: ast.stmt) -> ast.stmt:
         number = self.count
         self.count += 1
-        passed, failed, begin = (_call(name, number) for name in (PASSED, FAILED, BEGIN))
-        catch_all = ast.ExceptHandler(type=None, name=None, body=[failed])
-        return ast.Try(body=[begin, statement, passed], handlers=[catch_all], orelse=[], finalbody=[])
+        catch_all = ast.ExceptHandler(type=None, name=None, body=[_call(FAILED, number)], **_SOMEWHERE)
+        body = [statement, _call(PASSED, number)]
+        return ast.Try(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
 
 
-def names_in(code: str) -> set[str]:
-    """The names that a piece of the tests' code uses.
-
-    Raises:
-        UnusableTests: it is no Python.
-    """
-    return _names(_parsed(code))
-
-
-def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+def names_in(code: types.CodeType) -> set[str]:
+    """The names that compiled code, and the functions in it, look up outside themselves (attributes among them)."""
+    nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*map(names_in, nested))
 
 
 def _parsed(code: str) -> ast.Module:
@@ -99,20 +95,17 @@ def _asserts(body: list[ast.stmt]) -> bool:
 
 def _uncalled_tests(functions: dict[str, ast.FunctionDef], body: list[ast.stmt]) -> list[ast.stmt]:
     """Calls of the functions `test_...()` that nothing calls, as pytest would."""
-    called = {
-        node.func.id
-        for node in ast.walk(ast.Module(body, []))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    return [
-        ast.parse(f"{name}()").body[0]
-        for name, node in functions.items()
-        if name.startswith("test") and name not in called and not node.args.args
-    ]
+    tests = {name for name, node in functions.items() if name.startswith("test") and not node.args.args}
+    if not tests:
+        return []
+    calls = (node.func for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Call))
+    called = {function.id for function in calls if isinstance(function, ast.Name)}
+    return [ast.parse(f"{name}()").body[0] for name in functions if name in tests - called]
 
 
 def _call(name: str, number: int) -> ast.stmt:
-    return ast.Expr(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(number)], []))
+    function = ast.Name(name, ast.Load(), **_SOMEWHERE)
+    return ast.Expr(ast.Call(function, [ast.Constant(number, **_SOMEWHERE)], [], **_SOMEWHERE), **_SOMEWHERE)
 
 
 class Mismatch(Exception):

