@@ -96,7 +96,8 @@ def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
     """Tests in any accepted form.
 
     A string or list of strings is `Asserts`. A dict may leave out its "kind" where its fields tell it: "entry_point", "function",
-    "code", or cases with "stdin".
+    "code", or cases with "stdin". Three shorter forms are read as well: {"pairs": [[args, expected], ...], "entry_point": name},
+    {"check": source, "entry_point": name} and {"stdin_stdout": [[stdin, stdout], ...]}.
 
     Raises:
         CheckerError: they are in none of the forms; says what is wrong with which field.
@@ -110,12 +111,28 @@ def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
             f"tests are asserts (a string or a list of strings) or a dict with one of the kinds {sorted(_KINDS)}; "
             f"got {tests!r:.80}"
         )
+    tests = _in_long_form(tests)
     try:
         return _SUITE.validate_python({"kind": _kind_of(tests)} | tests)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
         raise CheckerError(f"tests, field {where or 'kind'!r}: {first['msg']}") from None
+
+
+_SHORT_FORMS: dict[str, tuple[str, dict[str, str]]] = {
+    "pairs": ("calls", {"pairs": "cases", "entry_point": "function"}),
+    "check": ("function", {"check": "code"}),
+    "stdin_stdout": ("stdio", {"stdin_stdout": "cases"}),
+}
+"""By the field that tells it: the kind, and the fields that have other names there."""
+
+
+def _in_long_form(tests: dict[str, Any]) -> dict[str, Any]:
+    for mark, (kind, names) in _SHORT_FORMS.items():
+        if mark in tests and "kind" not in tests:
+            return {"kind": kind} | {names.get(field, field): value for field, value in tests.items()}
+    return tests
 
 
 def _kind_of(tests: dict[str, Any]) -> str:

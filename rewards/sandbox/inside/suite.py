@@ -5,14 +5,16 @@ its passing or failing is reported and the next one runs in any case: a verdict 
 """
 
 import ast
+import importlib
 import math
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 
-
+_AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 _SOMEWHERE: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 """Where added statements pretend to stand."""
 
@@ -35,10 +37,11 @@ class TestCode:
     def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
         body = [statement for part in ([code] if isinstance(code, str) else code) for statement in _parsed(part).body]
         self.count = 0
-        functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+        functions = {node.name: node for node in body if isinstance(node, _AnyFunction)}
         if entry_point is None:
             self._testing = {name for name, node in functions.items() if _asserts(node.body)}
-            body = self._wrapped([*body, *_uncalled_tests(functions, body)])
+            _refuse_test_classes(body)
+            body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]
         else:
             self._testing = set()
             check = functions.get("check")
@@ -50,6 +53,7 @@ class TestCode:
             raise UnusableTests("they hold no assert, so any program would pass")
         self.program = compile(ast.Module(body, []), "tests.py", "exec", dont_inherit=True)
         self.names = names_in(self.program)
+        self.modules = _modules(body, self.names & sys.stdlib_module_names)
 
     def _wrapped(self, body: list[ast.stmt]) -> list[ast.stmt]:
         return [self._unit(statement) if self._tests_something(statement) else statement for statement in body]
@@ -93,14 +97,51 @@ def _asserts(body: list[ast.stmt]) -> bool:
     return False
 
 
-def _uncalled_tests(functions: dict[str, ast.FunctionDef], body: list[ast.stmt]) -> list[ast.stmt]:
+def _uncalled_tests(functions: dict[str, _AnyFunction], body: list[ast.stmt]) -> list[ast.stmt]:
     """Calls of the functions `test_...()` that nothing calls, as pytest would."""
-    tests = {name for name, node in functions.items() if name.startswith("test") and not node.args.args}
+    tests = {name for name in functions if name.startswith("test")}
     if not tests:
         return []
     calls = (node.func for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Call))
     called = {function.id for function in calls if isinstance(function, ast.Name)}
-    return [ast.parse(f"{name}()").body[0] for name in functions if name in tests - called]
+    return [_call_of(functions[name]) for name in functions if name in tests - called]
+
+
+def _call_of(node: _AnyFunction) -> ast.stmt:
+    required = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
+    if required > 0 or None in node.args.kw_defaults or node.decorator_list:
+        raise UnusableTests(f"{node.name} has arguments or decorators, which nothing here would understand")
+    is_async = isinstance(node, ast.AsyncFunctionDef)
+    return ast.parse(f"__import__('asyncio').run({node.name}())" if is_async else f"{node.name}()").body[0]
+
+
+def _refuse_test_classes(body: list[ast.stmt]) -> None:
+    """Nothing here runs their methods, and tests passed over in silence would be worse than none."""
+    for node in body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if any(isinstance(part, _AnyFunction) and part.name.startswith("test") for part in node.body):
+            raise UnusableTests(f"the methods of {node.name} are not run: write functions test_...() or asserts")
+
+
+def _modules(body: list[ast.stmt], candidates: set[str]) -> set[str]:
+    """Modules of the standard library that the tests use, perhaps without an import: `math` in `math.isclose(f(2), 4)`.
+
+    They are never taken from the program, which could bring a `math` of its own.
+    """
+    used: dict[str, set[str]] = {}
+    for node in ast.walk(ast.Module(body if candidates else [], [])):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in candidates:
+            used.setdefault(node.value.id, set()).add(node.attr)
+    return {name for name, attributes in used.items() if _has_all(name, attributes)}
+
+
+def _has_all(module: str, attributes: set[str]) -> bool:
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError:
+        return False
+    return all(hasattr(loaded, attribute) for attribute in attributes)
 
 
 def _call(name: str, number: int) -> ast.stmt:

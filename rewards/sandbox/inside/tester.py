@@ -5,6 +5,7 @@ nothing went wrong on the way that no test may forgive (`Session.fault`).
 """
 
 import builtins
+import importlib
 import sys
 from typing import Any
 
@@ -83,6 +84,7 @@ class Tester:
         self._report({"tests": code.count})
         defined = self._session.load(self._job["program"], self._job["given"])
         try:
+            space.update({name: importlib.import_module(name) for name in code.modules - space.keys()})
             self._bind(space, code.names | names, defined)
             if entry_point in defined:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
@@ -90,6 +92,8 @@ class Tester:
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
+        if self._session.fault is not None:  # swallowed by a statement after the last test
+            self._note(code.count - 1, self._session.fault)
         for number in range(code.count):
             if number not in self._told:
                 self._note(number, "it was not reached")
@@ -111,7 +115,7 @@ class Tester:
         return space, names_in(given)
 
     def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, list[Any]]) -> None:
-        """Let the tests find the program's names, unless the task gives them or they are builtin."""
+        """Let the tests find the program's names, unless the task gives them or they are builtin or modules."""
         for name in names & defined.keys() - space.keys():
             if not hasattr(builtins, name):
                 space[name] = self._session.named(name, defined[name])
@@ -123,7 +127,7 @@ class Tester:
             raise UnusableTests(f"their own code fails: {type(error).__name__}: {error}") from None
         why = self._why(error)
         for number in range(code.count):
-            if number not in self._told:
+            if number not in self._told or number == code.count - 1:  # it may have come after the last test
                 self._note(number, why)
 
     def _passed(self, number: int) -> None:

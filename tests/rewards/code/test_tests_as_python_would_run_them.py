@@ -1,0 +1,130 @@
+"""What a suite leaves open is not the program's to fill, and no part of it is passed over in silence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from selfcorrect.rewards.code import UnitTestChecker
+from selfcorrect.rewards.verdict import Status
+
+SAME = "def f(x):\n    return x\n"
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[UnitTestChecker]:
+    with UnitTestChecker(deadline=20.0, workers=1) as checker:
+        yield checker
+
+
+def test_an_iteration_is_not_ended_from_within_a_call(checker: UnitTestChecker) -> None:
+    """In plain Python `all(map(...))` would end at once, and be true."""
+    tests = "assert all(map(lambda pair: f(pair[0]) == pair[1], [(1, 1), (2, 2)]))"
+    assert checker.check_sync(SAME, tests).correct
+    for stop in ("StopIteration", "StopIteration(1)", "StopAsyncIteration", "type('S', (StopIteration,), {})"):
+        assert checker.check_sync(f"def f(x):\n    raise {stop}", tests).status is Status.WRONG
+
+
+def test_iterators_of_the_program_end_as_ever(checker: UnitTestChecker) -> None:
+    tests = "it = f(2)\nassert next(it) == 0\nassert next(it) == 1\ntry:\n    next(it)\n    ended = False\nexcept StopIteration:\n    ended = True\nassert ended"
+    assert checker.check_sync("def f(n):\n    yield from range(n)", tests).correct
+    assert not checker.check_sync("def f(n):\n    yield from range(n + 1)", tests).correct
+
+
+def test_an_exception_class_of_the_program_does_not_catch_the_tests_own_failure(checker: UnitTestChecker) -> None:
+    tests = "try:\n    f(-1)\n    assert False, 'no error'\nexcept Negative:\n    pass"
+    honest = "class Negative(ValueError): pass\ndef f(x):\n    if x < 0: raise Negative\n    return x"
+    assert checker.check_sync(honest, tests).correct
+    for alias in ("AssertionError", "Exception"):
+        assert not checker.check_sync(f"Negative = {alias}\n{SAME}", tests).correct
+
+
+def test_a_module_is_never_taken_from_the_program(checker: UnitTestChecker) -> None:
+    tests = "assert math.isclose(f(0.5), 0.5)\nassert f(math.pi) == math.pi"
+    assert checker.check_sync(SAME, tests).correct
+    fake = "class math:\n    pi = 1\n    @staticmethod\n    def isclose(a, b): return True\ndef f(x):\n    return 1"
+    assert not checker.check_sync(fake, tests).correct
+    assert not checker.check_sync(
+        "import sys\nsys.modules['math'].isclose = lambda a, b: True\ndef f(x): return 1", tests
+    ).correct
+
+
+def test_an_object_may_be_called_like_a_module(checker: UnitTestChecker) -> None:
+    program = "class Line:\n    def __init__(self): self.all = []\n    def push(self, x): self.all.append(x)\n    def first(self): return self.all[0]\nqueue = Line()"
+    assert checker.check_sync(program, "queue.push(4)\nassert queue.first() == 4").correct
+
+
+@pytest.mark.parametrize(
+    "last", ["f(-1)", "import unittest\nunittest.TestCase().assertEqual(f(2), 5)", "x = f(-1) + 1"]
+)
+def test_a_statement_after_the_last_assert_can_fail_too(checker: UnitTestChecker, last: str) -> None:
+    program = "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x"
+    verdict = checker.check_sync(program, f"assert f(1) == 1\n{last}")
+    assert verdict.status is Status.WRONG
+    assert "passed 0 of 1 tests" in verdict.reason
+
+
+def test_a_forbidden_comparison_after_the_last_assert_fails_even_if_swallowed(checker: UnitTestChecker) -> None:
+    program = "class All:\n    def __eq__(self, other): return True\ndef f(x):\n    return All() if x > 1 else x"
+    tests = "assert f(1) == 1\ntry:\n    f(2) == 2\nexcept Exception:\n    pass"
+    assert checker.check_sync(program, tests).status is Status.WRONG
+
+
+def test_asynchronous_test_functions_are_run(checker: UnitTestChecker) -> None:
+    tests = "async def test_one():\n    assert await f(1) == 2\nasync def test_two():\n    assert await f(2) == 4"
+    assert checker.check_sync("async def f(x):\n    return 2 * x", tests).correct
+    assert checker.check_sync("async def f(x):\n    return x + 1", tests).reason.startswith("passed 1 of 2 tests")
+
+
+def test_a_test_function_without_an_assert_is_run_as_well(checker: UnitTestChecker) -> None:
+    tests = "def test_value():\n    assert f(1) == 1\ndef test_no_error():\n    f(-1)"
+    assert checker.check_sync(SAME, tests).correct
+    assert checker.check_sync("def f(x):\n    return 1 / (x + 1) * 2", tests).reason.startswith("passed 1 of 2 tests")
+
+
+@pytest.mark.parametrize(
+    ("tests", "named"),
+    [
+        (
+            "import unittest\nclass TestF(unittest.TestCase):\n    def test_a(self): assert f(1) == 2\nassert f(1) == 1",
+            "TestF",
+        ),
+        ("class TestF:\n    def test_a(self): assert f(1) == 2\nassert f(1) == 1", "TestF"),
+        ("def test_a(tmp_path):\n    assert f(1) == 2\nassert f(1) == 1", "test_a"),
+        ("import functools\n@functools.cache\ndef test_a():\n    assert f(1) == 2\nassert f(1) == 1", "test_a"),
+    ],
+)
+def test_tests_that_nothing_would_run_are_refused(checker: UnitTestChecker, tests: str, named: str) -> None:
+    assert named in (checker.validate_reference(tests) or "")
+    assert checker.check_sync(SAME, tests).status is Status.UNJUDGED
+
+
+@pytest.mark.parametrize(
+    ("short", "right", "wrong"),
+    [
+        (
+            {"pairs": [[[1, 2], 3], [[4, 5], 9]], "entry_point": "f"},
+            "def f(a, b): return a + b",
+            "def f(a, b): return 3",
+        ),
+        (
+            {"check": "def check(candidate):\n    assert candidate(3) == 6", "entry_point": "f"},
+            "def f(a): return 2 * a",
+            "def f(a): return a",
+        ),
+        ({"stdin_stdout": [["3\n", "6\n"]]}, "print(2 * int(input()))", "print(input())"),
+        (["assert f(1) == 1", "assert f(2) == 2"], SAME, "def f(x): return 1"),
+    ],
+)
+def test_every_short_form_is_read(checker: UnitTestChecker, short: Any, right: str, wrong: str) -> None:
+    assert checker.validate_reference(short) is None
+    assert checker.check_sync(right, short).correct
+    assert checker.check_sync(wrong, short).status is Status.WRONG
+
+
+@pytest.mark.parametrize(
+    "short", [{"pairs": [], "entry_point": "f"}, {"stdin_stdout": []}, {"check": "", "entry_point": "f"}, {}]
+)
+def test_empty_short_forms_are_refused(checker: UnitTestChecker, short: Any) -> None:
+    assert checker.validate_reference(short)
+    assert checker.check_sync(SAME, short).status is Status.UNJUDGED
