@@ -124,6 +124,7 @@ def test_the_public_names_are_these() -> None:
         "TrainingError",
         "TransformersPolicy",
         "Turn",
+        "UnitTestChecker",
         "Verdict",
         "__version__",
         "build_graph",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from selfcorrect.rewards.checker import Checker
+    from selfcorrect.rewards.code import UnitTestChecker
     from selfcorrect.rewards.countdown import CountdownChecker
     from selfcorrect.rewards.maths import MathChecker
     from selfcorrect.rewards.verdict import Status, Verdict
@@ -83,6 +84,7 @@ _HOMES = {
         "TrainingError",
     ),
     "rewards.checker": ("Checker",),
+    "rewards.code": ("UnitTestChecker",),
     "rewards.countdown": ("CountdownChecker",),
     "rewards.maths": ("MathChecker",),
     "rewards.verdict": ("Status", "Verdict"),
@@ -136,6 +138,7 @@ __all__ = [
     "TrainingError",
     "TransformersPolicy",
     "Turn",
+    "UnitTestChecker",
     "Verdict",
     "__version__",
     "build_graph",
