@@ -21,6 +21,7 @@ from selfcorrect.rewards.sandbox.inside.suite import (
     check_case,
     names_in,
 )
+from selfcorrect.rewards.sandbox.inside.values import Reader, Writer
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, PROGRAM = 3, 4
@@ -174,6 +175,16 @@ class Tester:
 
     def _report(self, message: dict[str, Any]) -> None:
         self._parent.send(message)
+
+
+def warm_up() -> None:
+    """Let Python set up before the fork what it sets up at first use: the types of syntax trees alone take a millisecond."""
+    code = TestCode("def test_it():\n    assert [f(x=1)] == ['2']\nassert f((1, 2.5)) == {3: -4}")
+    exec(code.program, {PASSED: id, FAILED: id, "f": lambda x: x})  # noqa: S102 - the line above
+    writer = Writer(lambda value: ["f", 0])
+    Reader(lambda written: None, writer.containers).read(
+        framing.parsed(framing.packed(writer.write(([1], {2: "3"})))[4:])
+    )
 
 
 ROLES = {"tests": run, "attack": attacks.run}
