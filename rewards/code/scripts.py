@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from selfcorrect.rewards.code.suites import StdinCase
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair, waited_for_processor, was_starved
+from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair, was_starved
 
 _SLACK = 65_536
 _MAX_COMPLAINT = 4096
@@ -61,7 +61,7 @@ def run_script(pair: ZygotePair, program: str, case: StdinCase, until: float) ->
     finally:
         talk.close()
     too_long = talk.overflowed
-    waited = waited_for_processor(pid) if timed_out else 0.0
+    waited = pair.waited_for_processor(pid) if timed_out else 0.0
     ending = pair.programs.end_child(0.0 if timed_out or too_long else min(_GRACE, max(0.0, until - time.monotonic())))
     pair.blame_outsiders(ending)
     starved = timed_out and was_starved(waited, ending.cpu_seconds, time.monotonic() - start)

@@ -81,6 +81,9 @@ class ZygotePair:
     def __init__(self, isolation: Isolation, memory_mb: int) -> None:
         self.proven = False
         self._memory_mb = memory_mb
+        self._numbers_are_ours = (
+            isolation is not Isolation.BUBBLEWRAP
+        )  # there children have numbers of another namespace
         self.programs = ZygoteProcess(_PROGRAMS, isolation, memory_mb)
         try:
             self.tests = ZygoteProcess(_TESTS, isolation, memory_mb)
@@ -108,7 +111,7 @@ class ZygotePair:
                 tests = self.tests.fork("tests", deadline, [testers.fileno(), tests_end.fileno()])
             report = Report()
             _converse(ours, framing.packed(job), start + deadline, report)
-        waited = waited_for_processor(program) + waited_for_processor(tests) if report.timed_out else 0.0
+        waited = self.waited_for_processor(program) + self.waited_for_processor(tests) if report.timed_out else 0.0
         return self._finish(report, start, waited)
 
     def _finish(self, report: Report, start: float, waited: float) -> Report:
@@ -136,6 +139,15 @@ class ZygotePair:
             and ending.memory_mb < self._memory_mb / 2
         ):
             raise ZygoteLost
+
+    def waited_for_processor(self, pid: int) -> float:
+        """Seconds a child was ready to run while others ran; 0 where nobody tells."""
+        if not self._numbers_are_ours:
+            return 0.0
+        try:
+            return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
 
     def has_died(self) -> bool:
         return self.programs.has_died() or self.tests.has_died()
@@ -183,14 +195,6 @@ def _converse(tests: socket.socket, job: bytes, until: float, report: Report) ->
             continue
         except (OSError, framing.BadMessage):
             return
-
-
-def waited_for_processor(pid: int) -> float:
-    """Seconds a process was ready to run while others ran; 0 where the kernel does not tell."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def was_starved(waited: float, worked: float, seconds: float) -> bool:

@@ -331,6 +331,15 @@ def test_bubblewrap_hides_the_other_processes() -> None:
     assert wait_until_gone(pids)
 
 
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs the program bwrap (bubblewrap)")
+def test_process_numbers_inside_bubblewrap_are_not_taken_for_ours() -> None:
+    """They are small, and here belong to processes of the kernel, which have waited for hours."""
+    sleeper = "import time\ndef square(x):\n    time.sleep(60)"
+    with UnitTestChecker(isolation="bubblewrap", workers=1, deadline=0.3) as checker:
+        for _ in range(25):
+            assert "too busy" not in checker.check_sync(sleeper, TESTS).reason
+
+
 def test_bubblewrap_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
