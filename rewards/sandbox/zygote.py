@@ -4,8 +4,9 @@ Started fresh (`python -P -s -S`, an environment of one variable), never forked 
 torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves its parent over a socket on descriptor 0, one request a
 packet, and ends when that socket is closed.
 
-- `{"fork": role, "seconds": s}` with up to four descriptors: fork a child that gets the descriptors as 3, 4, ... and calls
-  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed.
+- `{"fork": role, "seconds": s, "stays": bool}` with descriptors: fork a child that gets the descriptors as 3, 4, ... and calls
+  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed, unless it
+  stays.
 - `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal, memory, time.
 """
 
@@ -27,6 +28,7 @@ CONTROL = 0
 FIRST_OWN = 3
 """The descriptor of the first channel a child is given; 0, 1 and 2 are /dev/null."""
 _ORPHAN_SECONDS = 2.0
+_MAX_DESCRIPTORS = 24
 _PRELOADED = (
     "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq io itertools "
     "json math operator random re statistics string struct sys textwrap time types typing warnings"
@@ -82,7 +84,7 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
         request = json.loads(packet)
         if "fork" in request:
             child = _fork(control, roles[request["fork"]], jail, descriptors, request["seconds"])
-            patience = request["seconds"] + _ORPHAN_SECONDS
+            patience = None if request["stays"] else request["seconds"] + _ORPHAN_SECONDS
             _answer(control, {"pid": child})
         else:
             _answer(control, _end(child, request["end"]) if child else {"forgotten": True})
@@ -92,7 +94,7 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
 def _next_packet(control: socket.socket) -> tuple[bytes, list[int]]:
     """A request and the descriptors that came with it; nothing when the parent is gone."""
     try:
-        packet, descriptors, _, _ = socket.recv_fds(control, 4096, 4)
+        packet, descriptors, _, _ = socket.recv_fds(control, 4096, _MAX_DESCRIPTORS)
     except OSError:
         return b"", []
     return packet, descriptors

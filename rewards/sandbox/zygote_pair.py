@@ -10,6 +10,7 @@ from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.jail import Isolation
+from selfcorrect.rewards.sandbox.tests_process import PROGRAMS_AT_MOST, TestsProcess
 from selfcorrect.rewards.sandbox.zygote_process import Ending, ZygoteLost, ZygoteProcess
 
 _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
@@ -81,6 +82,8 @@ class ZygotePair:
     def __init__(self, isolation: Isolation, memory_mb: int) -> None:
         self.proven = False
         self._memory_mb = memory_mb
+        self._tester: TestsProcess | None = None
+        self._connections = 1
         self._numbers_are_ours = (
             isolation is not Isolation.BUBBLEWRAP
         )  # there children have numbers of another namespace
@@ -103,28 +106,37 @@ class ZygotePair:
             ZygoteLost: one of the processes was killed from outside; the pair must be ended.
         """
         start = time.monotonic()
-        ours, testers = socket.socketpair()
-        program_end, tests_end = socket.socketpair()
-        with ours:
-            with testers, program_end, tests_end:
-                program = self.programs.fork("candidate", deadline, [program_end.fileno()])
-                tests = self.tests.fork("tests", deadline, [testers.fileno(), tests_end.fileno()])
-            report = Report()
-            _converse(ours, framing.packed(job), start + deadline, report)
-        waited = self.waited_for_processor(program) + self.waited_for_processor(tests) if report.timed_out else 0.0
-        return self._finish(report, start, waited)
+        tester, self._tester = self._tester or TestsProcess(self.tests, deadline, self._connections), None
+        report = Report()
+        try:
+            with tester.connections.pop() as connection:
+                program = self.programs.fork("candidate", deadline, [connection.fileno()])
+            _converse(tester.channel, framing.packed(job), start + deadline, report)
+            waited = (
+                self.waited_for_processor(program) + self.waited_for_processor(tester.pid) if report.timed_out else 0.0
+            )
+            again = bool(report.last and report.last.get("again"))
+            self._connections = PROGRAMS_AT_MOST if again else 1
+            if again and tester.connections:
+                self._tester = tester
+            return self._finish(report, start, waited)
+        finally:
+            if self._tester is not tester:
+                tester.close()
 
     def _finish(self, report: Report, start: float, waited: float) -> Report:
         last = report.last or {}
         report.program = self.programs.end_child(LAST_BREATH if last.get("gone") else 0.0)
-        tests = self.tests.end_child(0.0 if report.last or report.timed_out else LAST_BREATH)
-        worked = report.program.cpu_seconds + tests.cpu_seconds
+        tests = None
+        if self._tester is None:
+            tests = self.tests.end_child(0.0 if report.last or report.timed_out else LAST_BREATH)
+        worked = report.program.cpu_seconds + (tests.cpu_seconds if tests else 0.0)
         report.starved = report.timed_out and was_starved(waited, worked, time.monotonic() - start)
         report.seconds = time.monotonic() - start
-        if report.complete:
-            return report
-        self.blame_outsiders(report.program)
-        self.blame_outsiders(tests)
+        if not report.complete:
+            self.blame_outsiders(report.program)
+            if tests is not None:
+                self.blame_outsiders(tests)
         return report
 
     def blame_outsiders(self, ending: Ending) -> None:
@@ -160,10 +172,14 @@ class ZygotePair:
         self.tests.kill()
 
     def end(self) -> None:
+        if self._tester is not None:
+            self._tester.close()
         self.programs.end()
         self.tests.end()
 
     def disown(self) -> None:
+        if self._tester is not None:
+            self._tester.close()
         self.programs.disown()
         self.tests.disown()
 

@@ -106,14 +106,17 @@ class ZygoteProcess:
             )
         self._ready = True
 
-    def fork(self, role: str, seconds: float, descriptors: list[int]) -> int:
+    def fork(self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False) -> int:
         """Fork a child that plays `role` with `descriptors`; its process id. At most one child lives at a time.
+
+        One that is not ended within `seconds` (and two) ends anyway, unless it `stays`; processor time is limited in any case.
 
         Raises:
             ZygoteLost: the zygote is dead.
         """
         try:
-            socket.send_fds(self._control, [json.dumps({"fork": role, "seconds": seconds}).encode()], descriptors)
+            request = {"fork": role, "seconds": seconds, "stays": stays}
+            socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
         except OSError:
             raise ZygoteLost from None
         return int(self._receive(_ANSWER_SECONDS)["pid"])

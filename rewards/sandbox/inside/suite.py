@@ -41,18 +41,20 @@ class TestCode:
         if entry_point is None:
             self._testing = {name for name, node in functions.items() if _asserts(node.body)}
             _refuse_test_classes(body)
-            body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]
+            units = body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]
         else:
             self._testing = set()
             check = functions.get("check")
             if check is None:
                 raise UnusableTests("an entry point needs test code that defines check(candidate)")
             check.body = self._wrapped(check.body)
+            units = check.body
             body.append(ast.parse(f"check({entry_point})").body[0])
         if not self.count:
             raise UnusableTests("they hold no assert, so any program would pass")
         self.program = compile(ast.Module(body, []), "tests.py", "exec", dont_inherit=True)
         self.names = names_in(self.program)
+        self.only_literals = all(map(_compares_literals, units))
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
 
     def _wrapped(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -70,6 +72,28 @@ class TestCode:
         catch_all = ast.ExceptHandler(type=None, name=None, body=[_call(FAILED, number)], **_SOMEWHERE)
         body = [statement, _call(PASSED, number)]
         return ast.Try(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
+
+
+def _compares_literals(statement: ast.stmt) -> bool:
+    """Whether a unit does nothing but call a function with literals and compare with a literal: no code of the tests' own."""
+    test = statement.body[0] if isinstance(statement, ast.Try) else None
+    if not isinstance(test, ast.Assert) or test.msg is not None:
+        return False
+    compared = test.test
+    call, others = (compared.left, compared.comparators) if isinstance(compared, ast.Compare) else (compared, [])
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return False
+    return all(map(_is_literal, [*call.args, *(keyword.value for keyword in call.keywords), *others]))
+
+
+def _is_literal(node: ast.expr) -> bool:
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.operand, ast.Constant)
+    if isinstance(node, ast.Dict):
+        return all(key is not None and _is_literal(key) for key in node.keys) and all(map(_is_literal, node.values))
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, (ast.List, ast.Tuple, ast.Set)) and all(map(_is_literal, node.elts))
+    )
 
 
 def names_in(code: types.CodeType) -> set[str]:

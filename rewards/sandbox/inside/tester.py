@@ -6,6 +6,8 @@ nothing went wrong on the way that no test may forgive (`Session.fault`).
 
 import builtins
 import importlib
+import itertools
+import os
 import sys
 from typing import Any
 
@@ -24,13 +26,20 @@ from selfcorrect.rewards.sandbox.inside.suite import (
 from selfcorrect.rewards.sandbox.inside.values import Reader, Writer
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
-PARENT, PROGRAM = 3, 4
+PARENT, FIRST_PROGRAM = 3, 4
 
 
 def run() -> None:
-    """The role of a child: one job, one report."""
+    """The role of a child: a job and its report, and another if nothing of the tests' own code was run.
+
+    Every program has a connection of its own: descriptors 4, 5, ... in the order of the jobs.
+    """
+    parent = framing.Channel(PARENT)
     try:
-        Tester(framing.Channel(PARENT)).run()
+        for program in itertools.count(FIRST_PROGRAM):
+            if not Tester(parent, program).run():
+                return
+            os.close(program)
     except framing.ChannelClosed:
         return
 
@@ -40,17 +49,19 @@ class Tester:
 
     The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one of
     `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`. "gone": the program's
-    process closed its connection; the parent finds out why.
+    process closed its connection; the parent finds out why. "again": this process takes another job.
     """
 
-    def __init__(self, parent: framing.Channel) -> None:
+    def __init__(self, parent: framing.Channel, program: int) -> None:
         self._parent = parent
         self._job: dict[str, Any] = parent.receive()
         self._results: list[tuple[int, str | None]] = []
         self._told: set[int] = set()
-        self._session = Session(PROGRAM, self._is_slow)
+        self._session = Session(program, self._is_slow)
+        self._clean = not self._job["given"]
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Do the job; whether this process is as it was before."""
         suite = self._job["suite"]
         try:
             self._run_cases(suite) if suite["kind"] == "calls" else self._run_code(suite)
@@ -62,7 +73,10 @@ class Tester:
             self._report({"unusable": one_line(str(problem))})
         else:
             self._flush()
-            self._report({"done": True, "gone": self._session.gone})
+            again = self._clean and not self._session.gone
+            self._report({"done": True, "gone": self._session.gone, "again": again})
+            return again
+        return False
 
     def _run_cases(self, suite: dict[str, Any]) -> None:
         self._report({"tests": len(suite["cases"])})
@@ -81,6 +95,7 @@ class Tester:
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
         code = TestCode(suite["code"], entry_point)
+        self._clean = self._clean and code.only_literals
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
         defined = self._session.load(self._job["program"], self._job["given"])
@@ -137,6 +152,9 @@ class Tester:
 
     def _failed(self, number: int) -> None:
         error = sys.exc_info()[1]
+        self._clean = self._clean and isinstance(
+            error, (AssertionError, Mismatch)
+        )  # not out of memory, not out of stack
         self._note(number, self._why(error))
         self._forgive()
 

@@ -255,7 +255,7 @@ leaving and not by hostile objects."""
 @pytest.fixture(scope="module")
 def checker() -> Iterator[UnitTestChecker]:
     with UnitTestChecker(deadline=1.0, workers=1) as checker:
-        checker.check_sync("def total(n): return 1", ASSERTS)
+        checker.check_sync("def total(n): return 1", f"import math\n{ASSERTS}")
         yield checker
 
 
@@ -283,7 +283,8 @@ def descendants(pids: list[int]) -> list[str]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(checker: UnitTestChecker, name: str) -> None:
     before, pids = traces(), checker.worker_pids
-    verdict = judged(checker, PROGRAMS[name], ASSERTS)
+    # With code of their own (an import), so that the tests' process, too, is ended with the check.
+    verdict = judged(checker, PROGRAMS[name], f"import math\n{ASSERTS}")
     assert verdict.status is Status.WRONG, verdict.reason
     assert checker.worker_pids == pids
     assert descendants(pids) == []
@@ -308,6 +309,20 @@ def test_leaving_and_hostile_objects_fail_even_tests_that_forgive_much(
     for name, program in GROUPS[group].items():
         verdict = judged(checker, program, FORGIVING_SUITES[suite])
         assert verdict.status is Status.WRONG, (name, verdict.reason)
+
+
+def test_a_process_of_tests_that_is_kept_outlives_no_program_and_not_the_checker() -> None:
+    before = traces()
+    with UnitTestChecker(deadline=1.0, workers=1) as checker:
+        for program in (*LEAVE_EARLY.values(), *FORGE.values(), *["def total(n): return sum(n)"] * 2):
+            verdict = judged(checker, program, ASSERTS)
+            assert verdict.correct == ("sum" in program), verdict.reason
+            programs, tests = checker.worker_pids
+            assert descendants([programs]) == []
+            assert len(kept := descendants([tests])) <= 1
+    assert kept, "tests that only compare with literals keep their process"
+    assert traces() == before
+    assert not any(Path(f"/proc/{pid}").exists() for pid in kept)
 
 
 def test_after_all_of_them_a_right_program_is_still_right(checker: UnitTestChecker) -> None:
