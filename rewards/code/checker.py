@@ -35,8 +35,8 @@ _UNSAFE = ' [isolation="unsafe": the program was not jailed]'
 class UnitTestChecker:
     """Judges the program in a response by unit tests, all or nothing: CORRECT only if every test passes.
 
-    The program and the tests run in two jailed processes, forked for this check alone, that exchange plain data; only the tests'
-    process reports here, and only a deadline watched here ends them. The forms of tests are in `suites.py`. The reason of a
+    The program and the tests run in two jailed processes that exchange plain data; the program's is forked for this check alone. Only
+    the tests' process reports here, and only a deadline watched here ends them. The forms of tests are in `suites.py`. The reason of a
     verdict tells how many tests passed, and of the first that failed the call and what came of it (not what was expected).
 
     A program that runs out of time or memory, ends early or breaks the protocol is WRONG. UNJUDGED is kept for tests that cannot be

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.inside import attacks
+from selfcorrect.rewards.sandbox.inside import attacks, script
 from selfcorrect.rewards.sandbox.inside.values import Mutable, NotPlain, Reader, Writer
 
 CHANNEL = 3
@@ -270,41 +270,6 @@ def _lines(error: BaseException) -> collections.deque[int]:
     return found
 
 
-def run_as_script() -> None:
-    """The role of a child for programs judged by what they print: the program comes on 3; 4 and 5 are its input and output."""
-    import os
-
-    program = framing.Channel(CHANNEL).receive()
-    os.close(CHANNEL)
-    for standard, own in ((0, 4), (1, 5), (2, 6)):
-        os.dup2(own, standard)
-        os.close(own)
-    script(program)
-
-
-def script(program: str) -> None:
-    """Run a program as `python program.py` would, and end this process as that would."""
-    import os
-    import traceback
-
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the life of the process
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    code = 0
-    try:
-        exec(compile(program, "solution.py", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - in the jail
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
-    except BaseException as error:  # noqa: BLE001 - told to the parent
-        sys.stderr.write("".join(traceback.format_exception_only(error))[-_MAX_TEXT:])
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code & 0xFF)
-
-
 def warm_up() -> None:
     """Let Python set up before the fork what it sets up at first use."""
     exec(compile("import math\ndef f(x: int) -> int:\n    return [x for x in (x,)][0]\nf(1)", "", "exec"), {})  # noqa: S102
@@ -312,4 +277,4 @@ def warm_up() -> None:
     Reader(lambda written: None).read(framing.parsed(framing.packed(writer.write(([1], {2: "3"})))[4:]))
 
 
-ROLES = {"candidate": run, "script": run_as_script, "attack": attacks.run}
+ROLES = {"candidate": run, "script": script.run, "attack": attacks.run}

@@ -5,6 +5,7 @@ All are asked for `total(numbers)`, the sum of a list; none computes it.
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,14 @@ def descendants(pids: list[int]) -> list[str]:
     return [child for pid in pids for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def gone_soon(pid: str) -> bool:
+    for _ in range(400):
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(checker: UnitTestChecker, name: str) -> None:
     before, pids = traces(), checker.worker_pids
@@ -322,7 +331,7 @@ def test_a_process_of_tests_that_is_kept_outlives_no_program_and_not_the_checker
             assert len(kept := descendants([tests])) <= 1
     assert kept, "tests that only compare with literals keep their process"
     assert traces() == before
-    assert not any(Path(f"/proc/{pid}").exists() for pid in kept)
+    assert all(map(gone_soon, kept))  # the kernel ends it with its zygote, but not in the same instant
 
 
 def test_after_all_of_them_a_right_program_is_still_right(checker: UnitTestChecker) -> None:
