@@ -18,6 +18,7 @@ from selfcorrect.rewards.code.suites import (
     Calls,
     CheckFunction,
     StdinStdout,
+    idle_programs,
     read_suite,
 )
 from selfcorrect.rewards.sandbox.jail import Isolation
@@ -105,7 +106,7 @@ class UnitTestChecker:
         return await waiting
 
     def validate_reference(self, reference: Any) -> str | None:
-        """Why the tests `reference` cannot be used, or None. Tests that an empty program passes are refused.
+        """Why the tests `reference` cannot be used, or None. Tests that a program which does nothing passes are refused.
 
         Whether a known solution passes is for the data set to try: `selfcorrect validate`.
         """
@@ -113,10 +114,13 @@ class UnitTestChecker:
             suite = read_suite(reference)
         except CheckerError as problem:
             return str(problem)
-        found = self._judge("", suite)
-        if found.status is Status.CORRECT:
-            return "an empty program passes these tests"
-        return found.reason if found.status is Status.UNJUDGED else None
+        for what, program in idle_programs(suite):
+            found = self._judge(program, suite)
+            if found.status is Status.CORRECT:
+                return f"{what} passes these tests"
+            if found.status is Status.UNJUDGED:
+                return found.reason
+        return None
 
     def start(self) -> None:
         """Start processes in the background, so that the first check does not wait for them (a fifth of a second)."""

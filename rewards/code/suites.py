@@ -120,6 +120,13 @@ def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
         raise CheckerError(f"tests, field {where or 'kind'!r}: {first['msg']}") from None
 
 
+def idle_programs(suite: Asserts | CheckFunction | Calls | StdinStdout) -> list[tuple[str, str]]:
+    """Programs that do nothing, which no suite may let pass: what each is, and its text."""
+    name = getattr(suite, "function", None) or getattr(suite, "entry_point", None)
+    stub = f"def {name}(*args, **kwargs):\n    return None\n"
+    return [("an empty program", ""), *([("a function that returns None", stub)] if name else [])]
+
+
 _SHORT_FORMS: dict[str, tuple[str, dict[str, str]]] = {
     "pairs": ("calls", {"pairs": "cases", "entry_point": "function"}),
     "check": ("function", {"check": "code"}),

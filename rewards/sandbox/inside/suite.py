@@ -113,6 +113,10 @@ def _asserts(body: list[ast.stmt]) -> bool:
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.Assert, ast.Raise)):
+            if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
+                raise UnusableTests(
+                    f"line {node.lineno}: assert (test, message) is always true; leave out the parentheses"
+                )
             return True
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             waiting.extend(ast.iter_child_nodes(node))

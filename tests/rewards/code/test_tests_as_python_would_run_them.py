@@ -99,6 +99,19 @@ def test_tests_that_nothing_would_run_are_refused(checker: UnitTestChecker, test
     assert checker.check_sync(SAME, tests).status is Status.UNJUDGED
 
 
+def test_tests_that_a_program_which_does_nothing_passes_are_refused(checker: UnitTestChecker) -> None:
+    loose = {"entry_point": "f", "check": "def check(candidate):\n    assert candidate(1) != 2"}
+    assert checker.validate_reference(loose) == "a function that returns None passes these tests"
+    assert checker.validate_reference({"function": "f", "cases": [[[1], None]]}) is not None
+    assert checker.validate_reference({"stdin_stdout": [["3", ""]]}) == "an empty program passes these tests"
+    assert checker.validate_reference("try:\n    assert f(1) == 2\nexcept Exception:\n    pass") is not None
+
+
+def test_an_assert_of_a_tuple_is_refused(checker: UnitTestChecker) -> None:
+    """It is always true: the parentheses were meant for a message."""
+    assert "line 2" in (checker.validate_reference("assert f(1) == 1\nassert (f(2) == 3, 'message')") or "")
+
+
 @pytest.mark.parametrize(
     ("short", "right", "wrong"),
     [
