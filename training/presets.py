@@ -32,7 +32,7 @@ DEMO = RunSettings(
 
 FULL = RunSettings(
     policy=_POLICY,
-    score=ScoreSettings(stage_one_steps=300, stage_two_steps=200, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
+    score=ScoreSettings(stage_one_steps=300, stage_two_steps=100, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
     optimiser=_OPTIMISER,
     evaluation=EvaluationSettings(problems=2000, every=100),
     save_every=50,
