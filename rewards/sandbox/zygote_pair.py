@@ -107,14 +107,15 @@ class ZygotePair:
         """
         start = time.monotonic()
         tester, self._tester = self._tester or TestsProcess(self.tests, deadline, self._connections), None
+        waited_before = self.waited_for_processor(tester.pid)  # for other programs
         report = Report()
         try:
             with tester.connections.pop() as connection:
                 program = self.programs.fork("candidate", deadline, [connection.fileno()])
             _converse(tester.channel, framing.packed(job), start + deadline, report)
-            waited = (
-                self.waited_for_processor(program) + self.waited_for_processor(tester.pid) if report.timed_out else 0.0
-            )
+            waited = 0.0
+            if report.timed_out:
+                waited = self.waited_for_processor(program) + self.waited_for_processor(tester.pid) - waited_before
             again = bool(report.last and report.last.get("again"))
             self._connections = PROGRAMS_AT_MOST if again else 1
             if again and tester.connections:
