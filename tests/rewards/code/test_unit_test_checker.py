@@ -63,7 +63,13 @@ def test_the_reason_tells_the_error_and_its_line(checker: UnitTestChecker) -> No
 
 
 def test_the_reason_never_tells_what_was_expected(checker: UnitTestChecker) -> None:
-    for tests in ("assert square(3) == 90210", {"function": "square", "cases": [[[3], 90210]]}):
+    for tests in (
+        "assert square(3) == 90210",
+        "assert square(3) == 90210, 'it should be 90210'",
+        "wanted = 90210\nassert wanted == square(3), f'{wanted=}'",
+        "import unittest\ndef test_square():\n    unittest.TestCase().assertEqual(square(3), 90210)",
+        {"function": "square", "cases": [[[3], 90210]]},
+    ):
         assert "90210" not in checker.check_sync(SQUARE, tests).reason
 
 
