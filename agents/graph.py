@@ -6,7 +6,7 @@
 `print(build_graph(policy).get_graph().draw_mermaid())`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -84,12 +84,17 @@ def build_graph(
     return graph.compile(checkpointer, name=_SETTING[critique]).with_config(recursion_limit=_most_steps(revisions))
 
 
-Route = tuple[Callable[[EpisodeState], str], list[str]]
+Route = tuple[Callable[[EpisodeState], Awaitable[str]], list[str]]
 
 
 def _end_or(node: str) -> Route:
     """The way out if the episode has a stop reason, else to `node`."""
-    return (lambda state: END if state.get("stop_reason") else node), [node, END]
+
+    # LangGraph runs a plain function in a thread: episodes would come back one by one, and their next turns miss each other's batch.
+    async def end_or_go_on(state: EpisodeState) -> str:
+        return END if state.get("stop_reason") else node
+
+    return end_or_go_on, [node, END]
 
 
 def _add(graph: StateGraph[Any, Any, Any, Any], name: str, node: Node, then: str | Route) -> None:
