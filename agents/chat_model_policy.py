@@ -9,6 +9,7 @@ from langchain_core.runnables import Runnable
 
 from selfcorrect.agents.langchain_messages import to_langchain
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.rendering import conversation_after
 from selfcorrect.agents.state import Generation, Message, Usage
 from selfcorrect.errors import ConfigurationError, PolicyError
 
@@ -60,7 +61,7 @@ class ChatModelPolicy:
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
     ) -> Generation:
         """The model's next message. What the provider's client raises is passed on as it is."""
-        conversation = [*(conversation_after(after) if after else []), *messages]
+        conversation = conversation_after(after, messages)
         return generation_of(await self.ask(self.model, conversation, sampling), conversation)
 
     async def ask(
@@ -68,11 +69,6 @@ class ChatModelPolicy:
     ) -> AIMessage:
         """One call of `model`, which may be this policy's model with tools bound."""
         return await model.ainvoke(to_langchain(messages), **self.call_options(sampling))
-
-
-def conversation_after(generation: Generation) -> list[Message]:
-    """The conversation up to and including a generation."""
-    return [*generation["messages"], Message(role="assistant", content=generation["text"])]
 
 
 def generation_of(message: AIMessage, conversation: list[Message]) -> Generation:

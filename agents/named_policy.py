@@ -1,4 +1,4 @@
-"""A policy by name: the embedded one, a folder, a Hugging Face id, or a chat model of LangChain."""
+"""A policy by name: the embedded one, a folder, a Hugging Face id, a vLLM server, or a chat model of LangChain."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, Prompts
+from selfcorrect.errors import PolicyError
 
 _PROVIDER_AND_MODEL = re.compile(r"[a-z][a-z0-9_-]+:[^/\\].*")
 
@@ -15,16 +16,40 @@ def is_chat_model_name(name: str) -> bool:
     return _PROVIDER_AND_MODEL.fullmatch(name) is not None and not Path(name).exists()
 
 
+def vllm_server(name: str) -> tuple[str, str] | None:
+    """Model and address of a name like "vllm:Qwen/Qwen3-4B@http://localhost:8000/v1"; None for other names.
+
+    Raises:
+        PolicyError: one of the two is missing.
+    """
+    kind, _, rest = name.partition(":")
+    if kind != "vllm":
+        return None
+    model, _, url = rest.rpartition("@")
+    if not model or not url.startswith(("http://", "https://")):
+        raise PolicyError(
+            f"a vLLM server is named vllm:MODEL@URL, as in vllm:Qwen/Qwen3-4B@http://localhost:8000/v1; got {name!r}"
+        )
+    return model, url
+
+
 def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
     """The policy called `name` and the words to talk to it for questions of any kind.
 
     Args:
         name: as above.
-        **options: of `TransformersPolicy`; unused for chat models.
+        **options: of `TransformersPolicy` or `VLLMPolicy`; unused for chat models.
 
     Raises:
         PolicyError: it cannot be loaded.
     """
+    server = vllm_server(name)
+    if server is not None:
+        from selfcorrect.agents.vllm_policy import VLLMPolicy
+
+        model, url = server
+        remote = VLLMPolicy.from_pretrained(url, model, **options)
+        return remote, PLAIN if reads_english(remote.tokenizer) else COUNTDOWN
     if is_chat_model_name(name):
         from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 

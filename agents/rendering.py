@@ -4,7 +4,8 @@ A later prompt is never rendered as a whole. Chat templates rewrite earlier turn
 tokenised again can come out in other tokens; either way the policy would be trained on something it never saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
@@ -33,6 +34,43 @@ class Template(Protocol):
             ended: whether its completion ids end with a stop token. If not, the end of the assistant's turn is appended too.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptIds:
+    """What a policy is shown.
+
+    Attributes:
+        ids: all of it.
+        known: how many of `ids` are an earlier prompt and its completion, as they were read and drawn then.
+    """
+
+    ids: list[int]
+    known: int
+
+
+def prompt_after(
+    template: Template, messages: Sequence[Message], after: Generation | None, eos_ids: Collection[int]
+) -> PromptIds:
+    """The ids of `messages`, appended to `after`'s own. If `after` has none (a chat model wrote it), all of the conversation is rendered."""
+    if after is None or not after["prompt_ids"]:
+        return PromptIds(template.first(conversation_after(after, messages)), 0)
+    completion = after["completion_ids"]
+    ended = bool(completion) and completion[-1] in eos_ids
+    earlier = [*after["prompt_ids"], *completion]
+    return PromptIds([*earlier, *template.later(messages, after, ended=ended)], len(earlier))
+
+
+def conversation_after(after: Generation | None, messages: Sequence[Message]) -> list[Message]:
+    """The conversation up to and including the generation `after`, and then `messages`."""
+    earlier = [*after["messages"], Message(role="assistant", content=after["text"])] if after is not None else []
+    return [*earlier, *messages]
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to the first of the stop texts in it."""
+    found = [place for place in (text.find(words) for words in stop) if place >= 0]
+    return text[: min(found)] if found else text
 
 
 def choose_template(tokenizer: Any, name: TemplateName) -> Template:

@@ -5,6 +5,7 @@ from typing import Any
 
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import begin_call
+from selfcorrect.agents.rendering import conversation_after
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 
@@ -40,7 +41,7 @@ class ScriptedPolicy:
             PolicyError: the script has no output for this problem or this many turns.
         """
         call = begin_call(self, messages, sampling, after=after)
-        conversation = [*(_continued(after) if after else []), *messages]
+        conversation = conversation_after(after, messages)
         text = self._next_output(conversation)
         prompt_ids, completion_ids = self._ids(messages, text, after)
         generation = Generation(
@@ -83,7 +84,3 @@ class ScriptedPolicy:
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-
-def _continued(after: Generation) -> list[Message]:
-    return [*after["messages"], Message(role="assistant", content=after["text"])]

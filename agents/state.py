@@ -37,9 +37,10 @@ class Generation(TypedDict):
         prompt_ids: the token ids the policy saw, exactly; [] if the policy has no token ids (remote, scripted).
         completion_ids: the token ids it sampled, exactly, the stop token included; [] if unknown.
         logprobs: log-probability of each of `completion_ids` under the policy at the sampling temperature (at 1 when
-            greedy), before any top-p cut; same length as `completion_ids`.
+            greedy), before any top-p cut; same length as `completion_ids`, or [] if unknown.
         finish_reason: "stop", or "length" when the token limit cut it off.
         usage: only where the policy has no token ids of its own but was told how many there were.
+        stop_text: which of `Sampling.stop` ended it; not there if the policy ended it by itself or was cut off.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Generation(TypedDict):
     logprobs: list[float]
     finish_reason: FinishReason
     usage: NotRequired[Usage]
+    stop_text: NotRequired[str]
 
 
 class VerdictRecord(TypedDict):

@@ -14,7 +14,7 @@ from selfcorrect.agents.decoding import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.reading import Reader, prefill
 from selfcorrect.agents.recording import begin_call
-from selfcorrect.agents.rendering import TemplateName, choose_template
+from selfcorrect.agents.rendering import TemplateName, before_stop, choose_template, conversation_after, prompt_after
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.turn_memory import TurnMemory
 from selfcorrect.errors import PolicyError
@@ -27,6 +27,8 @@ class _Call:
     messages: Sequence[Message]
     sampling: Sampling
     after: Generation | None
+    extends: bool = False
+    """Whether the answer `after` itself goes on, rather than a new message after it."""
 
 
 class TransformersPolicy:
@@ -101,6 +103,16 @@ class TransformersPolicy:
         call.finish(generation)
         return generation
 
+    async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
+        """The unfinished answer `partial` with more tokens; see `ContinuingPolicy.extend`.
+
+        What is recorded for training is the new part alone, after a prompt that holds the old one.
+        """
+        call = begin_call(self, [], sampling, after=partial)
+        part = await self._coalescer.submit(_Call([], call.sampling, partial, extends=True))
+        call.finish(part)
+        return self._joined(partial, part, sampling.stop)
+
     def forget(self) -> None:
         """Drop the key/value cache of the last batch. Changed weights are noticed without this; it frees memory."""
         if self._memory is not None:
@@ -122,23 +134,16 @@ class TransformersPolicy:
             return error
 
     def _request(self, call: _Call) -> Request:
-        earlier: list[int] = []
-        if call.after is None:
-            new = self._template.first(call.messages)
-        else:
-            completion = call.after["completion_ids"]
-            earlier = [*call.after["prompt_ids"], *completion]
-            ended = bool(completion) and completion[-1] in self._eos_ids
-            new = self._template.later(call.messages, call.after, ended=ended)
-        sampling, prompt_ids = call.sampling, [*earlier, *new]
+        sampling = call.sampling
+        prompt = prompt_after(self._template, call.messages, call.after, self._eos_ids)
         return Request(
-            prompt_ids=prompt_ids,
-            max_new_tokens=self._room(len(prompt_ids), sampling.max_new_tokens or self.max_new_tokens),
+            prompt_ids=prompt.ids,
+            max_new_tokens=self._room(len(prompt.ids), sampling.max_new_tokens or self.max_new_tokens),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             stop=sampling.stop,
-            known=len(earlier),
+            known=prompt.known,
         )
 
     def _room(self, prompt_length: int, wanted: int) -> int:
@@ -156,8 +161,8 @@ class TransformersPolicy:
         return min(wanted, context - prompt_length)
 
     def _decode_all(self, requests: Sequence[Request]) -> list[Decoded]:
-        """Decode in batches of like prompt lengths; results in the order of the requests."""
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
+        """Decode in batches of like prompt lengths, equal prompts side by side; results in the order of the requests."""
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         results: dict[int, Decoded] = {}
         remembered: list[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]] = []
         with _generating(self.model):
@@ -181,11 +186,10 @@ class TransformersPolicy:
         return decoding.run(), decoding.remembered
 
     def _generation(self, call: _Call, request: Request, decoded: Decoded) -> Generation:
-        seen = [*call.after["messages"], Message(role="assistant", content=call.after["text"])] if call.after else []
         ids = decoded.ids[:-1] if decoded.ids[-1] in self._eos_ids else decoded.ids
         return Generation(
-            text=_before_stop(self._text(ids), request.stop),
-            messages=[*seen, *call.messages],
+            text=before_stop(self._text(ids), request.stop),
+            messages=conversation_after(call.after, call.messages),
             prompt_ids=request.prompt_ids,
             completion_ids=decoded.ids,
             logprobs=decoded.logprobs,
@@ -214,12 +218,6 @@ def _generating(model: Any) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """`text` up to the first of the stop texts in it."""
-    found = [place for place in (text.find(words) for words in stop) if place >= 0]
-    return text[: min(found)] if found else text
 
 
 def _refuse_missing_folder(path_or_id: str | Path) -> None:

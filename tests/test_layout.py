@@ -127,6 +127,7 @@ def test_the_public_names_are_these() -> None:
         "TransformersPolicy",
         "Turn",
         "UnitTestChecker",
+        "VLLMPolicy",
         "Verdict",
         "__version__",
         "build_graph",

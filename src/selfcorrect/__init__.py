@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.state import EpisodeState, Generation, Turn
     from selfcorrect.agents.stopping import Budget
     from selfcorrect.agents.transformers_policy import TransformersPolicy
+    from selfcorrect.agents.vllm_policy import VLLMPolicy
     from selfcorrect.errors import (
         CheckerError,
         ConfigurationError,
@@ -58,6 +59,7 @@ _HOMES = {
     "agents.scripted": ("ScriptedPolicy",),
     "agents.state": ("EpisodeState", "Generation", "Turn"),
     "agents.transformers_policy": ("TransformersPolicy",),
+    "agents.vllm_policy": ("VLLMPolicy",),
     "agents.person": ("AskPerson",),
     "agents.stopping": ("Budget",),
     "agents.chat_model_policy": ("ChatModelPolicy",),
@@ -139,6 +141,7 @@ __all__ = [
     "TransformersPolicy",
     "Turn",
     "UnitTestChecker",
+    "VLLMPolicy",
     "Verdict",
     "__version__",
     "build_graph",

@@ -10,7 +10,9 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ModelName = Annotated[
     str,
     typer.Option(
-        "--model", metavar="MODEL", help="'embedded', a folder, a Hugging Face id, or provider:model of LangChain."
+        "--model",
+        metavar="MODEL",
+        help="'embedded', a folder, a Hugging Face id, vllm:MODEL@URL, or provider:model of LangChain.",
     ),
 ]
 Critique = Annotated[
@@ -22,6 +24,7 @@ Critique = Annotated[
 Revisions = Annotated[int, typer.Option(min=1, max=8, help="How often an answer is revised.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default a new one under runs/.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in a YAML or TOML file.")]
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the interrupted run in this folder.")]
 Overrides = Annotated[
     list[str] | None,
