@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 Baseline = Literal["leave_one_out", "leave_one_out_given_previous", "none"]
+NormaliseBy = Literal["nothing", "role"]
+
+_NO_SPREAD = 1e-6
+"""Standard deviations below this are rounding errors."""
 
 
 def leave_one_out(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
@@ -59,6 +63,30 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     prior_B = class_sum_B / class_count_B.clamp(min=1)
     expected_B = (same_sum_B + prior_B) / (same_count_B + 1)
     return torch.where(valid_B & (class_count_B > 0), filled_B - expected_B, torch.zeros_like(rewards_B))
+
+
+def normalised_by_role(advantages_C: Tensor, roles_C: Tensor, counted_C: Tensor) -> Tensor:
+    """Advantages brought to mean 0 and variance 1 within each role (PAG's RoleAdvNorm, arXiv 2506.10406).
+
+    Judging an answer is easier than finding one, so the two roles' rewards have different spreads: without this, one role's
+    gradient would drown the other's.
+
+    Args:
+        advantages_C: (C,) of the calls of a batch.
+        roles_C: (C,) integer, equal for calls in the same role.
+        counted_C: (C,) bool, whether a call was paid; the others are left out, and get 0.
+
+    Returns:
+        (C,) advantages; a role whose advantages are all the same has nothing to teach and gets 0.
+    """
+    normalised_C = torch.zeros_like(advantages_C)
+    for role in torch.unique(roles_C[counted_C]).tolist():
+        here_C = counted_C & (roles_C == role)
+        centred = advantages_C[here_C] - advantages_C[here_C].mean()
+        spread = centred.square().mean().sqrt()
+        if spread > _NO_SPREAD:
+            normalised_C[here_C] = centred / spread
+    return normalised_C
 
 
 def _sum_and_count_of_others(filled_B: Tensor, valid_B: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfcorrect.training.advantages import Baseline, leave_one_out, leave_one_out_given_previous
+from selfcorrect.training.advantages import (
+    Baseline,
+    NormaliseBy,
+    leave_one_out,
+    leave_one_out_given_previous,
+    normalised_by_role,
+)
 from selfcorrect.training.ledger import Row, rows_of
 from selfcorrect.training.rollouts import Episode
 
@@ -21,6 +27,8 @@ class CallTable:
         rewards_C: NaN where a call abstains.
         groups_C: equal for calls of the same problem and the same kind: what a baseline may compare.
         previous_C: score of the answer before the call; NaN if none.
+        kinds_C: number of the call's kind ("answer 1", "critique 1", ...), in the order of first appearance.
+        roles_C: number of its role, the kind's first word.
         kl_coefficients_C: beta of the call.
         learns_C: 1.0, or 0.0 for calls whose tokens are left out of the loss.
         offsets: the first call of each episode.
@@ -30,6 +38,7 @@ class CallTable:
     groups_C: Tensor
     previous_C: Tensor
     kinds_C: Tensor
+    roles_C: Tensor
     kl_coefficients_C: Tensor
     learns_C: Tensor
     offsets: list[int]
@@ -39,12 +48,14 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
     """Number the calls of a batch and tell which belong together. Groups are numbered by (problem, kind)."""
     groups: dict[tuple[str, str], int] = {}
     kinds: dict[str, int] = {}
+    roles: dict[str, int] = {}
     rewards: list[float] = []
     previous: list[float] = []
     betas: list[float] = []
     learns: list[float] = []
     group_of: list[int] = []
     kind_of: list[int] = []
+    role_of: list[int] = []
     offsets: list[int] = []
     for episode in episodes:
         offsets.append(len(rewards))
@@ -52,6 +63,7 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
             rewards.append(NAN if signal.reward is None else signal.reward)
             group_of.append(groups.setdefault((episode.problem.id, signal.kind), len(groups)))
             kind_of.append(kinds.setdefault(signal.kind, len(kinds)))
+            role_of.append(roles.setdefault(signal.kind.partition(" ")[0], len(roles)))
             previous.append(NAN if signal.previous is None else signal.previous)
             betas.append(signal.kl_coefficient)
             learns.append(float(signal.learns))
@@ -60,14 +72,22 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
         groups_C=torch.tensor(group_of),
         previous_C=torch.tensor(previous),
         kinds_C=torch.tensor(kind_of),
+        roles_C=torch.tensor(role_of),
         kl_coefficients_C=torch.tensor(betas),
         learns_C=torch.tensor(learns),
         offsets=offsets,
     )
 
 
-def call_advantages(table: CallTable, baseline: Baseline) -> Tensor:
+def call_advantages(table: CallTable, baseline: Baseline, normalise_by: NormaliseBy = "nothing") -> Tensor:
     """(C,) advantage of every call; 0 where it abstains."""
+    advantages_C = _compared(table, baseline)
+    if normalise_by == "nothing":
+        return advantages_C
+    return normalised_by_role(advantages_C, table.roles_C, ~torch.isnan(table.rewards_C) & (table.learns_C > 0))
+
+
+def _compared(table: CallTable, baseline: Baseline) -> Tensor:
     if baseline == "none":
         return torch.nan_to_num(table.rewards_C, nan=0.0)
     if baseline == "leave_one_out":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.advantages import Baseline
+from selfcorrect.training.advantages import Baseline, NormaliseBy
 from selfcorrect.training.critic_config import CriticConfig
 
 
@@ -26,6 +26,7 @@ class PPOConfig:
         gradient_accumulation: forward-backward passes per optimiser step, for memory.
         clip_low, clip_high: PPO's clip range.
         baseline: what a reward is compared with; see `advantages`.
+        normalise_by: "role" brings the advantages of a batch's answers, and those of its critiques, to mean 0 and variance 1 each.
         critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for none.
         kl: whether any turn may have a KL coefficient; False needs no reference model.
         kl_over: "token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of the later
@@ -55,6 +56,7 @@ class PPOConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     baseline: Baseline = "leave_one_out"
+    normalise_by: NormaliseBy = "nothing"
     critic: CriticConfig | None = None
     kl: bool = True
     kl_over: Literal["turn", "token"] = "token"
@@ -73,6 +75,10 @@ class PPOConfig:
         if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
             raise ConfigurationError(
                 f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at least 2 episodes of a problem"
+            )
+        if self.critic is not None and self.normalise_by != "nothing":
+            raise ConfigurationError(
+                "normalise_by needs a baseline that compares episodes: it does not go with a critic"
             )
         for name in ("batches", "problems_per_batch", "minibatches", "ppo_epochs", "gradient_accumulation"):
             if getattr(self, name) < 1:

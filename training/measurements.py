@@ -14,7 +14,7 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, fl
     """Shares over the episodes of one batch, as sampled (not greedy).
 
     `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of episodes whose
-    answers are all judged; `unjudged` and `truncated` are shares of answers and calls; `no_spread` is the share of problems
+    answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are shares of answers and calls; `no_spread` is the share of problems
     whose last answers all scored the same, which teach nothing.
     """
     tokens = sum(len(call.generation["completion_ids"]) for episode in episodes for call in episode.calls)
@@ -45,11 +45,13 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
     metrics: dict[str, float] = {}
     answers = [score for scores in scored for score in scores]
     metrics["unjudged"] = sum(score is None for score in answers) / len(answers)
-    for turn in range(max(map(len, scored))):
-        judged = [scores[turn] for scores in scored if turn < len(scores) and scores[turn] is not None]
+    longest = max(map(len, scored))
+    for turn in range(longest):
+        reached = [scores[min(turn, len(scores) - 1)] for scores in scored]
+        judged = [score for score in reached if score is not None]
         if judged:
-            metrics[f"accuracy_t{turn + 1}"] = sum(score or 0.0 for score in judged) / len(judged)
-    pairs = [(scores[0], scores[-1]) for scores in scored if len(scores) > 1 and None not in scores]
+            metrics[f"accuracy_t{turn + 1}"] = sum(judged) / len(judged)
+    pairs = [(scores[0], scores[-1]) for scores in scored if longest > 1 and None not in scores]
     if pairs:
         metrics["i_to_c"] = sum(first == 0 and last == 1 for first, last in pairs) / len(pairs)
         metrics["c_to_i"] = sum(first == 1 and last == 0 for first, last in pairs) / len(pairs)

@@ -8,6 +8,7 @@ from selfcorrect.agents.graph import CorrectionGraph, build_graph
 from selfcorrect.agents.prompts import COUNTDOWN, PAG_MATH, SCORE_MATH, Prompts
 from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.rewards.checker import Checker
+from selfcorrect.training.advantages import NormaliseBy
 from selfcorrect.training.config import PPOConfig
 from selfcorrect.training.objectives import Schedule, StageOne, StageTwo
 from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
@@ -49,7 +50,9 @@ def score_schedule(settings: RunSettings) -> Schedule:
     return Schedule(((one, score.stage_one_steps), (two, score.stage_two_steps)))
 
 
-def ppo_config(settings: RunSettings, checkpoints: Path, steps: int) -> PPOConfig:
+def ppo_config(
+    settings: RunSettings, checkpoints: Path, steps: int, *, normalise_by: NormaliseBy = "nothing"
+) -> PPOConfig:
     """The trainer's settings."""
     optimiser = settings.optimiser
     return PPOConfig(
@@ -64,6 +67,7 @@ def ppo_config(settings: RunSettings, checkpoints: Path, steps: int) -> PPOConfi
         clip_low=optimiser.clip,
         clip_high=optimiser.clip,
         baseline=optimiser.baseline,
+        normalise_by=normalise_by,
         kl_over=optimiser.kl_over,
         entropy_coefficient=optimiser.entropy,
         temperature=optimiser.temperature,

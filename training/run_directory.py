@@ -1,8 +1,10 @@
 """The folder of a run: what was asked for, what happened, what came out.
 
 config.yaml      the settings, complete
+arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
-metrics.json     {"before": ..., "after": ...}: the evaluation of the base and of the trained policy
+metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and what the
+                 training cost
 episodes.jsonl   episodes as people read them, without token ids
 model/           the trained policy; loads with AutoModelForCausalLM
 checkpoints/     what `resume` continues from
@@ -11,7 +13,7 @@ report.html      all of it in one file
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,19 @@ from selfcorrect.training.settings import RunSettings
 from selfcorrect.training.settings_file import differing_fields, read_settings, settings_as_yaml
 
 _MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What training cost: the currency in which arms are compared.
+
+    Attributes:
+        generated_tokens: sampled while training, evaluations left out.
+        optimiser_steps: updates of the weights.
+    """
+
+    generated_tokens: int
+    optimiser_steps: int
 
 
 @dataclass(frozen=True)
@@ -41,22 +56,29 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, out: Path, settings: RunSettings, *, resume: bool = False) -> "RunDirectory":
+    def create(
+        cls, out: Path, settings: RunSettings, *, resume: bool = False, arm: str | None = None
+    ) -> "RunDirectory":
         """Make the folder of a new run, or take that of an interrupted one, and prove that it can be written.
+
+        `arm` is the arm of training; a run can only be resumed as what it was begun.
 
         Raises:
             TrainingError: the folder cannot be written or the disk is full; a new run would overwrite another one; there is
                 no run to resume.
-            ConfigurationError: the run to resume was started with other settings.
+            ConfigurationError: the run to resume was started with other settings, or is one of another arm.
         """
         run = cls(Path(out))
         if resume:
+            run._same_arm(arm)
             run._same_settings(settings)
         elif run.config_path.exists() or run.metrics_log_path.exists():
             raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
         prove_writable(run.path)
         run.checkpoints_path.mkdir(exist_ok=True)
         write_whole(run.config_path, settings_as_yaml(settings))
+        if arm is not None:
+            write_whole(run.arm_path, arm + "\n")
         return run
 
     @staticmethod
@@ -71,6 +93,15 @@ class RunDirectory:
         if not config.is_file():
             raise TrainingError(f"{out} holds no run to resume: there is no {config.name} in it")
         return read_settings(config)
+
+    @property
+    def arm_path(self) -> Path:
+        return self.path / "arm.txt"
+
+    @property
+    def arm(self) -> str | None:
+        """The arm of training, or None if nobody wrote it down."""
+        return self.arm_path.read_text(encoding="utf-8").strip() if self.arm_path.is_file() else None
 
     @property
     def config_path(self) -> Path:
@@ -123,9 +154,12 @@ class RunDirectory:
         kept = [row for row in self.read_metrics() if row["step"] <= step]
         write_whole(self.metrics_log_path, "".join(map(json_line, kept)))
 
-    def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any], *, budget: Budget | None = None) -> None:
         """Write metrics.json, all or nothing."""
-        write_whole(self.final_path, json.dumps({"before": finite(before), "after": finite(after)}, indent=2) + "\n")
+        final = {"before": finite(before), "after": finite(after)}
+        if budget is not None:
+            final["budget"] = asdict(budget)
+        write_whole(self.final_path, json.dumps(final, indent=2) + "\n")
 
     def read_final(self) -> dict[str, dict[str, Any]] | None:
         """The content of metrics.json, or None before it was written."""
@@ -155,9 +189,17 @@ class RunDirectory:
             steps=self.read_metrics(),
             final=self.read_final(),
             episodes=self.read_episodes(),
+            arm=self.arm,
         )
         write_whole(self.report_path, page)
         return self.report_path
+
+    def _same_arm(self, arm: str | None) -> None:
+        if arm is not None and self.arm is not None and arm != self.arm:
+            raise ConfigurationError(
+                f"{self.path} holds a run of the arm '{self.arm}', not of '{arm}'; go on with: selfcorrect train {self.arm} "
+                f"--resume {self.path}"
+            )
 
     def _same_settings(self, settings: RunSettings) -> None:
         changed = [

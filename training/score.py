@@ -1,26 +1,13 @@
-"""SCoRe from beginning to end: evaluate, train in two stages, evaluate again, write everything down."""
+"""SCoRe from beginning to end."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from selfcorrect.agents.evaluation import evaluate
-from selfcorrect.agents.state import EpisodeState
-from selfcorrect.errors import DivergenceError
-from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.training.callbacks import FiniteGradients, RunLog, StopOnInterrupt
-from selfcorrect.training.epochs import epochs
 from selfcorrect.training.objectives import Schedule
-from selfcorrect.training.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for, score_schedule
-from selfcorrect.training.progress import ProgressSink, SilentProgress
-from selfcorrect.training.rollouts import JudgedAnswers
-from selfcorrect.training.run_directory import RunDirectory, RunResult
+from selfcorrect.training.opening import score_schedule
+from selfcorrect.training.progress import ProgressSink
+from selfcorrect.training.run_directory import RunResult
+from selfcorrect.training.session import Plan, train_plan
 from selfcorrect.training.settings import RunSettings
-
-_VALIDATION_PROBLEMS = 500
-_VALIDATION_SEED = 7_919
 
 
 def train_score(
@@ -48,123 +35,5 @@ def train_score(
 def train_with(
     schedule: Schedule, settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
-    """As `train_score`, for any schedule of objectives: the arms differ in nothing else."""
-    sink = progress or SilentProgress()
-    run = RunDirectory.create(Path(out), settings, resume=resume)
-    try:
-        return _Session(run, settings, schedule, sink).play_through(resume=resume)
-    finally:
-        sink.close()
-
-
-@dataclass
-class _Session:
-    """One call of `train_with`: the objects it opened, and the steps it goes through."""
-
-    run: RunDirectory
-    settings: RunSettings
-    schedule: Schedule
-    progress: ProgressSink
-
-    def __post_init__(self) -> None:
-        self.task: Task = self.settings.task.open()
-        self.policy = open_policy(self.settings.policy)
-        self.graph = open_graph(self.settings, self.policy, self.task.checker)
-        evaluation = self.settings.evaluation
-        self.held_out = self.task.problems("test", evaluation.problems, seed=evaluation.seed)
-
-    def play_through(self, *, resume: bool) -> RunResult:
-        before, before_episodes = self._before()
-        self._train(resume=resume)
-        self.progress.message("evaluating the trained policy")
-        after, episodes = self._evaluate()
-        self.run.write_final(before, after)
-        self.run.write_episodes(episodes[:200], before=before_episodes[:200])
-        self.run.write_report()
-        return RunResult(self.run.path, before, after)
-
-    def _evaluate(self) -> tuple[dict[str, Any], list[EpisodeState]]:
-        report, episodes = evaluate(self.graph, self.held_out, self.task.checker, seed=self.settings.evaluation.seed)
-        return report.as_dict(), episodes
-
-    def _before(self) -> tuple[dict[str, Any], list[EpisodeState]]:
-        """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
-        kept = self.run.checkpoints_path / "before.json"
-        if kept.exists():
-            saved = json.loads(kept.read_text(encoding="utf-8"))
-            return saved["report"], saved["episodes"]
-        self.progress.message(f"evaluating the base policy on {len(self.held_out)} held-out problems")
-        report, episodes = self._evaluate()
-        kept.write_text(json.dumps({"report": report, "episodes": episodes[:200]}), encoding="utf-8")
-        return report, episodes
-
-    def _train(self, *, resume: bool) -> None:
-        from transformers.trainer_utils import get_last_checkpoint
-
-        from selfcorrect.training.trainer import PPOTrainer
-
-        config = ppo_config(self.settings, self.run.checkpoints_path, self.schedule.total_batches)
-        interrupt = StopOnInterrupt(config.updates_per_batch)
-        log = RunLog(
-            self.run,
-            self.progress,
-            self.schedule,
-            config.updates_per_batch,
-            self._validation(),
-            self.settings.evaluation.every,
-        )
-        trainer = PPOTrainer(
-            self.policy,
-            self.graph,
-            self._training_problems(config.batches, config.problems_per_batch),
-            self._signals_at,
-            config,
-            peft_config=lora_config(self.settings.policy.lora),
-            callbacks=[log, FiniteGradients(), interrupt],
-        )
-        checkpoint = get_last_checkpoint(str(config.output_dir)) if resume else None
-        done = 0 if checkpoint is None else int(Path(checkpoint).name.rpartition("-")[2]) // config.updates_per_batch
-        self.run.truncate_metrics(done)
-        try:
-            with interrupt.listening():
-                trainer.train(resume_from_checkpoint=checkpoint)
-        except DivergenceError as error:
-            last = get_last_checkpoint(str(config.output_dir)) or "none was written yet"
-            raise DivergenceError(f"{error} (last good checkpoint: {last})") from error
-        if interrupt.interrupted:
-            raise KeyboardInterrupt
-        self._save(trainer)
-
-    def _signals_at(self, batch: int) -> JudgedAnswers:
-        return JudgedAnswers(self.schedule.at(batch), self.task.checker, prompts_for(self.settings).calls_wrong)
-
-    def _training_problems(self, batches: int, per_batch: int) -> list[Problem]:
-        """The problems of the whole run, in order; a finite task gives what it has, epoch after epoch."""
-        available = getattr(self.task, "available", None)
-        wanted = batches * per_batch
-        count = wanted if available is None else min(wanted, available("train"))
-        problems = self.task.problems("train", count, seed=self.settings.seed)
-        return epochs(problems, batches=batches, per_batch=per_batch, seed=self.settings.seed)
-
-    def _validation(self) -> Callable[[], Mapping[str, float]]:
-        """Evaluation while training, on a draw of its own from the test split: it is shown, and nothing is chosen by it."""
-        problems = self.task.problems(
-            "test", min(_VALIDATION_PROBLEMS, len(self.held_out)), seed=_VALIDATION_SEED + self.settings.evaluation.seed
-        )
-
-        def validate() -> Mapping[str, float]:
-            report, _ = evaluate(self.graph, problems, self.task.checker)
-            figures = report.as_dict()
-            return {
-                name: figures[name] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
-            }
-
-        return validate
-
-    def _save(self, trainer: Any) -> None:
-        """The trained weights as a plain model: adapters are merged into their base."""
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        model.save_pretrained(self.run.model_path)
-        self.policy.tokenizer.save_pretrained(self.run.model_path)
+    """As `train_score`, for any schedule of objectives."""
+    return train_plan(Plan("score", schedule), settings, out=out, progress=progress, resume=resume)

@@ -183,7 +183,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
         if self._critic is None:
-            return rows.spread(call_advantages(table, self._settings.baseline))
+            return rows.spread(call_advantages(table, self._settings.baseline, self._settings.normalise_by))
         advantages_RT, value_loss = self._critic.learn(self.model, rows, table.rewards_C)
         self._record({"value_loss": value_loss})
         return advantages_RT

@@ -25,7 +25,7 @@ FIGURES = {
 
 
 class ScriptedTraining:
-    """Stands for `train_score`: makes the run's folder, tells two steps, and ends as told."""
+    """Stands for an arm: makes the run's folder, tells two steps, and ends as told."""
 
     def __init__(self) -> None:
         self.settings: RunSettings | None = None
@@ -49,7 +49,7 @@ class ScriptedTraining:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedTraining:
     scripted = ScriptedTraining()
-    monkeypatch.setattr("selfcorrect.training.score.train_score", scripted)
+    monkeypatch.setattr("selfcorrect.training.arms.score.score", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted
 
@@ -85,7 +85,7 @@ def test_json_is_all_that_standard_output_gets(run_json: Any, training: Scripted
 
 def test_overrides_win_over_the_file_and_the_file_over_the_preset(run: Any, training: ScriptedTraining) -> None:
     Path("run.yaml").write_text("score: {alpha: 7, beta1: 0.5}\n")
-    run("train", "--preset", "demo", "--config", "run.yaml", "--set", "score.alpha=9", "--set", "seed=4")
+    run("train", "score", "--preset", "demo", "--config", "run.yaml", "--set", "score.alpha=9", "--set", "seed=4")
     assert training.settings is not None
     score = training.settings.score
     assert (score.alpha, score.beta1, score.stage_one_steps, training.settings.seed) == (9, 0.5, 120, 4)
@@ -104,14 +104,14 @@ def test_overrides_win_over_the_file_and_the_file_over_the_preset(run: Any, trai
 def test_wrong_settings_end_with_status_2_and_words(
     run: Any, training: ScriptedTraining, arguments: list[str], expected: str
 ) -> None:
-    done = run("train", *arguments)
+    done = run("train", "score", *arguments)
     assert done.status == 2
     assert expected in done.stderr and "Traceback" not in done.stderr
     assert training.settings is None
 
 
 def test_wrong_settings_are_told_as_json_too(run_json: Any, training: ScriptedTraining) -> None:
-    error = run_json("train", "--set", "sede=1")["error"]
+    error = run_json("train", "score", "--set", "sede=1")["error"]
     assert error["kind"] == "ConfigurationError" and "did you mean seed?" in error["message"]
 
 
@@ -135,7 +135,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_takes_the_same_settings(run: Any,
 
 
 def test_resuming_nothing_says_so(run: Any, training: ScriptedTraining) -> None:
-    done = run("train", "--resume", "nowhere")
+    done = run("train", "score", "--resume", "nowhere")
     assert done.status == 1 and "nowhere holds no run to resume" in done.stderr
 
 

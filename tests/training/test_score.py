@@ -144,17 +144,17 @@ def test_a_diverging_run_names_its_last_good_checkpoint(tiny_model_folder: Path,
             if metrics["step"] == 3:
                 self.policy.model.model.embed_tokens.weight.data.fill_(float("nan"))
 
-    from selfcorrect.training import score
+    from selfcorrect.training import session
 
     progress = Poison()
-    opened = score.open_policy
+    opened = session.open_policy
 
     def remember(settings: PolicySettings) -> Any:
         progress.policy = opened(settings)
         return progress.policy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "open_policy", remember)
+        patch.setattr(session, "open_policy", remember)
         with pytest.raises(DivergenceError, match="checkpoint-2"):
             train_score(settings_for(tiny_model_folder), out=tmp_path / "run", progress=progress)
 

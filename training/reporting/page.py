@@ -21,9 +21,10 @@ def report_page(
     steps: Sequence[Mapping[str, Any]],
     final: Final | None,
     episodes: Sequence[Mapping[str, Any]],
+    arm: str | None = None,
 ) -> str:
     """One HTML page that needs no network, from the files of a run; parts of an unfinished run are left out."""
-    sections = [_head(settings, steps, final)]
+    sections = [_head(settings, steps, final, arm)]
     if final is not None:
         sections += [_table(final), _flips(final)]
     if steps:
@@ -40,12 +41,16 @@ def report_page(
     )
 
 
-def _head(settings: RunSettings, steps: Sequence[Mapping[str, Any]], final: Final | None) -> str:
-    score = settings.score
-    lead = (
-        f"SCoRe on {_task_name(settings)}, policy {settings.policy.model}: {len(steps)} of {score.total_steps} steps "
-        f"({score.stage_one_steps} of Stage I, {score.stage_two_steps} of Stage II), seed {settings.seed}"
-    )
+def _head(settings: RunSettings, steps: Sequence[Mapping[str, Any]], final: Final | None, arm: str | None) -> str:
+    score, arm = settings.score, arm or "score"
+    done = f"{len(steps)} steps"
+    if arm.startswith("score"):
+        done = (
+            f"{len(steps)} of {score.total_steps} steps "
+            f"({score.stage_one_steps} of Stage I, {score.stage_two_steps} of Stage II)"
+        )
+    name = "SCoRe" if arm == "score" else f"the arm {arm}"
+    lead = f"{name} on {_task_name(settings)}, policy {settings.policy.model}: {done}, seed {settings.seed}"
     return f'<h1>Learning to self-correct</h1><p class="lead">{escape(lead)}</p>{_finding(final)}'
 
 

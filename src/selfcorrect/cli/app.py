@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(demo)
-app.command()(train)
+app.add_typer(train, name="train", help="Train a policy: selfcorrect train ARM. See selfcorrect train --help.")
 app.command("eval")(evaluate_command)
 app.command()(solve)
 app.command()(serve)

@@ -1,8 +1,13 @@
 """`selfcorrect demo`: the whole loop on the policy that ships with the library."""
 
+from typing import TYPE_CHECKING
+
 from selfcorrect.cli.console import reporting
 from selfcorrect.cli.options import AsJson, Out, Overrides, Preset, Resume
 from selfcorrect.cli.training_run import RunRequest, carry_out
+
+if TYPE_CHECKING:
+    from selfcorrect.training.arms import Arm
 
 
 def demo(
@@ -17,4 +22,10 @@ def demo(
         request = RunRequest(
             "demo", preset=preset, config=None, out=out, resume=resume, overrides=tuple(overrides or ())
         )
-        carry_out(request, as_json=as_json)
+        carry_out(request, _score, as_json=as_json)
+
+
+def _score() -> "Arm":
+    from selfcorrect.training.arms.score import score
+
+    return score

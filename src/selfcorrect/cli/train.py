@@ -1,26 +1,39 @@
-"""`selfcorrect train`: SCoRe on a policy and a task of the user's choice."""
+"""`selfcorrect train ARM`: one command for each way to train a policy.
 
-from pathlib import Path
-from typing import Annotated
+An arm's command lives in a file of its own, `train_ARM.py`, and is added here in one line.
+"""
+
+import difflib
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from selfcorrect.cli.console import reporting
-from selfcorrect.cli.options import AsJson, Out, Overrides, Preset, Resume
-from selfcorrect.cli.training_run import RunRequest, carry_out
+from selfcorrect.cli.train_reinforced import multi_turn, pag, single_turn
+from selfcorrect.cli.train_score import score
 
 
-def train(
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in a YAML or TOML file.")] = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a policy to correct itself with SCoRe. Settings come from the preset, then --config, then --set."""
-    with reporting(as_json=as_json):
-        request = RunRequest(
-            "train", preset=preset, config=config, out=out, resume=resume, overrides=tuple(overrides or ())
-        )
-        carry_out(request, as_json=as_json)
+class _Arms(TyperGroup):
+    """Says which arms there are when none, or an unknown one, is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            ctx.fail(f"name the arm first, as in: selfcorrect train score {' '.join(args)}. {self._known()}")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            nearest = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = f" did you mean {nearest[0]}?" if nearest else ""
+            ctx.fail(f"unknown arm {args[0]!r};{hint} {self._known()}")
+        return super().resolve_command(ctx, args)
+
+    def _known(self) -> str:
+        return f"The arms are {', '.join(self.commands)}."
+
+
+train = typer.Typer(cls=_Arms, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="ARM [OPTIONS]")
+train.command()(score)
+train.command("single-turn")(single_turn)
+train.command("multi-turn")(multi_turn)
+train.command("pag")(pag)

@@ -1,10 +1,11 @@
-"""What `demo` and `train` share: settle the settings, train, show the result."""
+"""What `demo` and the arms of `train` share: settle the settings, train, show the result."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,6 +14,7 @@ from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from selfcorrect.training.arms import Arm
     from selfcorrect.training.progress import ProgressSink
     from selfcorrect.training.run_directory import RunResult
     from selfcorrect.training.settings import RunSettings
@@ -20,9 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for on the command line."""
+    """What the user asked for on the command line.
 
-    command: Literal["demo", "train"]
+    Attributes:
+        command: as typed, without its options, except those that choose the arm: "demo", "train score --no-stage1".
+    """
+
+    command: str
     preset: PresetName
     config: Path | None
     out: Path | None
@@ -53,27 +59,45 @@ class RunRequest:
         return combine(PRESETS[self.preset], {}, self.overrides, source="--set")
 
     def folder(self) -> Path:
-        """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ..."""
+        """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ...; an arm's is runs/ARM."""
         if self.resume is not None or self.out is not None:
             return self.resume or self.out or Path()
-        number, folder = 1, Path("runs") / self.command
+        name = self.command.removeprefix("train ").split()[0]
+        number, folder = 1, Path("runs") / name
         while folder.exists():
             number += 1
-            folder = Path("runs") / f"{self.command}-{number}"
+            folder = Path("runs") / f"{name}-{number}"
         return folder
 
 
-def carry_out(request: RunRequest, *, as_json: bool) -> None:
+def steps_of_both_stages(settings: "RunSettings") -> int:
+    """The steps of every arm of reinforcement learning."""
+    return settings.score.total_steps
+
+
+def carry_out(
+    request: RunRequest,
+    load: "Callable[[], Arm]",
+    *,
+    as_json: bool,
+    steps: "Callable[[RunSettings], int]" = steps_of_both_stages,
+) -> None:
     """Train as requested and show the result.
+
+    Args:
+        load: imports the arm, and with it torch; called once the settings are known to be right.
+        steps: how many steps the run will tell the progress sink of.
 
     Raises:
         SelfCorrectError: the run cannot start or go on.
         typer.Exit: with status 130 after Ctrl-C.
     """
     settings, out = request.settings(), request.folder()
-    progress = _progress(settings, as_json=as_json)
+    progress = _progress(steps(settings), as_json=as_json)
     try:
-        result = _train(settings, out, progress, resume=request.resume is not None)
+        with loading("torch and transformers"):
+            arm = load()
+        result = arm(settings, out=out, progress=progress, resume=request.resume is not None)
     except KeyboardInterrupt as interrupt:
         notes.print(f"\nStopped. {_how_to_go_on(request.command, out)}", style="yellow")
         raise typer.Exit(INTERRUPTED) from interrupt
@@ -82,20 +106,14 @@ def carry_out(request: RunRequest, *, as_json: bool) -> None:
     _show(result, as_json=as_json)
 
 
-def _train(settings: "RunSettings", out: Path, progress: "ProgressSink", *, resume: bool) -> "RunResult":
-    with loading("torch and transformers"):
-        from selfcorrect.training.score import train_score
-    return train_score(settings, out=out, progress=progress, resume=resume)
-
-
-def _progress(settings: "RunSettings", *, as_json: bool) -> "ProgressSink":
+def _progress(steps: int, *, as_json: bool) -> "ProgressSink":
     if as_json:
         from selfcorrect.training.progress import SilentProgress
 
         return SilentProgress()
     from selfcorrect.cli.live import progress_for
 
-    return progress_for(notes, settings.score.total_steps)
+    return progress_for(notes, steps)
 
 
 def _how_to_go_on(command: str, out: Path) -> str:

@@ -1,0 +1,27 @@
+"""The ways to train a policy that are compared with each other: one file an arm, one function with the arm's name.
+
+    NAME(settings, *, out, progress=None, resume=False) -> RunResult
+
+They share task, graph, checker, evaluation and run folder, and differ in what they learn from.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from selfcorrect.training.progress import ProgressSink
+    from selfcorrect.training.run_directory import RunResult
+    from selfcorrect.training.settings import RunSettings
+
+
+class Arm(Protocol):
+    """Trains one policy and leaves a run folder behind; see `run_directory`."""
+
+    def __call__(
+        self,
+        settings: "RunSettings",
+        *,
+        out: Path,
+        progress: "ProgressSink | None" = None,
+        resume: bool = False,
+    ) -> "RunResult": ...
