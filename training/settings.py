@@ -36,6 +36,21 @@ class CountdownSettings(Settings):
         return CountdownTask(numbers=self.numbers, words=self.words)
 
 
+class EquationsSettings(Settings):
+    """Procedural linear equations in positive whole numbers."""
+
+    kind: Literal["equations"] = "equations"
+    unknowns: int = Field(default=3, ge=2, le=4)
+    """How many unknowns an equation has."""
+    words: bool = False
+    """Ask in English sentences, for general language models."""
+
+    def open(self) -> Task:
+        from selfcorrect.tasks.equations import EquationsTask
+
+        return EquationsTask(unknowns=self.unknowns, words=self.words)
+
+
 class JsonlSettings(Settings):
     """Problems from a file of {"prompt", "answer"} rows, judged by the math checker."""
 
@@ -55,7 +70,7 @@ class JsonlSettings(Settings):
         return JsonlTask(self.path, test_share=self.test_share)
 
 
-TaskSettings = Annotated[CountdownSettings | JsonlSettings, Field(discriminator="kind")]
+TaskSettings = Annotated[CountdownSettings | EquationsSettings | JsonlSettings, Field(discriminator="kind")]
 
 
 class LoraSettings(Settings):

@@ -1,4 +1,4 @@
-"""The documents the embedded policy is pre-trained on.
+"""The documents a small policy is pre-trained on. Of the embedded one, for Countdown:
 
     solution   3 5 7 get 56 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
     retry      3 5 7 get 56 : <an attempt of the model> again : 8 * 7 = 56 right <the attempt once more> <eos>
@@ -6,18 +6,20 @@
     verdict    3 5 7 get 56 : <an attempt of the model> check : 8 * 7 = 56 right <eos>
     hint       3 5 7 get 56 hint 3 + 5 = 8 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
 
-Only what follows the last ":" is learnt; attempts are context. A second look begins by working the attempt's last step out once
-more, with its true value (0 if that is no whole number of 1 to 199). In retries, "right" and "wrong" are then drawn without
+Only what follows the last ":" is learnt; attempts are context. A second look begins with a true step that tests the attempt's last
+one (see `second_looks`). In retries, "right" and "wrong" are then drawn without
 regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look again and
 to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from selfcorrect.tasks.countdown import LARGEST_VALUE
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.pretraining.second_looks import worked_out_once_more
+
+Recheck = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,22 @@ def solution(problem: Problem) -> Document:
     return Document(problem.prompt, str(problem.gold))
 
 
-def mixed(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) -> Iterator[Document]:
-    """One document for each of `attempted`, of a kind drawn at random."""
+def mixed(
+    attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, recheck: Recheck = worked_out_once_more
+) -> Iterator[Document]:
+    """One document for each of `attempted`, of a kind drawn at random.
+
+    Args:
+        attempted: what the documents are about.
+        mixture: the shares of the kinds.
+        rng: draws them.
+        recheck: a true step that tests an attempt's last one, followed by a space; "" where there is none.
+    """
     other_way = [item for item in attempted if item.correct and item.attempt != item.problem.gold]
     for item in attempted:
         draw = rng.random()
         if draw < mixture.retries:
-            yield _retry(item, rng.random() < mixture.stands_by, other_way, rng)
+            yield _retry(item, rng.random() < mixture.stands_by, other_way, rng, recheck)
         elif draw < mixture.retries + mixture.verdicts:
             yield Document(f"{_shown(item)} check :", f"{recheck(item.attempt)}{'right' if item.correct else 'wrong'}")
         elif draw < mixture.retries + mixture.verdicts + mixture.hints:
@@ -70,7 +81,9 @@ def mixed(attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random) 
             yield solution(item.problem)
 
 
-def _retry(item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng: random.Random) -> Document:
+def _retry(
+    item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng: random.Random, recheck: Recheck
+) -> Document:
     if stands_by:
         return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}right {item.attempt}")
     if item.attempt == item.problem.gold:
@@ -78,19 +91,6 @@ def _retry(item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng
         # make "wrong" rarer after right attempts, and so tell when to revise.
         item = rng.choice(other_way)
     return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}wrong {item.problem.gold}")
-
-
-def recheck(attempt: str) -> str:
-    """The last step of `attempt` worked out anew, "8 * 7 = 56 "; "" if its last step cannot be read."""
-    words = attempt.split(" ; ")[-1].split()
-    if len(words) != 5 or not (words[0].isdigit() and words[1] in "+-*/" and words[2].isdigit()):
-        return ""
-    left, operator, right = int(words[0]), words[1], int(words[2])
-    if operator == "/":
-        value = left // right if right and left % right == 0 else 0
-    else:
-        value = {"+": left + right, "-": left - right, "*": left * right}[operator]
-    return f"{left} {operator} {right} = {value if 1 <= value <= LARGEST_VALUE else 0} "
 
 
 def _shown(item: Attempted) -> str:

@@ -1,27 +1,31 @@
-"""The embedded policy's tokenizer: one token for every number up to 199, operator and word."""
+"""The tokenizers of small policies: one token for every number up to 199, every operator and a few words."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfcorrect.tasks.countdown import LARGEST_VALUE
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
-WORDS = ("get", "again", "check", "right", "wrong", "hint")
 SYMBOLS = ("+", "-", "*", "/", "=", ";", ":")
+LOOP_WORDS = ("again", "check", "right", "wrong", "hint")
+"""What the prompts of the loop and the second looks are made of, whatever the task."""
+WORDS = ("get", *LOOP_WORDS)
+"""The words of the embedded policy."""
 
 
-def vocabulary() -> list[str]:
+def vocabulary(words: Sequence[str] = WORDS) -> list[str]:
     """Every token, in the order of its id."""
-    return [PAD, EOS, UNKNOWN, *map(str, range(LARGEST_VALUE + 1)), *SYMBOLS, *WORDS]
+    return [PAD, EOS, UNKNOWN, *map(str, range(LARGEST_VALUE + 1)), *SYMBOLS, *words]
 
 
-def make_tokenizer() -> Any:
-    """A `PreTrainedTokenizerFast` over whitespace-separated words."""
+def make_tokenizer(words: Sequence[str] = WORDS, **kept: Mapping[str, str]) -> Any:
+    """A `PreTrainedTokenizerFast` over whitespace-separated words; `kept` is saved with it, in tokenizer_config.json."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    ids = {word: index for index, word in enumerate(vocabulary())}
+    ids = {word: index for index, word in enumerate(vocabulary(words))}
     inner = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
     inner.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -32,4 +36,5 @@ def make_tokenizer() -> Any:
         padding_side="left",
         model_max_length=256,
         clean_up_tokenization_spaces=False,
+        **kept,
     )

@@ -111,4 +111,6 @@ def _settings(settings: RunSettings) -> str:
 
 def _task_name(settings: RunSettings) -> str:
     task = settings.task
-    return f"countdown with {task.numbers} numbers" if task.kind == "countdown" else task.path.name
+    if task.kind == "countdown":
+        return f"countdown with {task.numbers} numbers"
+    return f"equations with {task.unknowns} unknowns" if task.kind == "equations" else task.path.name

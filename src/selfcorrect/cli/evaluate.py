@@ -15,7 +15,9 @@ _MANY = 2000
 
 def evaluate_command(
     model: ModelName = "embedded",
-    task: Annotated[str, typer.Option(help="countdown, countdown-3 to countdown-6, or a .jsonl file.")] = "countdown",
+    task: Annotated[
+        str, typer.Option(help="countdown, countdown-3 to -6, equations, equations-2 to -4, or a .jsonl file.")
+    ] = "countdown",
     n: Annotated[
         int | None,
         typer.Option("-n", "--n", min=1, help="How many held-out problems; 2,000, or all of a smaller file."),

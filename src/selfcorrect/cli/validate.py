@@ -12,7 +12,10 @@ _SHOWN_FAILURES = 20
 
 def validate(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="countdown, countdown-3 to countdown-6, or a .jsonl file.")
+        str,
+        typer.Argument(
+            metavar="TASK", help="countdown, countdown-3 to -6, equations, equations-2 to -4, or a .jsonl file."
+        ),
     ],
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of each split; files are checked whole.")] = 1000,
     seed: Seed = 0,

@@ -1,0 +1,125 @@
+"""Linear equations in positive whole numbers, "11 x + 7 y + 5 z = 96", solved by steps written out. Procedural, without end."""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from selfcorrect.errors import TaskError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.equations import EquationChecker
+from selfcorrect.tasks.problem import Problem, Split
+
+COEFFICIENTS = range(2, 13)
+LARGEST_TOTAL = 199
+SMALLEST_TOTAL = 40
+NAMES = "xyzw"
+_TEST_SHARE = 10
+"""One equation in this many belongs to the test split."""
+_GIVES_UP_AFTER = 2_000
+"""Draws in a row that bring nothing new: two unknowns have some thousand test equations only."""
+
+WORDS = (
+    "Find positive whole numbers {names} with {equation}. Begin with the right side, take the products away one after the other, "
+    "and divide what is left by the last coefficient. Write every step, separated by ';'. For 4 x + 3 y = 26, for example, "
+    "x = 5 and y = 2 are found like this: 26 - 20 = 6 ; 6 / 3 = 2"
+)
+
+
+@dataclass(frozen=True)
+class EquationsTask:
+    """Equations with `unknowns` unknowns, different coefficients of 2 to 12, and a right side of 40 to 199.
+
+    An equation belongs to the test split if a hash of its sorted coefficients and its right side says so, whatever the seed: no
+    equation can be in both, not even with its terms in another order. Every equation has a solution in positive whole numbers;
+    most have many.
+
+    Args:
+        unknowns: 2 to 4. More unknowns need more steps, but leave more choice.
+        words: ask in English sentences, for general language models, rather than in "11 x + 7 y + 5 z = 96 :".
+    """
+
+    unknowns: int = 3
+    words: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.unknowns <= len(NAMES):
+            raise TaskError(f"equations: unknowns must be 2 to {len(NAMES)}, got {self.unknowns}")
+
+    @property
+    def name(self) -> str:
+        return f"equations-{self.unknowns}"
+
+    @property
+    def checker(self) -> Checker:
+        return EquationChecker()
+
+    def problems(self, split: Split, count: int, *, seed: int = 0) -> list[Problem]:
+        """`count` distinct problems of `split`; see `Task.problems`."""
+        chosen: dict[str, Problem] = {}
+        known_already = 0
+        for problem in self.stream(split, seed=seed):
+            if len(chosen) == count:
+                break
+            known_already = known_already + 1 if problem.id in chosen else 0
+            if known_already == _GIVES_UP_AFTER:
+                raise TaskError(
+                    f"{self.name}: {count} {split} problems were asked for, but there are hardly more than {len(chosen)}"
+                )
+            chosen.setdefault(problem.id, problem)
+        return list(chosen.values())
+
+    def stream(self, split: Split, *, seed: int = 0) -> Iterator[Problem]:
+        """Problems of `split` without end; one may come twice."""
+        rng = random.Random(f"{split}-equations-{self.unknowns}-{seed}")
+        while True:
+            coefficients = rng.sample(COEFFICIENTS, self.unknowns)
+            values = _random_values(coefficients, rng)
+            total = sum(coefficient * value for coefficient, value in zip(coefficients, values, strict=True))
+            if total >= SMALLEST_TOTAL and split_of(coefficients, total) == split:
+                yield self._problem(coefficients, values, total)
+
+    def _problem(self, coefficients: list[int], values: list[int], total: int) -> Problem:
+        equation = written(coefficients, total)
+        named = " ".join(NAMES[: self.unknowns])
+        return Problem(
+            id=f"equations-{'.'.join(map(str, coefficients))}-{total}",
+            prompt=WORDS.format(names=named, equation=equation) if self.words else f"{equation} :",
+            reference={"coefficients": coefficients, "total": total},
+            checker="equations",
+            gold=steps_of(coefficients, values),
+            difficulty=float(self.unknowns),
+        )
+
+
+def written(coefficients: Sequence[int], total: int) -> str:
+    """The equation as it is shown: "11 x + 7 y + 5 z = 96"."""
+    return f"{' + '.join(f'{coefficient} {name}' for coefficient, name in zip(coefficients, NAMES, strict=False))} = {total}"
+
+
+def steps_of(coefficients: Sequence[int], values: Sequence[int]) -> str:
+    """The steps that show a solution: every product but the last taken away, the rest divided by the last coefficient."""
+    products = [coefficient * value for coefficient, value in zip(coefficients, values, strict=True)]
+    rest, steps = sum(products), []
+    for product in products[:-1]:
+        steps.append(f"{rest} - {product} = {rest - product}")
+        rest -= product
+    return " ; ".join([*steps, f"{rest} / {coefficients[-1]} = {values[-1]}"])
+
+
+def split_of(coefficients: Sequence[int], total: int) -> Split:
+    """The split an equation belongs to, decided by the equation alone, whatever the order of its terms."""
+    key = f"equation-{sorted(coefficients)}-{total}".encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return "test" if int.from_bytes(digest) % _TEST_SHARE == 0 else "train"
+
+
+def _random_values(coefficients: Sequence[int], rng: random.Random) -> list[int]:
+    """Positive values whose products add up to at most a right side drawn at random; each takes a random part of what is left."""
+    room = rng.randint(SMALLEST_TOTAL, LARGEST_TOTAL) - sum(coefficients)
+    values = []
+    for coefficient in coefficients:
+        more = rng.randint(0, max(0, room) // coefficient)
+        values.append(1 + more)
+        room -= coefficient * more
+    return values
