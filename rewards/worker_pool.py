@@ -6,11 +6,11 @@ their spawn and forkserver methods run the user's main module again.
 
 import asyncio
 import os
-import threading
 import weakref
 from typing import Any, Self
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.fork_safe_lock import ForkSafeLock
 from selfcorrect.rewards.worker_crew import CLOSED, Crew, Outcome
 
 __all__ = ["Outcome", "WorkerPool"]
@@ -86,7 +86,7 @@ class WorkerPool:
     def _present_crew(self) -> "Crew":
         crew = self._crew
         if crew.closed or crew.owner != os.getpid():
-            with _opening:
+            with _opening.held():
                 if self._crew is crew:
                     crew.close()
                     self._open()
@@ -106,12 +106,4 @@ class WorkerPool:
         self.close()
 
 
-_opening = threading.Lock()
-
-
-def _fresh_lock_after_fork() -> None:
-    global _opening
-    _opening = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_fresh_lock_after_fork)
+_opening = ForkSafeLock()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import threading
 import time
 import weakref
 from typing import Any, Literal, Self
@@ -21,6 +20,7 @@ from selfcorrect.rewards.code.suites import (
     idle_programs,
     read_suite,
 )
+from selfcorrect.rewards.fork_safe_lock import ForkSafeLock
 from selfcorrect.rewards.sandbox.jail import Isolation
 from selfcorrect.rewards.sandbox.pair_pool import PairPool, PoolClosed
 from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
@@ -168,7 +168,7 @@ class UnitTestChecker:
     def _present_pool(self) -> PairPool:
         pool = self._pool
         if pool.closed or pool.owner != os.getpid():
-            with _opening:
+            with _opening.held():
                 if self._pool is pool:
                     pool.close()
                     self._open()
@@ -192,12 +192,4 @@ class UnitTestChecker:
         self.close()
 
 
-_opening = threading.Lock()
-
-
-def _fresh_lock_after_fork() -> None:
-    global _opening
-    _opening = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_fresh_lock_after_fork)
+_opening = ForkSafeLock()
