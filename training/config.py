@@ -87,6 +87,11 @@ class PPOConfig:
             raise ConfigurationError(
                 f"temperature must be above 0 for training, got {self.temperature}: greedy episodes teach nothing"
             )
+        if self.problems_per_batch % _processes():
+            raise ConfigurationError(
+                f"{self.problems_per_batch} problems a batch do not divide into {_processes()} processes; the episodes of a problem, "
+                "which are each other's baseline, have to be played by one of them"
+            )
         if self.episodes_per_batch % (self.minibatches * self.gradient_accumulation * _processes()):
             raise ConfigurationError(
                 f"{self.episodes_per_batch} episodes a batch do not divide into {self.minibatches} minibatches x "

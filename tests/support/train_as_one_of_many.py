@@ -1,0 +1,48 @@
+"""What one of several processes runs: two batches of training on a small model, started by torch's launcher.
+
+python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.objectives import StageTwo
+from selfcorrect.training.rollouts import JudgedAnswers
+from selfcorrect.training.trainer import PPOTrainer
+
+
+@dataclass(frozen=True)
+class LikesEven:
+    """A judge that even a random policy can please: correct is an answer that begins with an even number."""
+
+    async def check(self, response: str, reference: Any) -> Verdict:
+        word = (response.split() or [""])[0]
+        return Verdict(Status.CORRECT if word.isdigit() and int(word) % 2 == 0 else Status.WRONG)
+
+
+def train(model: Path, out: Path) -> PPOTrainer:
+    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5)
+    judged: Any = JudgedAnswers(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
+    config = PPOConfig(
+        output_dir=out, batches=2, problems_per_batch=4, episodes_per_problem=4, learning_rate=1e-2, seed=3,
+        trl={"use_cpu": True, "shuffle_dataset": False},
+    )  # fmt: skip
+    problems = CountdownTask(3).problems("train", 8)
+    trainer = PPOTrainer(policy, build_graph(policy, prompts=COUNTDOWN), problems, lambda batch: judged, config)
+    trainer.train()
+    return trainer
+
+
+if __name__ == "__main__":
+    model_folder, out_folder = map(Path, sys.argv[1:])
+    trained = train(model_folder, out_folder / "checkpoints")
+    if trained.accelerator.is_main_process:
+        trained.accelerator.unwrap_model(trained.model).save_pretrained(out_folder)
