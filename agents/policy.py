@@ -60,3 +60,23 @@ class Policy(Protocol):
             PolicyError: the conversation cannot be rendered, or is longer than the model's context.
         """
         ...
+
+
+@runtime_checkable
+class ContinuingPolicy(Policy, Protocol):
+    """A policy that can also go on with an answer it has not finished, which search over steps needs."""
+
+    async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
+        """`partial` with more tokens.
+
+        Args:
+            partial: an answer that ended at one of `Sampling.stop` or at the token limit. Its token ids are taken over exactly.
+            sampling: how to draw what follows; its `max_new_tokens` counts the new tokens alone.
+
+        Returns:
+            The whole answer: the same prompt, `partial`'s completion ids followed by the new ones, the text of both together.
+
+        Raises:
+            PolicyError: prompt and answer are longer than the model's context.
+        """
+        ...

@@ -14,7 +14,14 @@ from selfcorrect.agents.decoding import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.reading import Reader, prefill
 from selfcorrect.agents.recording import begin_call
-from selfcorrect.agents.rendering import TemplateName, before_stop, choose_template, conversation_after, prompt_after
+from selfcorrect.agents.rendering import (
+    PromptIds,
+    TemplateName,
+    before_stop,
+    choose_template,
+    conversation_after,
+    prompt_after,
+)
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.turn_memory import TurnMemory
 from selfcorrect.errors import PolicyError
@@ -135,7 +142,9 @@ class TransformersPolicy:
 
     def _request(self, call: _Call) -> Request:
         sampling = call.sampling
-        prompt = prompt_after(self._template, call.messages, call.after, self._eos_ids)
+        prompt = (
+            _unfinished(call.after) if call.extends else prompt_after(self._template, call.messages, call.after, self._eos_ids)
+        )
         return Request(
             prompt_ids=prompt.ids,
             max_new_tokens=self._room(len(prompt.ids), sampling.max_new_tokens or self.max_new_tokens),
@@ -186,15 +195,33 @@ class TransformersPolicy:
         return decoding.run(), decoding.remembered
 
     def _generation(self, call: _Call, request: Request, decoded: Decoded) -> Generation:
-        ids = decoded.ids[:-1] if decoded.ids[-1] in self._eos_ids else decoded.ids
-        return Generation(
-            text=before_stop(self._text(ids), request.stop),
-            messages=conversation_after(call.after, call.messages),
+        text = self._text(self._without_eos(decoded.ids))
+        generation = Generation(
+            text=before_stop(text, request.stop),
+            messages=call.after["messages"] if call.extends and call.after else conversation_after(call.after, call.messages),
             prompt_ids=request.prompt_ids,
             completion_ids=decoded.ids,
             logprobs=decoded.logprobs,
             finish_reason="stop" if decoded.stopped else "length",
         )
+        found = _stop_found(text, request.stop)
+        return generation if found is None else {**generation, "stop_text": found}
+
+    def _joined(self, partial: Generation, part: Generation, stop: tuple[str, ...]) -> Generation:
+        """The answer that `part` makes of `partial`; stop texts inside `partial` stay."""
+        ids = [*partial["completion_ids"], *part["completion_ids"]]
+        text, old = self._text(self._without_eos(ids)), len(self._text(partial["completion_ids"]))
+        whole: Generation = {
+            **part,
+            "text": text[:old] + before_stop(text[old:], stop),
+            "prompt_ids": partial["prompt_ids"],
+            "completion_ids": ids,
+            "logprobs": [*partial["logprobs"], *part["logprobs"]],
+        }
+        return whole
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        return ids[:-1] if ids and ids[-1] in self._eos_ids else ids
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -218,6 +245,19 @@ def _generating(model: Any) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _unfinished(partial: Generation | None) -> PromptIds:
+    """The prompt and what was written so far: nothing new, all of it known."""
+    assert partial is not None
+    ids = [*partial["prompt_ids"], *partial["completion_ids"]]
+    return PromptIds(ids, len(ids))
+
+
+def _stop_found(text: str, stop: tuple[str, ...]) -> str | None:
+    """Which stop text comes first in `text`."""
+    found = [(place, words) for words in stop if (place := text.find(words)) >= 0]
+    return min(found)[1] if found else None
 
 
 def _refuse_missing_folder(path_or_id: str | Path) -> None:

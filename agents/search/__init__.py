@@ -1,0 +1,44 @@
+"""Search at test time: spend more tokens on one problem, and choose.
+
+    from selfcorrect.agents.search import Majority, search_sync
+
+    result = search_sync("3 5 7 9 get 56 :", Majority(16), policy, budget=400)
+    print(result.answer, result.tokens, result.stop_reason)
+"""
+
+from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
+from selfcorrect.agents.search.candidates import Candidate, SearchContext, SearchResult, SearchState
+from selfcorrect.agents.search.names import strategy_named
+from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.searching import search, search_all, search_sync, stream_candidates
+from selfcorrect.agents.search.strategies import (
+    Beam,
+    BestOfN,
+    Majority,
+    Mixed,
+    Revise,
+    Strategy,
+    WeightedBestOfN,
+)
+
+__all__ = [
+    "AnswerKey",
+    "Beam",
+    "BestOfN",
+    "Candidate",
+    "Majority",
+    "Mixed",
+    "Players",
+    "Revise",
+    "SearchContext",
+    "SearchResult",
+    "SearchState",
+    "Strategy",
+    "WeightedBestOfN",
+    "answer_key",
+    "search",
+    "search_all",
+    "search_sync",
+    "strategy_named",
+    "stream_candidates",
+]

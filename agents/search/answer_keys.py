@@ -1,0 +1,97 @@
+"""What a vote counts as the same answer: a function from a response to a key, one for each kind of task.
+
+Mathematics: the checker's own extraction, without white space and signs of layout: "\\frac{1}{2}" and "1/2" stay apart, as a
+vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually claims to, so the
+value says nothing; what is counted is the way to it (`countdown_expression`). Code: the program, without outer white space. Anything
+else: the text.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from selfcorrect.tasks.problem import Problem
+
+AnswerKey = Callable[[str], str | None]
+"""From a response to what it is counted as; None where no answer can be read, which takes it out of the vote."""
+
+_STEP = re.compile(r"(?<![\w.])(\d{1,9})\s*([-+*/])\s*(\d{1,9})\s*=\s*(\d{1,9})(?![\w.])")
+_PROMPT = re.compile(r"\s*((?:\d{1,6}\s+)+)(?:get\b|hint\b)|numbers ((?:\d{1,6}\s+)*\d{1,6})\b")
+_LAYOUT = re.compile(r"\s+|\\[,;!]|\\left|\\right|\$")
+
+
+def answer_key(problem: Problem) -> AnswerKey:
+    """The key function for answers to `problem`, chosen by its checker."""
+    if problem.checker == "countdown":
+        steps = _steps_of(problem)
+        return lambda response: countdown_expression(response, steps)
+    if problem.checker == "math":
+        return math_answer
+    if problem.checker == "code":
+        return program
+    return lambda response: response.strip() or None
+
+
+@lru_cache(maxsize=65_536)
+def countdown_expression(response: str, steps: int | None = None) -> str | None:
+    """The equations of a Countdown answer, as far as their order and the order of + and * do not matter.
+
+    "3 + 5 = 8 ; 8 * 7 = 56" and "5 + 3 = 8 ; 7 * 8 = 56" have one key. Equations are compared as they are written; whether they
+    are true is not looked at: that would be the checker's work.
+
+    Args:
+        response: the answer; of a revised one, the last `steps` equations count, as for the checker.
+        steps: how many equations an answer has; None takes all. Fewer than that cannot be right and are unreadable.
+    """
+    found = _STEP.findall(response)
+    if not found or (steps is not None and len(found) < steps):
+        return None
+    *earlier, last = [_equation(*parts) for parts in (found if steps is None else found[-steps:])]
+    return " ; ".join([*sorted(earlier), last])
+
+
+def shown_to_verifier(problem: Problem, response: str) -> str:
+    """The answer in `response` without what a revision says about the answer before it: of Countdown, its steps as written."""
+    steps = _steps_of(problem) if problem.checker == "countdown" else None
+    found = [] if steps is None else _STEP.findall(response)
+    if steps is None or len(found) < steps:
+        return response
+    return " ; ".join(f"{left} {operator} {right} = {result}" for left, operator, right, result in found[-steps:])
+
+
+@lru_cache(maxsize=65_536)
+def countdown_last_equation(response: str, steps: int | None = None) -> str | None:
+    """The last equation alone: a coarser key, under which answers that differ in their first steps vote together."""
+    whole = countdown_expression(response, steps)
+    return None if whole is None else whole.rpartition(" ; ")[2]
+
+
+@lru_cache(maxsize=65_536)
+def math_answer(response: str) -> str | None:
+    """The answer as the math checker would find it, without layout."""
+    from selfcorrect.rewards.maths.extraction import find_answer
+
+    text = find_answer(response).text
+    return None if text is None else _LAYOUT.sub("", text).strip(".").casefold() or None
+
+
+def program(response: str) -> str | None:
+    """The program as the code checker would find it."""
+    from selfcorrect.rewards.code.extraction import find_program
+
+    text = find_program(response).program
+    return text.strip() if text else None
+
+
+def _equation(left: str, operator: str, right: str, result: str) -> str:
+    if operator in "+*":
+        left, right = sorted((left, right), key=int)
+    return f"{left} {operator} {right} = {result}"
+
+
+def _steps_of(problem: Problem) -> int | None:
+    """How many equations an answer needs: one less than the prompt has numbers. The prompt tells it, not the reference."""
+    shown = _PROMPT.match(problem.prompt) or _PROMPT.search(problem.prompt)
+    if shown is None:
+        return None
+    return len((shown[1] or shown[2]).split()) - 1

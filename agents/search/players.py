@@ -1,0 +1,193 @@
+"""Who takes part in a search: the policy, its prompts, a verifier; and the nodes that let them act."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from langgraph.runtime import Runtime
+
+from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.prompts import PLAIN, Prompts
+from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key, shown_to_verifier
+from selfcorrect.agents.search.candidates import (
+    Candidate,
+    SearchContext,
+    SearchState,
+    context_of,
+    readable_score,
+    tokens_of,
+    without_generation,
+)
+from selfcorrect.agents.search.rules import ChainRules, affordable
+from selfcorrect.agents.search.selection import Pick, choose
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.windowed_policy import WindowedPolicy
+from selfcorrect.errors import ConfigurationError, GraphError
+from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.tasks.problem import Problem
+
+
+@dataclass(frozen=True)
+class Players:
+    """What every strategy is given to build its graph from.
+
+    Args:
+        policy: writes the answers.
+        verifier: scores them; needed by some strategies.
+        prompts: the words around the problem.
+        key: what a vote counts as equal; None is `answer_key` of each problem.
+    """
+
+    policy: Policy
+    verifier: Verifier | None = None
+    prompts: Prompts = PLAIN
+    key: AnswerKey | None = None
+
+    def need_verifier(self, who: str) -> Verifier:
+        if self.verifier is None:
+            raise ConfigurationError(f"{who} chooses by a verifier's scores: give verifier=... (--verifier DIR)")
+        return self.verifier
+
+    def opening(self, problem: Problem) -> list[Message]:
+        """The messages that ask for a first answer."""
+        shown = Message(role="user", content=self.prompts.attempt.replace("{problem}", problem.prompt))
+        return [Message(role="system", content=self.prompts.system), shown] if self.prompts.system else [shown]
+
+    def candidate(
+        self, problem: Problem, generation: Generation, *, chain: int, revision: int = 0, tokens: int | None = None
+    ) -> Candidate:
+        """`generation` as a candidate. An answer that was cut off takes no part in the choice, whatever can be read in it."""
+        cut_off = generation["finish_reason"] == "length"
+        return Candidate(
+            text=generation["text"],
+            key=None if cut_off else (self.key or answer_key(problem))(generation["text"]),
+            score=None,
+            tokens=tokens_of(generation) if tokens is None else tokens,
+            chain=chain,
+            revision=revision,
+            generation=generation,
+        )
+
+
+class SearchNode(Protocol):
+    """A node of a search graph."""
+
+    def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> Awaitable[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Node: attempts, or with `revising` revisions of the answers of the round before, as many as the rules and the budget allow.
+
+    Answer `revision` of chain c is drawn with child `revision` of child c of the search's seed, whatever the strategy: strategies
+    that are compared under one seed see the same first answers.
+
+    Args:
+        players: see there.
+        rules: how many.
+        window: how many earlier exchanges a revision sees.
+        revising: whether this node revises.
+    """
+
+    players: Players
+    rules: ChainRules
+    window: int | None = 1
+    revising: bool = False
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        sampling, before = context_of(runtime).sampling, state.get("candidates", [])
+        count, limit = affordable(state, self.rules.wanted(before), sampling.max_new_tokens)
+        slots = [divmod(number, self.rules.parallel) for number in range(len(before), len(before) + count)]
+        sampling = replace(sampling, max_new_tokens=limit)
+        problem = Problem.model_validate(state["problem"])
+        drawn = await asyncio.gather(
+            *(self._one(problem, state, chain, revision, sampling) for revision, chain in slots)
+        )
+        if self.players.verifier is None:
+            for candidate in drawn:
+                runtime.stream_writer(without_generation(candidate))
+        return {
+            "candidates": [*before, *drawn],
+            "tokens": state.get("tokens", 0) + sum(candidate["tokens"] for candidate in drawn),
+            "rounds": state.get("rounds", 0) + 1,
+            "planned": self.rules.planned,
+        }
+
+    async def _one(
+        self, problem: Problem, state: SearchState, chain: int, revision: int, sampling: Sampling
+    ) -> Candidate:
+        seeded = sampling.with_seed(derive_seed(derive_seed(state["seed"], chain), revision))
+        if revision == 0:
+            generation = await self.players.policy.generate(self.players.opening(problem), seeded)
+        else:
+            policy = WindowedPolicy(self.players.policy, self.window)
+            ask = Message(role="user", content=self.players.prompts.revise)
+            before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
+            generation = await policy.generate([ask], seeded, after=before["generation"])
+        return self.players.candidate(problem, generation, chain=chain, revision=revision)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Node: the verifier's scores of the answers that have none yet. Unreadable answers are not shown to it."""
+
+    players: Players
+    verifier: Verifier
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        problem, candidates = Problem.model_validate(state["problem"]), state.get("candidates", [])
+        new = range(state.get("scored", 0), len(candidates))
+        readable = [number for number in new if candidates[number]["key"] is not None]
+        texts = [shown_to_verifier(problem, candidates[number]["text"]) for number in readable]
+        scores = dict(zip(readable, await scores_of(self.verifier, problem, texts), strict=True))
+        scored = list(candidates)
+        for number in new:
+            scored[number] = {**candidates[number], "score": scores.get(number)}
+            runtime.stream_writer(without_generation(scored[number]))
+        return {"candidates": scored, "scored": len(scored)}
+
+
+async def scores_of(verifier: Verifier, problem: Problem, texts: Sequence[str]) -> list[float | None]:
+    """The verifier's scores; equal texts are shown once, what is not a number becomes an abstention.
+
+    Raises:
+        GraphError: as many scores as texts were expected, each in [0, 1].
+    """
+    different = list(dict.fromkeys(texts))
+    if not different:
+        return []
+    given = await verifier.scores(problem.prompt, different)
+    if len(given) != len(different):
+        raise GraphError(f"the verifier gave {len(given)} scores for {len(different)} answers to problem {problem.id!r}")
+    scores = {text: readable_score(score) for text, score in zip(different, given, strict=True)}
+    wrong = next((score for score in scores.values() if score is not None and not 0 <= score <= 1), None)
+    if wrong is not None:
+        raise GraphError(f"the verifier scored an answer to problem {problem.id!r} with {wrong}; scores are in [0, 1]")
+    return [scores[text] for text in texts]
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Node: pick the winner, and note where the choice had to be made otherwise than planned."""
+
+    pick: Pick
+    rules: ChainRules | None = None
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        candidates = state.get("candidates", [])
+        notes = list(state.get("notes", []))
+        readable = [candidate for candidate in candidates if candidate["key"] is not None]
+        if candidates and not readable:
+            notes.append(f"none of the {len(candidates)} answers is complete and can be read")
+        if readable and self.pick in ("verifier", "weighted") and all(one["score"] is None for one in readable):
+            notes.append("the verifier scored none of the answers; the majority decided")
+        return {"chosen": choose(candidates, self.pick), "notes": notes, "stop_reason": self._reason(state)}
+
+    def _reason(self, state: SearchState) -> str:
+        if "stop_reason" in state or self.rules is None:
+            return state.get("stop_reason", "complete")
+        candidates = state.get("candidates", [])
+        reason = self.rules.end(candidates)
+        return "budget" if reason == "complete" and len(candidates) < self.rules.planned else reason

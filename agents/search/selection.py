@@ -1,0 +1,103 @@
+"""Which candidate wins, and whether more candidates could change that. Pure functions.
+
+Two rules are used by Snell et al. (arXiv 2408.03314, section 5.1): best of N, and best of N *weighted*, where the scores of equal
+answers are summed (Li et al. 2022, arXiv 2206.02336). The plain vote is self-consistency (Wang et al. 2022, arXiv 2203.11171).
+Ties go to the answer that was found first, so results do not depend on anything but the candidates.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from selfcorrect.agents.search.candidates import Candidate
+
+Weight = Literal["count", "score"]
+Pick = Literal["last", "majority", "verifier", "weighted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates with one key: the sum of their weights (count or score), the first one's number, all numbers."""
+
+    key: str
+    weight: float
+    first: int
+    members: tuple[int, ...]
+
+
+def groups(candidates: Sequence[Candidate], weight: Weight = "count") -> list[Group]:
+    """The readable candidates by key, heaviest first, ties by which was found first. Candidates without a score weigh 0 by score."""
+    found: dict[str, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        if candidate["key"] is not None:
+            found.setdefault(candidate["key"], []).append(number)
+    made = [
+        Group(key, sum(_weight(candidates[number], weight) for number in members), members[0], tuple(members))
+        for key, members in found.items()
+    ]
+    return sorted(made, key=lambda group: (-group.weight, group.first))
+
+
+def choose(candidates: Sequence[Candidate], pick: Pick) -> int | None:
+    """Number of the winning candidate; None if none can be read.
+
+    "last" is the last readable one; "verifier" the highest score; "majority" and "weighted" are votes, in which the winning
+    answer's best-scored (else first) candidate stands for it. Where no readable candidate has a score, "verifier" and "weighted"
+    fall back to the majority.
+    """
+    readable = [number for number, candidate in enumerate(candidates) if candidate["key"] is not None]
+    if not readable:
+        return None
+    if pick == "last":
+        return readable[-1]
+    scored = [number for number in readable if candidates[number]["score"] is not None]
+    if pick == "verifier" and scored:
+        return _best(candidates, scored)
+    winner = groups(candidates, "score" if pick == "weighted" and scored else "count")[0]
+    return _best(candidates, winner.members)
+
+
+def still_needed(candidates: Sequence[Candidate], planned: int, weight: Weight = "count") -> int:
+    """The fewest further candidates after which the vote over `planned` candidates could be decided; 0 if it is decided already.
+
+    Sampling just that many and asking again draws no candidate that sampling one by one would have saved. By score, a candidate
+    weighs at most 1. The bound is safe: once it says 0, no further candidates change the winning answer.
+    """
+    left = planned - len(candidates)
+    if left <= 0:
+        return 0
+    ranked = groups(candidates, weight)
+    if weight == "score" and not any(candidate["score"] is not None for candidate in candidates if candidate["key"]):
+        return left // 2 + 1  # until a first score is seen, the vote may still fall back to counting
+    lead = _lead(ranked)
+    if lead >= left:
+        return 0
+    return min(left, max(1, math.ceil((left - lead) / 2)))
+
+
+def _lead(ranked: Sequence[Group]) -> float:
+    """By how much the leader is ahead of whoever could overtake it; a tie at the end must fall to the leader."""
+    if not ranked:
+        return 0.0
+    leader = ranked[0]
+    leads = [leader.weight]  # over an answer that was not seen yet, which would lose a tie
+    leads += [leader.weight - rival.weight - (0 if leader.first < rival.first else _LEAST) for rival in ranked[1:]]
+    return min(leads)
+
+
+_LEAST = 1e-9
+"""A rival that was found first wins ties, so the leader must be ahead by a little more."""
+
+
+def _weight(candidate: Candidate, weight: Weight) -> float:
+    return 1.0 if weight == "count" else (candidate["score"] or 0.0)
+
+
+def _best(candidates: Sequence[Candidate], numbers: Sequence[int]) -> int:
+    """The highest-scored of `numbers`, the first of those that tie or where nobody scored."""
+    return max(numbers, key=lambda number: (_rank(candidates[number]), -number))
+
+
+def _rank(candidate: Candidate) -> float:
+    return -1.0 if candidate["score"] is None else candidate["score"]

@@ -1,0 +1,164 @@
+"""Ways to spend tokens on one problem. Each is a small frozen type that builds a LangGraph graph; its `name` is what the command
+line and plans call it.
+
+    majority:16            16 answers, the most frequent one wins
+    best_of_n:16           16 answers, the one the verifier likes best
+    weighted:16            16 answers, equal ones sum their scores
+    beam:4x4               search over steps, 4 beginnings in 4 ways each
+    revise:4               one answer and 4 revisions of it in sequence
+    mixed:4x3              4 such chains side by side, with 3 revisions each
+
+`best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from selfcorrect.agents.search.beam import BeamRules, beam_graph
+from selfcorrect.agents.search.chains import SearchGraph, chain_graph
+from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.rules import ChainRules
+from selfcorrect.agents.search.selection import Pick
+from selfcorrect.rewards.verifier import STEP_SEPARATOR
+
+
+class Strategy(Protocol):
+    """How to spend tokens on a problem."""
+
+    @property
+    def name(self) -> str:
+        """What the command line, plans and results call it."""
+        ...
+
+    def graph(self, players: Players) -> SearchGraph:
+        """The compiled graph that plays it, over `SearchState`.
+
+        Raises:
+            ConfigurationError: the players lack what it needs, or its own numbers make no sense.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Majority:
+    """`n` answers, of which the most frequent one wins (self-consistency, Wang et al. 2022, arXiv 2203.11171).
+
+    With `early`, sampling ends as soon as no further answer can change the vote.
+    """
+
+    n: int = 16
+    early: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"majority:{self.n}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        return chain_graph(players, ChainRules(self.n, 0, "majority", self.early), name=self.name)
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """`n` answers, of which the verifier's highest score wins. `sure`: end at the first answer with such a score.
+
+    `wave` answers are drawn at a time where `sure` is given: more are faster, fewer waste less.
+    """
+
+    n: int = 16
+    sure: float | None = None
+    wave: int = 4
+
+    @property
+    def name(self) -> str:
+        return f"best_of_n:{self.n}{_sure(self.sure)}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=self.wave)
+        return chain_graph(players, rules, name=self.name)
+
+
+@dataclass(frozen=True)
+class WeightedBestOfN:
+    """`n` answers; the scores of equal answers are summed, the largest sum wins (Li et al. 2022, arXiv 2206.02336)."""
+
+    n: int = 16
+    early: bool = True
+    sure: float | None = None
+    wave: int = 4
+
+    @property
+    def name(self) -> str:
+        return f"weighted:{self.n}{_sure(self.sure)}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        rules = ChainRules(self.n, 0, "weighted", self.early, self.sure, self.wave)
+        return chain_graph(players, rules, name=self.name)
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Beam search over steps with a step verifier, and lookahead search (Snell et al. 2024, section 5.2); see `BeamRules`."""
+
+    width: int = 4
+    expand: int = 4
+    max_steps: int = 40
+    lookahead: int = 0
+    separator: str = STEP_SEPARATOR
+    pick: Pick = "verifier"
+
+    @property
+    def name(self) -> str:
+        return f"beam:{self.width}x{self.expand}{f':lookahead={self.lookahead}' if self.lookahead else ''}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        rules = BeamRules(self.width, self.expand, self.max_steps, self.lookahead, self.separator, self.pick)
+        return beam_graph(players, rules, name=self.name)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """`parallel` chains of one answer and `revisions` revisions each; the answer is picked from all of them.
+
+    A revision sees the problem and `window` earlier answers of its chain (Snell et al. show four).
+    """
+
+    parallel: int = 4
+    revisions: int = 3
+    pick: Pick = "verifier"
+    sure: float | None = None
+    wave: int = 4
+    window: int | None = 1
+
+    @property
+    def name(self) -> str:
+        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure)}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        rules = ChainRules(self.parallel, self.revisions, self.pick, sure=self.sure, wave=self.wave)
+        return chain_graph(players, rules, name=self.name, window=self.window)
+
+
+@dataclass(frozen=True)
+class Revise:
+    """One answer and `n` revisions of it, one after the other; the answer is the last one, the most frequent or the best scored."""
+
+    n: int = 4
+    pick: Pick = "last"
+    sure: float | None = None
+    window: int | None = 1
+
+    @property
+    def name(self) -> str:
+        return f"revise:{self.n}{_pick(self.pick, usual='last')}{_sure(self.sure)}"
+
+    def graph(self, players: Players) -> SearchGraph:
+        rules = ChainRules(1, self.n, self.pick, sure=self.sure, wave=1)
+        return chain_graph(players, rules, name=self.name, window=self.window)
+
+
+def _sure(sure: float | None) -> str:
+    return "" if sure is None else f":sure={sure:g}"
+
+
+def _pick(pick: Pick, usual: Pick = "verifier") -> str:
+    return "" if pick == usual else f":pick={pick}"
