@@ -1,19 +1,19 @@
 """A run of reinforcement learning from beginning to end: evaluate, train, evaluate again, write everything down."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.evaluation import evaluate
-from selfcorrect.agents.state import EpisodeState
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.advantages import NormaliseBy
+from selfcorrect.training.alarms import Watch
 from selfcorrect.training.callbacks import FiniteGradients, RunLog, StopOnInterrupt
 from selfcorrect.training.config import PPOConfig
 from selfcorrect.training.epochs import epochs
+from selfcorrect.training.held_out import HeldOut
 from selfcorrect.training.objectives import Schedule
 from selfcorrect.training.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for
 from selfcorrect.training.progress import ProgressSink, SilentProgress
@@ -74,33 +74,12 @@ class _Session:
         self.policy = open_policy(self.settings.policy)
         self.graph = open_graph(self.settings, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
-        evaluation = self.settings.evaluation
-        self.held_out = self.task.problems("test", evaluation.problems, seed=evaluation.seed)
+        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
 
     def play_through(self, *, resume: bool) -> RunResult:
-        before, before_episodes = self._before()
+        before = self.held_out.before(self.graph)
         self._train(resume=resume)
-        self.progress.message("evaluating the trained policy")
-        after, episodes = self._evaluate()
-        self.run.write_final(before, after, budget=self._budget())
-        self.run.write_episodes(episodes[:200], before=before_episodes[:200])
-        self.run.write_report()
-        return RunResult(self.run.path, before, after)
-
-    def _evaluate(self) -> tuple[dict[str, Any], list[EpisodeState]]:
-        report, episodes = evaluate(self.graph, self.held_out, self.task.checker, seed=self.settings.evaluation.seed)
-        return report.as_dict(), episodes
-
-    def _before(self) -> tuple[dict[str, Any], list[EpisodeState]]:
-        """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
-        kept = self.run.checkpoints_path / "before.json"
-        if kept.exists():
-            saved = json.loads(kept.read_text(encoding="utf-8"))
-            return saved["report"], saved["episodes"]
-        self.progress.message(f"evaluating the base policy on {len(self.held_out)} held-out problems")
-        report, episodes = self._evaluate()
-        kept.write_text(json.dumps({"report": report, "episodes": episodes[:200]}), encoding="utf-8")
-        return report, episodes
+        return self.held_out.finish(self.graph, before, self._budget())
 
     def _train(self, *, resume: bool) -> None:
         from transformers.trainer_utils import get_last_checkpoint
@@ -109,6 +88,9 @@ class _Session:
 
         config = self._config()
         interrupt = StopOnInterrupt(config.updates_per_batch)
+        checkpoint = get_last_checkpoint(str(config.output_dir)) if resume else None
+        done = 0 if checkpoint is None else int(Path(checkpoint).name.rpartition("-")[2]) // config.updates_per_batch
+        self.run.truncate_metrics(done)
         log = RunLog(
             self.run,
             self.progress,
@@ -116,6 +98,7 @@ class _Session:
             config.updates_per_batch,
             self._validation(),
             self.settings.evaluation.every,
+            Watch(config.episodes_per_batch, self.run.read_metrics()),
         )
         trainer = PPOTrainer(
             self.policy,
@@ -126,9 +109,6 @@ class _Session:
             peft_config=lora_config(self.settings.policy.lora),
             callbacks=[log, FiniteGradients(), interrupt],
         )
-        checkpoint = get_last_checkpoint(str(config.output_dir)) if resume else None
-        done = 0 if checkpoint is None else int(Path(checkpoint).name.rpartition("-")[2]) // config.updates_per_batch
-        self.run.truncate_metrics(done)
         try:
             with interrupt.listening():
                 trainer.train(resume_from_checkpoint=checkpoint)
@@ -173,7 +153,7 @@ class _Session:
     def _validation(self) -> Callable[[], Mapping[str, float]]:
         """Evaluation while training, on a draw of its own from the test split: it is shown, and nothing is chosen by it."""
         problems = self.task.problems(
-            "test", min(_VALIDATION_PROBLEMS, len(self.held_out)), seed=_VALIDATION_SEED + self.settings.evaluation.seed
+            "test", min(_VALIDATION_PROBLEMS, len(self.held_out.problems)), seed=_VALIDATION_SEED + self.settings.evaluation.seed
         )
 
         def validate() -> Mapping[str, float]:
