@@ -42,6 +42,10 @@ FIGURES = (
     Figure("c_to_i", "c→i", ".3f", "red"),
     Figure("kl_t1", "KL turn 1", ".4f"),
     Figure("kl_t2", "KL turn 2", ".4f"),
+    Figure("nll_base", "NLL", ".4f"),
+    Figure("nll", "NLL after thinking", ".4f", "bold"),
+    Figure("gain", "gain of thinking", "+.4f", "bold cyan"),
+    Figure("weight", "weight of thoughts", ".3f"),
     Figure("tokens_per_second", "tokens/s", ",.0f", "dim"),
 )
 

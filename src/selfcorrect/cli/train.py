@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from selfcorrect.cli.train_quiet_star import quiet_star
 from selfcorrect.cli.train_reinforced import multi_turn, pag, single_turn
 from selfcorrect.cli.train_score import score
 
@@ -37,3 +38,4 @@ train.command()(score)
 train.command("single-turn")(single_turn)
 train.command("multi-turn")(multi_turn)
 train.command("pag")(pag)
+train.command("quiet-star")(quiet_star)

@@ -1,0 +1,102 @@
+"""`selfcorrect train quiet-star`: a model that thinks before each of its tokens."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
+from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Resume
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.training.progress import ProgressSink
+    from selfcorrect.training.quiet_star.folder import QuietResult
+    from selfcorrect.training.quiet_star.settings import QuietSettings
+
+
+def quiet_star(
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Text to learn from; by default chains of arithmetic without their steps."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="'embedded', a folder, a Hugging Face id; by default one that suits the text."
+        ),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a thought.")] = None,
+    config: Config = None,
+    out: Out = None,
+    resume: Resume = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model to think before every token (Quiet-STaR). Settings come from --config, then the options, then --set."""
+    with reporting(as_json=as_json):
+        with loading("torch and transformers"):
+            from selfcorrect.training.quiet_star.settings_file import quiet_settings
+        if resume is not None and (
+            config is not None or out is not None or (text, model, tokens) != (None, None, None)
+        ):
+            raise ConfigurationError(
+                "--resume goes on with a run's own settings in its own folder: leave the others away"
+            )
+        chosen = {"text": None if text is None else str(text), "model": model, "thought.tokens": tokens}
+        settings = quiet_settings(config, resume, chosen, overrides or [])
+        _carry_out(settings, resume or out or _free_folder(), resume=resume is not None, as_json=as_json)
+
+
+def _free_folder() -> Path:
+    number, folder = 1, Path("runs") / "quiet-star"
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"quiet-star-{number}"
+    return folder
+
+
+def _carry_out(settings: "QuietSettings", out: Path, *, resume: bool, as_json: bool) -> None:
+    progress = _progress(settings, as_json=as_json)
+    try:
+        from selfcorrect.training.quiet_star.run import train_quiet_star
+
+        result = train_quiet_star(settings, out=out, progress=progress, resume=resume)
+    except KeyboardInterrupt as interrupt:
+        how = f"go on with: selfcorrect train quiet-star --resume {shlex.quote(str(out))}"
+        notes.print(f"\nStopped. What was done is saved; {how}", style="yellow")
+        raise typer.Exit(INTERRUPTED) from interrupt
+    finally:
+        progress.close()
+    _show(result, as_json=as_json)
+
+
+def _progress(settings: "QuietSettings", *, as_json: bool) -> "ProgressSink":
+    if as_json:
+        from selfcorrect.training.progress import SilentProgress
+
+        return SilentProgress()
+    from selfcorrect.cli.live import progress_for
+
+    return progress_for(notes, settings.steps)
+
+
+def _show(result: "QuietResult", *, as_json: bool) -> None:
+    if as_json:
+        write_json({"directory": str(result.directory), "before": dict(result.before), "after": dict(result.after)})
+        return
+    for label, name, form in _LINES:
+        if name in result.after:
+            before, after = format(result.before[name], form), format(result.after[name], form)
+            results.print(f"{label:<40} {before:>9} -> {after:>9}", markup=False)
+    results.print(f"report   {result.directory / 'report.html'}", markup=False)
+    results.print(f"model    {result.directory / 'model'}", markup=False)
+
+
+_LINES: tuple[tuple[str, str, str], ...] = (
+    ("NLL without thoughts, nats per token", "all_nll", ".4f"),
+    ("NLL with thoughts", "all_nll_talk", ".4f"),
+    ("answers right without thoughts", "answer_accuracy", ".3f"),
+    ("answers right with thoughts", "answer_accuracy_talk", ".3f"),
+)

@@ -1,0 +1,118 @@
+"""The training loop: one optimiser step after the other, written down and saved."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from selfcorrect.errors import DivergenceError
+from selfcorrect.training.progress import ProgressSink
+from selfcorrect.training.quiet_star.checkpoint import load_checkpoint, save_checkpoint
+from selfcorrect.training.quiet_star.folder import QuietRun
+from selfcorrect.training.quiet_star.learners import Learner
+from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings
+from selfcorrect.training.quiet_star.texts import Texts, padded
+
+
+def train_steps(learner: Learner, texts: Texts, settings: QuietSettings, run: QuietRun, progress: ProgressSink) -> None:
+    """Train to `settings.steps`, from the last checkpoint in `run` if there is one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the step under way was finished and saved.
+        DivergenceError: the loss or its gradient is not finite.
+    """
+    device = next(learner.module.parameters()).device
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    optimiser = torch.optim.AdamW(
+        learner.module.parameters(),
+        lr=settings.optimiser.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=settings.optimiser.weight_decay,
+    )
+    done = load_checkpoint(run.checkpoints_path, learner.module, optimiser, generator)
+    run.truncate_metrics(done)
+    progress.start(settings.steps, _NAMES[settings.thought.kind])
+    learner.module.train()
+    with _interrupt_heard() as heard:
+        for step in range(done, settings.steps):
+            figures = _step(learner, texts, settings, optimiser, generator, step, run.checkpoints_path)
+            run.append_metrics(figures)
+            progress.step(figures)
+            finished = step + 1 == settings.steps
+            if heard or finished or (step + 1) % settings.save_every == 0:
+                save_checkpoint(run.checkpoints_path, step + 1, learner.module, optimiser, generator)
+            if heard and not finished:
+                raise KeyboardInterrupt
+    learner.module.eval()
+
+
+_NAMES = {"thought": "Quiet-STaR", "pause": "pause tokens", "none": "plain training"}
+
+
+def _step(
+    learner: Learner,
+    texts: Texts,
+    settings: QuietSettings,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    step: int,
+    checkpoints: Path,
+) -> dict[str, Any]:
+    """One update; its figures."""
+    began = time.perf_counter()
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(settings.optimiser, step)
+    device = next(learner.module.parameters()).device
+    ids_BT, mask_BT = padded(texts.training(step, settings.optimiser.texts), device)
+    loss = learner.loss(ids_BT, mask_BT, generator)
+    optimiser.zero_grad()
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), settings.optimiser.max_grad_norm))
+    if not (math.isfinite(norm) and math.isfinite(float(loss.total.detach()))):
+        raise DivergenceError(
+            f"loss or gradient of step {step + 1} is not finite; the last good checkpoint is in {checkpoints}: go on from a "
+            "copy of it with a smaller optimiser.learning_rate or loss.policy_weight"
+        )
+    optimiser.step()
+    seconds = time.perf_counter() - began
+    return {
+        "step": step + 1,
+        **loss.figures,
+        "grad_norm": norm,
+        "text_tokens": int(mask_BT.sum()),
+        "seconds": seconds,
+        "tokens_per_second": loss.figures["tokens"] / seconds,
+    }
+
+
+def learning_rate(settings: StepSettings, step: int) -> float:
+    """At step `step`, counted from 0: rises linearly over the warm-up, then stays."""
+    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warm_up))
+
+
+@contextmanager
+def _interrupt_heard() -> Iterator[list[int]]:
+    """The list fills with the first Ctrl-C, which then interrupts nothing; the second one does."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, hear)
+    except ValueError:  # not in the main thread, where signals cannot be heard
+        yield heard
+        return
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)

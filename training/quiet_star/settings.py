@@ -1,0 +1,112 @@
+"""The settings of a Quiet-STaR run."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from selfcorrect.agents.quiet.thinking import Thinking
+from selfcorrect.training.settings import Count, NonNegative, Positive, Settings, Share
+
+CHAINS = "chains"
+"""Stands for the procedural chains of arithmetic, as text, and for the small model that was pre-trained on them, as model."""
+
+
+class ThoughtSettings(Settings):
+    """How the model thinks; see `selfcorrect.agents.quiet.thinking.Thinking`."""
+
+    kind: Literal["thought", "pause", "none"] = "thought"
+    """"pause" reads pause tokens in place of thoughts; "none" goes on with plain training: the two baselines."""
+    tokens: PositiveInt = 8
+    """Of one thought, without its start and end token."""
+    per_position: int = Field(default=2, ge=1)
+    """Thoughts that are drawn at each position and compared, K. Pauses are all alike: 1 is enough for them."""
+    ahead: PositiveInt = 4
+    """Tokens of the text that a thought is judged by, n_true."""
+    like: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Texts whose embeddings the start and end token begin as; None takes a dash for both."""
+    gradient_weight: Positive = 1.0
+    """How much faster the start and end token's embeddings learn. The paper's 100 goes with its learning rate of 1e-6."""
+    initial_weight: Share = 0.1
+    """Of a thought in the mixture, before training."""
+
+    @model_validator(mode="after")
+    def _enough_thoughts(self) -> Self:
+        if self.kind == "thought" and self.per_position < 2:
+            raise ValueError(
+                "per_position must be 2 or more: a thought's reward is compared with the mean over the thoughts of its position"
+            )
+        return self
+
+    @property
+    def thinking(self) -> Thinking:
+        """As the model takes it."""
+        kind: Literal["thought", "pause"] = "thought" if self.kind == "thought" else "pause"
+        return Thinking(self.tokens, kind, None, self.like, self.gradient_weight, self.initial_weight)
+
+
+class LossSettings(Settings):
+    """What is learnt from thoughts."""
+
+    policy_weight: NonNegative = 1.0
+    """Of the REINFORCE term; 0 trains everything but what is thought."""
+    positive_part: bool = True
+    """Pay only the thoughts that are better than the mean of their position, as the paper does."""
+    straight_through: bool = False
+    """Let gradients reach what is thought through the thoughts' embeddings too."""
+
+
+class StepSettings(Settings):
+    """One optimiser step."""
+
+    learning_rate: Positive = 1e-3
+    """Of AdamW. Pre-trained language models want 1e-6, as in the paper, or 1e-5."""
+    warm_up: Count = 20
+    """Steps in which it rises to that."""
+    weight_decay: NonNegative = 0.001
+    texts: PositiveInt = 16
+    """Texts per step."""
+    max_grad_norm: Positive = 1.0
+
+
+class QuietSettings(Settings):
+    """Everything that decides a Quiet-STaR run. Written to `config.yaml` of its folder."""
+
+    text: str = Field(default=CHAINS, min_length=1)
+    """"chains", or the path of a text file."""
+    model: str | None = Field(default=None, min_length=1)
+    """"chains" (pre-trained when the run begins), "embedded", a folder, or a Hugging Face id; None suits the text."""
+    span: PositiveInt = 64
+    """Tokens of one text: files are cut into spans of this length."""
+    held_out: Share = 0.1
+    """The part of a file's spans that is kept for evaluation, at its end."""
+    thought: ThoughtSettings = ThoughtSettings()
+    loss: LossSettings = LossSettings()
+    optimiser: StepSettings = StepSettings()
+    steps: PositiveInt = 300
+    evaluation_texts: PositiveInt = 500
+    pretraining_steps: PositiveInt = 1500
+    """Of the model "chains"."""
+    seed: int = 0
+    save_every: PositiveInt = 50
+    """Steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _tokens_ahead_are_there(self) -> Self:
+        if self.text != CHAINS and self.thought.ahead >= self.span:
+            raise ValueError(
+                f"thought.ahead = {self.thought.ahead} looks beyond every span of {self.span} tokens: lower it or raise span"
+            )
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The model that is trained."""
+        if self.model is not None:
+            return self.model
+        return CHAINS if self.text == CHAINS else "embedded"
+
+    @property
+    def file(self) -> Path | None:
+        """The text file, or None for chains."""
+        return None if self.text == CHAINS else Path(self.text)
