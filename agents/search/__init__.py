@@ -1,9 +1,9 @@
 """Search at test time: spend more tokens on one problem, and choose.
 
-    from selfcorrect.agents.search import Majority, search_sync
+from selfcorrect.agents.search import Majority, search_sync
 
-    result = search_sync("3 5 7 9 get 56 :", Majority(16), policy, budget=400)
-    print(result.answer, result.tokens, result.stop_reason)
+result = search_sync("3 5 7 9 get 56 :", Majority(16), policy, budget=400)
+print(result.answer, result.tokens, result.stop_reason)
 """
 
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key

@@ -2,7 +2,9 @@
 
 Mathematics: the checker's own extraction, without white space and signs of layout: "\\frac{1}{2}" and "1/2" stay apart, as a
 vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually claims to, so the
-value says nothing; what is counted is the way to it (`countdown_expression`). Code: the program, without outer white space. Anything
+value says nothing; what is counted is the last equation (`countdown_last_equation`): a right one can be reached by several first
+steps, while slips are scattered. On 1,000 training problems a vote of 64 answers of the embedded policy was right in 0.478 of the
+cases by last equation, in 0.451 by all equations, in 0.439 by text. Code: the program, without outer white space. Anything
 else: the text.
 """
 
@@ -24,7 +26,7 @@ def answer_key(problem: Problem) -> AnswerKey:
     """The key function for answers to `problem`, chosen by its checker."""
     if problem.checker == "countdown":
         steps = _steps_of(problem)
-        return lambda response: countdown_expression(response, steps)
+        return lambda response: countdown_last_equation(response, steps)
     if problem.checker == "math":
         return math_answer
     if problem.checker == "code":

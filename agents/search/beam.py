@@ -24,7 +24,7 @@ from selfcorrect.agents.search.candidates import (
     without_generation,
 )
 from selfcorrect.agents.search.chains import SearchGraph
-from selfcorrect.agents.search.players import Choose, Players, scores_of
+from selfcorrect.agents.search.players import Choose, Players, Score, scores_of
 from selfcorrect.agents.search.rules import affordable
 from selfcorrect.agents.search.selection import Pick
 from selfcorrect.agents.seeding import derive_seed
@@ -77,9 +77,12 @@ def beam_graph(players: Players, rules: BeamRules, *, name: str) -> SearchGraph:
     Raises:
         ConfigurationError: the verifier does not score steps, or the policy cannot go on with an unfinished answer.
     """
-    verifier = players.need_verifier(name)
+    verifier = players.step_verifier or players.need_verifier(name)
     if not isinstance(verifier, StepVerifier):
-        raise ConfigurationError(f"{name} scores unfinished answers: a {type(verifier).__name__} is no StepVerifier")
+        raise ConfigurationError(
+            f"{name} scores unfinished answers: a {type(verifier).__name__} cannot (it is no StepVerifier); give step_verifier=... "
+            "(--step-verifier DIR)"
+        )
     policy = players.policy
     if not isinstance(policy, ContinuingPolicy):
         raise ConfigurationError(
@@ -89,7 +92,9 @@ def beam_graph(players: Players, rules: BeamRules, *, name: str) -> SearchGraph:
     graph = StateGraph(SearchState, context_schema=SearchContext)
     graph.add_node("expand", _Expand(players, policy, rules))
     graph.add_node("score", _ScoreSteps(verifier))
-    graph.add_node("prune", _Prune(players, rules))
+    last = None if players.verifier in (None, verifier) else players.verifier
+    """Who scores the finished answers, if that is somebody else."""
+    graph.add_node("prune", _Prune(players, rules, scores_answers=last is None))
     graph.add_node("choose", Choose(rules.pick))
     graph.add_edge(START, "expand")
     if rules.lookahead:
@@ -99,13 +104,18 @@ def beam_graph(players: Players, rules: BeamRules, *, name: str) -> SearchGraph:
     else:
         graph.add_edge("expand", "score")
     graph.add_edge("score", "prune")
-    graph.add_conditional_edges("prune", _go_on, ["expand", "choose"])
+    graph.add_conditional_edges(
+        "prune", _go_on, {"expand": "expand", "end": "choose" if last is None else "score_answers"}
+    )
+    if last is not None:
+        graph.add_node("score_answers", Score(players, last))
+        graph.add_edge("score_answers", "choose")
     graph.add_edge("choose", END)
     return graph.compile(name=name).with_config(recursion_limit=5 * rules.max_steps + 10)
 
 
 async def _go_on(state: SearchState) -> str:
-    return "choose" if not state["beams"] or "stop_reason" in state else "expand"
+    return "end" if not state["beams"] or "stop_reason" in state else "expand"
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,10 @@ class _Expand:
                 break
             numbers = range(len(pieces), len(pieces) + count)
             drawn = await asyncio.gather(
-                *(self._step(problem, wanted[n], self.rules.sampling(sampling, limit, derive_seed(seed, n))) for n in numbers)
+                *(
+                    self._step(problem, wanted[n], self.rules.sampling(sampling, limit, derive_seed(seed, n)))
+                    for n in numbers
+                )
             )
             pieces.extend(drawn)
             spent += sum(piece["tokens"] for piece in drawn)
@@ -198,6 +211,7 @@ class _Prune:
 
     players: Players
     rules: BeamRules
+    scores_answers: bool
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         problem, candidates = Problem.model_validate(state["problem"]), list(state.get("candidates", []))
@@ -205,9 +219,12 @@ class _Prune:
         for piece in state["pieces"]:
             if "stop_text" not in piece["generation"]:
                 candidates.append(self._candidate(problem, piece, len(candidates)))
-                runtime.stream_writer(without_generation(candidates[-1]))
+                if self.scores_answers:
+                    runtime.stream_writer(without_generation(candidates[-1]))
         kept = sorted(going_on, key=lambda piece: -1.0 if piece["score"] is None else piece["score"], reverse=True)
-        update: dict[str, Any] = {"candidates": candidates, "scored": len(candidates), "pieces": []}
+        update: dict[str, Any] = {"candidates": candidates, "pieces": []}
+        if self.scores_answers:
+            update["scored"] = len(candidates)
         if kept and state["rounds"] >= self.rules.max_steps:
             note = f"{len(kept)} beginnings were given up after {self.rules.max_steps} steps"
             return {**update, "beams": [], "notes": [*state.get("notes", []), note]}
@@ -215,7 +232,7 @@ class _Prune:
 
     def _candidate(self, problem: Problem, piece: Partial, number: int) -> Candidate:
         made = self.players.candidate(problem, piece["generation"], chain=number)
-        return {**made, "score": None if made["key"] is None else piece["score"]}
+        return {**made, "score": piece["score"] if self.scores_answers and made["key"] is not None else None}
 
 
 def _partial(generation: Generation, tokens: int) -> Partial:

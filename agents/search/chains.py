@@ -2,11 +2,10 @@
 
     attempt -> (score) -> attempt ... -> revise -> (score) -> revise ... -> choose -> END
 
-`score` is there if there is a verifier, `revise` if the rules have revisions.
+`score` is there if the choice or the end depends on a verifier, `revise` if the rules have revisions.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -26,13 +25,13 @@ def chain_graph(players: Players, rules: ChainRules, *, name: str, window: int |
     Raises:
         ConfigurationError: the rules need a verifier and there is none.
     """
-    verifier = players.need_verifier(name) if rules.needs_verifier else players.verifier
+    verifier = players.need_verifier(name) if rules.needs_verifier else None
     graph = StateGraph(SearchState, context_schema=SearchContext)
     drawing = ["attempt", "revise"] if rules.revisions else ["attempt"]
     go_on, ends = _route(rules), [*drawing, "choose"]
     graph.add_conditional_edges(START, go_on, ends)
     for node in drawing:
-        graph.add_node(node, Draw(players, rules, window, revising=node == "revise"))
+        graph.add_node(node, Draw(players, rules, window, tells=verifier is None))
         if verifier is None:
             graph.add_conditional_edges(node, go_on, ends)
         else:
@@ -55,5 +54,3 @@ def _route(rules: ChainRules) -> Callable[[SearchState], Awaitable[str]]:
         return "attempt" if len(drawn) < rules.parallel else "revise"
 
     return go_on
-
-

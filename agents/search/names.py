@@ -36,7 +36,9 @@ def strategy_named(name: str) -> Strategy:
     """
     kind, *parts = name.strip().split(":")
     if kind not in _KINDS:
-        raise ConfigurationError(f"unknown strategy {name!r}; there are {', '.join(_KINDS)}, as in majority:16 or beam:4x4")
+        raise ConfigurationError(
+            f"unknown strategy {name!r}; there are {', '.join(_KINDS)}, as in majority:16 or beam:4x4"
+        )
     made, numbers = _KINDS[kind]
     given: dict[str, Any] = {}
     if parts and "=" not in parts[0]:
@@ -55,7 +57,9 @@ def strategy_named(name: str) -> Strategy:
 
 def _numbers(name: str, text: str, fields: tuple[str, ...]) -> dict[str, int]:
     if not re.fullmatch(r"\d+(x\d+)*", text) or text.count("x") + 1 != len(fields):
-        raise ConfigurationError(f"strategy {name!r}: after the first ':' come {' x '.join(fields)}, as in {_example(fields)}")
+        raise ConfigurationError(
+            f"strategy {name!r}: after the first ':' come {' x '.join(fields)}, as in {_example(fields)}"
+        )
     return dict(zip(fields, map(int, text.split("x")), strict=True))
 
 

@@ -25,7 +25,7 @@ from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.windowed_policy import WindowedPolicy
 from selfcorrect.errors import ConfigurationError, GraphError
-from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem
 
 
@@ -36,6 +36,7 @@ class Players:
     Args:
         policy: writes the answers.
         verifier: scores them; needed by some strategies.
+        step_verifier: scores unfinished answers in a search over steps; None leaves that to `verifier`.
         prompts: the words around the problem.
         key: what a vote counts as equal; None is `answer_key` of each problem.
     """
@@ -44,6 +45,7 @@ class Players:
     verifier: Verifier | None = None
     prompts: Prompts = PLAIN
     key: AnswerKey | None = None
+    step_verifier: StepVerifier | None = None
 
     def need_verifier(self, who: str) -> Verifier:
         if self.verifier is None:
@@ -79,22 +81,22 @@ class SearchNode(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """Node: attempts, or with `revising` revisions of the answers of the round before, as many as the rules and the budget allow.
+    """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then revisions.
 
-    Answer `revision` of chain c is drawn with child `revision` of child c of the search's seed, whatever the strategy: strategies
-    that are compared under one seed see the same first answers.
+    The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that, whatever the
+    strategy: strategies that are compared under one seed see the same first answers.
 
     Args:
         players: see there.
         rules: how many.
         window: how many earlier exchanges a revision sees.
-        revising: whether this node revises.
+        tells: whether it streams its answers; where they are scored, that is left to `Score`.
     """
 
     players: Players
     rules: ChainRules
     window: int | None = 1
-    revising: bool = False
+    tells: bool = True
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         sampling, before = context_of(runtime).sampling, state.get("candidates", [])
@@ -105,7 +107,7 @@ class Draw:
         drawn = await asyncio.gather(
             *(self._one(problem, state, chain, revision, sampling) for revision, chain in slots)
         )
-        if self.players.verifier is None:
+        if self.tells:
             for candidate in drawn:
                 runtime.stream_writer(without_generation(candidate))
         return {
@@ -118,7 +120,8 @@ class Draw:
     async def _one(
         self, problem: Problem, state: SearchState, chain: int, revision: int, sampling: Sampling
     ) -> Candidate:
-        seeded = sampling.with_seed(derive_seed(derive_seed(state["seed"], chain), revision))
+        seed = derive_seed(state["seed"], chain)
+        seeded = sampling.with_seed(derive_seed(seed, revision) if revision else seed)
         if revision == 0:
             generation = await self.players.policy.generate(self.players.opening(problem), seeded)
         else:
@@ -160,7 +163,9 @@ async def scores_of(verifier: Verifier, problem: Problem, texts: Sequence[str]) 
         return []
     given = await verifier.scores(problem.prompt, different)
     if len(given) != len(different):
-        raise GraphError(f"the verifier gave {len(given)} scores for {len(different)} answers to problem {problem.id!r}")
+        raise GraphError(
+            f"the verifier gave {len(given)} scores for {len(different)} answers to problem {problem.id!r}"
+        )
     scores = {text: readable_score(score) for text, score in zip(different, given, strict=True)}
     wrong = next((score for score in scores.values() if score is not None and not 0 <= score <= 1), None)
     if wrong is not None:

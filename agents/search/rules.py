@@ -66,7 +66,12 @@ class ChainRules:
         if self.pick == "verifier" and best >= 1:
             return "sure"
         left = self.planned - len(candidates)
-        if candidates and left > 0 and self._vote is not None and still_needed(candidates, self.planned, self._vote) == 0:
+        if (
+            candidates
+            and left > 0
+            and self._vote is not None
+            and still_needed(candidates, self.planned, self._vote) == 0
+        ):
             return "settled"
         return "complete"
 

@@ -23,7 +23,7 @@ from selfcorrect.agents.search.selection import groups
 from selfcorrect.agents.search.strategies import Strategy
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
-from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem
 
 OnResult = Callable[[SearchResult], None]
@@ -40,6 +40,7 @@ async def search(
     sampling: Sampling | None = None,
     seed: int = 0,
     key: AnswerKey | None = None,
+    step_verifier: StepVerifier | None = None,
     on_candidate: Callable[[Candidate], None] | None = None,
 ) -> SearchResult:
     """Search for the answer to `problem`.
@@ -56,6 +57,7 @@ async def search(
             None), so give the longest answer's length for a budget to be used up in few rounds.
         seed: of the whole search. Answer i is the same one whatever the strategy.
         key: what a vote counts as equal; None is `answer_key(problem)`.
+        step_verifier: scores unfinished answers for `Beam`; None leaves that to `verifier`.
         on_candidate: called with each answer as soon as it is written and scored.
 
     Raises:
@@ -63,9 +65,10 @@ async def search(
         SelfCorrectError: of the kind that the policy or the verifier raised, with the problem's id.
     """
     asked = as_problem(problem)
-    players = Players(policy, verifier, prompts, key)
-    graph = strategy.graph(players)
-    state = await _play(graph, asked, _opening(asked, seed, budget), SearchContext(sampling or Sampling()), on_candidate)
+    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
+    state = await _play(
+        graph, asked, _opening(asked, seed, budget), SearchContext(sampling or Sampling()), on_candidate
+    )
     return result_of(state, strategy)
 
 
@@ -80,13 +83,14 @@ async def search_all(
     sampling: Sampling | None = None,
     seed: int = 0,
     key: AnswerKey | None = None,
+    step_verifier: StepVerifier | None = None,
     on_result: OnResult | None = None,
 ) -> list[SearchResult]:
     """`search` for many problems at once, whose policy calls share batches; results in their order.
 
     The budget is that of each problem. Problem i is searched with child i of `seed`.
     """
-    graph = strategy.graph(Players(policy, verifier, prompts, key))
+    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
     context = SearchContext(sampling or Sampling())
 
     async def one(number: int, problem: Problem) -> SearchResult:
@@ -122,10 +126,11 @@ async def stream_candidates(
     sampling: Sampling | None = None,
     seed: int = 0,
     key: AnswerKey | None = None,
+    step_verifier: StepVerifier | None = None,
 ) -> AsyncIterator[Candidate]:
     """The answers of `search`, as they come. Stop reading to stop the search."""
     asked = as_problem(problem)
-    graph = strategy.graph(Players(policy, verifier, prompts, key))
+    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
     stream: Any = _stream(graph, _opening(asked, seed, budget), SearchContext(sampling or Sampling()))
     async with aclosing(stream):
         async for kind, value in stream:

@@ -6,6 +6,7 @@ Ties go to the answer that was found first, so results do not depend on anything
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,8 +44,8 @@ def choose(candidates: Sequence[Candidate], pick: Pick) -> int | None:
     """Number of the winning candidate; None if none can be read.
 
     "last" is the last readable one; "verifier" the highest score; "majority" and "weighted" are votes, in which the winning
-    answer's best-scored (else first) candidate stands for it. Where no readable candidate has a score, "verifier" and "weighted"
-    fall back to the majority.
+    answer is written as its best-scored candidate wrote it, or in a majority as most of them did. Where no readable candidate has
+    a score, "verifier" and "weighted" fall back to the majority.
     """
     readable = [number for number, candidate in enumerate(candidates) if candidate["key"] is not None]
     if not readable:
@@ -54,8 +55,9 @@ def choose(candidates: Sequence[Candidate], pick: Pick) -> int | None:
     scored = [number for number in readable if candidates[number]["score"] is not None]
     if pick == "verifier" and scored:
         return _best(candidates, scored)
-    winner = groups(candidates, "score" if pick == "weighted" and scored else "count")[0]
-    return _best(candidates, winner.members)
+    if pick == "weighted" and scored:
+        return _best(candidates, groups(candidates, "score")[0].members)
+    return _most_frequent(candidates, groups(candidates)[0].members)
 
 
 def still_needed(candidates: Sequence[Candidate], planned: int, weight: Weight = "count") -> int:
@@ -97,6 +99,12 @@ def _weight(candidate: Candidate, weight: Weight) -> float:
 def _best(candidates: Sequence[Candidate], numbers: Sequence[int]) -> int:
     """The highest-scored of `numbers`, the first of those that tie or where nobody scored."""
     return max(numbers, key=lambda number: (_rank(candidates[number]), -number))
+
+
+def _most_frequent(candidates: Sequence[Candidate], numbers: Sequence[int]) -> int:
+    """The first of `numbers` whose text most of them have."""
+    texts = Counter(candidates[number]["text"] for number in numbers)
+    return max(numbers, key=lambda number: (texts[candidates[number]["text"]], -number))
 
 
 def _rank(candidate: Candidate) -> float:

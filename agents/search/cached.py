@@ -1,0 +1,105 @@
+"""Policies and verifiers that remember what they said, so that strategies which ask the same are compared on the same answers and
+nothing is computed twice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfcorrect.agents.coalescing import Coalescer
+from selfcorrect.agents.policy import ContinuingPolicy, Policy, Sampling
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.verifier import StepVerifier, Verifier, VerifierScore
+
+_Asked = tuple[str, str]
+
+
+class CachedPolicy:
+    """Passes calls on to `policy` once; equal calls (conversation, sampling, seed) get the same generation again.
+
+    A call without a seed is never remembered. A remembered answer with room to spare also answers a call with another token
+    limit. `calls` counts what was passed on.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.calls = 0
+        self._known: dict[Any, Generation] = {}
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        """See `Policy.generate`."""
+        asked = (tuple((one["role"], one["content"]) for one in messages), _identity(after))
+        known = self._recall(asked, sampling, begun=0)
+        if known is not None:
+            return known
+        self.calls += 1
+        return self._remember(asked, sampling, await self.policy.generate(messages, sampling, after=after))
+
+    async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
+        """See `ContinuingPolicy.extend`."""
+        if not isinstance(self.policy, ContinuingPolicy):
+            raise ConfigurationError(f"a {type(self.policy).__name__} cannot go on with an unfinished answer")
+        asked = (None, _identity(partial))
+        known = self._recall(asked, sampling, begun=len(partial["completion_ids"]))
+        if known is not None:
+            return known
+        self.calls += 1
+        return self._remember(asked, sampling, await self.policy.extend(partial, sampling))
+
+    def forget(self) -> None:
+        self._known.clear()
+
+    def _recall(self, asked: Any, sampling: Sampling, *, begun: int) -> Generation | None:
+        known = self._known.get((asked, _without_limit(sampling)))
+        limit = sampling.max_new_tokens
+        if known is None or sampling.seed is None or known["finish_reason"] == "length":
+            return None
+        return known if limit is None or len(known["completion_ids"]) - begun <= limit else None
+
+    def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
+        if sampling.seed is not None:
+            self._known[(asked, _without_limit(sampling))] = generation
+        return generation
+
+
+class CachedVerifier:
+    """Asks `verifier` once for every (prompt, response). Concurrent calls share a batch where it has `score_all`."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier = verifier
+        self._known: dict[_Asked, VerifierScore] = {}
+        self._coalescer: Coalescer[tuple[_Asked, ...], list[VerifierScore]] = Coalescer(self._together, in_thread=False)
+
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
+        """See `Verifier.scores`."""
+        new = tuple((prompt, text) for text in dict.fromkeys(responses) if (prompt, text) not in self._known)
+        if new:
+            if hasattr(self.verifier, "score_all"):
+                scores = await self._coalescer.submit(new)
+            else:
+                scores = await self.verifier.scores(prompt, [text for _, text in new])
+            self._known.update(zip(new, scores, strict=True))
+        return [self._known[prompt, text] for text in responses]
+
+    async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
+        """See `StepVerifier.step_scores`; not remembered."""
+        if not isinstance(self.verifier, StepVerifier):
+            raise ConfigurationError(f"a {type(self.verifier).__name__} does not score steps")
+        return await self.verifier.step_scores(prompt, response)
+
+    def forget(self) -> None:
+        self._known.clear()
+
+    def _together(self, asked: Sequence[tuple[_Asked, ...]]) -> list[list[VerifierScore]]:
+        verifier: Any = self.verifier
+        scores = iter(verifier.score_all([pair for pairs in asked for pair in pairs]))
+        return [[next(scores) for _ in pairs] for pairs in asked]
+
+
+def _identity(after: Generation | None) -> Any:
+    return None if after is None else (after["text"], tuple(after["prompt_ids"]), tuple(after["completion_ids"]))
+
+
+def _without_limit(sampling: Sampling) -> tuple[Any, ...]:
+    return sampling.temperature, sampling.top_p, sampling.seed, sampling.stop
