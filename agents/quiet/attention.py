@@ -110,11 +110,11 @@ def use_thought_attention(lm: Any) -> None:
     wanted = _probe(lm, None)
     lm.set_attn_implementation(NAME)
     try:
-        found = _probe(lm, 1)
+        found = _probe(lm, 2)
     except (NotImplementedError, TypeError, RuntimeError, ValueError) as error:
         lm.set_attn_implementation(before)
         raise PolicyError(f"models of the family {family!r} cannot read thoughts in parallel: {error}") from error
-    if not torch.allclose(wanted, found, atol=_TOLERANCE * (1 + float(wanted.abs().max())), rtol=0):
+    if not torch.allclose(wanted.expand_as(found), found, atol=_TOLERANCE * (1 + float(wanted.abs().max())), rtol=0):
         lm.set_attn_implementation(before)
         raise PolicyError(
             f"models of the family {family!r} read thoughts in parallel differently than one by one (by "
@@ -135,7 +135,7 @@ def _refuse_windows(config: Any, family: str) -> None:
 
 @torch.no_grad()
 def _probe(lm: Any, streams: int | None) -> Tensor:
-    """The logits after six tokens; of which the last two are a stream, if there are streams."""
+    """The logits after six tokens, once for each stream; of which the last two are read as streams, if there are any."""
     from transformers import DynamicCache
 
     mode, device = lm.training, next(lm.parameters()).device
@@ -143,17 +143,17 @@ def _probe(lm: Any, streams: int | None) -> Tensor:
     try:
         ids = (torch.arange(6, device=device) * 7 % lm.get_input_embeddings().weight.shape[0])[None]
         if streams is None:
-            return lm(input_ids=ids).logits[:, -1].float()  # type: ignore[no-any-return]
+            return lm(input_ids=ids).logits[0, -1:].float()  # type: ignore[no-any-return]
         cache = DynamicCache(config=lm.config)
         lm(input_ids=ids[:, :4], past_key_values=cache, use_cache=True)
         output = lm(
-            inputs_embeds=lm.get_input_embeddings()(ids[:, 4:]),
+            inputs_embeds=lm.get_input_embeddings()(ids[:, 4:].repeat_interleave(streams, dim=1)),
             attention_mask=torch.ones(1, 1, streams, 4, dtype=torch.bool, device=device),
-            position_ids=torch.tensor([[4, 5]], device=device),
+            position_ids=torch.tensor([[4, 5]], device=device).repeat_interleave(streams, dim=1),
             past_key_values=cache,
             use_cache=True,
             thought_streams=streams,
         )
-        return output.logits[:, -1].float()  # type: ignore[no-any-return]
+        return output.logits[0, -streams:].float()  # type: ignore[no-any-return]
     finally:
         lm.train(mode)
