@@ -1,0 +1,119 @@
+"""From a prompt and a response to the token ids that a verifier reads."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfcorrect.rewards.verifier import STEP_SEPARATOR, split_steps
+
+TemplateName = Literal["plain", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a verifier is shown a problem and an answer; kept with its weights.
+
+    Args:
+        attempt: template around the problem's prompt, as the policy was asked; holds `{problem}`.
+        template: "chat" renders by the tokenizer's chat template, "plain" writes the answer after the prompt.
+        separator: what stands between the steps of an answer.
+    """
+
+    attempt: str = "{problem}"
+    template: TemplateName = "plain"
+    separator: str = STEP_SEPARATOR
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of prompt and response.
+
+    Attributes:
+        ids: all of them.
+        begin: where the response begins in `ids`.
+        step_ends: the place in `ids` of each step's last token; [] where steps were not asked for.
+    """
+
+    ids: list[int]
+    begin: int
+    step_ends: list[int]
+
+
+class ResponseEncoder:
+    """Encodes by one tokenizer and wording, in training and in use.
+
+    A whole response ends with the EOS token. Responses that are scored step by step are encoded step by step and have none, so a
+    step's ids don't depend on what follows it.
+    """
+
+    def __init__(self, tokenizer: Any, wording: Wording, *, longest: int | None = None) -> None:
+        self.tokenizer, self.wording, self.longest = tokenizer, wording, longest
+        unknown = tokenizer.unk_token_id
+        # byte-level tokenizers reuse their end token as "unknown" and never need it
+        self._unknown = None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
+
+    def whole(self, prompt: str, response: str) -> Encoded | None:
+        """Prompt and complete response; None if the verifier cannot read them (blank, unknown words, too long)."""
+        if not response.strip():
+            return None
+        prompt_ids = self.prompt_ids(prompt)
+        return self._readable([*prompt_ids, *self._encode(response), self.tokenizer.eos_token_id], len(prompt_ids), [])
+
+    def stepwise(self, prompt: str, response: str) -> Encoded | None:
+        """Prompt and the steps of a response, finished or not; None as in `whole`."""
+        steps = split_steps(response, self.wording.separator)
+        if not steps:
+            return None
+        ids = self.prompt_ids(prompt)
+        begin, ends = len(ids), []
+        for number, step in enumerate(steps):
+            ids += self._encode(step if number == 0 else self.wording.separator + step)
+            ends.append(len(ids) - 1)
+        return self._readable(ids, begin, ends)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The ids of the problem as it is asked."""
+        asked = self.wording.attempt.replace("{problem}", prompt)
+        if self.wording.template == "chat":
+            shown = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+            )
+            return self._encode(str(shown))
+        ids = list(self.tokenizer.encode(asked + self._joiner(), add_special_tokens=True))
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def _joiner(self) -> str:
+        """As the policy's plain template: a line break, or a space where the tokenizer knows none."""
+        line_break = self.tokenizer.encode("\n", add_special_tokens=False)
+        known = bool(line_break) and self.tokenizer.unk_token_id not in line_break
+        return "\n" if known else " "
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _readable(self, ids: list[int], begin: int, ends: list[int]) -> Encoded | None:
+        if self._unknown is not None and self._unknown in ids:
+            return None
+        if self.longest is not None and len(ids) > self.longest:
+            return None
+        return Encoded(ids, begin, ends)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A hash of everything by which two tokenizers would give other ids: vocabulary, special tokens, rules of splitting."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = {} if backend is None else json.loads(backend.to_str())
+    described = {
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": [tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id],
+        "rules": [rules.get("normalizer"), rules.get("pre_tokenizer"), rules.get("model", {}).get("merges")],
+    }
+    return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()
+
+
+def in_batches(lengths: Sequence[int], rows: int) -> list[list[int]]:
+    """Numbers of rows in batches of like length, at most `rows` each."""
+    order = sorted(range(len(lengths)), key=lambda number: (lengths[number], number))
+    return [order[begin : begin + rows] for begin in range(0, len(order), rows)]

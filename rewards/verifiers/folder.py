@@ -1,0 +1,115 @@
+"""A verifier's folder: what it is, how to read with it, how far to trust it.
+
+verifier.json       its kind, wording, calibration, and the fingerprint of its tokenizer
+model/              weights (safetensors) and tokenizer
+head.safetensors    of the kinds with a head
+reference/          of the likelihood kind: the model it is compared with
+calibration.json    answers with known scores and outcomes, from which thresholds are chosen (see agents/calibration.py)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
+from selfcorrect.rewards.verifiers.platt import Platt
+
+Kind = Literal["likelihood", "classifier", "stepwise"]
+Measure = Literal["log_ratio", "log_likelihood"]
+Reduction = Literal["last", "min", "product"]
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class VerifierCard:
+    """The content of verifier.json.
+
+    Attributes:
+        kind: which class reads the folder.
+        tokenizer: fingerprint of the tokenizer that it was trained with.
+        wording: how problems and answers are shown to it.
+        platt: from raw scores to probabilities.
+        measure: of the likelihood kind.
+        reduction: of the stepwise kind: the score of a response from those of its steps.
+        trained: how it was made, for people.
+    """
+
+    kind: Kind
+    tokenizer: str
+    wording: Wording = field(default_factory=Wording)
+    platt: Platt = field(default_factory=Platt)
+    measure: Measure = "log_ratio"
+    reduction: Reduction = "last"
+    trained: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_card(folder: Path, card: VerifierCard) -> None:
+    """Write verifier.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": _FORMAT, **asdict(card)}, indent=2, ensure_ascii=False)
+    (folder / "verifier.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> VerifierCard:
+    """The card of a verifier's folder.
+
+    Raises:
+        CheckerError: `folder` is no verifier's, or of another version.
+    """
+    path = folder / "verifier.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved.pop("format") != _FORMAT:
+            raise CheckerError(f"{path} was written by another version of selfcorrect; train the verifier again")
+        return VerifierCard(**saved | {"wording": Wording(**saved["wording"]), "platt": Platt(**saved["platt"])})
+    except OSError as error:
+        raise CheckerError(
+            f"{folder} is no verifier's folder: verifier.json cannot be read ({error.strerror or error}); `selfcorrect train vstar` makes one"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckerError(f"{path} is damaged: {error!r}; train the verifier again") from error
+
+
+def open_tokenizer(folder: Path, card: VerifierCard, *, policy_tokenizer: Any = None) -> Any:
+    """The verifier's tokenizer.
+
+    Raises:
+        CheckerError: the one in the folder, or the policy's, is not the one it was trained with.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    except (OSError, ValueError) as error:
+        raise CheckerError(f"cannot load the verifier's tokenizer from {folder / 'model'}: {error}") from error
+    refuse_other_tokenizer(tokenizer, card, whose=f"the tokenizer in {folder / 'model'}")
+    if policy_tokenizer is not None:
+        refuse_other_tokenizer(policy_tokenizer, card, whose="the policy's tokenizer")
+    return tokenizer
+
+
+def refuse_other_tokenizer(tokenizer: Any, card: VerifierCard, *, whose: str) -> None:
+    """Raise a CheckerError unless `tokenizer` is the one of the card: other ids would give scores without meaning."""
+    if tokenizer_fingerprint(tokenizer) != card.tokenizer:
+        raise CheckerError(
+            f"{whose} is not the one that this verifier was trained with; use a verifier that was trained on answers of this policy "
+            "(`selfcorrect train vstar --set policy.model=...`)"
+        )
+
+
+def write_calibration(folder: Path, answers: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
+    """Keep (score, correct) of answers to problems that the verifier was not trained on, by how the answers were chosen."""
+    text = json.dumps({how: [[score, bool(correct)] for score, correct in pairs] for how, pairs in answers.items()})
+    (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_calibration(folder: Path) -> dict[str, list[tuple[float, bool]]]:
+    """What `write_calibration` kept; {} if nothing was."""
+    path = folder / "calibration.json"
+    if not path.exists():
+        return {}
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    return {how: [(float(score), bool(correct)) for score, correct in pairs] for how, pairs in saved.items()}
