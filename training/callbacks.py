@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from selfcorrect.errors import DivergenceError
+from selfcorrect.training.alarms import Watch
 from selfcorrect.training.objectives import Schedule
 from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import RunDirectory
@@ -27,6 +28,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         schedule: which stage a step belongs to.
         updates_per_step: optimiser steps per batch of episodes.
         evaluation, every: evaluate after each `every` steps; 0 never.
+        watch: raises the alarms, which are told once each, and written down as `alarm/NAME` as long as they stand.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         updates_per_step: int,
         evaluation: Evaluation,
         every: int,
+        watch: Watch,
     ) -> None:
         self._run, self._progress, self._schedule = run, progress, schedule
         self._updates, self._evaluation, self._every = updates_per_step, evaluation, every
+        self._watch = watch
         self._stage = ""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -50,8 +54,12 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         metrics = {"step": step, "stage": self._stage_number(step), **logs}
         if self._every and step % self._every == 0:
             metrics.update({f"eval_{name}": value for name, value in self._evaluation().items()})
+        standing = self._watch.standing(metrics)
+        metrics.update({f"alarm/{alarm.name}": 1.0 for alarm in standing})
         self._run.append_metrics(metrics)
         self._progress.step(metrics)
+        for alarm in self._watch.untold(standing):
+            self._progress.message(f"alarm: {alarm.words}")
 
     def _stage_number(self, step: int) -> int:
         objective = self._schedule.at(step - 1)

@@ -12,6 +12,8 @@ Names of the figures of one step, in `ProgressSink.step` and in `metrics.jsonl`.
     tokens_per_second    sampled tokens over the wall-clock time of the rollout
     eval_accuracy_t1 ... the same figures on held-out problems, greedy; only in steps that evaluate
 
+    alarm/NAME           1.0 while the alarm NAME stands (see `alarms.py`)
+
 Others (policy_loss, entropy, clipped, ...) are written down and drawn as they come.
 """
 
