@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.verifier import STEP_SEPARATOR, split_steps
 
 TemplateName = Literal["plain", "chat"]
@@ -19,11 +20,15 @@ class Wording:
         attempt: template around the problem's prompt, as the policy was asked; holds `{problem}`.
         template: "chat" renders by the tokenizer's chat template, "plain" writes the answer after the prompt.
         separator: what stands between the steps of an answer.
+        review: what follows a whole answer (after the EOS token) and is read as if it were part of it: a second look that finds the
+            answer right, in the words that the model knows; `{last_step}` is the answer's last step. A model that works a step out
+            better than it recognises a false one finds the review of a wrong answer unlikely. "" for none.
     """
 
     attempt: str = "{problem}"
     template: TemplateName = "plain"
     separator: str = STEP_SEPARATOR
+    review: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,16 @@ class ResponseEncoder:
 
     A whole response ends with the EOS token. Responses that are scored step by step are encoded step by step and have none, so a
     step's ids don't depend on what follows it.
+
+    Raises:
+        CheckerError: a review is asked for with a chat template, which has no place for it.
     """
 
     def __init__(self, tokenizer: Any, wording: Wording, *, longest: int | None = None) -> None:
+        if wording.review and wording.template == "chat":
+            raise CheckerError(
+                "a verifier's review is written after the answer, which needs template 'plain', got 'chat'"
+            )
         self.tokenizer, self.wording, self.longest = tokenizer, wording, longest
         unknown = tokenizer.unk_token_id
         # byte-level tokenizers reuse their end token as "unknown" and never need it
@@ -58,8 +70,16 @@ class ResponseEncoder:
         """Prompt and complete response; None if the verifier cannot read them (blank, unknown words, too long)."""
         if not response.strip():
             return None
-        prompt_ids = self.prompt_ids(prompt)
-        return self._readable([*prompt_ids, *self._encode(response), self.tokenizer.eos_token_id], len(prompt_ids), [])
+        prompt_ids, eos = self.prompt_ids(prompt), self.tokenizer.eos_token_id
+        ids = [*prompt_ids, *self._encode(response), eos]
+        if self.wording.review:
+            ids += [*self._encode(self._review(response)), eos]
+        return self._readable(ids, len(prompt_ids), [])
+
+    def _review(self, response: str) -> str:
+        """The second look at `response`; of the plain template, a message of its own."""
+        steps = split_steps(response, self.wording.separator)
+        return self._joiner() + self.wording.review.replace("{last_step}", steps[-1] if steps else "")
 
     def stepwise(self, prompt: str, response: str) -> Encoded | None:
         """Prompt and the steps of a response, finished or not; None as in `whole`."""
