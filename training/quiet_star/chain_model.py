@@ -24,11 +24,11 @@ _WHOLE = 0.25
 class ChainRecipe:
     """Everything that decides the model, besides the library's versions."""
 
-    hidden: int = 96
+    hidden: int = 64
     layers: int = 2
     heads: int = 4
-    intermediate: int = 256
-    rows: int = 192
+    intermediate: int = 192
+    rows: int = 128
     steps: int = 1500
     learning_rate: float = 0.02
     seed: int = 0

@@ -1,8 +1,8 @@
 """Chains of arithmetic whose intermediate results the text leaves out: text in which thinking can pay.
 
-    plain     3 + 9 - 5 * 4 = 28 <eos>                    what is thought about: worked from the left, 12, 7, 28
-    worked    3 + 9 - 5 * 4 = : 12 7 28 ; 28 <eos>        an aside between ":" and ";" that helps
-    idle      3 + 9 - 5 * 4 = : 5 17 5 ; 28 <eos>         an aside that does not
+    plain     3 + 9 / 4 * 5 = 15 <eos>                    what is thought about: worked from the left, 12, 3, 15
+    worked    3 + 9 / 4 * 5 = : 12 3 15 ; 15 <eos>        an aside between ":" and ";" that helps
+    idle      3 + 9 / 4 * 5 = : 5 17 5 ; 15 <eos>         an aside that does not
 
 A model is first pre-trained on all three kinds, as language models have seen asides of every kind, and then goes on with plain
 chains alone. It knows how to write intermediate results, and the text never asks for them. An aside may stop early, or say the
@@ -13,9 +13,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LARGEST = 30
+LARGEST = 40
 """Running values are 1 to this."""
-OPERANDS = {"+": range(1, 10), "-": range(1, 10), "*": range(2, 5)}
+OPERANDS = {"+": range(1, 10), "-": range(1, 10), "*": range(2, 6), "/": range(2, 6)}
 LONGEST_ASIDE = 8
 ASIDE_BEGINS, ASIDE_ENDS = ":", ";"
 
@@ -44,7 +44,7 @@ class Shares:
     worked: float = 0.4
 
 
-def draw_chain(rng: random.Random, shortest: int = 3, longest: int = 7) -> Chain:
+def draw_chain(rng: random.Random, shortest: int = 3, longest: int = 8) -> Chain:
     """A chain of `shortest` to `longest` operations."""
     value = rng.randint(2, 9)
     words, values = [str(value)], []
@@ -56,12 +56,23 @@ def draw_chain(rng: random.Random, shortest: int = 3, longest: int = 7) -> Chain
 
 
 def _step(rng: random.Random, value: int) -> tuple[str, int, int]:
-    while True:
-        sign = rng.choice("+-*")
-        operand = rng.choice(OPERANDS[sign])
-        result = {"+": value + operand, "-": value - operand, "*": value * operand}[sign]
-        if 1 <= result <= LARGEST:
-            return sign, operand, result
+    """A sign, an operand and the result; every possible sign is as likely.
+
+    Sums alone can be seen at a glance (order does not matter in them); products and quotients between them cannot.
+    """
+    possible = {sign: _operands(sign, value) for sign in OPERANDS}
+    sign = rng.choice([sign for sign, operands in possible.items() if operands])
+    operand = rng.choice(possible[sign])
+    return sign, operand, _result(sign, value, operand)
+
+
+def _operands(sign: str, value: int) -> list[int]:
+    whole = [operand for operand in OPERANDS[sign] if sign != "/" or value % operand == 0]
+    return [operand for operand in whole if 1 <= _result(sign, value, operand) <= LARGEST]
+
+
+def _result(sign: str, value: int, operand: int) -> int:
+    return {"+": value + operand, "-": value - operand, "*": value * operand, "/": value // operand}[sign]
 
 
 def chains(seed: int, *, held_out: bool = False) -> Iterator[Chain]:
