@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-_INK = "#010203"
+INK = "#010203"
 """Stands for the page's text colour while matplotlib draws; replaced by `currentColor`."""
 _SMOOTHING = 9
 
@@ -58,7 +58,7 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> str:
     measured = [curve for curve in chart.curves if any(step.get(curve.name) is not None for step in steps)]
     if not measured:
         return ""
-    style = {"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9, "text.color": _INK}
+    style = {"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9, "text.color": INK}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         axes = figure.add_subplot()
@@ -68,7 +68,7 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> str:
         _dress(axes, chart.title)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue())
+    return inline_svg(buffer.getvalue())
 
 
 def _draw(axes: Any, curve: Curve, steps: Sequence[Mapping[str, Any]]) -> None:
@@ -94,7 +94,7 @@ def _mark_stages(axes: Any, steps: Sequence[Mapping[str, Any]]) -> None:
     for before, after in pairwise(steps):
         if before.get("stage") != after.get("stage"):
             place = (before["step"] + after["step"]) / 2
-            axes.axvline(place, color=_INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.6)
+            axes.axvline(place, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.6)
             label = f" stage {after['stage']}"
             axes.text(
                 place, 1.0, label, transform=axes.get_xaxis_transform(), ha="left", va="top", fontsize=8, alpha=0.8
@@ -102,21 +102,21 @@ def _mark_stages(axes: Any, steps: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _dress(axes: Any, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10, color=_INK)
-    axes.set_xlabel("step", color=_INK)
-    axes.tick_params(colors=_INK, which="both", length=3)
-    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("step", color=INK)
+    axes.tick_params(colors=INK, which="both", length=3)
+    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=_INK, alpha=0.4)
+    axes.spines[["left", "bottom"]].set(color=INK, alpha=0.4)
     axes.margins(y=0.12)
     if len(axes.get_legend_handles_labels()[0]) > 1:
-        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="best")
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
 
 
-def _inline(svg: str) -> str:
+def inline_svg(svg: str) -> str:
     """The drawing as an element of a page: no XML head, the page's colour and font, its width decided by the page."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(
-        _INK, "currentColor"
+        INK, "currentColor"
     )
     svg = re.sub(r"""font:[^;"']*;?|font-family:[^;"']*;?""", _keep_size, svg)
     return re.sub(

@@ -1,0 +1,101 @@
+"""Means, intervals and tests of a comparison, against numbers worked out by hand."""
+
+import math
+import random
+
+import pytest
+
+from selfcorrect.training.compare.statistics import holm, mean_over_seeds, paired_difference
+from selfcorrect.training.compare.student import incomplete_beta, quantile, two_sided_p
+
+
+@pytest.mark.parametrize(
+    ("df", "expected"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423), (math.inf, 1.9600)]
+)
+def test_quantiles_are_those_of_the_tables(df: float, expected: float) -> None:
+    assert quantile(0.95, df) == pytest.approx(expected, abs=5e-5)
+
+
+def test_one_degree_of_freedom_is_the_cauchy_distribution() -> None:
+    for t in (0.1, 1.0, 3.0, 50.0):
+        assert two_sided_p(t, 1) == pytest.approx(1 - 2 / math.pi * math.atan(t), abs=1e-12)
+
+
+def test_two_degrees_of_freedom_have_a_closed_form() -> None:
+    for t in (0.5, 2.0, 10.0):
+        assert two_sided_p(t, 2) == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=1e-12)
+
+
+def test_the_incomplete_beta_function_of_whole_numbers_is_a_binomial_tail() -> None:
+    # I_x(2, 3) = P(at least 2 of 4 draws) with probability x each
+    x = 0.3
+    tail = sum(math.comb(4, k) * x**k * (1 - x) ** (4 - k) for k in (2, 3, 4))
+    assert incomplete_beta(2, 3, x) == pytest.approx(tail, abs=1e-12)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    mean = mean_over_seeds([0.50, 0.52, 0.54])
+    # standard deviation 0.02, standard error 0.02 / sqrt(3) = 0.011547, t(2) = 4.3027
+    assert mean.mean == pytest.approx(0.52)
+    assert mean.interval == pytest.approx((0.52 - 0.049683, 0.52 + 0.049683), abs=1e-5)
+
+
+def test_one_seed_has_a_mean_and_no_interval() -> None:
+    mean = mean_over_seeds([0.5])
+    assert mean.mean == 0.5 and all(map(math.isnan, mean.interval))
+
+
+def test_with_one_seed_only_the_problems_differ() -> None:
+    # differences 1, 0, 0, 1, 0, 0, 0, 0: mean 0.25, variance 1.5 / 7, standard error sqrt(1.5 / 7 / 8) = 0.163663
+    one, other = [[1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]]
+    found = paired_difference(one, other)
+    assert (found.mean, found.seeds, found.problems) == (0.25, 1, 8)
+    assert found.interval == pytest.approx((0.25 - 1.959964 * 0.163663, 0.25 + 1.959964 * 0.163663), abs=1e-5)
+
+
+def test_seeds_and_problems_are_both_noise() -> None:
+    # Rows of differences: seed 0: 1 1 0 0, seed 1: 0 0 0 0. Means by seed 0.5, 0; by problem 0.5, 0.5, 0, 0; over all 0.25.
+    # Of seeds: variance 0.125 / 2 = 0.0625. Of problems: variance (4 * 0.0625 / 3 = 0.083333) / 4 = 0.020833.
+    # Residuals 0.25 each, squares 8 * 0.0625 = 0.5 over (1 * 3) degrees = 0.166667, / 8 = 0.020833.
+    # Together 0.0625 + 0.020833 - 0.020833 = 0.0625: standard error 0.25, t(1) = 12.7062.
+    found = paired_difference([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], [[0.0] * 4, [0.0] * 4])
+    assert found.mean == pytest.approx(0.25)
+    assert found.interval == pytest.approx((0.25 - 12.7062 * 0.25, 0.25 + 12.7062 * 0.25), abs=1e-4)
+    assert found.p == pytest.approx(0.5)  # t = 1 with one degree of freedom
+
+
+def test_problems_that_were_not_judged_are_left_out_of_all_seeds() -> None:
+    found = paired_difference([[1.0, None, 1.0], [1.0, 1.0, 1.0]], [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    assert found.problems == 2 and found.mean == 0.5
+
+
+def test_equal_arms_do_not_differ() -> None:
+    rows = [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]
+    found = paired_difference(rows, rows)
+    assert (found.mean, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
+
+
+def test_nothing_to_compare_is_not_a_number() -> None:
+    assert math.isnan(paired_difference([], []).mean)
+    assert math.isnan(paired_difference([[None]], [[1.0]]).p)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """Seeds and problems both move the outcome; 95 % intervals should not miss the mean much more than one time in twenty."""
+    dice = random.Random(0)
+    missed = 0
+    for _ in range(200):
+        ease = [dice.gauss(0, 0.3) for _ in range(40)]
+        luck = [dice.gauss(0, 0.1) for _ in range(4)]
+        one = [[ease[p] + luck[s] + dice.gauss(0, 0.5) for p in range(40)] for s in range(4)]
+        found = paired_difference(one, [[0.0] * 40] * 4)
+        missed += not found.interval[0] <= 0 <= found.interval[1]
+    assert missed <= 20
+
+
+def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
+    # 0.01 * 3 = 0.03; 0.02 * 2 = 0.04; 0.03 * 1 = 0.03, not below the one before it
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.04, "c": 0.04})
+    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+    found = holm({"a": math.nan, "b": 0.04})
+    assert math.isnan(found["a"]) and found["b"] == 0.04

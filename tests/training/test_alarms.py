@@ -1,0 +1,81 @@
+"""Each alarm is raised by what it is about, and by nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from selfcorrect.training.alarms import Watch, alarms
+
+START = {
+    "unchanged": 0.5,
+    "accuracy_t1": 0.4,
+    "delta": 0.0,
+    "tokens_per_episode": 42.0,
+    "truncated": 0.0,
+    "unjudged": 0.0,
+}
+PER_STEP = 256
+
+
+def raised(**now: float | None) -> list[str]:
+    return [alarm.name for alarm in alarms([START | now], START, episodes=PER_STEP)]
+
+
+def test_a_run_that_goes_well_raises_none() -> None:
+    assert raised(accuracy_t1=0.45, delta=0.05, unchanged=0.7) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "name"),
+    [
+        ({"unchanged": 0.99}, "copying"),
+        ({"accuracy_t1": 0.2, "delta": 0.2}, "sandbagging"),
+        ({"tokens_per_episode": 84.0}, "length"),
+        ({"truncated": 0.2}, "truncation"),
+        ({"unjudged": 0.1}, "unjudged"),
+    ],
+)
+def test_what_goes_wrong_has_its_alarm(now: dict[str, float], name: str) -> None:
+    assert raised(**now) == [name]
+
+
+def test_a_fall_within_the_noise_is_no_sandbagging() -> None:
+    # at 0.4 with 256 episodes each, the difference has a standard error of sqrt(2 * 0.24 / 256) = 0.043: 0.3 is 2.3 of them
+    assert raised(accuracy_t1=0.3, delta=0.1) == []
+    assert raised(accuracy_t1=0.26, delta=0.1) == ["sandbagging"]
+
+
+def test_first_answers_that_get_worse_without_a_higher_delta_are_no_sandbagging() -> None:
+    assert raised(accuracy_t1=0.1, delta=0.0) == []
+
+
+def test_a_base_that_copies_is_not_blamed_on_training() -> None:
+    assert alarms([START | {"unchanged": 1.0}], START | {"unchanged": 1.0}, episodes=PER_STEP) == []
+
+
+def test_figures_that_were_not_measured_raise_nothing() -> None:
+    assert alarms([{}], {}, episodes=PER_STEP) == []
+    assert raised(unchanged=None, accuracy_t1=None, delta=None) == []
+
+
+def steps(*unchanged: float) -> list[Mapping[str, Any]]:
+    return [
+        {"step": number, "unchanged": share, "tokens": 42.0 * PER_STEP} for number, share in enumerate(unchanged, 1)
+    ]
+
+
+def test_an_alarm_stands_as_long_as_its_cause_and_is_told_once() -> None:
+    watch = Watch(PER_STEP)
+    standing = [watch.standing(step) for step in steps(*[0.5] * 8, *[1.0] * 6, *[0.5] * 2)]
+    assert [bool(found) for found in standing] == [False] * 12 + [True] * 2 + [False] * 2
+    assert [alarm.name for alarm in watch.untold(standing[12])] == ["copying"]
+    assert watch.untold(standing[13]) == []
+
+
+def test_a_resumed_run_still_compares_with_its_beginning() -> None:
+    whole, resumed = Watch(PER_STEP), Watch(PER_STEP, steps(*[0.5] * 8))
+    for step in steps(*[0.5] * 8):
+        whole.standing(step)
+    late = steps(*[1.0] * 5)
+    assert [whole.standing(step) for step in late] == [resumed.standing(step) for step in late]

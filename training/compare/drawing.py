@@ -1,0 +1,70 @@
+"""The comparison as a picture: accuracy of both turns by arm, and held-out accuracy over generated tokens."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIRST, SECOND = "#8a8f98", "#2f81f7"
+_COLOURS = ("#2f81f7", "#2da44e", "#e5534b", "#bf8700", "#8250df", "#1b7c83", "#8a8f98", "#bc4c00", "#4d2d00")
+
+
+def compare_figure(result: Mapping[str, Any]) -> Any:
+    """A matplotlib figure; arms from top to bottom as in the tables."""
+    from matplotlib.figure import Figure
+
+    rows = result["greedy"]
+    figure = Figure(figsize=(10.5, max(3.2, 0.36 * len(rows) + 1.2)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    _draw_accuracies(left, rows)
+    _draw_curves(right, result)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save_drawing(result: Mapping[str, Any], path: Path) -> None:
+    """Write the picture as a file that does not change when it is drawn again from the same figures."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "compare", "font.size": 9}):
+        compare_figure(result).savefig(path, metadata={"Date": None})
+
+
+def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
+    """For each arm a line from accuracy@1 to accuracy@2, with the interval of the latter."""
+    for position, row in enumerate(rows.values()):
+        first, second = row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]
+        low, high = row["accuracy_t2"]["interval"]
+        if low is not None:
+            axes.plot((low, high), (position, position), color=SECOND, linewidth=5, alpha=0.25, solid_capstyle="butt")
+        axes.plot((first, second), (position, position), color=FIRST, linewidth=1.2)
+        axes.plot(first, position, "o", color=FIRST, markersize=5, label="first answer" if position == 0 else None)
+        axes.plot(second, position, "o", color=SECOND, markersize=6, label="second answer" if position == 0 else None)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.set_title("accuracy, greedy, held-out problems", loc="left", fontsize=10)
+    axes.grid(axis="x", alpha=0.15)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+
+
+def _draw_curves(axes: Any, result: Mapping[str, Any]) -> None:
+    """accuracy@2 over generated tokens; the last point is the final evaluation on all problems."""
+    base = result["greedy"].get("base")
+    for number, (arm, row) in enumerate(_trained(result).items()):
+        start = [(0.0, base["accuracy_t2"]["mean"])] if base else []
+        middle = [(point["tokens"], point["accuracy_t2"]) for point in result["curves"].get(arm, [])]
+        tokens = result["budgets"][arm]["measured"]["generated_tokens"]
+        end = [(float(tokens), row["accuracy_t2"]["mean"])]
+        points = [*start, *(point for point in middle if point[0] < 0.98 * tokens), *end]
+        colour = _COLOURS[number % len(_COLOURS)]
+        style = "-" if number < len(_COLOURS) else "--"
+        axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.3, marker="o", markersize=3, label=arm)
+    axes.set_title("accuracy of the second answer over generated tokens", loc="left", fontsize=10)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k")
+    axes.grid(axis="y", alpha=0.15)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=7, ncols=2)
+
+
+def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {arm: row for arm, row in result["greedy"].items() if result["budgets"][arm]["measured"]}

@@ -1,0 +1,172 @@
+"""What can be compared: for each arm how it is trained, in which loop it is evaluated, and how its budget is planned."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfcorrect.agents.graph import CorrectionGraph
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.training.arms import Arm
+from selfcorrect.training.compare.budgets import Costs
+from selfcorrect.training.run_directory import Budget
+from selfcorrect.training.settings import RunSettings
+
+NOTHING = Budget(generated_tokens=0, optimiser_steps=0)
+BuildLoop = Callable[[RunSettings, Any, Checker], CorrectionGraph]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One arm in a comparison.
+
+    Attributes:
+        name: on the command line, in tables, and of its folder.
+        says: what it is, in a few words.
+        loop: makes the graph in which it is evaluated.
+        load: imports the function that trains it; None for the base policy, which is only evaluated.
+        fitted: the settings with which it costs what SCoRe costs with the given ones.
+        planned: what it costs with its fitted settings.
+    """
+
+    name: str
+    says: str
+    loop: BuildLoop
+    load: Callable[[], Arm] | None = None
+    fitted: Callable[[RunSettings, Costs], RunSettings] = lambda settings, costs: settings
+    planned: Callable[[RunSettings, Costs], Budget] = lambda settings, costs: NOTHING
+
+
+def usual_loop(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
+    from selfcorrect.training.opening import open_graph
+
+    return open_graph(settings, policy, checker)
+
+
+def self_judging_loop(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
+    graph = settings.graph.model_copy(update={"critique": "self"})
+    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+
+def usual_episode(settings: RunSettings, costs: Costs) -> float:
+    """Tokens of an attempt and its revisions."""
+    return costs.attempt + settings.graph.revisions * costs.revise
+
+
+def reinforced(
+    name: str,
+    says: str,
+    load: Callable[[], Arm],
+    *,
+    episode: Callable[[RunSettings, Costs], float] = usual_episode,
+    loop: BuildLoop = usual_loop,
+) -> Entrant:
+    """An arm of reinforcement learning whose training episodes cost `episode` tokens: cheaper ones are played more often a step."""
+
+    def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
+        ratio = usual_episode(settings, costs) / episode(settings, costs)
+        problems = max(1, round(settings.optimiser.problems_per_step * ratio))
+        optimiser = settings.optimiser.model_copy(update={"problems_per_step": problems})
+        return settings.model_copy(update={"optimiser": optimiser})
+
+    def planned(settings: RunSettings, costs: Costs) -> Budget:
+        optimiser, steps = settings.optimiser, settings.score.total_steps
+        return Budget(
+            generated_tokens=round(steps * optimiser.episodes_per_step * episode(settings, costs)),
+            optimiser_steps=steps * optimiser.minibatches * optimiser.ppo_epochs,
+        )
+
+    return Entrant(name, says, loop, load, fitted, planned)
+
+
+def _score() -> Arm:
+    from selfcorrect.training.arms.score import score
+
+    return score
+
+
+def _score_no_stage1() -> Arm:
+    from selfcorrect.training.arms.score import score_no_stage1
+
+    return score_no_stage1
+
+
+def _score_no_shaping() -> Arm:
+    from selfcorrect.training.arms.score import score_no_shaping
+
+    return score_no_shaping
+
+
+def _single_turn() -> Arm:
+    from selfcorrect.training.arms.single_turn import single_turn
+
+    return single_turn
+
+
+def _multi_turn() -> Arm:
+    from selfcorrect.training.arms.multi_turn import multi_turn
+
+    return multi_turn
+
+
+def _pag() -> Arm:
+    from selfcorrect.training.arms.pag import pag
+
+    return pag
+
+
+def _self_refine_loop(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
+    from selfcorrect.training.arms.self_refine import self_refine_loop
+
+    return self_refine_loop(settings, policy)
+
+
+def _sample_again_loop(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
+    from selfcorrect.training.arms.sample_again import sample_again_loop
+
+    return sample_again_loop(settings, policy)
+
+
+def _first_answer_only(settings: RunSettings, costs: Costs) -> float:
+    return costs.attempt
+
+
+def _judged_episode(settings: RunSettings, costs: Costs) -> float:
+    """An answer, its judgement, and a revision of those called wrong, `revisions` times."""
+    tokens, reached = costs.attempt, 1.0
+    for _ in range(settings.graph.revisions):
+        tokens += reached * costs.critique
+        reached *= costs.called_wrong
+        tokens += reached * costs.revise
+    return tokens
+
+
+ENTRANTS: tuple[Entrant, ...] = (
+    Entrant("base", "the base policy", usual_loop),
+    Entrant("sample-again", "base, second attempt drawn anew", _sample_again_loop),
+    Entrant("self-refine", "base, critique before the revision", _self_refine_loop),
+    reinforced("single-turn", "RL, first answer only", _single_turn, episode=_first_answer_only),
+    reinforced("multi-turn", "RL, both answers", _multi_turn),
+    reinforced("score", "SCoRe", _score),
+    reinforced("score-no-stage1", "SCoRe without Stage I", _score_no_stage1),
+    reinforced("score-no-shaping", "SCoRe without the progress bonus", _score_no_shaping),
+    reinforced("pag", "RL, the policy judges itself", _pag, episode=_judged_episode, loop=self_judging_loop),
+)
+
+
+def entrants(names: Sequence[str]) -> list[Entrant]:
+    """The entrants of these names, in this order, each once.
+
+    Raises:
+        ConfigurationError: a name is unknown; the message names the nearest.
+    """
+    known = {entrant.name: entrant for entrant in ENTRANTS}
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" did you mean {nearest[0]}?" if nearest else ""
+            raise ConfigurationError(f"unknown arm {name!r};{hint} The arms are {', '.join(known)}")
+    if not names:
+        raise ConfigurationError(f"no arms to compare; the arms are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]

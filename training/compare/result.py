@@ -1,0 +1,151 @@
+"""The comparison as plain data: what `compare.json` holds, and what tables, curves and the page are made of."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from selfcorrect.training.compare.outcomes import Evaluation
+from selfcorrect.training.compare.running import WAYS, Contest, Way, evaluation_of, folder_of, measured_budget
+from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
+from selfcorrect.training.durable_files import finite
+from selfcorrect.training.run_directory import Budget, RunDirectory
+
+FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
+"""The columns of the paper's table, and the share of unchanged answers."""
+TESTED = ("accuracy_t2", "delta")
+SIGNIFICANT = 0.05
+
+Evaluations = Mapping[str, Mapping[int, Evaluation]]
+"""By arm and seed."""
+
+
+def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, reference: str) -> dict[str, Any]:
+    """Everything that is known so far; arms and seeds that are not finished are left out.
+
+    Args:
+        reference: the arm that the others are tested against.
+    """
+    arms = [entrant.name for entrant in contest.entrants]
+    result: dict[str, Any] = {
+        "task": contest.settings.task.open().name,
+        "policy": contest.settings.policy.model,
+        "problems": contest.problems,
+        "temperature": contest.temperature,
+        "seeds": list(contest.seeds),
+        "reference": reference,
+        "arms": {entrant.name: entrant.says for entrant in contest.entrants},
+        "budgets": {arm: _budgets(contest, out, arm, planned[arm]) for arm in arms},
+        "curves": {arm: curve for arm in arms if (curve := _curve(contest, out, arm))},
+        "alarms": {arm: raised for arm in arms if (raised := _alarms(contest, out, arm))},
+    }
+    for way in WAYS:
+        found = _evaluations(contest, out, arms, way)
+        result[way] = {arm: _row(seeds) for arm, seeds in found.items()}
+        result[f"{way}_tests"] = tests_against(reference, found) if reference in found else {}
+    plain: dict[str, Any] = finite(result)
+    return plain
+
+
+def tests_against(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
+    """For accuracy@2 and delta: `reference` minus each other arm, paired by seed and problem, with Holm's p over the arms."""
+    tests: dict[str, dict[str, dict[str, Any]]] = {}
+    for figure in TESTED:
+        differences = {
+            arm: _difference(evaluations[reference], evaluations[arm], figure)
+            for arm in evaluations
+            if arm != reference
+        }
+        adjusted = holm({arm: difference.p for arm, difference in differences.items()})
+        tests[figure] = {
+            arm: {**asdict(difference), "p_holm": adjusted[arm], "verdict": verdict(difference, adjusted[arm])}
+            for arm, difference in differences.items()
+        }
+    return tests
+
+
+def verdict(difference: Difference, p: float) -> str:
+    """What may be said: "higher", "lower", or "no difference" within the noise."""
+    if math.isnan(p) or p >= SIGNIFICANT:
+        return "no difference"
+    return "higher" if difference.mean > 0 else "lower"
+
+
+def _difference(one: Mapping[int, Evaluation], other: Mapping[int, Evaluation], figure: str) -> Difference:
+    seeds = [seed for seed in one if seed in other]
+    return paired_difference(
+        [_scores(one[seed], figure) for seed in seeds], [_scores(other[seed], figure) for seed in seeds]
+    )
+
+
+def _scores(evaluation: Evaluation, figure: str) -> Sequence[float | None]:
+    return evaluation.at(1) if figure == "accuracy_t2" else evaluation.gained()
+
+
+def _evaluations(contest: Contest, out: Path, arms: Sequence[str], way: Way) -> dict[str, dict[int, Evaluation]]:
+    found: dict[str, dict[int, Evaluation]] = {}
+    for arm in arms:
+        for seed in contest.seeds:
+            evaluation = evaluation_of(out, arm, seed, way)
+            if evaluation is not None:
+                found.setdefault(arm, {})[seed] = evaluation
+    return found
+
+
+def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
+    """Every figure of an arm: mean, interval, and each seed's."""
+    row: dict[str, Any] = {"seeds": list(seeds)}
+    for figure in FIGURES:
+        values = [evaluation.report[figure] for evaluation in seeds.values()]
+        known = [math.nan if value is None else float(value) for value in values]
+        mean: Mean = mean_over_seeds([value for value in known if not math.isnan(value)])
+        row[figure] = {"mean": mean.mean, "interval": mean.interval, "by_seed": known}
+    row["tokens_per_episode"] = fmean(sum(evaluation.report["tokens_per_turn"]) for evaluation in seeds.values())
+    row["truncated"] = fmean(evaluation.report["truncated"] or 0.0 for evaluation in seeds.values())
+    row["unjudged"] = fmean(evaluation.report["unjudged"] or 0.0 for evaluation in seeds.values())
+    return row
+
+
+def _budgets(contest: Contest, out: Path, arm: str, planned: Budget) -> dict[str, Any]:
+    measured = [budget for seed in contest.seeds if (budget := measured_budget(out, arm, seed)) is not None]
+    return {
+        "planned": asdict(planned),
+        "measured": None
+        if not measured
+        else {
+            "generated_tokens": round(fmean(budget.generated_tokens for budget in measured)),
+            "optimiser_steps": round(fmean(budget.optimiser_steps for budget in measured)),
+        },
+    }
+
+
+def _curve(contest: Contest, out: Path, arm: str) -> list[dict[str, float]]:
+    """Held-out greedy figures over generated tokens, the mean of the seeds that got as far."""
+    points: dict[int, list[dict[str, float]]] = {}
+    for seed in contest.seeds:
+        steps = RunDirectory(folder_of(out, arm, seed)).read_metrics()
+        tokens = list(accumulate(step.get("tokens") or 0.0 for step in steps))
+        for step, so_far in zip(steps, tokens, strict=True):
+            if step.get("eval_accuracy_t2") is not None:
+                figures = {name: step[f"eval_{name}"] for name in ("accuracy_t1", "accuracy_t2", "delta")}
+                points.setdefault(step["step"], []).append({"tokens": so_far, **figures})
+    most = max(map(len, points.values()), default=0)
+    return [
+        {name: fmean(point[name] for point in group) for name in group[0]}
+        for _, group in sorted(points.items())
+        if len(group) == most
+    ]
+
+
+def _alarms(contest: Contest, out: Path, arm: str) -> dict[str, list[int]]:
+    """The seeds in whose training each alarm stood at some step."""
+    raised: dict[str, list[int]] = {}
+    for seed in contest.seeds:
+        steps = RunDirectory(folder_of(out, arm, seed)).read_metrics()
+        names = {name.removeprefix("alarm/") for step in steps for name in step if name.startswith("alarm/")}
+        for name in sorted(names):
+            raised.setdefault(name, []).append(seed)
+    return raised

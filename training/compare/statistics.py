@@ -1,0 +1,115 @@
+"""Means over seeds and differences between arms, with no more confidence than the data give."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import TypeVar
+
+from selfcorrect.training.compare.student import quantile, two_sided_p
+
+Interval = tuple[float, float]
+Name = TypeVar("Name")
+Grid = Sequence[Sequence[float | None]]
+"""One row a seed, one column a problem; None where a problem was not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over `n` seeds and its 95 % t-interval, which is (nan, nan) for one seed.
+
+    The interval is about other seeds on the same held-out problems; other problems are no part of it.
+    """
+
+    mean: float
+    interval: Interval
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference of two arms.
+
+    Attributes:
+        mean: over problems and seeds.
+        interval: 95 %.
+        p: two-sided, that there is none.
+        seeds, problems: how many were paired.
+    """
+
+    mean: float
+    interval: Interval
+    p: float
+    seeds: int
+    problems: int
+
+
+def mean_over_seeds(values: Sequence[float]) -> Mean:
+    """Mean and t-interval of one figure per seed."""
+    if len(values) < 2:
+        return Mean(fmean(values) if values else math.nan, (math.nan, math.nan), len(values))
+    half = quantile(0.95, len(values) - 1) * math.sqrt(variance(values) / len(values))
+    mean = fmean(values)
+    return Mean(mean, (mean - half, mean + half), len(values))
+
+
+def paired_difference(one: Grid, other: Grid) -> Difference:
+    """The mean of one - other over the same seeds and problems, with the noise of both.
+
+    Seeds and problems are crossed: every seed meets every problem. The variance of the mean is that of the seeds' means plus
+    that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller, Journal of Business
+    & Economic Statistics 29, 2011). Student's t with (seeds - 1) degrees of freedom; with a single seed the interval is about
+    problems only, and normal.
+
+    Args:
+        one, other: of the same shape; a problem that some seed has not judged in either arm is left out.
+    """
+    kept = [
+        column
+        for column in range(min((len(row) for row in (*one, *other)), default=0))
+        if all(row[column] is not None for row in (*one, *other))
+    ]
+    rows = [
+        [float(a[column] or 0.0) - float(b[column] or 0.0) for column in kept] for a, b in zip(one, other, strict=True)
+    ]
+    if not rows or not kept:
+        return Difference(math.nan, (math.nan, math.nan), math.nan, len(rows), len(kept))
+    mean = fmean(map(fmean, rows))
+    error = math.sqrt(_variance_of_mean(rows))
+    df = len(rows) - 1 or math.inf
+    half = quantile(0.95, df) * error
+    p = two_sided_p(mean / error, df) if error > 0 else float(mean == 0)
+    return Difference(mean, (mean - half, mean + half), p, len(rows), len(kept))
+
+
+def _variance_of_mean(rows: Sequence[Sequence[float]]) -> float:
+    seeds, problems = len(rows), len(rows[0])
+    by_seed = [fmean(row) for row in rows]
+    by_problem = [fmean(column) for column in zip(*rows, strict=True)]
+    of_problems = _variance(by_problem) / problems
+    if seeds == 1:
+        return of_problems
+    of_seeds = _variance(by_seed) / seeds
+    mean = fmean(by_seed)
+    residuals = sum(
+        (value - by_seed[s] - by_problem[p] + mean) ** 2 for s, row in enumerate(rows) for p, value in enumerate(row)
+    )
+    degrees = (seeds - 1) * (problems - 1)
+    shared = residuals / degrees / (seeds * problems) if degrees else 0.0
+    # By chance the shared part can exceed the smaller of the two; the larger one is then the honest answer.
+    return max(of_seeds + of_problems - shared, of_seeds, of_problems)
+
+
+def _variance(values: Sequence[float]) -> float:
+    return variance(values) if len(values) > 1 else 0.0
+
+
+def holm(ps: Mapping[Name, float]) -> dict[Name, float]:
+    """Holm's adjusted p of several tests (Scandinavian Journal of Statistics 6, 1979): any of them false with at most that risk."""
+    adjusted: dict[Name, float] = {}
+    least = 0.0
+    ordered = sorted((name for name in ps if not math.isnan(ps[name])), key=lambda name: ps[name])
+    for position, name in enumerate(ordered):
+        least = max(least, min(1.0, (len(ordered) - position) * ps[name]))
+        adjusted[name] = least
+    return {name: adjusted.get(name, math.nan) for name in ps}
