@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from selfcorrect.cli.check import check
+from selfcorrect.cli.compare import compare
 from selfcorrect.cli.demo import demo
 from selfcorrect.cli.evaluate import evaluate_command
 from selfcorrect.cli.serve import serve
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.add_typer(train, name="train", help="Train a policy: selfcorrect train ARM. See selfcorrect train --help.")
+app.command()(compare)
 app.command("eval")(evaluate_command)
 app.command()(solve)
 app.command()(serve)
