@@ -4,7 +4,8 @@ Mathematics: the checker's own extraction, without white space and signs of layo
 vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually claims to, so the
 value says nothing; what is counted is the last equation (`countdown_last_equation`): a right one can be reached by several first
 steps, while slips are scattered. On 1,000 training problems a vote of 64 answers of the embedded policy was right in 0.478 of the
-cases by last equation, in 0.451 by all equations, in 0.439 by text. Code: the program, without outer white space. Anything
+cases by last equation, in 0.451 by all equations, in 0.439 by text. Equations: the values of the unknowns, as far as the steps tell
+them. Code: the program, without outer white space. Anything
 else: the text.
 """
 
@@ -19,6 +20,7 @@ AnswerKey = Callable[[str], str | None]
 
 _STEP = re.compile(r"(?<![\w.])(\d{1,9})\s*([-+*/])\s*(\d{1,9})\s*=\s*(\d{1,9})(?![\w.])")
 _PROMPT = re.compile(r"\s*((?:\d{1,6}\s+)+)(?:get\b|hint\b)|numbers ((?:\d{1,6}\s+)*\d{1,6})\b")
+_UNKNOWN = re.compile(r"\b[xyzw]\b")
 _LAYOUT = re.compile(r"\s+|\\[,;!]|\\left|\\right|\$")
 
 
@@ -27,6 +29,9 @@ def answer_key(problem: Problem) -> AnswerKey:
     if problem.checker == "countdown":
         steps = _steps_of(problem)
         return lambda response: countdown_last_equation(response, steps)
+    if problem.checker == "equations":
+        unknowns = len(set(_UNKNOWN.findall(problem.prompt.partition("=")[0])))
+        return lambda response: equation_values(response, unknowns)
     if problem.checker == "math":
         return math_answer
     if problem.checker == "code":
@@ -66,6 +71,16 @@ def countdown_last_equation(response: str, steps: int | None = None) -> str | No
     """The last equation alone: a coarser key, under which answers that differ in their first steps vote together."""
     whole = countdown_expression(response, steps)
     return None if whole is None else whole.rpartition(" ; ")[2]
+
+
+@lru_cache(maxsize=65_536)
+def equation_values(response: str, unknowns: int) -> str | None:
+    """What an equation's answer takes away, in any order, and its last division: together they are the values of the unknowns."""
+    found = _STEP.findall(response)[-unknowns:] if unknowns else []
+    if len(found) < unknowns or not found:
+        return None
+    *away, last = found
+    return " ; ".join([*sorted(step[2] for step in away), _equation(*last)])
 
 
 @lru_cache(maxsize=65_536)

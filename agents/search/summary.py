@@ -1,5 +1,6 @@
 """Figures of a comparison of strategies: accuracy against generated tokens, overall and by difficulty."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import comb
@@ -104,4 +105,10 @@ def tokens_to_reach(points: Iterable[Point], family: str, accuracy: float) -> fl
 
 def as_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
     """Plain JSON data; what is not a number is None."""
-    return [{name: None if value != value else value for name, value in asdict(point).items()} for point in points]
+    return [
+        {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in asdict(point).items()
+        }
+        for point in points
+    ]
