@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from selfcorrect.tasks.problem import Task
+from selfcorrect.training.vstar.settings import VstarSettings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -229,6 +230,7 @@ class RunSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     star: StarSettings = StarSettings()
     pair_sft: PairSftSettings = PairSftSettings()
+    vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     seed: int = 0
     save_every: PositiveInt = 20

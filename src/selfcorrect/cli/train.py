@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from selfcorrect.cli.train_quiet_star import quiet_star
 from selfcorrect.cli.train_reinforced import multi_turn, pag, single_turn
 from selfcorrect.cli.train_score import score
+from selfcorrect.cli.train_vstar import vstar
 
 
 class _Arms(TyperGroup):
@@ -39,3 +40,4 @@ train.command("single-turn")(single_turn)
 train.command("multi-turn")(multi_turn)
 train.command("pag")(pag)
 train.command("quiet-star")(quiet_star)
+train.command("vstar")(vstar)

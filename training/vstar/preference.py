@@ -1,0 +1,143 @@
+"""The likelihood verifier: DPO from the supervised model on correct x incorrect pairs, by TRL's trainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.errors import TrainingError
+from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
+from selfcorrect.rewards.verifiers.folder import VerifierCard
+from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
+from selfcorrect.rewards.verifiers.model_verifier import context_of
+from selfcorrect.training.vstar.fitting import StepLog, optimiser_for, refuse_divergence
+from selfcorrect.training.vstar.pairs import Pair
+from selfcorrect.training.vstar.settings import PreferenceSettings
+
+
+def train_likelihood(
+    base: str | Path,
+    pairs: Sequence[Pair],
+    settings: PreferenceSettings,
+    *,
+    wording: Wording,
+    work: Path,
+    seed: int,
+    log: StepLog | None = None,
+) -> LikelihoodVerifier:
+    """A verifier that prefers right answers, not calibrated yet.
+
+    Args:
+        base: folder or id of the supervised model, which it starts from and is compared with.
+        pairs: what it learns to tell apart; as given, without shuffling them further than epoch by epoch.
+        settings: of the fit.
+        wording: how problems are shown.
+        work: a folder for TRL's own files.
+        seed: of the order and of dropout.
+        log: told of the steps.
+
+    Raises:
+        TrainingError: `pairs` is empty, or none can be read by the model.
+        DivergenceError: the loss is no longer finite.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    reference = AutoModelForCausalLM.from_pretrained(base).eval()
+    rows = preference_rows(pairs, ResponseEncoder(tokenizer, wording, longest=context_of(model)))
+    trainer = _trainer_class()(
+        model=model,
+        ref_model=reference,
+        args=dpo_config(settings, work, seed),
+        train_dataset=_dataset(rows),
+        processing_class=_padding(tokenizer),
+        callbacks=[log] if log is not None else [],
+        optimizers=(optimiser_for(model, settings), None),
+    )
+    trainer.train()
+    refuse_divergence(model)
+    card = VerifierCard(
+        kind="likelihood",
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        wording=wording,
+        measure=settings.measure,
+        trained={"pairs": len(rows), **settings.model_dump(), "seed": seed},
+    )
+    trained = trainer.accelerator.unwrap_model(trainer.model).eval()
+    return LikelihoodVerifier(trained, reference, AutoTokenizer.from_pretrained(base), card)
+
+
+def preference_rows(pairs: Sequence[Pair], encoder: ResponseEncoder) -> list[dict[str, list[int]]]:
+    """The pairs as the token ids that the verifier will read; pairs that it cannot read are left out.
+
+    Raises:
+        TrainingError: none is left.
+    """
+    rows = []
+    for pair in pairs:
+        chosen, rejected = encoder.whole(pair.prompt, pair.chosen), encoder.whole(pair.prompt, pair.rejected)
+        if chosen is not None and rejected is not None:
+            begin = chosen.begin
+            rows.append(
+                {
+                    "prompt_ids": chosen.ids[:begin],
+                    "chosen_ids": chosen.ids[begin:],
+                    "rejected_ids": rejected.ids[begin:],
+                }
+            )
+    if not rows:
+        raise TrainingError(
+            f"none of {len(pairs)} pairs of answers can be read by the verifier's base model: they hold words that its tokenizer does "
+            "not know, or are longer than its context"
+        )
+    return rows
+
+
+def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
+    """The `trl.DPOConfig` of these settings."""
+    from trl import DPOConfig
+
+    return DPOConfig(
+        output_dir=str(work),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch,
+        lr_scheduler_type="linear",
+        warmup_steps=settings.warmup,
+        beta=settings.beta,
+        loss_type=["sigmoid"],
+        max_length=None,
+        bf16=False,
+        seed=seed,
+        logging_steps=10,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        gradient_checkpointing=False,
+    )
+
+
+def _trainer_class() -> type[Any]:
+    from trl import DPOTrainer
+
+    class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped here
+        """TRL's trainer on rows that are token ids already: those that the verifier reads later, to the token."""
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    return TokenisedDPOTrainer
+
+
+def _dataset(rows: Sequence[dict[str, list[int]]]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list(list(rows))
+
+
+def _padding(tokenizer: Any) -> Any:
+    """DPO pads; a tokenizer without a pad token pads with its EOS, which the mask hides."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

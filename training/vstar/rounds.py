@@ -1,0 +1,208 @@
+"""V-STaR from beginning to end (Hosseini et al. 2024, arXiv 2402.06457)."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfcorrect.agents.embedded_policy import model_location
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.sample_pool import Sample, read_pool, sample_pool, write_pool
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.durable_files import write_whole
+from selfcorrect.training.held_out import HeldOut
+from selfcorrect.training.opening import open_graph, open_policy, prompts_for
+from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.vstar.fitting import StepLog
+from selfcorrect.training.vstar.generator import train_generator
+from selfcorrect.training.vstar.measuring import verifier_figures
+from selfcorrect.training.vstar.opening import draw_problems, wording_for
+from selfcorrect.training.vstar.report import verifier_page
+from selfcorrect.training.vstar.settings import Kind
+from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
+
+_CALIBRATION, _HELD_OUT = 1_000_001, 1_000_002
+"""Seeds of the last two pools, as children of the run's seed; round t samples with child t."""
+
+
+def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
+    """Train a generator and verifiers of it, kept apart.
+
+    Every round samples all training problems with the last generator. Its right answers, with those of the rounds before, train the
+    next generator from the base; all answers, labelled, collect into the verifiers' data. After the last round each verifier starts
+    from the base and learns from the collected answers; it is calibrated on answers of the last generator to problems that nothing
+    was trained on.
+
+    The run folder holds, besides the usual files (`model/` is the last generator): `rounds/N/` with each round's samples and
+    generator, `verifiers/KIND/` with the verifiers (see `load_verifier`), `verifiers.json` and `verifiers.html` with what they are
+    worth on held-out problems. A resumed run repeats no finished round and no finished verifier.
+
+    Raises:
+        TrainingError: the answers are all right or all wrong, so there is nothing to learn from.
+        DivergenceError: a fit went wrong; the rounds before it are kept.
+        TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
+    """
+    sink = progress or SilentProgress()
+    run = RunDirectory.create(Path(out), settings, resume=resume, arm="vstar")
+    try:
+        return _Vstar(run, settings, sink).play_through()
+    finally:
+        sink.close()
+
+
+@dataclass
+class _Vstar:
+    """One call of `vstar`."""
+
+    run: RunDirectory
+    settings: RunSettings
+    progress: ProgressSink
+
+    def __post_init__(self) -> None:
+        self.base = model_location(self.settings.policy.model)
+        self.task = self.settings.task.open()
+        self.policy = open_policy(self.settings.policy)
+        self.prompts = prompts_for(self.settings, self.policy)
+        self.wording = wording_for(self.settings, self.policy)
+        self.problems, self.kept = draw_problems(self.settings, self.task)
+        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
+
+    def play_through(self) -> RunResult:
+        vstar = self.settings.vstar
+        before = self.held_out.before(open_graph(self.settings, self.policy, self.task.checker))
+        self.progress.start(vstar.rounds + len(vstar.kinds), "V-STaR")
+        samples: list[Sample] = []
+        for number in range(1, vstar.rounds + 1):
+            samples += self._round(number, samples)
+        self._verifiers(samples)
+        self._publish_generator()
+        self._measure()
+        graph = open_graph(self.settings, self._generator(vstar.rounds), self.task.checker)
+        return self.held_out.finish(graph, before, self._budget(samples))
+
+    def _round(self, number: int, earlier: list[Sample]) -> list[Sample]:
+        """Sample with the last generator, train the next; the round's samples."""
+        folder = self.run.path / "rounds" / str(number)
+        self.progress.message(
+            f"round {number}: sampling {self.settings.vstar.samples_per_problem} answers to each problem"
+        )
+        new = self._pool(
+            folder / "samples.jsonl", number - 1, self.problems, self.settings.vstar.samples_per_problem, number
+        )
+
+        def train(unfinished: Path) -> dict[str, float]:
+            seed = derive_seed(self.settings.seed, number)
+            base, fit = self.settings.policy, self.settings.vstar.generator
+            return train_generator(base, [*earlier, *new], fit, wording=self.wording, out=unfinished, seed=seed)
+
+        self.progress.message(f"round {number}: training the generator from the base")
+        judged = [one for one in new if one.correct is not None]
+        share = sum(bool(one.correct) for one in judged) / max(1, len(judged))
+        figures = {"accuracy_t1": share, "tokens": sum(one.tokens for one in new), "unjudged": len(new) - len(judged)}
+        self._once(folder / "generator", number, figures, train)
+        return new
+
+    def _verifiers(self, samples: list[Sample]) -> None:
+        vstar = self.settings.vstar
+        self.progress.message("sampling answers for calibration")
+        fresh = self._pool(
+            self.run.path / "calibration.jsonl", vstar.rounds, self.kept, vstar.calibration_samples, _CALIBRATION
+        )
+        for offset, kind in enumerate(vstar.kinds, start=1):
+
+            def train(unfinished: Path, kind: Kind = kind) -> dict[str, float]:
+                last: dict[str, float] = {}
+                log = StepLog(last.update)
+                verifier = train_verifier(
+                    kind,
+                    self.base,
+                    samples,
+                    vstar,
+                    wording=self.wording,
+                    work=self._work,
+                    seed=self._small_seed,
+                    log=log,
+                )
+                calibrate(verifier, fresh, unfinished)
+                return {"optimiser_steps": log.steps, **_fit_figures(last)}
+
+            self.progress.message(f"training the {kind} verifier")
+            self._once(self.run.path / "verifiers" / kind, vstar.rounds + offset, {"tokens": 0}, train)
+
+    def _once(
+        self, folder: Path, step: int, figures: Mapping[str, float], train: Callable[[Path], dict[str, float]]
+    ) -> None:
+        """Make `folder` by `train` unless an earlier call has finished it, and log one step."""
+        if not folder.exists():
+            unfinished = folder.with_name(folder.name + ".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            metrics = {"step": step, **figures, **train(unfinished)}
+            self.run.truncate_metrics(step - 1)
+            self.run.append_metrics(metrics)
+            unfinished.replace(folder)
+        self.progress.step(next(row for row in self.run.read_metrics() if row["step"] == step))
+
+    def _pool(self, path: Path, generator: int, problems: list[Problem], per_problem: int, child: int) -> list[Sample]:
+        """The samples in `path`, drawn now if they are not there."""
+        if not path.exists():
+            samples = asyncio.run(
+                sample_pool(
+                    self._generator(generator),
+                    problems,
+                    self.task.checker,
+                    per_problem=per_problem,
+                    prompts=self.prompts,
+                    sampling=Sampling(temperature=self.settings.vstar.temperature),
+                    seed=derive_seed(self.settings.seed, child),
+                )
+            )
+            write_pool(path, samples)
+        return read_pool(path)
+
+    def _generator(self, number: int) -> TransformersPolicy:
+        """The generator after round `number`; 0 is the base."""
+        if number == 0:
+            return self.policy
+        folder = str(self.run.path / "rounds" / str(number) / "generator")
+        return open_policy(self.settings.policy.model_copy(update={"model": folder}))
+
+    def _publish_generator(self) -> None:
+        last = self.run.path / "rounds" / str(self.settings.vstar.rounds) / "generator"
+        shutil.copytree(last, self.run.model_path, dirs_exist_ok=True)
+
+    def _measure(self) -> None:
+        """What the verifiers are worth on held-out problems, as figures and as a page."""
+        self.progress.message("choosing among answers to held-out problems")
+        vstar = self.settings.vstar
+        path = self.run.path / "held_out.jsonl"
+        pool = self._pool(path, vstar.rounds, self.held_out.problems, vstar.candidates, _HELD_OUT)
+        folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
+        figures = {kind: verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
+        write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")
+        write_whole(self.run.path / "verifiers.html", verifier_page(figures))
+
+    def _budget(self, samples: list[Sample]) -> Budget:
+        steps = sum(round(row["optimiser_steps"]) for row in self.run.read_metrics())
+        return Budget(generated_tokens=sum(one.tokens for one in samples), optimiser_steps=steps)
+
+    @property
+    def _small_seed(self) -> int:
+        """The run's seed as transformers takes it."""
+        return self.settings.seed % 2**32
+
+    @property
+    def _work(self) -> Path:
+        return self.run.checkpoints_path / "work"
+
+
+def _fit_figures(last: Mapping[str, float]) -> dict[str, float]:
+    """What a step's log keeps of a fit: its last loss, and of DPO how many pairs it orders rightly."""
+    names = {"loss": "loss", "rewards/accuracies": "pair_accuracy", "rewards/margins": "pair_margin"}
+    return {kept: last[name] for name, kept in names.items() if name in last}
