@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.policy import Policy
-from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, Prompts
+from selfcorrect.agents.prompt_choice import prompts_of
+from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.errors import PolicyError
 
 _PROVIDER_AND_MODEL = re.compile(r"[a-z][a-z0-9_-]+:[^/\\].*")
@@ -49,7 +50,7 @@ def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
 
         model, url = server
         remote = VLLMPolicy.from_pretrained(url, model, **options)
-        return remote, PLAIN if reads_english(remote.tokenizer) else COUNTDOWN
+        return remote, prompts_of(remote, english=PLAIN)
     if is_chat_model_name(name):
         from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 
@@ -58,11 +59,4 @@ def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
     from selfcorrect.agents.transformers_policy import TransformersPolicy
 
     policy = TransformersPolicy.from_pretrained(model_location(name), **options)
-    return policy, PLAIN if reads_english(policy.tokenizer) else COUNTDOWN
-
-
-def reads_english(tokenizer: Any) -> bool:
-    """Whether a tokenizer knows the words of a plain sentence; that of the embedded policy does not."""
-    unknown = tokenizer.unk_token_id
-    sentence = "Using the numbers, each exactly once, reach a target"
-    return unknown is None or unknown not in tokenizer(sentence, add_special_tokens=False)["input_ids"]
+    return policy, prompts_of(policy, english=PLAIN)

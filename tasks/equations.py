@@ -10,9 +10,9 @@ from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.equations import EquationChecker
 from selfcorrect.tasks.problem import Problem, Split
 
-COEFFICIENTS = range(2, 13)
-LARGEST_TOTAL = 199
-SMALLEST_TOTAL = 40
+COEFFICIENTS = range(3, 16)
+LARGEST_TOTAL = 149
+SMALLEST_TOTAL = 60
 NAMES = "xyzw"
 _TEST_SHARE = 10
 """One equation in this many belongs to the test split."""
@@ -28,7 +28,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class EquationsTask:
-    """Equations with `unknowns` unknowns, different coefficients of 2 to 12, and a right side of 40 to 199.
+    """Equations with `unknowns` unknowns, different coefficients of 3 to 15, and a right side of 60 to 149.
 
     An equation belongs to the test split if a hash of its sorted coefficients and its right side says so, whatever the seed: no
     equation can be in both, not even with its terms in another order. Every equation has a solution in positive whole numbers;

@@ -8,6 +8,7 @@ from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import CorrectionGraph
 from selfcorrect.agents.state import EpisodeState
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.durable_files import write_whole
 from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
@@ -15,6 +16,9 @@ from selfcorrect.training.settings import EvaluationSettings
 
 _KEPT_EPISODES = 200
 """How many episodes of each policy a run's folder keeps."""
+_VALIDATION_PROBLEMS = 500
+_VALIDATION_SEED = 7_919
+_VALIDATION_FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
 
 Evaluated = tuple[dict[str, Any], list[EpisodeState]]
 """A report's figures and the episodes they are of."""
@@ -40,9 +44,8 @@ class HeldOut:
 
     @classmethod
     def of(cls, settings: EvaluationSettings, task: Task, run: RunDirectory, progress: ProgressSink) -> "HeldOut":
-        """The problems that `settings` ask for."""
-        problems = list(task.problems("test", settings.problems, seed=settings.seed))
-        return cls(problems, task, settings.seed, run, progress)
+        """The problems that `settings` ask for, or all that the task holds out if those are fewer."""
+        return cls(held_out_problems(settings, task, progress), task, settings.seed, run, progress)
 
     def before(self, graph: CorrectionGraph) -> Evaluated:
         """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
@@ -64,6 +67,29 @@ class HeldOut:
         self.run.write_report()
         return RunResult(self.run.path, before[0], after)
 
+    def validate(self, graph: CorrectionGraph) -> dict[str, float]:
+        """Figures while training, greedy, on a draw of its own from the test split: they are shown, and nothing is chosen by them."""
+        count = min(_VALIDATION_PROBLEMS, len(self.problems))
+        problems = self.task.problems("test", count, seed=_VALIDATION_SEED + self.seed)
+        report, _ = evaluate(graph, problems, self.task.checker)
+        figures = report.as_dict()
+        return {name: figures[name] for name in _VALIDATION_FIGURES}
+
     def _evaluate(self, graph: CorrectionGraph) -> Evaluated:
         report, episodes = evaluate(graph, self.problems, self.task.checker, seed=self.seed)
         return report.as_dict(), episodes
+
+
+def held_out_problems(settings: EvaluationSettings, task: Task, progress: ProgressSink) -> list[Problem]:
+    """`evaluation.problems` problems of the test split; all there are, and a note, if a file holds out fewer.
+
+    Raises:
+        TaskError: nothing is held out.
+    """
+    count = settings.problems
+    if isinstance(task, FiniteTask) and task.available("test") < count:
+        count = max(1, task.available("test"))
+        progress.message(
+            f"{task.name} holds out {count} problems, fewer than evaluation.problems={settings.problems}: all are used"
+        )
+    return list(task.problems("test", count, seed=settings.seed))

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.embedded_policy import EMBEDDED, model_location
+from selfcorrect.agents.embedded_policy import model_location
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.prompts import COUNTDOWN, PAG_MATH, SCORE_MATH, Prompts
+from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.prompt_choice import math_prompts, prompts_of
+from selfcorrect.agents.prompts import COUNTDOWN, Prompts
 from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.advantages import NormaliseBy
@@ -24,11 +26,11 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
     return TransformersPolicy.from_pretrained(model_location(settings.model), template=settings.template, **limit)
 
 
-def prompts_for(settings: RunSettings) -> Prompts:
-    """The words of the loop: the embedded policy has a small vocabulary of its own, other models read SCoRe's or PAG's prompts."""
-    if settings.policy.model == EMBEDDED or (settings.task.kind == "countdown" and not settings.task.words):
-        return COUNTDOWN
-    return PAG_MATH if settings.graph.critique == "self" else SCORE_MATH
+def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
+    """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural problem in its
+    short form is asked in short words too."""
+    in_words = settings.task.kind == "jsonl" or settings.task.words
+    return prompts_of(policy, english=math_prompts(settings.graph.critique) if in_words else COUNTDOWN)
 
 
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
@@ -36,7 +38,7 @@ def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> Correcti
     return build_graph(
         policy,
         checker=checker if settings.graph.critique == "feedback" else None,
-        prompts=prompts_for(settings),
+        prompts=prompts_for(settings, policy),
         revisions=settings.graph.revisions,
         critique=settings.graph.critique,
     )

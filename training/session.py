@@ -1,11 +1,10 @@
 """A run of reinforcement learning from beginning to end: evaluate, train, evaluate again, write everything down."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.evaluation import evaluate
+from selfcorrect.agents.readable_words import refuse_unreadable
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.advantages import NormaliseBy
@@ -20,9 +19,6 @@ from selfcorrect.training.progress import ProgressSink, SilentProgress
 from selfcorrect.training.rollouts import JudgedAnswers
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
-
-_VALIDATION_PROBLEMS = 500
-_VALIDATION_SEED = 7_919
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,8 @@ class _Session:
         self.graph = open_graph(self.settings, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
+        asked = (problem.prompt for problem in self.held_out.problems)
+        refuse_unreadable(self.policy, asked, name=self.settings.policy.model)
 
     def play_through(self, *, resume: bool) -> RunResult:
         before = self.held_out.before(self.graph)
@@ -96,7 +94,7 @@ class _Session:
             self.progress,
             self.plan.schedule,
             config.updates_per_batch,
-            self._validation(),
+            lambda: self.held_out.validate(self.graph),
             self.settings.evaluation.every,
             Watch(config.episodes_per_batch, self.run.read_metrics()),
         )
@@ -140,7 +138,9 @@ class _Session:
         )
 
     def _signals_at(self, batch: int) -> JudgedAnswers:
-        return JudgedAnswers(self.plan.schedule.at(batch), self.task.checker, prompts_for(self.settings).calls_wrong)
+        return JudgedAnswers(
+            self.plan.schedule.at(batch), self.task.checker, prompts_for(self.settings, self.policy).calls_wrong
+        )
 
     def _training_problems(self, batches: int, per_batch: int) -> list[Problem]:
         """The problems of the whole run, in order; a finite task gives what it has, epoch after epoch."""
@@ -149,21 +149,6 @@ class _Session:
         count = wanted if available is None else min(wanted, available("train"))
         problems = self.task.problems("train", count, seed=self.settings.seed)
         return epochs(problems, batches=batches, per_batch=per_batch, seed=self.settings.seed)
-
-    def _validation(self) -> Callable[[], Mapping[str, float]]:
-        """Evaluation while training, on a draw of its own from the test split: it is shown, and nothing is chosen by it."""
-        problems = self.task.problems(
-            "test", min(_VALIDATION_PROBLEMS, len(self.held_out.problems)), seed=_VALIDATION_SEED + self.settings.evaluation.seed
-        )
-
-        def validate() -> Mapping[str, float]:
-            report, _ = evaluate(self.graph, problems, self.task.checker)
-            figures = report.as_dict()
-            return {
-                name: figures[name] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
-            }
-
-        return validate
 
     def _save(self, trainer: Any) -> None:
         """The trained weights as a plain model: adapters are merged into their base."""

@@ -1,9 +1,10 @@
 """What a small policy can be at home in: where its problems come from, its words, and how it looks at an answer again."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from selfcorrect.agents.prompt_choice import record_prompts
 from selfcorrect.agents.prompts import COUNTDOWN as PROMPTS
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.countdown import CountdownTask
@@ -42,7 +43,9 @@ class Home:
 
     def tokenizer(self) -> Any:
         """Knows its words, and keeps on record which prompts the policy reads."""
-        return make_tokenizer(self.words, selfcorrect_prompts=asdict(PROMPTS))
+        tokenizer = make_tokenizer(self.words)
+        record_prompts(tokenizer, PROMPTS)
+        return tokenizer
 
 
 HOMES = {

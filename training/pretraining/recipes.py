@@ -38,9 +38,9 @@ EQUATIONS = Recipe(
     layers=3,
     intermediate=256,
     rows=128,
-    solution_steps=2000,
-    mixed_steps=500,
-    verdict_steps=250,
+    solution_steps=800,
+    mixed_steps=700,
+    verdict_steps=300,
     attempts=20_000,
 )
 """A policy for equations with three unknowns, of 0.35 million parameters."""

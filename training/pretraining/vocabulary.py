@@ -1,6 +1,6 @@
 """The tokenizers of small policies: one token for every number up to 199, every operator and a few words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from selfcorrect.tasks.countdown import LARGEST_VALUE
@@ -18,8 +18,8 @@ def vocabulary(words: Sequence[str] = WORDS) -> list[str]:
     return [PAD, EOS, UNKNOWN, *map(str, range(LARGEST_VALUE + 1)), *SYMBOLS, *words]
 
 
-def make_tokenizer(words: Sequence[str] = WORDS, **kept: Mapping[str, str]) -> Any:
-    """A `PreTrainedTokenizerFast` over whitespace-separated words; `kept` is saved with it, in tokenizer_config.json."""
+def make_tokenizer(words: Sequence[str] = WORDS) -> Any:
+    """A `PreTrainedTokenizerFast` over whitespace-separated words."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -36,5 +36,4 @@ def make_tokenizer(words: Sequence[str] = WORDS, **kept: Mapping[str, str]) -> A
         padding_side="left",
         model_max_length=256,
         clean_up_tokenization_spaces=False,
-        **kept,
     )

@@ -11,7 +11,6 @@ from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.chat_model import ChatSelfCorrect
-    from selfcorrect.agents.prompts import Prompts
 
 _PROMPTS = {"plain": "PLAIN", "math": "SCORE_MATH", "code": "SCORE_CODE"}
 
@@ -45,10 +44,11 @@ def serve(
 def _chat_model(model: str, revisions: int, critique: Critique, words: str) -> "ChatSelfCorrect":
     from selfcorrect.agents import prompts
     from selfcorrect.agents.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.prompt_choice import prompts_of
     from selfcorrect.cli.policies import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
-    chosen: Prompts = getattr(prompts, _PROMPTS[words]) if named.reads_english else prompts.COUNTDOWN
+    chosen = prompts_of(named.policy, english=getattr(prompts, _PROMPTS[words]))
     return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
 
 
