@@ -9,9 +9,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from selfcorrect.cli.train_pair_sft import pair_sft
 from selfcorrect.cli.train_quiet_star import quiet_star
 from selfcorrect.cli.train_reinforced import multi_turn, pag, single_turn
 from selfcorrect.cli.train_score import score
+from selfcorrect.cli.train_star import star
 from selfcorrect.cli.train_vstar import vstar
 
 
@@ -41,3 +43,5 @@ train.command("multi-turn")(multi_turn)
 train.command("pag")(pag)
 train.command("quiet-star")(quiet_star)
 train.command("vstar")(vstar)
+train.command()(star)
+train.command("pair-sft")(pair_sft)

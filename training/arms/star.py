@@ -1,0 +1,131 @@
+"""STaR: learn from one's own right answers, again and again from the beginning."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.agents.state import EpisodeState, answers
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.supervised.examples import (
+    Example,
+    correct_answers,
+    corrections,
+    rationalised,
+    unsolved,
+)
+from selfcorrect.training.arms.supervised.hints import hinted
+from selfcorrect.training.arms.supervised.run import HarvestWith, SupervisedPlan, train_supervised
+from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
+from selfcorrect.training.opening import open_graph, prompts_for
+from selfcorrect.training.progress import ProgressSink
+from selfcorrect.training.run_directory import RunResult
+from selfcorrect.training.settings import RunSettings
+
+
+def star(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
+    """Self-taught reasoner (STaR, Zelikman et al. 2022, arXiv 2203.14465), of one turn or of two.
+
+    Each of `settings.star.loops` loops samples the current policy, keeps right answers, and fine-tunes the original policy on them (not the
+    current one: errors would pile up). `settings.star.data` says what is kept:
+
+    - "single": right first answers; no second turn is played while training.
+    - "single+rationalised": also the right answers that the policy gives to unsolved problems when it is shown a hint. The hint is no
+      part of what is learnt.
+    - "multi": right second answers to wrong first ones, D_STaR of the SCoRe paper (arXiv 2409.12917, section 4).
+    - "multi+correct": also right second answers to right first ones, D+_STaR.
+
+    The loss is on the last answer alone. Raises what `train_supervised` raises.
+    """
+    plan = SupervisedPlan(
+        arm=f"star --data {settings.star.data}",
+        group="star",
+        loops=settings.star.loops,
+        seeks=_SEEKS[settings.star.data],
+        harvest=_harvest_with(settings),
+    )
+    return train_supervised(plan, settings, out=out, progress=progress, resume=resume)
+
+
+_SEEKS = {
+    "single": "correct answer",
+    "single+rationalised": "correct answer, with or without a hint",
+    "multi": "episode that went from an incorrect to a correct answer",
+    "multi+correct": "episode that ended with a correct answer",
+}
+
+
+def _harvest_with(settings: RunSettings) -> HarvestWith:
+    if settings.star.data == "single":
+        return lambda policy, task: _SingleTurn(settings, policy, task)
+    if settings.star.data == "single+rationalised":
+        return lambda policy, task: _Rationalising(settings, policy, task)
+    refuse_other_loops(settings, "star.data")
+    return lambda policy, task: _MultiTurn(settings, policy, task)
+
+
+def refuse_other_loops(settings: RunSettings, because_of: str) -> None:
+    """Raise unless the graph has two turns and nothing in between: the supervised arms know no other examples.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    graph = settings.graph
+    if graph.revisions != 1 or graph.critique != "instruction":
+        raise ConfigurationError(
+            f"{because_of} makes examples of two turns: it needs graph.revisions 1 and graph.critique 'instruction', got "
+            f"{graph.revisions} and {graph.critique!r}"
+        )
+
+
+class _SingleTurn:
+    """Samples first answers and keeps the right ones."""
+
+    def __init__(self, settings: RunSettings, policy: TransformersPolicy, task: Task) -> None:
+        self.settings, self.policy, self.task = settings, policy, task
+        self.graph = single_turn_graph(settings, policy, task)
+
+    def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
+        states = self.episodes(problems, seed)
+        return Sampled(states, [], correct_answers(states))
+
+    def episodes(self, problems: Sequence[Problem], seed: int) -> list[EpisodeState]:
+        temperature = self.settings.star.temperature
+        return sampled_episodes(self.graph, problems, self.task.checker, temperature=temperature, seed=seed)
+
+
+class _Rationalising(_SingleTurn):
+    """As `_SingleTurn`; every problem that none of its samples solved is asked once more, with a hint."""
+
+    def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
+        sampled = super().__call__(problems, seed)
+        failed = unsolved(sampled.states)
+        first_of = {problem.id: problem for problem in problems if problem.id in failed}
+        prompts = prompts_for(self.settings, self.policy)
+        with_hints = [shown for problem in first_of.values() if (shown := hinted(problem, prompts)) is not None]
+        # the samples have used the children 0, 1, ... of the seed, one each; the hinted ones take those of its complement
+        hinted_states = self.episodes(with_hints, ~seed)
+        shown_ids = {state["problem"]["id"]: answers(state)[0]["generation"]["prompt_ids"] for state in sampled.states}
+        examples: list[Example] = sampled.examples + rationalised(hinted_states, shown_ids)
+        return Sampled(sampled.states, hinted_states, examples)
+
+
+class _MultiTurn:
+    """Samples episodes of the graph that is evaluated, and keeps second answers."""
+
+    def __init__(self, settings: RunSettings, policy: TransformersPolicy, task: Task) -> None:
+        self.settings, self.task = settings, task
+        self.graph = open_graph(settings, policy, task.checker)
+
+    def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
+        temperature = self.settings.star.temperature
+        states = sampled_episodes(self.graph, problems, self.task.checker, temperature=temperature, seed=seed)
+        keep_correct = self.settings.star.data == "multi+correct"
+        return Sampled(states, [], corrections(states, keep_correct=keep_correct))
+
+
+def single_turn_graph(settings: RunSettings, policy: TransformersPolicy, task: Task) -> Any:
+    """The graph of evaluation without its revisions."""
+    graph = settings.graph.model_copy(update={"revisions": 0, "critique": "instruction"})
+    return open_graph(settings.model_copy(update={"graph": graph}), policy, task.checker)

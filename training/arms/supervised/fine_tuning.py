@@ -1,0 +1,116 @@
+"""Fine-tuning a policy on examples with TRL's SFTTrainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.callbacks import FiniteGradients
+
+_IGNORED = -100
+_LOSSES = 10
+"""How often the loss is logged in one fine-tuning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How long and how fast is learnt.
+
+    Args:
+        steps: optimiser steps, exactly; the examples are gone through as often as that takes.
+        batch_size: examples per step. Fewer examples than that make smaller batches.
+        learning_rate: of AdamW without weight decay; falls linearly to 0.
+        max_grad_norm: gradients are clipped to it.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    max_grad_norm: float = 1.0
+
+
+def fine_tune(
+    policy: TransformersPolicy,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    *,
+    seed: int,
+    folder: Path,
+    peft_config: Any = None,
+) -> dict[str, float]:
+    """Learn `examples` with `policy`'s model, in place, and save model and tokenizer in `folder`; adapters are merged.
+
+    The loss of a batch is the mean cross-entropy of its answers' tokens: a token of a long answer counts as much as one of a
+    short one, and context counts nothing.
+
+    Returns:
+        `sft_loss_first` and `sft_loss`: the mean loss over the first and the last tenth of the steps, in nats per token.
+
+    Raises:
+        DivergenceError: a gradient was not finite.
+    """
+    trainer = sft_trainer(policy, examples, tuning, seed=seed, folder=folder, peft_config=peft_config)
+    trainer.train()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {"sft_loss_first": losses[0], "sft_loss": losses[-1]}
+
+
+def sft_trainer(
+    policy: TransformersPolicy,
+    examples: Sequence[Example],
+    tuning: Tuning,
+    *,
+    seed: int,
+    folder: Path,
+    peft_config: Any = None,
+) -> Any:
+    """The `trl.SFTTrainer` of `fine_tune`."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    trainer = SFTTrainer(
+        model=policy.model,
+        args=_arguments(tuning, seed, folder),
+        train_dataset=Dataset.from_list([_row(example) for example in examples]),
+        processing_class=policy.tokenizer,
+        peft_config=peft_config,
+        callbacks=[FiniteGradients()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _row(example: Example) -> dict[str, list[int]]:
+    context, answer = list(example.context_ids), list(example.answer_ids)
+    return {"input_ids": context + answer, "labels": [_IGNORED] * len(context) + answer}
+
+
+def _arguments(tuning: Tuning, seed: int, folder: Path) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=tuning.steps,
+        per_device_train_batch_size=tuning.batch_size,
+        learning_rate=tuning.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        max_grad_norm=tuning.max_grad_norm,
+        max_length=None,  # examples are learnt whole; the policy has seen them, so they fit its context
+        activation_checkpointing=False,
+        bf16=False,
+        seed=seed % 2**32,
+        logging_steps=max(1, tuning.steps // _LOSSES),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )

@@ -1,0 +1,185 @@
+"""A run of a supervised arm: sample with the current policy, fine-tune the ORIGINAL one on what came out, again and again.
+
+Beside the files of every run (see `run_directory`), its folder holds for each loop
+
+    loops/loop-1/examples.jsonl   what was learnt, as text and as token ids
+    loops/loop-1/sampled.json     the figures of the sampling; it is there once the sampling is over
+    loops/loop-1/model/           what the loop made of the original policy; it is there once the loop is over
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.errors import TrainingError
+from selfcorrect.tasks.problem import Task
+from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
+from selfcorrect.training.arms.supervised.sampling import Harvest, gather
+from selfcorrect.training.durable_files import finite, json_line, write_whole
+from selfcorrect.training.held_out import HeldOut
+from selfcorrect.training.opening import lora_config, open_graph, open_policy
+from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.settings import RunSettings, SupervisedSettings
+
+Figures = dict[str, float]
+HarvestWith = Callable[[TransformersPolicy, Task], Harvest]
+"""From the current policy and the task to how they are sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedPlan:
+    """What one supervised arm does and another does not.
+
+    Args:
+        arm: its name, as on the command line.
+        group: its group of settings, by the field's name in `RunSettings`.
+        loops: how often the policy is sampled and made anew.
+        seeks: what an example is, for the error when there is none.
+        harvest: samples the current policy and makes examples.
+    """
+
+    arm: str
+    group: str
+    loops: int
+    seeks: str
+    harvest: HarvestWith
+
+
+def train_supervised(
+    plan: SupervisedPlan,
+    settings: RunSettings,
+    *,
+    out: Path,
+    progress: ProgressSink | None = None,
+    resume: bool = False,
+) -> RunResult:
+    """Carry out `plan` in the run folder `out`. A resumed run goes on after the last loop that was finished.
+
+    Raises:
+        TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written; more than one process.
+        DivergenceError: a gradient was not finite.
+        TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(f"{plan.arm} runs in one process; start it without accelerate launch or torchrun")
+    sink = progress or SilentProgress()
+    run = RunDirectory.create(Path(out), settings, resume=resume, arm=plan.arm)
+    try:
+        return _Session(run, settings, plan, sink).play_through()
+    finally:
+        sink.close()
+
+
+@dataclass
+class _Session:
+    run: RunDirectory
+    settings: RunSettings
+    plan: SupervisedPlan
+    progress: ProgressSink
+
+    def __post_init__(self) -> None:
+        self.task: Task = self.settings.task.open()
+        self.group: SupervisedSettings = getattr(self.settings, self.plan.group)
+        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
+
+    def play_through(self) -> RunResult:
+        policy = open_policy(self.settings.policy)
+        before = self.held_out.before(self._graph(policy))
+        done = self._finished_loops()
+        self.run.truncate_metrics(done)
+        if done:
+            policy = self._policy_of(done)
+        self.progress.start(self.plan.loops, self.plan.arm)
+        for loop in range(done + 1, self.plan.loops + 1):
+            policy = self._loop(loop, policy)
+        self._publish()
+        return self.held_out.finish(self._graph(policy), before, self._budget())
+
+    def _loop(self, loop: int, policy: TransformersPolicy) -> TransformersPolicy:
+        """Sample `policy`, fine-tune the original on what is worth it, and hand back the result."""
+        seed = derive_seed(self.settings.seed, loop)
+        examples, figures = self._sampled(loop, policy, seed)
+        self._refuse_nothing(loop, examples, figures)
+        self.progress.message(f"loop {loop}: fine-tuning the original policy on {len(examples):,} examples")
+        unfinished = self._folder(loop) / "model.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        losses = fine_tune(
+            open_policy(self.settings.policy),
+            examples,
+            Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
+            seed=seed,
+            folder=unfinished,
+            peft_config=lora_config(self.settings.policy.lora),
+        )
+        row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
+        after = self._opened(unfinished)
+        if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
+            shown = self.held_out.validate(self._graph(after))
+            row |= {f"eval_{name}": value for name, value in shown.items()}
+        self.run.append_metrics(row)
+        unfinished.rename(self._model(loop))  # from now on the loop is finished
+        self.progress.step(row)
+        return after
+
+    def _sampled(self, loop: int, policy: TransformersPolicy, seed: int) -> tuple[list[Example], Figures]:
+        """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up again."""
+        rows, figures_file = self._folder(loop) / "examples.jsonl", self._folder(loop) / "sampled.json"
+        if figures_file.exists():
+            lines = rows.read_text(encoding="utf-8").splitlines()
+            return [Example.of_row(json.loads(line)) for line in lines], json.loads(figures_file.read_text("utf-8"))
+        self.progress.message(f"loop {loop}: sampling")
+        examples, figures = gather(self.task, self.group, seed, self.plan.harvest(policy, self.task))
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(rows, "".join(json_line(example.as_row()) for example in examples))
+        write_whole(figures_file, json.dumps(finite(figures)))
+        return examples, figures
+
+    def _refuse_nothing(self, loop: int, examples: list[Example], figures: Figures) -> None:
+        if examples:
+            return
+        group, accuracy = self.plan.group, figures.get("accuracy_t1") or 0.0
+        kept = f" The policy of the loop before is in {self._model(loop - 1)}." if loop > 1 else ""
+        raise TrainingError(
+            f"{self.plan.arm}, loop {loop}: {figures['episodes']:,.0f} samples of {figures['problems']:,.0f} problems gave no "
+            f"{self.plan.seeks}, so there is nothing to learn from ({accuracy:.1%} of the first answers were correct). Nothing was "
+            f"fine-tuned in this loop.{kept} Sample more ({group}.problems, {group}.samples_per_problem), choose easier problems, or "
+            "begin with a policy that solves some of them"
+        )
+
+    def _finished_loops(self) -> int:
+        return sum(1 for loop in range(1, self.plan.loops + 1) if self._model(loop).is_dir())
+
+    def _folder(self, loop: int) -> Path:
+        return self.run.path / "loops" / f"loop-{loop}"
+
+    def _model(self, loop: int) -> Path:
+        return self._folder(loop) / "model"
+
+    def _policy_of(self, loop: int) -> TransformersPolicy:
+        return self._opened(self._model(loop))
+
+    def _opened(self, folder: Path) -> TransformersPolicy:
+        return open_policy(self.settings.policy.model_copy(update={"model": str(folder)}))
+
+    def _graph(self, policy: TransformersPolicy) -> Any:
+        return open_graph(self.settings, policy, self.task.checker)
+
+    def _publish(self) -> None:
+        """The last loop's policy as that of the run."""
+        shutil.rmtree(self.run.model_path, ignore_errors=True)
+        shutil.copytree(self._model(self.plan.loops), self.run.model_path)
+
+    def _budget(self) -> Budget:
+        rows = self.run.read_metrics()
+        return Budget(
+            generated_tokens=round(sum(row["tokens"] for row in rows)),
+            optimiser_steps=round(sum(row["optimiser_steps"] for row in rows)),
+        )

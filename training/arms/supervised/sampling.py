@@ -1,0 +1,151 @@
+"""Sampling for the supervised arms: problem after problem, until there is enough."""
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfcorrect.agents.evaluation import evaluate, report_on
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import EpisodeState, Turn
+from selfcorrect.errors import TaskError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.supervised.examples import Example, distinct
+from selfcorrect.training.settings import SupervisedSettings
+
+_EPISODES_AT_ONCE = 256
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What was sampled, and made of it.
+
+    Attributes:
+        states: the judged episodes; those with a hint left out.
+        hinted: the judged episodes with a hint.
+        examples: what is to be learnt.
+    """
+
+    states: list[EpisodeState] = field(default_factory=list)
+    hinted: list[EpisodeState] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    tokens: int = 0
+    """Sampled tokens of all turns that were added."""
+
+    def add(self, more: "Sampled") -> None:
+        """Take in what was sampled next, without what only learning needs: a run samples tens of thousands of episodes."""
+        self.states += map(_lightened, more.states)
+        self.hinted += map(_lightened, more.hinted)
+        self.examples += more.examples
+        turns = [turn for state in (*more.states, *more.hinted) for turn in state["turns"]]
+        self.tokens += sum(len(turn["generation"]["completion_ids"]) for turn in turns)
+
+
+Harvest = Callable[[Sequence[Problem], int], Sampled]
+"""Samples the listed problems with a seed, and makes examples of the episodes. A problem is listed as often as it is sampled."""
+
+
+def gather(
+    task: Task, settings: SupervisedSettings, seed: int, harvest: Harvest
+) -> tuple[list[Example], dict[str, float]]:
+    """Harvest as much as `settings` ask for; the distinct examples, and the figures of the sampling.
+
+    The result is a function of the arguments: nothing else is random.
+    """
+    start = time.perf_counter()
+    everything, asked = Sampled(), 0
+    problems = problems_of(task, settings, derive_seed(seed, 0))
+    for number in itertools.count(1):
+        size = _next_size(settings, asked, everything.tokens)
+        batch = list(itertools.islice(problems, size))
+        if not batch:
+            break
+        repeated = [problem for problem in batch for _ in range(settings.samples_per_problem)]
+        everything.add(harvest(repeated, derive_seed(seed, number)))
+        asked += len(batch)
+    examples = distinct(everything.examples)
+    return examples, _figures(everything, examples, asked, time.perf_counter() - start)
+
+
+def problems_of(task: Task, settings: SupervisedSettings, seed: int) -> Iterator[Problem]:
+    """The training problems in the order in which they are asked: `settings.problems` of them, or with a token budget without end.
+
+    Raises:
+        TaskError: the task has no training problems.
+    """
+    available = getattr(task, "available", None)
+    if available is None:
+        endless = (
+            problem
+            for block in itertools.count()
+            for problem in task.problems("train", _EPISODES_AT_ONCE, seed=derive_seed(seed, block))
+        )
+        return endless if settings.tokens is not None else itertools.islice(endless, settings.problems)
+    count = available("train")
+    if count == 0:
+        raise TaskError(f"{task.name}: there are no training problems to sample; lower test_share or add rows")
+    known = list(task.problems("train", count, seed=seed))
+    if settings.tokens is None:
+        return iter(known[: settings.problems])
+    orders = (random.Random(derive_seed(seed, epoch)).sample(known, count) for epoch in itertools.count())
+    return itertools.chain.from_iterable(orders)
+
+
+def sampled_episodes(
+    graph: Any, problems: Sequence[Problem], checker: Checker, *, temperature: float, seed: int
+) -> list[EpisodeState]:
+    """One judged episode per entry of `problems`."""
+    if not problems:
+        return []
+    return evaluate(graph, problems, checker, sampling=Sampling(temperature=temperature), seed=seed)[1]
+
+
+def _lightened(state: EpisodeState) -> EpisodeState:
+    """`state` without log-probabilities, conversations and prompts."""
+    turns = [
+        Turn(**{**turn, "generation": {**turn["generation"], "logprobs": [], "messages": [], "prompt_ids": []}})
+        for turn in state["turns"]
+    ]
+    return {**state, "turns": turns}
+
+
+def _next_size(settings: SupervisedSettings, asked: int, tokens: int) -> int:
+    """How many problems the next batch asks; the last batch of a token budget is cut to what is missing."""
+    most = max(1, _EPISODES_AT_ONCE // settings.samples_per_problem)
+    if settings.tokens is None or asked == 0:
+        return most
+    missing = settings.tokens - tokens
+    return min(most, max(0, math.ceil(missing / (tokens / asked)))) if tokens else most
+
+
+def _figures(sampled: Sampled, examples: Sequence[Example], asked: int, seconds: float) -> dict[str, float]:
+    """The row of metrics.jsonl, as reinforcement learning writes it, and what became of the samples."""
+    report = report_on(sampled.states)
+    figures = {
+        "tokens": float(sampled.tokens),
+        "tokens_per_second": sampled.tokens / max(seconds, 1e-9),
+        "rollout_seconds": seconds,
+        "truncated": report.truncated,
+        "unjudged": report.unjudged,
+        "accuracy_t1": report.accuracy_t1,
+    }
+    if len(report.accuracy) > 1:
+        figures |= {
+            "accuracy_t2": report.accuracy_t2,
+            "delta": report.delta,
+            "i_to_c": report.i_to_c,
+            "c_to_i": report.c_to_i,
+            "unchanged": report.unchanged,
+        }
+    if sampled.hinted:
+        figures["accuracy_hinted"] = report_on(sampled.hinted).accuracy_t1
+    figures |= {"problems": float(asked), "episodes": float(len(sampled.states) + len(sampled.hinted))}
+    figures["examples"] = float(len(examples))
+    for kind in sorted({example.kind for example in examples}):
+        figures[f"examples/{kind.replace(' ', '_')}"] = float(sum(example.kind == kind for example in examples))
+    return figures
