@@ -81,7 +81,7 @@ class EquationsTask:
 
     def _problem(self, coefficients: list[int], values: list[int], total: int) -> Problem:
         equation = written(coefficients, total)
-        named = " ".join(NAMES[: self.unknowns])
+        named = ", ".join(NAMES[: self.unknowns])
         return Problem(
             id=f"equations-{'.'.join(map(str, coefficients))}-{total}",
             prompt=WORDS.format(names=named, equation=equation) if self.words else f"{equation} :",

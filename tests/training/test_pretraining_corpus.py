@@ -5,7 +5,8 @@ import random
 
 from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.tasks.countdown import CountdownTask, split_of
-from selfcorrect.training.pretraining.corpus import Attempted, Mixture, mixed, recheck
+from selfcorrect.training.pretraining.corpus import Attempted, Mixture, mixed
+from selfcorrect.training.pretraining.second_looks import worked_out_once_more
 
 CHECKER = CountdownChecker()
 
@@ -29,10 +30,10 @@ def attempted(count: int) -> list[Attempted]:
 
 
 def test_a_second_look_works_the_last_step_out_truly() -> None:
-    assert recheck("3 + 5 = 8 ; 8 * 7 = 57") == "8 * 7 = 56 "
-    assert recheck("9 - 4 = 5 ; 7 / 2 = 3") == "7 / 2 = 0 "
-    assert recheck("99 * 3 = 60") == "99 * 3 = 0 "
-    assert recheck("3 + 5") == ""
+    assert worked_out_once_more("3 + 5 = 8 ; 8 * 7 = 57") == "8 * 7 = 56 "
+    assert worked_out_once_more("9 - 4 = 5 ; 7 / 2 = 3") == "7 / 2 = 0 "
+    assert worked_out_once_more("99 * 3 = 60") == "99 * 3 = 0 "
+    assert worked_out_once_more("3 + 5") == ""
 
 
 def test_what_comes_after_wrong_is_always_a_right_answer_and_another_one() -> None:
