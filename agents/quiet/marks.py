@@ -70,3 +70,18 @@ def like(tokenizer: Any, table: Tensor, text: str | None) -> Tensor:
     if text is not None:
         raise PolicyError(f"a mark of thought cannot start as {text!r}: the tokenizer does not know it")
     return table.float().mean(0)
+
+
+def unthinkable(tokenizer: Any, never: Sequence[str]) -> list[int]:
+    """The ids that thoughts must not hold: the end of text, after which nothing was ever learnt, and those of `never`.
+
+    Raises:
+        PolicyError: one of `never` is no single token.
+    """
+    found = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    for text in never:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise PolicyError(f"thoughts cannot be kept from holding {text!r}: it is no single token of the tokenizer")
+        found.append(int(ids[0]))
+    return found

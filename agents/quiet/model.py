@@ -1,5 +1,6 @@
 """A causal language model that can think: the model itself, the marks of thought, the mixing head."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from selfcorrect.agents.quiet.attention import use_thought_attention
 from selfcorrect.agents.quiet.choosing import Chooser
 from selfcorrect.agents.quiet.folder import open_model, read_extras, write_extras
-from selfcorrect.agents.quiet.marks import Marks, add_tokens, like
+from selfcorrect.agents.quiet.marks import Marks, add_tokens, like, unthinkable
 from selfcorrect.agents.quiet.mixing import MixingHead
 from selfcorrect.agents.quiet.streams import Reading, Streams
 from selfcorrect.agents.quiet.thinking import Thinking
@@ -50,6 +51,7 @@ class QuietModel(nn.Module):
         use_thought_attention(lm)
         self.lm, self.tokenizer, self.thinking = lm, tokenizer, thinking
         self.mark_ids = [int(number) for number in tokenizer.convert_tokens_to_ids(list(thinking.mark_names))]
+        self._never_thought = sorted({*self.mark_ids, *unthinkable(tokenizer, thinking.never)})
         self.marks = Marks(initial_RD, gradient_weight=thinking.gradient_weight).to(initial_RD.device)
         self.mixing = MixingHead(initial_RD.shape[1], initial=thinking.initial_weight).to(initial_RD.device)
 
@@ -124,7 +126,7 @@ class QuietModel(nn.Module):
         embedding, ids, logprobs = self._mark(0, anchor_BS), [], []
         for step in range(self.thinking.tokens):
             logits_BLSV, _ = streams.append(embedding)
-            logits_BSV = self.without_marks(logits_BLSV[:, 0])
+            logits_BSV = _without(logits_BLSV[:, 0], self._never_thought)
             ids_BS = choose(logits_BSV, step)
             log_p_BSV = torch.log_softmax(logits_BSV.float(), dim=-1)
             logprobs.append(log_p_BSV.gather(2, ids_BS[..., None])[..., 0])
@@ -153,10 +155,7 @@ class QuietModel(nn.Module):
 
     def without_marks(self, logits_V: Tensor) -> Tensor:
         """Logits that never choose a mark. Where the model's table has room beyond its vocabulary, their ids lie in it."""
-        inside = [number for number in self.mark_ids if number < logits_V.shape[-1]]
-        if not inside:
-            return logits_V
-        return logits_V.index_fill(-1, torch.tensor(inside, device=logits_V.device), -torch.inf)
+        return _without(logits_V, self.mark_ids)
 
     def _embed(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.lm.get_input_embeddings()(ids)
@@ -175,3 +174,11 @@ class QuietModel(nn.Module):
 def _columns(reading: Reading, anchor_BS: Tensor) -> Tensor:
     """Anchors as columns of `reading.hidden_BTD`, which after `read_on` holds the newest columns only."""
     return anchor_BS - (reading.ids_BT.shape[1] - reading.hidden_BTD.shape[1])
+
+
+def _without(logits_V: Tensor, ids: Sequence[int]) -> Tensor:
+    """Logits that never choose one of `ids`; those beyond the vocabulary cannot be chosen anyway."""
+    inside = [number for number in ids if number < logits_V.shape[-1]]
+    if not inside:
+        return logits_V
+    return logits_V.index_fill(-1, torch.tensor(inside, device=logits_V.device), -torch.inf)

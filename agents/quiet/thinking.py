@@ -17,6 +17,7 @@ class Thinking:
             2310.02226), the marks' places included: the same computation, with nothing to say.
         names: of the start and end tokens, or of the pause token; None are the usual ones.
         like: texts whose embeddings the marks start from; None takes a dash (see `marks.like`).
+        never: tokens that a thought does not hold, besides marks and the end of text; such as what its end mark starts from.
         gradient_weight: of the marks' embeddings; see `Marks`.
         initial_weight: of every thought in the mixture, before training; in (0, 1).
     """
@@ -25,6 +26,7 @@ class Thinking:
     kind: Literal["thought", "pause"] = "thought"
     names: tuple[str, ...] | None = None
     like: tuple[str, ...] | None = None
+    never: tuple[str, ...] = ()
     gradient_weight: float = 1.0
     initial_weight: float = 0.1
 

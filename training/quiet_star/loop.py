@@ -30,12 +30,7 @@ def train_steps(learner: Learner, texts: Texts, settings: QuietSettings, run: Qu
     """
     device = next(learner.module.parameters()).device
     generator = torch.Generator(device).manual_seed(settings.seed)
-    optimiser = torch.optim.AdamW(
-        learner.module.parameters(),
-        lr=settings.optimiser.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=settings.optimiser.weight_decay,
-    )
+    optimiser = _optimiser(learner.module, settings.optimiser)
     done = load_checkpoint(run.checkpoints_path, learner.module, optimiser, generator)
     run.truncate_metrics(done)
     progress.start(settings.steps, _NAMES[settings.thought.kind])
@@ -68,7 +63,7 @@ def _step(
     """One update; its figures."""
     began = time.perf_counter()
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings.optimiser, step)
+        group["lr"] = group["peak"] * warm_up(settings.optimiser, step)
     device = next(learner.module.parameters()).device
     ids_BT, mask_BT = padded(texts.training(step, settings.optimiser.texts), device)
     loss = learner.loss(ids_BT, mask_BT, generator)
@@ -92,9 +87,23 @@ def _step(
     }
 
 
-def learning_rate(settings: StepSettings, step: int) -> float:
-    """At step `step`, counted from 0: rises linearly over the warm-up, then stays."""
-    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warm_up))
+def _optimiser(module: nn.Module, settings: StepSettings) -> torch.optim.Optimizer:
+    """AdamW, with a learning rate of its own for the mixing head."""
+    named = list(module.named_parameters())
+    head = [parameter for name, parameter in named if name.startswith("mixing.")]
+    others = [parameter for name, parameter in named if not name.startswith("mixing.")]
+    groups = [{"params": others, "peak": settings.learning_rate}, {"params": head, "peak": settings.head_learning_rate}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay,
+    )
+
+
+def warm_up(settings: StepSettings, step: int) -> float:
+    """The share of the learning rates at step `step`, counted from 0: rises linearly over the warm-up, then stays 1."""
+    return min(1.0, (step + 1) / max(1, settings.warm_up))
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def open_learner(settings: QuietSettings, lm: Any, tokenizer: Any) -> Learner:
     if thought.kind == "none":
         return PlainLearner(lm, tokenizer)
     if thought.kind == "thought" and thought.like is None and settings.text == CHAINS:
-        thought = thought.model_copy(update={"like": (ASIDE_BEGINS, ASIDE_ENDS)})
+        thought = thought.model_copy(update={"like": (ASIDE_BEGINS, ASIDE_ENDS), "never": (ASIDE_ENDS,)})
     return ThinkingLearner(QuietModel.wrap(lm, tokenizer, thought.thinking), thought, settings.loss)
 
 

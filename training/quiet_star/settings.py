@@ -25,6 +25,8 @@ class ThoughtSettings(Settings):
     """Tokens of the text that a thought is judged by, n_true."""
     like: tuple[str, ...] | None = Field(default=None, strict=False)
     """Texts whose embeddings the start and end token begin as; None takes a dash for both."""
+    never: tuple[str, ...] = Field(default=(), strict=False)
+    """Tokens that thoughts do not hold, besides their start and end and the end of text."""
     gradient_weight: Positive = 1.0
     """How much faster the start and end token's embeddings learn. The paper's 100 goes with its learning rate of 1e-6."""
     initial_weight: Share = 0.1
@@ -42,7 +44,7 @@ class ThoughtSettings(Settings):
     def thinking(self) -> Thinking:
         """As the model takes it."""
         kind: Literal["thought", "pause"] = "thought" if self.kind == "thought" else "pause"
-        return Thinking(self.tokens, kind, None, self.like, self.gradient_weight, self.initial_weight)
+        return Thinking(self.tokens, kind, None, self.like, self.never, self.gradient_weight, self.initial_weight)
 
 
 class LossSettings(Settings):
@@ -59,8 +61,10 @@ class LossSettings(Settings):
 class StepSettings(Settings):
     """One optimiser step."""
 
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 5e-4
     """Of AdamW. Pre-trained language models want 1e-6, as in the paper, or 1e-5."""
+    head_learning_rate: Positive = 5e-3
+    """Of the mixing head, which begins from nothing and must learn where thoughts help before it has given up on all of them."""
     warm_up: Count = 20
     """Steps in which it rises to that."""
     weight_decay: NonNegative = 0.001

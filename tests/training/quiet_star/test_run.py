@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from selfcorrect.agents.quiet.policy import QuietPolicy
 from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError, TaskError, TrainingError
 from selfcorrect.training.quiet_star.folder import QuietRun
-from selfcorrect.training.quiet_star.loop import learning_rate
+from selfcorrect.training.quiet_star.loop import warm_up
 from selfcorrect.training.quiet_star.run import train_quiet_star
 from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings, ThoughtSettings
 from selfcorrect.training.quiet_star.settings_file import quiet_settings
@@ -187,5 +187,5 @@ def test_unknown_settings_are_named_with_the_nearest_right_name() -> None:
 
 
 def test_the_learning_rate_rises_over_the_warm_up_and_stays() -> None:
-    settings = StepSettings(learning_rate=0.4, warm_up=4)
-    assert [learning_rate(settings, step) for step in (0, 1, 3, 4, 99)] == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.4])
+    settings = StepSettings(warm_up=4)
+    assert [warm_up(settings, step) for step in (0, 1, 3, 4, 99)] == pytest.approx([0.25, 0.5, 1, 1, 1])
