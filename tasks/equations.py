@@ -80,16 +80,22 @@ class EquationsTask:
                 yield self._problem(coefficients, values, total)
 
     def _problem(self, coefficients: list[int], values: list[int], total: int) -> Problem:
-        equation = written(coefficients, total)
-        named = ", ".join(NAMES[: self.unknowns])
         return Problem(
             id=f"equations-{'.'.join(map(str, coefficients))}-{total}",
-            prompt=WORDS.format(names=named, equation=equation) if self.words else f"{equation} :",
+            prompt=asked(coefficients, total, words=self.words),
             reference={"coefficients": coefficients, "total": total},
             checker="equations",
             gold=steps_of(coefficients, values),
             difficulty=float(self.unknowns),
         )
+
+
+def asked(coefficients: Sequence[int], total: int, *, words: bool) -> str:
+    """The prompt: in English sentences, or "11 x + 7 y + 5 z = 96 :"."""
+    equation = written(coefficients, total)
+    if not words:
+        return f"{equation} :"
+    return WORDS.format(names=", ".join(NAMES[: len(coefficients)]), equation=equation)
 
 
 def written(coefficients: Sequence[int], total: int) -> str:

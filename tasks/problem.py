@@ -17,7 +17,7 @@ class Problem(BaseModel):
         id: unique within its task; errors and result files name it.
         prompt: what the policy is shown.
         reference: what the checker compares with (an answer, numbers and target, tests); plain JSON data, never shown.
-        checker: the checker that judges it: "countdown", "math" or "code".
+        checker: the checker that judges it: "countdown", "equations", "math" or "code".
         gold: a response that the checker accepts, if one is known.
         difficulty: larger is harder, on a scale of the task's own.
         metadata: whatever else the source knows; plain JSON data.

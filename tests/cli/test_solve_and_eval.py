@@ -95,3 +95,17 @@ def test_another_question_is_judged_if_its_answer_is_given() -> None:
     assert problem_of_question("2+2?", answer=None, reads_english=True).reference is None
     with pytest.raises(ConfigurationError):
         problem_of_question("", answer=None, reads_english=True)
+
+
+def test_an_equation_is_put_as_in_training_and_judged_by_itself() -> None:
+    plain = problem_of_question("11x + 7 y+5 z = 96", answer=None, reads_english=False)
+    assert (plain.prompt, plain.reference) == ("11 x + 7 y + 5 z = 96 :", {"coefficients": [11, 7, 5], "total": 96})
+    assert plain.checker == "equations"
+    assert problem_of_question("3 x + 4 y = 30", answer=None, reads_english=True).prompt.startswith("Find positive")
+    with pytest.raises(ConfigurationError, match="an equation is judged by itself"):
+        problem_of_question("3 x + 4 y = 30", answer="2", reads_english=True)
+
+
+def test_the_embedded_policy_says_that_it_cannot_read_equations(run: Any) -> None:
+    done = run("solve", "11 x + 7 y + 5 z = 96")
+    assert done.status == 2 and "it does not know 'x', 'y', 'z'" in done.stderr

@@ -1,4 +1,4 @@
-"""What the user of `solve` asked: a Countdown problem, or anything else."""
+"""What the user of `solve` asked: a Countdown problem, an equation, or anything else."""
 
 import re
 
@@ -6,24 +6,38 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 
 _COUNTDOWN = re.compile(r"\s*(\d{1,6}(?:[\s,]+\d{1,6})+)[\s,]+get\s+(\d{1,6})\s*:?\s*", re.IGNORECASE)
+_EQUATION = re.compile(
+    r"\s*(\d{1,6}\s*x\s*\+\s*\d{1,6}\s*y(?:\s*\+\s*\d{1,6}\s*z(?:\s*\+\s*\d{1,6}\s*w)?)?)\s*=\s*(\d{1,6})\s*:?\s*"
+)
+"""2 to 4 unknowns, in this order: x, y, z, w."""
 
 
 def problem_of_question(question: str, *, answer: str | None, reads_english: bool) -> Problem:
     """`question` as a problem for a policy that does or does not read English sentences.
 
-    "3 5 7 9 get 56" is Countdown, and is judged. Anything else is passed on as it is, and judged if `answer` is given.
+    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged. Anything else is passed on as it is, and judged if `answer` is given.
 
     Raises:
-        ConfigurationError: the question is blank, or is Countdown and comes with an answer.
+        ConfigurationError: the question is blank, or is judged by itself and comes with an answer.
     """
     if not question.strip():
         raise ConfigurationError("the question is empty; ask something like '3 5 7 9 get 56'")
-    countdown = _COUNTDOWN.fullmatch(question)
-    if countdown is None:
+    countdown, equation = _COUNTDOWN.fullmatch(question), _EQUATION.fullmatch(question)
+    if countdown is None and equation is None:
         checker = "math" if answer is not None else "none"
         return Problem(id="question", prompt=question.strip(), reference=answer, checker=checker)
     if answer is not None:
-        raise ConfigurationError("--answer: a Countdown question is judged by its own numbers and target")
+        kind = (
+            "a Countdown question is judged by its own numbers and target"
+            if countdown
+            else "an equation is judged by itself"
+        )
+        raise ConfigurationError(f"--answer: {kind}")
+    if countdown is None:
+        assert equation is not None
+        return _equation(
+            [int(number) for number in re.findall(r"\d+", equation[1])], int(equation[2]), words=reads_english
+        )
     # In training the numbers come sorted; their order means nothing.
     numbers = sorted(int(number) for number in re.split(r"[\s,]+", countdown[1]))
     return _countdown(numbers, int(countdown[2]), words=reads_english)
@@ -35,3 +49,12 @@ def _countdown(numbers: list[int], target: int, *, words: bool) -> Problem:
     listed = " ".join(map(str, numbers))
     prompt = WORDS.format(numbers=listed, target=target) if words else f"{listed} get {target} :"
     return Problem(id="question", prompt=prompt, reference={"numbers": numbers, "target": target}, checker="countdown")
+
+
+def _equation(coefficients: list[int], total: int, *, words: bool) -> Problem:
+    from selfcorrect.tasks.equations import asked
+
+    reference = {"coefficients": coefficients, "total": total}
+    return Problem(
+        id="question", prompt=asked(coefficients, total, words=words), reference=reference, checker="equations"
+    )

@@ -7,7 +7,8 @@ import typer
 from rich.text import Text
 
 from selfcorrect.cli.console import notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed, Temperature
+from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed
+from selfcorrect.cli.searches import AnswerLimit, PlanFile, StepVerifierFolder, VerifierFolder
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,11 +29,34 @@ def solve(
     ] = None,
     revisions: Revisions = 1,
     critique: Critique = "instruction",
-    temperature: Temperature = 0.0,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 is greedy, the default; of a search it is 1.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="Search: majority:16, best_of_n:16, weighted:16, beam:4x4, revise:4, mixed:4x3, compute_optimal."
+        ),
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Of a search: generated tokens, in all.")] = None,
+    verifier: VerifierFolder = None,
+    step_verifier: StepVerifierFolder = None,
+    plan: PlanFile = None,
+    limit: AnswerLimit = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Attempt QUESTION, revise the answer, and show the turns as they happen. Countdown questions are judged."""
+    """Attempt QUESTION, revise the answer, and show the turns as they happen. Countdown questions are judged.
+
+    With --strategy, --budget or --plan: search for the answer, and show the candidates as they come.
+    """
+    if strategy is not None or budget is not None or plan is not None:
+        from selfcorrect.cli.solve_search import SearchRequest, solve_by_search
+
+        name = strategy or ("majority" if plan is None else "compute_optimal")
+        request = SearchRequest(question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed)
+        solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
+        return
     with reporting(as_json=as_json):
         import asyncio
 
@@ -48,13 +72,13 @@ def solve(
 
         graph = build_graph(
             named.policy,
-            checker=_checker_of(problem),
+            checker=checker_of(problem),
             prompts=named.prompts(critique),
             revisions=revisions,
             critique=critique,
         )
         show = _nothing if as_json else TurnPrinter(problem).show
-        state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
+        state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature or 0.0), show))
     if as_json:
         from selfcorrect.training.readable import readable_episode
 
@@ -107,11 +131,13 @@ async def _play(
 def _nothing(state: "EpisodeState") -> None: ...
 
 
-def _checker_of(problem: "Problem") -> "Checker | None":
+def checker_of(problem: "Problem") -> "Checker | None":
     if problem.checker == "countdown":
         from selfcorrect.rewards.countdown import CountdownChecker
 
         return CountdownChecker()
+    if problem.checker == "equations":
+        return _equation_checker(problem)
     if problem.reference is None:
         return None
     from selfcorrect.rewards.maths import MathChecker
@@ -120,4 +146,14 @@ def _checker_of(problem: "Problem") -> "Checker | None":
     fault = checker.validate_reference(problem.reference)
     if fault is not None:
         raise ConfigurationError(f"--answer {problem.reference!r} cannot be used by the math checker: {fault}")
+    return checker
+
+
+def _equation_checker(problem: "Problem") -> "Checker":
+    from selfcorrect.rewards.equations import EquationChecker
+
+    checker = EquationChecker()
+    fault = checker.validate_reference(problem.reference)
+    if fault is not None:
+        raise ConfigurationError(f"{problem.prompt!r} is no equation that can be judged: {fault}")
     return checker
