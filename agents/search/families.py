@@ -6,6 +6,8 @@ from selfcorrect.errors import ConfigurationError
 
 _EXPAND = 4
 """Ways in which a beam goes on with each beginning, as in Snell et al."""
+_LONGEST_CHAIN = 16
+"""Answers of the longest single chain that is compared: its revisions cannot share a batch, and take longest by far."""
 
 
 def sized(family: str, answers: int) -> Strategy | None:
@@ -28,7 +30,7 @@ def sized(family: str, answers: int) -> Strategy | None:
         return _named(kind, f"{answers // (1 + revisions)}x{revisions}", options) if answers > revisions else None
     if kind == "revise":
         picks = [] if any(option.startswith("pick=") for option in options) else ["pick=verifier"]
-        return _named(kind, str(answers - 1), options + picks) if answers > 1 else None
+        return _named(kind, str(answers - 1), options + picks) if 1 < answers <= _LONGEST_CHAIN else None
     return _named(kind, str(answers), options)
 
 

@@ -70,7 +70,7 @@ class BestOfN:
 
     @property
     def name(self) -> str:
-        return f"best_of_n:{self.n}{_sure(self.sure)}"
+        return f"best_of_n:{self.n}{_sure(self.sure, self.wave)}"
 
     def graph(self, players: Players) -> SearchGraph:
         rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=self.wave)
@@ -88,7 +88,7 @@ class WeightedBestOfN:
 
     @property
     def name(self) -> str:
-        return f"weighted:{self.n}{_sure(self.sure)}"
+        return f"weighted:{self.n}{_sure(self.sure, self.wave)}"
 
     def graph(self, players: Players) -> SearchGraph:
         rules = ChainRules(self.n, 0, "weighted", self.early, self.sure, self.wave)
@@ -131,7 +131,7 @@ class Mixed:
 
     @property
     def name(self) -> str:
-        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure)}"
+        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure, self.wave)}"
 
     def graph(self, players: Players) -> SearchGraph:
         rules = ChainRules(self.parallel, self.revisions, self.pick, sure=self.sure, wave=self.wave)
@@ -156,8 +156,11 @@ class Revise:
         return chain_graph(players, rules, name=self.name, window=self.window)
 
 
-def _sure(sure: float | None) -> str:
-    return "" if sure is None else f":sure={sure:g}"
+_WAVE = 4
+
+
+def _sure(sure: float | None, wave: int = _WAVE) -> str:
+    return "" if sure is None else f":sure={sure:g}{'' if wave == _WAVE else f':wave={wave}'}"
 
 
 def _pick(pick: Pick, usual: Pick = "verifier") -> str:

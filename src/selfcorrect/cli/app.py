@@ -8,9 +8,11 @@ from selfcorrect.cli.check import check
 from selfcorrect.cli.compare import compare
 from selfcorrect.cli.demo import demo
 from selfcorrect.cli.evaluate import evaluate_command
+from selfcorrect.cli.scale import scale
 from selfcorrect.cli.serve import serve
 from selfcorrect.cli.solve import solve
 from selfcorrect.cli.train import train
+from selfcorrect.cli.tune_budget import tune_budget
 from selfcorrect.cli.validate import validate
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app.add_typer(train, name="train", help="Train a policy: selfcorrect train ARM. 
 app.command()(compare)
 app.command("eval")(evaluate_command)
 app.command()(solve)
+app.command()(scale)
+app.command("tune-budget")(tune_budget)
 app.command()(serve)
 app.command()(validate)
 app.add_typer(check, name="check")

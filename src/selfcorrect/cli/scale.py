@@ -1,0 +1,112 @@
+"""`selfcorrect scale`: what strategies of search make of a budget."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfcorrect.cli.bars import counting
+from selfcorrect.cli.console import notes, reporting, results, write_json
+from selfcorrect.cli.options import AsJson, ModelName, Temperature
+from selfcorrect.cli.searches import (
+    AnswerLimit,
+    Budgets,
+    PlanFile,
+    StepVerifierFolder,
+    Strategies,
+    VerifierFolder,
+    numbers_of,
+    open_plan,
+    open_searchers,
+)
+
+if TYPE_CHECKING:
+    from selfcorrect.training.scaling import Comparison
+
+
+def scale(
+    task: Annotated[str, typer.Option(help="As for eval.")] = "countdown",
+    budgets: Budgets = "1,2,4,...,64",
+    strategies: Strategies = None,
+    model: ModelName = "embedded",
+    verifier: VerifierFolder = None,
+    step_verifier: StepVerifierFolder = None,
+    plan: PlanFile = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Held-out problems for each seed.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 1,
+    temperature: Temperature = 1.0,
+    limit: AnswerLimit = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the comparison; what is in it is not played again.")
+    ] = Path("runs/scale"),
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty. Resumable."""
+    with reporting(as_json=as_json):
+        from selfcorrect.cli.task_names import open_task
+
+        answers = numbers_of(budgets)
+        chosen_plan = open_plan(plan)
+        open_task(task)
+        searchers = open_searchers(model, verifier, step_verifier)
+        opened = open_task(task, words=searchers.named.reads_english)
+        searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
+
+        from selfcorrect.training.scaling import compare, families_for, write_comparison
+
+        families = families_for(searchers.verifier, searchers.step_verifier, chosen_plan)
+        with counting(f"searching {n * seeds:,} problems", silent=as_json) as tell:
+            comparison = compare(
+                searchers.named.policy,
+                opened,
+                prompts=searchers.named.prompts("instruction"),
+                families=families if strategies is None else [name.strip() for name in strategies.split(",")],
+                answers=answers,
+                problems=n,
+                seeds=range(seeds),
+                verifier=searchers.verifier,
+                step_verifier=searchers.step_verifier,
+                plan=chosen_plan,
+                sampling=searchers.sampling(limit, temperature),
+                folder=out,
+                on_progress=tell,
+            )
+        about = {"task": opened.name, "model": model, "problems": n, "seeds": seeds, "temperature": temperature}
+        write_comparison(out, comparison, about=about)
+        if as_json:
+            from selfcorrect.agents.search.summary import as_rows
+            from selfcorrect.training.durable_files import finite
+
+            points = finite(as_rows(comparison.points))
+            write_json({**about, "answer_tokens": comparison.answer_tokens, "points": points})
+        else:
+            _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
+            notes.print(f"written to {out}: scale.json, scale.svg", style="dim")
+
+
+def _show(comparison: "Comparison", *, title: str) -> None:
+    """One row for each strategy, one column for each budget."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from selfcorrect.training.reporting.scale_chart import label_of
+
+    whole = [point for point in comparison.points if point.bin is None]
+    sizes = sorted({point.answers for point in whole if point.family != "perfect verifier"})
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
+    table.add_column("accuracy [95%], mean tokens")
+    for size in sizes:
+        table.add_column(f"{size} answers", justify="right")
+    for family in dict.fromkeys(point.family for point in whole):
+        points = {point.answers: point for point in whole if point.family == family}
+        table.add_row(label_of(family), *(_cell(points.get(size)) for size in sizes))
+    results.print(Text(title, style="italic"), table)
+
+
+def _cell(point: Any) -> str:
+    if point is None:
+        return "–"
+    low, high = point.ci95
+    tokens = "" if point.tokens != point.tokens else f"\n{point.tokens:.0f}"  # nan: nothing was played
+    return f"{point.accuracy:.3f} [{low:.3f}, {high:.3f}]{tokens}"
