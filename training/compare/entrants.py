@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from selfcorrect.agents.graph import CorrectionGraph
 from selfcorrect.errors import ConfigurationError
@@ -13,6 +13,8 @@ from selfcorrect.training.compare.budgets import Costs
 from selfcorrect.training.run_directory import Budget
 from selfcorrect.training.settings import RunSettings
 
+StarData = Literal["single", "single+rationalised", "multi", "multi+correct"]
+PairData = Literal["pairs", "pairs+correct"]
 NOTHING = Budget(generated_tokens=0, optimiser_steps=0)
 BuildLoop = Callable[[RunSettings, Any, Checker], CorrectionGraph]
 
@@ -74,10 +76,81 @@ def reinforced(
         optimiser, steps = settings.optimiser, settings.score.total_steps
         return Budget(
             generated_tokens=round(steps * optimiser.episodes_per_step * episode(settings, costs)),
-            optimiser_steps=steps * optimiser.minibatches * optimiser.ppo_epochs,
+            optimiser_steps=goal_of(settings, costs).optimiser_steps,
         )
 
     return Entrant(name, says, loop, load, fitted, planned)
+
+
+def goal_of(settings: RunSettings, costs: Costs) -> Budget:
+    """What SCoRe costs with `settings`: the budget of all arms."""
+    optimiser, steps = settings.optimiser, settings.score.total_steps
+    return Budget(
+        generated_tokens=round(steps * optimiser.episodes_per_step * usual_episode(settings, costs)),
+        optimiser_steps=steps * optimiser.minibatches * optimiser.ppo_epochs,
+    )
+
+
+def self_taught(name: str, says: str, data: StarData) -> Entrant:
+    """STaR on one kind of data: the goal's tokens and steps in equal parts over its loops."""
+
+    def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
+        goal, loops = goal_of(settings, costs), settings.star.loops
+        parts = {
+            "data": data,
+            "tokens": max(1, goal.generated_tokens // loops),
+            "steps": max(1, round(goal.optimiser_steps / loops)),
+        }
+        return settings.model_copy(
+            update={
+                "star": settings.star.model_copy(update=parts),
+                # Its steps are loops: each is evaluated where the others are evaluated now and then.
+                "evaluation": settings.evaluation.model_copy(update={"every": min(1, settings.evaluation.every)}),
+            }
+        )
+
+    def planned(settings: RunSettings, costs: Costs) -> Budget:
+        loops = settings.star.loops
+        return Budget(loops * (settings.star.tokens or 0), loops * settings.star.steps)
+
+    return Entrant(name, says, usual_loop, _star, fitted, planned)
+
+
+def paired(name: str, says: str, data: PairData) -> Entrant:
+    """Pair-SFT on one kind of data, in one loop."""
+
+    def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
+        goal = goal_of(settings, costs)
+        parts = {"data": data, "tokens": goal.generated_tokens, "steps": goal.optimiser_steps}
+        return settings.model_copy(
+            update={
+                "pair_sft": settings.pair_sft.model_copy(update=parts),
+                "evaluation": settings.evaluation.model_copy(update={"every": 0}),
+            }
+        )
+
+    def planned(settings: RunSettings, costs: Costs) -> Budget:
+        return Budget(settings.pair_sft.tokens or 0, settings.pair_sft.steps)
+
+    return Entrant(name, says, usual_loop, _pair_sft, fitted, planned)
+
+
+def _star() -> Arm:
+    from selfcorrect.training.arms.star import star
+
+    return star
+
+
+def _pair_sft() -> Arm:
+    from selfcorrect.training.arms.pair_sft import pair_sft
+
+    return pair_sft
+
+
+def _score_stage2_star() -> Arm:
+    from selfcorrect.training.arms.score_stage2_star import score_stage2_star
+
+    return score_stage2_star
 
 
 def _score() -> Arm:
@@ -146,11 +219,18 @@ ENTRANTS: tuple[Entrant, ...] = (
     Entrant("base", "the base policy", usual_loop),
     Entrant("sample-again", "base, second attempt drawn anew", _sample_again_loop),
     Entrant("self-refine", "base, critique before the revision", _self_refine_loop),
+    self_taught("star", "STaR, mended second answers (D_STaR)", "multi"),
+    self_taught("star-plus", "STaR, mended and kept second answers (D+_STaR)", "multi+correct"),
+    self_taught("star-single", "STaR on first answers, without rationalisation", "single"),
+    self_taught("star-rationalised", "STaR on first answers, with rationalisation", "single+rationalised"),
+    paired("pair-sft", "fine-tuned on wrong and right answers put together (D_SFT)", "pairs"),
+    paired("pair-sft-plus", "the same, and right after right (D+_SFT)", "pairs+correct"),
     reinforced("single-turn", "RL, first answer only", _single_turn, episode=_first_answer_only),
     reinforced("multi-turn", "RL, both answers", _multi_turn),
     reinforced("score", "SCoRe", _score),
     reinforced("score-no-stage1", "SCoRe without Stage I", _score_no_stage1),
     reinforced("score-no-shaping", "SCoRe without the progress bonus", _score_no_shaping),
+    reinforced("score-stage2-star", "SCoRe with STaR as Stage II", _score_stage2_star),
     reinforced("pag", "RL, the policy judges itself", _pag, episode=_judged_episode, loop=self_judging_loop),
 )
 

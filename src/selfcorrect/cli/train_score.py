@@ -7,6 +7,7 @@ import typer
 from selfcorrect.cli.console import reporting
 from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Preset, Resume
 from selfcorrect.cli.training_run import RunRequest, carry_out
+from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
@@ -20,6 +21,10 @@ def score(
     overrides: Overrides = None,
     no_stage1: Annotated[bool, typer.Option("--no-stage1", help="Ablation: Stage II takes all steps.")] = False,
     no_shaping: Annotated[bool, typer.Option("--no-shaping", help="Ablation: no progress bonus in Stage II.")] = False,
+    stage2: Annotated[
+        Literal["rl", "star"],
+        typer.Option(help="Ablation: supervised fine-tuning on right second answers as Stage II."),
+    ] = "rl",
     as_json: AsJson = False,
 ) -> None:
     """Train a policy to correct itself with SCoRe. Settings come from the preset, then --config, then --set."""
@@ -29,11 +34,22 @@ def score(
     if no_shaping:
         without.append("shaping")
     with reporting(as_json=as_json):
-        command = " ".join(["train score", *(f"--no-{part}" for part in without)])
+        if stage2 == "star" and without:
+            raise ConfigurationError(
+                "--stage2 star pays no rewards and needs Stage I: leave --no-shaping and --no-stage1 away"
+            )
+        options = [f"--no-{part}" for part in without] + (["--stage2 star"] if stage2 == "star" else [])
+        command = " ".join(["train score", *options])
         request = RunRequest(
             command, preset=preset, config=config, out=out, resume=resume, overrides=tuple(overrides or ())
         )
-        carry_out(request, lambda: _arm(without), as_json=as_json)
+        carry_out(request, _stage2_star if stage2 == "star" else lambda: _arm(without), as_json=as_json)
+
+
+def _stage2_star() -> "Arm":
+    from selfcorrect.training.arms.score_stage2_star import score_stage2_star
+
+    return score_stage2_star
 
 
 def _arm(without: list[Literal["stage1", "shaping"]]) -> "Arm":
