@@ -43,7 +43,7 @@ def star(settings: RunSettings, *, out: Path, progress: ProgressSink | None = No
         group="star",
         loops=settings.star.loops,
         seeks=_SEEKS[settings.star.data],
-        harvest=_harvest_with(settings),
+        harvest=harvest_with(settings),
     )
     return train_supervised(plan, settings, out=out, progress=progress, resume=resume)
 
@@ -56,7 +56,12 @@ _SEEKS = {
 }
 
 
-def _harvest_with(settings: RunSettings) -> HarvestWith:
+def harvest_with(settings: RunSettings) -> HarvestWith:
+    """How `settings.star.data` samples a policy and makes examples of it.
+
+    Raises:
+        ConfigurationError: the graph has more than two turns, or a critique.
+    """
     if settings.star.data == "single":
         return lambda policy, task: _SingleTurn(settings, policy, task)
     if settings.star.data == "single+rationalised":

@@ -120,8 +120,10 @@ def pairs(
 
 def distinct(examples: Iterable[Example]) -> list[Example]:
     """Each example once, in the order of first appearance: an easy problem would else count as often as it was sampled."""
-    found = {(example.context_ids, example.answer_ids): example for example in reversed(list(examples))}
-    return list(found.values())[::-1]
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], Example] = {}
+    for example in examples:
+        found.setdefault((example.context_ids, example.answer_ids), example)
+    return list(found.values())
 
 
 def _example(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.agents.readable_words import refuse_unreadable
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import TrainingError
@@ -92,6 +93,9 @@ class _Session:
 
     def play_through(self) -> RunResult:
         policy = open_policy(self.settings.policy)
+        refuse_unreadable(
+            policy, (problem.prompt for problem in self.held_out.problems), name=self.settings.policy.model
+        )
         before = self.held_out.before(self._graph(policy))
         done = self._finished_loops()
         self.run.truncate_metrics(done)

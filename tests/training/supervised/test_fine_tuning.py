@@ -1,0 +1,68 @@
+"""What the loss of fine-tuning is, by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
+
+EXAMPLES = [
+    Example("a", "correct", (5, 6, 7), (8, 9, 1), None, ""),
+    Example("b", "incorrect to correct", (5, 6, 7, 20, 1, 211, 209), (30, 1), "", ""),
+    Example("c", "correct", (11,), (12, 13, 14, 15, 1), None, ""),
+]
+TUNING = Tuning(steps=4, batch_size=2, learning_rate=1e-2)
+
+
+def cross_entropy_by_hand(model: Any, examples: list[Example]) -> torch.Tensor:
+    """Minus the mean log-probability of the answers' tokens, one example and one token at a time."""
+    total, count = torch.zeros(()), 0
+    for example in examples:
+        ids = [*example.context_ids, *example.answer_ids]
+        logprobs_TV = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        for position in range(len(example.context_ids), len(ids)):
+            total = total - logprobs_TV[position - 1, ids[position]]
+            count += 1
+    return total / count
+
+
+def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_alone(tiny_model_folder: Path, tmp_path: Path) -> None:
+    policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+    expected = cross_entropy_by_hand(policy.model, EXAMPLES)
+    expected_gradients = torch.autograd.grad(expected, list(policy.model.parameters()))
+    trainer = sft_trainer(policy, EXAMPLES, TUNING, seed=0, folder=tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in range(3)])
+    loss = trainer.compute_loss(trainer.model, batch)
+    torch.testing.assert_close(loss.detach(), expected.detach())
+    gradients = torch.autograd.grad(loss, list(policy.model.parameters()))
+    for found, hoped in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(found, hoped, atol=1e-6, rtol=1e-4)
+
+
+def test_what_is_shown_is_never_learnt(tiny_model_folder: Path, tmp_path: Path) -> None:
+    policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+    trainer = sft_trainer(policy, EXAMPLES, TUNING, seed=0, folder=tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in range(3)])
+    for example, ids, labels in zip(EXAMPLES, batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        shown, learnt = len(example.context_ids), len(example.answer_ids)
+        assert tuple(ids[: shown + learnt]) == example.context_ids + example.answer_ids
+        assert labels == [-100] * shown + list(example.answer_ids) + [-100] * (len(ids) - shown - learnt)
+
+
+def test_fine_tuning_takes_exactly_the_steps_it_is_told_and_saves_what_it_learnt(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+    before = float(cross_entropy_by_hand(policy.model, EXAMPLES).detach())
+    trainer = sft_trainer(policy, EXAMPLES, TUNING, seed=0, folder=tmp_path / "not-saved")
+    trainer.train()
+    assert trainer.state.global_step == 4
+
+    policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+    figures = fine_tune(policy, EXAMPLES, Tuning(20, 4, 1e-2), seed=0, folder=tmp_path / "saved")
+    learnt = TransformersPolicy.from_pretrained(tmp_path / "saved")
+    assert float(cross_entropy_by_hand(learnt.model, EXAMPLES).detach()) < before / 2
+    assert figures["sft_loss"] < figures["sft_loss_first"]
