@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.training.arms.pair_sft import pair_sft
@@ -15,6 +16,7 @@ from selfcorrect.training.arms.star import star
 from selfcorrect.training.arms.supervised import run as supervised_run
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
+from selfcorrect.training.arms.supervised.sampling import gather
 from selfcorrect.training.settings import (
     EvaluationSettings,
     GraphSettings,
@@ -82,7 +84,7 @@ def test_a_run_leaves_the_files_and_the_budget_of_every_arm(finished: Path) -> N
 def test_every_loop_fine_tunes_the_original_policy_and_not_the_one_before(finished: Path, tmp_path: Path) -> None:
     star_settings, loop = settings_for().star, 2
     tuning = Tuning(star_settings.steps, star_settings.batch_size, star_settings.learning_rate)
-    seed = supervised_run.derive_seed(0, loop)
+    seed = derive_seed(0, loop)
     made = {}
     for name, start in (("original", embedded_folder()), ("before", finished / "loops/loop-1/model")):
         policy = TransformersPolicy.from_pretrained(start)
@@ -122,7 +124,7 @@ def test_a_run_stopped_after_its_sampling_goes_on_without_doing_anything_twice(
 def test_a_loop_that_was_killed_while_sampling_is_sampled_anew(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, gather = tmp_path / "run", supervised_run.gather
+    out = tmp_path / "run"
     calls: list[int] = []
 
     def interrupted(task: Any, settings: Any, seed: int, harvest: Any) -> Any:
