@@ -165,7 +165,7 @@ class OptimiserSettings(Settings):
 class SupervisedSettings(Settings):
     """What the supervised arms share: what is sampled, and how long is learnt from it. All counts are per loop; Pair-SFT has one."""
 
-    problems: PositiveInt = 640
+    problems: PositiveInt = 2560
     """How many training problems are asked; of a smaller file, each problem once."""
     samples_per_problem: PositiveInt = 4
     tokens: PositiveInt | None = None
@@ -205,7 +205,7 @@ class PairSftSettings(SupervisedSettings):
 
     data: Literal["pairs", "pairs+correct"] = "pairs"
     """What is learnt: right answers after wrong ones (D_SFT); and right answers after right ones too (D+_SFT)."""
-    problems: PositiveInt = 2560
+    problems: PositiveInt = 10_240
     samples_per_problem: int = Field(default=4, ge=2)
     """At least 2: a pair is made of two."""
     steps: PositiveInt = 640
