@@ -100,16 +100,38 @@ def refuse_other_tokenizer(tokenizer: Any, card: VerifierCard, *, whose: str) ->
         )
 
 
-def write_calibration(folder: Path, answers: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
-    """Keep (score, correct) of answers to problems that the verifier was not trained on, by how the answers were chosen."""
-    text = json.dumps({how: [[score, bool(correct)] for score, correct in pairs] for how, pairs in answers.items()})
-    (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Calibration:
+    """Answers to problems that the verifier was not trained on, one to a problem.
+
+    Attributes:
+        temperature: at which they were sampled.
+        answers: (score, correct) by how an answer was chosen: "attempt" is the first sample, "best_of_16" the best-scored of 16.
+    """
+
+    temperature: float
+    answers: Mapping[str, Sequence[tuple[float, bool]]]
 
 
-def read_calibration(folder: Path) -> dict[str, list[tuple[float, bool]]]:
-    """What `write_calibration` kept; {} if nothing was."""
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Keep what thresholds are chosen from."""
+    (folder / "calibration.json").write_text(json.dumps(asdict(calibration)) + "\n", encoding="utf-8")
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """What `write_calibration` kept.
+
+    Raises:
+        CheckerError: the folder holds none, or it is damaged.
+    """
     path = folder / "calibration.json"
-    if not path.exists():
-        return {}
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    return {how: [(float(score), bool(correct)) for score, correct in pairs] for how, pairs in saved.items()}
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        answers = {
+            how: [(float(score), bool(right)) for score, right in pairs] for how, pairs in saved["answers"].items()
+        }
+        return Calibration(float(saved["temperature"]), answers)
+    except OSError as error:
+        raise CheckerError(f"the verifier in {folder} was not calibrated: there is no calibration.json") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckerError(f"{path} is damaged: {error!r}; train the verifier again") from error

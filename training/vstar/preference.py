@@ -114,7 +114,7 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
     )
 
 

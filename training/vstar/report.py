@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from selfcorrect.training.reporting.curves import INK, inline_svg
 from selfcorrect.training.reporting.style import CSS
 
-_INK = "#010203"
-"""Stands for the page's text colour while matplotlib draws."""
 _COLOURS = {"likelihood": "#1f7a5c", "classifier": "#b8642b", "stepwise": "#6b5cb8"}
 _OTHER = "#7a869a"
 
@@ -78,23 +77,18 @@ def colour_of(name: str) -> str:
 
 def _svg(draw: Any, figures: Figures) -> str:
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(
-        {"text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "axes.edgecolor": _INK}
-    ):
-        figure, axes = plt.subplots(figsize=(4.6, 3.2))
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": draw.__name__, "font.size": 9, **colours}):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
         draw(axes, figures)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        figure.tight_layout()
         text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True)
-        plt.close(figure)
-    drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return inline_svg(text.getvalue())
 
 
 def _row(name: str, one: Mapping[str, Any]) -> str:

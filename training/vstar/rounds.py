@@ -130,7 +130,7 @@ class _Vstar:
                     seed=self._small_seed,
                     log=log,
                 )
-                calibrate(verifier, fresh, unfinished)
+                calibrate(verifier, fresh, unfinished, temperature=vstar.temperature)
                 return {"optimiser_steps": log.steps, **_fit_figures(last)}
 
             self.progress.message(f"training the {kind} verifier")

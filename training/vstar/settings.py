@@ -47,7 +47,7 @@ class PreferenceSettings(FitSettings):
     """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
     pairs_per_problem: PositiveInt = 16
     """At most this many pairs of a problem's correct x incorrect product."""
-    measure: Literal["log_ratio", "log_likelihood"] = "log_ratio"
+    measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
     """What the verifier's raw score is; see `LikelihoodVerifier`."""
 
 

@@ -8,7 +8,7 @@ from selfcorrect.agents.best_of_k import pick_best
 from selfcorrect.agents.sample_pool import Sample, by_problem
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.encoding import Wording
-from selfcorrect.rewards.verifiers.folder import write_calibration
+from selfcorrect.rewards.verifiers.folder import Calibration, write_calibration
 from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
 from selfcorrect.training.vstar.fitting import StepLog
 from selfcorrect.training.vstar.heads import train_head
@@ -49,11 +49,12 @@ def train_verifier(
     return train_head(kind, base, labels, fit, wording=wording, work=work, seed=seed, log=log)
 
 
-def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path) -> None:
+def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, *, temperature: float) -> None:
     """Calibrate on fresh answers and save the verifier to `folder`, with what thresholds are chosen from.
 
     The first half of the problems fits the probabilities. The second half, which that fit has not seen, is kept in the folder: the
-    first answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes.
+    first answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes. All were sampled
+    at `temperature`.
 
     Raises:
         TrainingError: there are fewer than four problems.
@@ -68,7 +69,7 @@ def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path) 
     fitting = [one for group in problems[:half] for one in group]
     verifier.calibrate([(one.prompt, one.text) for one in fitting], [bool(one.correct) for one in fitting])
     verifier.save(folder)
-    write_calibration(folder, chosen_answers(verifier, problems[half:]))
+    write_calibration(folder, Calibration(temperature, chosen_answers(verifier, problems[half:])))
 
 
 def chosen_answers(verifier: ModelVerifier, problems: Sequence[Sequence[Sample]]) -> dict[str, Answers]:

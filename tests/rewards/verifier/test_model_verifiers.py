@@ -13,7 +13,7 @@ from small_models import word_tokenizer
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.rewards.verifiers.encoding import Wording
-from selfcorrect.rewards.verifiers.folder import read_calibration, write_calibration
+from selfcorrect.rewards.verifiers.folder import Calibration, read_calibration, write_calibration
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.rewards.verifiers.platt import Platt
 from selfcorrect.rewards.verifiers.stepwise import reduced
@@ -160,7 +160,22 @@ def test_calibration_leaves_abstentions_out(make: Any) -> None:
 
 
 def test_calibration_answers_are_kept_as_they_are(tmp_path: Path) -> None:
-    answers = {"attempt": [(0.25, True), (0.5, False)]}
-    write_calibration(tmp_path, answers)
-    assert read_calibration(tmp_path) == answers
-    assert read_calibration(tmp_path / "nothing") == {}
+    calibration = Calibration(0.7, {"attempt": [(0.25, True), (0.5, False)]})
+    write_calibration(tmp_path, calibration)
+    assert read_calibration(tmp_path) == calibration
+    with pytest.raises(CheckerError, match="was not calibrated"):
+        read_calibration(tmp_path / "nothing")
+    (tmp_path / "calibration.json").write_text('{"answers": 3, "temperature": 1}')
+    with pytest.raises(CheckerError, match="damaged"):
+        read_calibration(tmp_path)
+
+
+def test_a_review_is_read_after_the_answer_and_counts(make: Any) -> None:
+    plain = make("likelihood", measure="log_likelihood")
+    reviewing = make("likelihood", measure="log_likelihood", wording=Wording(review="check : {last_step} right"))
+    ids = reviewing.encoder.whole(PROMPT, ANSWERS[0]).ids
+    shown = f"{PROMPT} {ANSWERS[0]} <eos> check : 21 + 5 = 26 right <eos>"
+    assert ids == reviewing.tokenizer.encode(shown, add_special_tokens=False)
+    assert scores(reviewing, ANSWERS) != scores(plain, ANSWERS)
+    with pytest.raises(CheckerError, match="needs template 'plain'"):
+        make("likelihood", wording=Wording(review="check :", template="chat"))
