@@ -266,5 +266,5 @@ def _refuse_missing_folder(path_or_id: str | Path) -> None:
     looks_local = isinstance(path_or_id, Path) or path.is_absolute() or str(path_or_id).startswith((".", "~"))
     if not path.exists() and (looks_local or len(path.parts) > 2):
         raise PolicyError(f"there is no model folder {str(path_or_id)!r}; give an existing folder or a Hugging Face id")
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise PolicyError(f"the folder {str(path_or_id)!r} holds no config.json: it is not a saved transformers model")

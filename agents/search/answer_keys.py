@@ -39,6 +39,12 @@ def answer_key(problem: Problem) -> AnswerKey:
     return lambda response: response.strip() or None
 
 
+def expression_key(problem: Problem) -> AnswerKey:
+    """The key function of a Countdown problem that tells all different ways apart; see `countdown_expression`."""
+    steps = _steps_of(problem)
+    return lambda response: countdown_expression(response, steps)
+
+
 @lru_cache(maxsize=65_536)
 def countdown_expression(response: str, steps: int | None = None) -> str | None:
     """The equations of a Countdown answer, as far as their order and the order of + and * do not matter.

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from selfcorrect.cli.adapt import adapt_command
 from selfcorrect.cli.check import check
 from selfcorrect.cli.compare import compare
 from selfcorrect.cli.demo import demo
@@ -29,6 +30,7 @@ app.command("eval")(evaluate_command)
 app.command()(solve)
 app.command()(scale)
 app.command("tune-budget")(tune_budget)
+app.command("adapt")(adapt_command)
 app.command()(serve)
 app.command()(validate)
 app.add_typer(check, name="check")

@@ -1,0 +1,155 @@
+"""`selfcorrect adapt`: learn from problems without answers."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfcorrect.cli.console import loading, notes, reporting, results, write_json
+from selfcorrect.cli.options import AsJson, ModelName, Seed
+from selfcorrect.cli.policies import NamedPolicy, open_policy
+from selfcorrect.errors import ConfigurationError, TaskError
+
+if TYPE_CHECKING:
+    from selfcorrect.tasks.problem import Problem, Task
+    from selfcorrect.training.adapt import Adapted
+
+
+def adapt_command(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help='Problems, one JSON row a line: {"prompt": "..."}.')
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="In place of FILE: held-out problems of a task; its answers are only used to measure."),
+    ] = None,
+    model: ModelName = "embedded",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter goes to DIR/adapter.")] = Path("runs/adapt"),
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of --task.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 30,
+    samples: Annotated[int, typer.Option(min=2, help="Answers to each problem, which vote.")] = 16,
+    min_agreement: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A vote with a smaller share teaches nothing.")
+    ] = 0.3,
+    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 1e-3,
+    limit: Annotated[int | None, typer.Option("--max-answer-tokens", min=1, help="The longest answer.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt MODEL to problems without answers, by the votes of its own answers (TTRL). Writes an adapter, never the base weights.
+
+    Use it with --model DIR/adapter; to go back, do not.
+    """
+    with reporting(as_json=as_json):
+        if (file is None) == (task is None):
+            raise ConfigurationError("give either a FILE of problems or --task NAME")
+        opened = None if task is None else _open_task(task)
+        options = {} if limit is None else {"max_new_tokens": limit}
+        named = open_policy(model, **options)
+        if opened is not None and task is not None:
+            opened = _open_task(task, words=named.reads_english)
+        problems = list(opened.problems("test", n, seed=seed)) if opened is not None else _read(file, named)
+        for problem in problems:
+            named.refuse_unreadable(problem.prompt)
+
+        with loading("the trainer"):
+            from selfcorrect.training.adapt import AdaptSettings, adapt, write_record
+            from selfcorrect.training.agreement import measured_accuracy
+        settings = AdaptSettings(
+            steps=steps, samples=samples, min_agreement=min_agreement, learning_rate=learning_rate, seed=seed
+        )
+        prompts = named.prompts("instruction")
+        before = (
+            None
+            if opened is None
+            else measured_accuracy(named.policy, problems, opened.checker, prompts, samples, seed)
+        )
+        adapted = adapt(named.policy, problems, prompts=prompts, out=out, settings=settings, progress=_sink(as_json))
+        after = (
+            None
+            if opened is None
+            else measured_accuracy(named.policy, problems, opened.checker, prompts, samples, seed)
+        )
+        figures: dict[str, Any] = {"model": model, "problems": len(problems), "before": before, "after": after}
+        write_record(out, adapted, settings, figures)
+        if as_json:
+            write_json(json.loads((out / "adapt.json").read_text(encoding="utf-8")))
+        else:
+            _show(adapted, before, after)
+
+
+def _open_task(name: str, *, words: bool = False) -> "Task":
+    from selfcorrect.cli.task_names import open_task
+
+    return open_task(name, words=words)
+
+
+def _read(path: Path | None, named: NamedPolicy) -> "list[Problem]":
+    """The problems of a file; answers in it are not read."""
+    from selfcorrect.cli.questions import problem_of_question
+
+    assert path is not None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror or error}") from error
+    found: dict[str, Problem] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            problem = problem_of_question(
+                _prompt(line, f"{path}, line {number}"), answer=None, reads_english=named.reads_english
+            )
+            voted = "math" if problem.checker == "none" else problem.checker
+            found.setdefault(problem.prompt, problem.model_copy(update={"id": f"line-{number}", "checker": voted}))
+    if not found:
+        raise TaskError(f"{path} holds no problems")
+    return list(found.values())
+
+
+def _prompt(line: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise TaskError(f'{where}: this is no JSON row such as {{"prompt": "3 5 7 9 get 56"}} ({error.msg})') from error
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+        raise TaskError(f'{where}: the row has no "prompt" with text in it')
+    prompt: str = row["prompt"]
+    return prompt
+
+
+class _Lines:
+    """Progress as lines."""
+
+    def start(self, total_steps: int, stage: str) -> None:
+        self._total = total_steps
+
+    def step(self, metrics: Any) -> None:
+        notes.print(
+            f"step {metrics['step']:.0f}/{self._total}: agreement {metrics['agreement']:.3f}, held back {metrics['held_back']:.2f}",
+            style="dim",
+        )
+
+    def message(self, text: str) -> None:
+        notes.print(text, style="yellow")
+
+    def close(self) -> None: ...
+
+
+def _sink(silent: bool) -> Any:
+    from selfcorrect.training.progress import SilentProgress
+
+    return SilentProgress() if silent else _Lines()
+
+
+def _show(adapted: "Adapted", before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    if before is not None and after is not None:
+        for name in before:
+            results.print(f"{name:24} {before[name]:.3f} -> {after[name]:.3f}", highlight=False)
+    if adapted.held_back == 1:
+        notes.print("no vote was clear enough to learn from; the adapter changes nothing", style="yellow")
+    results.print(f"held back {adapted.held_back:.2f} of the votes; ended: {adapted.stop_reason}", highlight=False)
+    results.print(
+        f"adapter: {adapted.adapter_path} (use it with --model {adapted.adapter_path}; to go back, do not)",
+        highlight=False,
+    )
