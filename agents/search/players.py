@@ -24,7 +24,7 @@ from selfcorrect.agents.search.selection import Pick, choose
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.windowed_policy import WindowedPolicy
-from selfcorrect.errors import ConfigurationError, GraphError
+from selfcorrect.errors import ConfigurationError, GraphError, PolicyError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem
 
@@ -73,6 +73,11 @@ class Players:
         )
 
 
+def _ended(before: Candidate, chain: int, revision: int) -> Candidate:
+    """In place of an answer that could not be asked for."""
+    return {**before, "text": "", "key": None, "score": None, "tokens": 0, "chain": chain, "revision": revision}
+
+
 class SearchNode(Protocol):
     """A node of a search graph."""
 
@@ -84,7 +89,9 @@ class Draw:
     """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then revisions.
 
     The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that, whatever the
-    strategy: strategies that are compared under one seed see the same first answers.
+    strategy: strategies that are compared under one seed see the same first answers. A chain
+    whose last answer the policy cannot be shown again (a word that its tokenizer does not know, a full context) ends: its further
+    answers are "", unreadable, and cost nothing.
 
     Args:
         players: see there.
@@ -128,7 +135,10 @@ class Draw:
             policy = WindowedPolicy(self.players.policy, self.window)
             ask = Message(role="user", content=self.players.prompts.revise)
             before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
-            generation = await policy.generate([ask], seeded, after=before["generation"])
+            try:
+                generation = await policy.generate([ask], seeded, after=before["generation"])
+            except PolicyError:
+                return _ended(before, chain, revision)
         return self.players.candidate(problem, generation, chain=chain, revision=revision)
 
 
