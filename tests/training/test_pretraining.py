@@ -15,7 +15,7 @@ from selfcorrect.training.pretraining import pretrain
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed
 from selfcorrect.training.pretraining.homes import HOMES
 from selfcorrect.training.pretraining.recipes import RECIPES
-from selfcorrect.training.pretraining.second_looks import divided_back
+from selfcorrect.training.pretraining.second_looks import both_ends_worked_out
 from selfcorrect.training.pretraining.vocabulary import EOS, UNKNOWN
 
 FEW = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 --attempts 8"
@@ -59,11 +59,18 @@ def test_the_recipe_of_the_embedded_policy_is_still_the_default() -> None:
     }
 
 
-def test_a_division_is_tested_by_multiplying_back() -> None:
-    assert divided_back("96 - 33 = 63 ; 63 - 28 = 35 ; 35 / 5 = 7") == "7 * 5 = 35 "
-    assert divided_back("96 - 33 = 63 ; 63 - 28 = 36 ; 36 / 5 = 7") == "7 * 5 = 35 "
-    assert divided_back("90 / 15 = 60") == ""
-    assert divided_back("96 - 33 = 63") == divided_back("35 / 5 =") == divided_back("") == ""
+def test_an_equation_is_tested_by_the_last_difference_and_by_multiplying_back() -> None:
+    right, false_rest, false_quotient = (
+        "63 - 28 = 35 ; 35 / 5 = 7",
+        "63 - 28 = 40 ; 40 / 5 = 8",
+        "63 - 21 = 42 ; 42 / 5 = 8",
+    )
+    assert both_ends_worked_out(f"96 - 33 = 63 ; {right}") == "63 - 28 = 35 ; 7 * 5 = 35 "
+    assert both_ends_worked_out(f"96 - 33 = 63 ; {false_rest}") == "63 - 28 = 35 ; 8 * 5 = 40 "
+    assert both_ends_worked_out(f"96 - 33 = 63 ; {false_quotient}") == "63 - 21 = 42 ; 8 * 5 = 40 "
+    assert both_ends_worked_out("9 - 33 = 60 ; 60 / 5 = 12") == "9 - 33 = 0 ; 12 * 5 = 60 "
+    for unreadable in ("", "35 / 5 = 7", "9 - 4 = 5 ; 5 / 5", "9 - 4 = 5 ; 5 - 5 = 0", "99 - 9 = 90 ; 90 / 15 = 60"):
+        assert both_ends_worked_out(unreadable) == ""
 
 
 def falsified(attempt: str, rng: random.Random) -> str:
@@ -74,6 +81,15 @@ def falsified(attempt: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
+def written_otherwise(gold: str) -> str:
+    """Another right answer: of an equation in another order; of Countdown, by one space."""
+    words = gold.split()
+    if words[1] != "-" or words[7] != "-" or words[13:14] != ["/"]:
+        return f"{gold} "
+    total, first, second, rest = int(words[0]), int(words[2]), int(words[8]), words[10]
+    return f"{total} - {second} = {total - second} ; {total - second} - {first} = {rest} ; {' '.join(words[12:])}"
+
+
 def attempted(task: str, count: int) -> list[Attempted]:
     """A third of the attempts are the gold solution, a third another right one, a third falsified."""
     opened, rng = HOMES[task].open(RECIPES[task].numbers), random.Random(0)
@@ -81,7 +97,7 @@ def attempted(task: str, count: int) -> list[Attempted]:
     for number, problem in enumerate(opened.problems("train", count, seed=1)):
         attempt = str(problem.gold)
         if number % 3 == 1:
-            attempt = f"{attempt} "  # stands for a right attempt that is written in another way
+            attempt = written_otherwise(attempt)
         elif number % 3 == 2:
             attempt = falsified(attempt, rng)
         items.append(Attempted(problem, attempt, opened.checker.check_sync(attempt, problem.reference).correct))
@@ -100,7 +116,7 @@ def test_every_document_is_true(task: str) -> None:
     home = HOMES[task]
     checker = home.open(RECIPES[task].numbers).checker
     by_prompt = {item.problem.prompt.removesuffix(" :"): item for item in items}
-    documents = list(mixed(items, Mixture(retries=0.5, verdicts=0.2, hints=0.2), random.Random(1), home.recheck))
+    documents = list(mixed(items, Mixture(retries=0.5, verdicts=0.2, hints=0.2), random.Random(1), home.look))
     assert len(documents) == len(items)
     kinds = dict.fromkeys(("again :", "check :", "hint", "solution"), 0)
     for document in documents:
@@ -108,20 +124,27 @@ def test_every_document_is_true(task: str) -> None:
         kind = next((kind for kind in ("again :", "check :", "hint") if f" {kind}" in document.context), "solution")
         kinds[kind] += 1
         for left, operator, right, value in STEP.findall(claims(document, item.attempt)):
-            assert_true_step(int(left), operator, int(right), int(value), rework=task == "countdown")
+            assert_true_step(
+                int(left),
+                operator,
+                int(right),
+                int(value),
+            )
         words = document.continuation.split()
         if kind == "check :":
             assert words[-1] == ("right" if item.correct else "wrong")
         elif kind == "again :" and "right" in words:
             assert document.continuation.endswith(f"right {item.attempt}")
         else:
+            if kind == "again :":
+                assert not home.look.same_way(item.attempt, document.continuation.split("wrong ")[-1])
             solution = document.continuation.split("wrong ")[-1]
             assert checker.check_sync(solution, item.problem.reference).correct
     assert min(kinds.values()) > 50
 
 
-def assert_true_step(left: int, operator: str, right: int, value: int, *, rework: bool) -> None:
-    if rework and value == 0:  # Countdown's second look writes 0 for what is no whole number of 1 to 199
+def assert_true_step(left: int, operator: str, right: int, value: int) -> None:
+    if value == 0:  # second looks write 0 for what is no whole number of 1 to 199
         true = {"+": left + right, "-": left - right, "*": left * right, "/": left / right if right else 0}[operator]
         assert not (true == int(true) and 1 <= true <= 199)
     elif operator == "/":
@@ -136,6 +159,6 @@ def test_the_vocabulary_knows_every_word_of_the_documents(task: str) -> None:
     tokenizer = home.tokenizer()
     unknown = tokenizer.convert_tokens_to_ids(UNKNOWN)
     for document in mixed(
-        attempted(task, 300), Mixture(retries=0.5, verdicts=0.2, hints=0.2), random.Random(2), home.recheck
+        attempted(task, 300), Mixture(retries=0.5, verdicts=0.2, hints=0.2), random.Random(2), home.look
     ):
         assert unknown not in tokenizer.encode(f"{document.context} {document.continuation} {EOS}")

@@ -6,20 +6,18 @@
     verdict    3 5 7 get 56 : <an attempt of the model> check : 8 * 7 = 56 right <eos>
     hint       3 5 7 get 56 hint 3 + 5 = 8 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
 
-Only what follows the last ":" is learnt; attempts are context. A second look begins with a true step that tests the attempt's last
-one (see `second_looks`). In retries, "right" and "wrong" are then drawn without
+Only what follows the last ":" is learnt; attempts are context. A second look begins with true steps that test the attempt's end
+(see `second_looks`). In retries, "right" and "wrong" are then drawn without
 regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look again and
 to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.pretraining.second_looks import worked_out_once_more
-
-Recheck = Callable[[str], str]
+from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, SecondLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def solution(problem: Problem) -> Document:
 
 
 def mixed(
-    attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, recheck: Recheck = worked_out_once_more
+    attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, look: SecondLook = COUNTDOWN_LOOK
 ) -> Iterator[Document]:
     """One document for each of `attempted`, of a kind drawn at random.
 
@@ -65,15 +63,20 @@ def mixed(
         attempted: what the documents are about.
         mixture: the shares of the kinds.
         rng: draws them.
-        recheck: a true step that tests an attempt's last one, followed by a space; "" where there is none.
+        look: how attempts are looked at again.
     """
-    other_way = [item for item in attempted if item.correct and item.attempt != item.problem.gold]
+    other_way = {
+        correct: [item for item in attempted if item.correct == correct and not _goes_the_gold_way(item, look)]
+        for correct in (True, False)
+    }
     for item in attempted:
         draw = rng.random()
         if draw < mixture.retries:
-            yield _retry(item, rng.random() < mixture.stands_by, other_way, rng, recheck)
+            yield _retry(item, rng.random() < mixture.stands_by, other_way, rng, look)
         elif draw < mixture.retries + mixture.verdicts:
-            yield Document(f"{_shown(item)} check :", f"{recheck(item.attempt)}{'right' if item.correct else 'wrong'}")
+            yield Document(
+                f"{_shown(item)} check :", f"{look.recheck(item.attempt)}{'right' if item.correct else 'wrong'}"
+            )
         elif draw < mixture.retries + mixture.verdicts + mixture.hints:
             first_step = str(item.problem.gold).split(" ; ")[0]
             yield Document(f"{item.problem.prompt.removesuffix(' :')} hint {first_step} :", str(item.problem.gold))
@@ -82,16 +85,26 @@ def mixed(
 
 
 def _retry(
-    item: Attempted, stands_by: bool, other_way: Sequence[Attempted], rng: random.Random, recheck: Recheck
+    item: Attempted,
+    stands_by: bool,
+    other_way: Mapping[bool, Sequence[Attempted]],
+    rng: random.Random,
+    look: SecondLook,
 ) -> Document:
     if stands_by:
-        return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}right {item.attempt}")
-    if item.attempt == item.problem.gold:
-        # "wrong" is followed by something else. Another right attempt takes this one's place: dropping the document would
-        # make "wrong" rarer after right attempts, and so tell when to revise.
-        item = rng.choice(other_way)
-    return Document(f"{_shown(item)} again :", f"{recheck(item.attempt)}wrong {item.problem.gold}")
+        return Document(f"{_shown(item)} again :", f"{look.recheck(item.attempt)}right {item.attempt}")
+    if _goes_the_gold_way(item, look):
+        # "wrong" is followed by another way. Another attempt, as right or wrong as this one, takes its place: dropping the
+        # document would make "wrong" rarer after right attempts, and so tell when to revise.
+        if not other_way[item.correct]:  # only where there are hardly any attempts
+            return solution(item.problem)
+        item = rng.choice(other_way[item.correct])
+    return Document(f"{_shown(item)} again :", f"{look.recheck(item.attempt)}wrong {item.problem.gold}")
 
 
 def _shown(item: Attempted) -> str:
     return f"{item.problem.prompt} {item.attempt} <eos>"
+
+
+def _goes_the_gold_way(item: Attempted, look: SecondLook) -> bool:
+    return look.same_way(item.attempt, str(item.problem.gold))

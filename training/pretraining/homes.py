@@ -10,7 +10,12 @@ from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.equations import NAMES, EquationsTask
 from selfcorrect.tasks.problem import Problem, Split
-from selfcorrect.training.pretraining.second_looks import divided_back, worked_out_once_more
+from selfcorrect.training.pretraining.second_looks import (
+    COUNTDOWN_LOOK,
+    SecondLook,
+    both_ends_worked_out,
+    same_first_step,
+)
 from selfcorrect.training.pretraining.vocabulary import LOOP_WORDS, WORDS, make_tokenizer
 
 
@@ -34,12 +39,12 @@ class Home:
     Attributes:
         open: the task with so many numbers or unknowns.
         words: the vocabulary, besides numbers and operators.
-        recheck: a true step that works the last step of an attempt out anew, followed by a space; "" if that cannot be read.
+        look: how an answer is looked at again.
     """
 
     open: Callable[[int], EndlessTask]
     words: tuple[str, ...]
-    recheck: Callable[[str], str]
+    look: SecondLook
 
     def tokenizer(self) -> Any:
         """Knows its words, and keeps on record which prompts the policy reads."""
@@ -49,6 +54,6 @@ class Home:
 
 
 HOMES = {
-    "countdown": Home(CountdownTask, WORDS, worked_out_once_more),
-    "equations": Home(EquationsTask, (*NAMES, *LOOP_WORDS), divided_back),
+    "countdown": Home(CountdownTask, WORDS, COUNTDOWN_LOOK),
+    "equations": Home(EquationsTask, (*NAMES, *LOOP_WORDS), SecondLook(both_ends_worked_out, same_first_step)),
 }

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from selfcorrect.rewards.checker import Checker
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, Recheck, mixed, solution
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed, solution
 from selfcorrect.training.pretraining.homes import HOMES
 from selfcorrect.training.pretraining.learning import Report, learn
 from selfcorrect.training.pretraining.recipes import RECIPES, Recipe
+from selfcorrect.training.pretraining.second_looks import SecondLook
 from selfcorrect.training.pretraining.vocabulary import EOS
 
 VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
@@ -42,7 +43,7 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
     attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers)
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
     for steps, mixture in ((recipe.mixed_steps, Mixture()), (recipe.verdict_steps, VERDICTS)):
-        documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.recheck)
+        documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.look)
         rate = recipe.mixed_learning_rate
         learn(model, tokenizer, documents, rows=recipe.rows, steps=steps, learning_rate=rate, report=report)
     return model, tokenizer
@@ -110,10 +111,10 @@ def attempts(
 
 
 def _again_and_again(
-    attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, recheck: Recheck
+    attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, look: SecondLook
 ) -> Iterator[Document]:
     while True:
-        yield from mixed(attempted, mixture, rng, recheck)
+        yield from mixed(attempted, mixture, rng, look)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

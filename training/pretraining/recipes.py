@@ -39,7 +39,7 @@ EQUATIONS = Recipe(
     intermediate=256,
     rows=128,
     solution_steps=800,
-    mixed_steps=700,
+    mixed_steps=500,
     verdict_steps=300,
     attempts=20_000,
 )

@@ -1,6 +1,23 @@
-"""How a document looks at an attempt again: one true step, to be compared with what the attempt says."""
+"""How a document looks at an attempt again: true steps, to be compared with what the attempt says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import eq
 
 from selfcorrect.tasks.countdown import LARGEST_VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """How an answer is looked at again.
+
+    Attributes:
+        recheck: true steps that test the end of an attempt, followed by a space; "" if it cannot be read.
+        same_way: whether a solution goes the way of an attempt; after "wrong" comes one that does not.
+    """
+
+    recheck: Callable[[str], str]
+    same_way: Callable[[str, str], bool]
 
 
 def worked_out_once_more(attempt: str) -> str:
@@ -19,17 +36,22 @@ def worked_out_once_more(attempt: str) -> str:
     return f"{left} {operator} {right} = {value if 1 <= value <= LARGEST_VALUE else 0} "
 
 
-def divided_back(attempt: str) -> str:
-    """The last step of an attempt at an equation, a division, multiplied back: "7 * 5 = 35 " for "... ; 36 / 5 = 7".
+def both_ends_worked_out(attempt: str) -> str:
+    """The last subtraction of an attempt at an equation worked out anew, and its division multiplied back.
 
-    "" if it cannot be read, or its product is not in the vocabulary.
+    For "... ; 63 - 28 = 36 ; 36 / 5 = 7" this is "63 - 28 = 35 ; 7 * 5 = 35 ": the two values are the same if what was left is
+    what was divided. A difference below 1 is written as 0. "" if the steps cannot be read, or the product is not in the vocabulary.
     """
-    words = attempt.split(" ; ")[-1].split()
-    if _last_step(attempt, "/") is None or not words[4].isdigit():
+    before, _, last = attempt.rpartition(" ; ")
+    difference, division = _last_step(before, "-"), _last_step(last, "/")
+    quotient = last.split()[-1:]
+    if difference is None or division is None or not quotient[0].isdigit():
         return ""
-    quotient, divisor = int(words[4]), int(words[2])
-    product = quotient * divisor
-    return f"{quotient} * {divisor} = {product} " if product <= LARGEST_VALUE else ""
+    product = int(quotient[0]) * division[2]
+    rest = max(0, difference[0] - difference[2])
+    if product > LARGEST_VALUE:
+        return ""
+    return f"{difference[0]} - {difference[2]} = {rest} ; {quotient[0]} * {division[2]} = {product} "
 
 
 def _last_step(attempt: str, operators: str) -> tuple[int, str, int] | None:
@@ -37,3 +59,12 @@ def _last_step(attempt: str, operators: str) -> tuple[int, str, int] | None:
     if len(words) != 5 or not (words[0].isdigit() and words[1] in operators and words[2].isdigit()):
         return None
     return int(words[0]), words[1], int(words[2])
+
+
+def same_first_step(attempt: str, solution: str) -> bool:
+    """Whether two answers begin with the same step."""
+    return attempt.split(" ; ")[0] == solution.split(" ; ")[0]
+
+
+COUNTDOWN_LOOK = SecondLook(worked_out_once_more, eq)
+"""Of the embedded policy: another way is any other text."""

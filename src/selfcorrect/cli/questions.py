@@ -15,7 +15,8 @@ _EQUATION = re.compile(
 def problem_of_question(question: str, *, answer: str | None, reads_english: bool) -> Problem:
     """`question` as a problem for a policy that does or does not read English sentences.
 
-    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged. Anything else is passed on as it is, and judged if `answer` is given.
+    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged. Anything else
+    is passed on as it is, and judged if `answer` is given.
 
     Raises:
         ConfigurationError: the question is blank, or is judged by itself and comes with an answer.

@@ -132,7 +132,7 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
     _show_a_correction(result)
     model = shlex.quote(str(result.directory / "model"))
     results.print(f"report   {result.directory / 'report.html'}", markup=False)
-    results.print(f"try it   selfcorrect solve '3 5 7 9 get 56' --model {model}", markup=False)
+    results.print(f"try it   selfcorrect solve {_example_question(result)} --model {model}", markup=False)
 
 
 def _show_a_correction(result: "RunResult") -> None:
@@ -151,3 +151,11 @@ def _show_a_correction(result: "RunResult") -> None:
         mark, style = {None: ("·", ""), "correct": ("✓", "green")}.get(turn.get("verdict"), ("✗", "red"))
         results.print(Text(f"  {mark} {shorten(turn['text'], 300)}", style=style))
     results.print()
+
+
+def _example_question(result: "RunResult") -> str:
+    """A question of the kind that the run was about."""
+    from selfcorrect.training.run_directory import RunDirectory
+
+    kind = RunDirectory.saved_settings(result.directory).task.kind
+    return {"countdown": "'3 5 7 9 get 56'", "equations": "'11 x + 7 y + 5 z = 96'"}.get(kind, "'...'")
