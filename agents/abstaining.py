@@ -51,6 +51,7 @@ class Abstaining:
         candidates: how many are sampled.
         temperature: at which.
         prompts: the words around the problem.
+        max_new_tokens: of a candidate; None leaves it to the policy.
     """
 
     verifier: Verifier
@@ -58,6 +59,7 @@ class Abstaining:
     candidates: int = 1
     temperature: float = 1.0
     prompts: Prompts = PLAIN
+    max_new_tokens: int | None = None
 
     @classmethod
     def from_folder(
@@ -91,7 +93,8 @@ class Abstaining:
         """An answer of `policy` to `problem`, or none."""
         message = Message(role="user", content=self.prompts.attempt.replace("{problem}", problem.prompt))
         system = [Message(role="system", content=self.prompts.system)] if self.prompts.system else []
-        draws = [Sampling(temperature=self.temperature, seed=derive_seed(seed, i)) for i in range(self.candidates)]
+        draw = Sampling(temperature=self.temperature, max_new_tokens=self.max_new_tokens)
+        draws = [draw.with_seed(derive_seed(seed, i)) for i in range(self.candidates)]
         written = await asyncio.gather(*(policy.generate([*system, message], draw) for draw in draws))
         texts = [generation["text"] for generation in written]
         scores = await self.verifier.scores(problem.prompt, texts)

@@ -43,6 +43,10 @@ def solve(
     step_verifier: StepVerifierFolder = None,
     plan: PlanFile = None,
     limit: AnswerLimit = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure."),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +54,14 @@ def solve(
 
     With --strategy, --budget or --plan: search for the answer, and show the candidates as they come.
     """
-    if strategy is not None or budget is not None or plan is not None:
+    searches = strategy is not None or budget is not None or plan is not None
+    if max_risk is not None:
+        from selfcorrect.cli.solve_abstaining import CautiousRequest, solve_or_abstain
+
+        cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, searches)
+        solve_or_abstain(cautious, as_json=as_json)
+        return
+    if searches:
         from selfcorrect.cli.solve_search import SearchRequest, solve_by_search
 
         name = strategy or ("majority" if plan is None else "compute_optimal")

@@ -1,0 +1,59 @@
+"""`selfcorrect solve --max-risk`: an answer with a promise, or "I don't know"."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.cli.app import app
+from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
+from selfcorrect.rewards.verifiers.folder import Calibration, VerifierCard, write_calibration
+from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
+from selfcorrect.rewards.verifiers.platt import Platt
+
+QUESTION = "3 5 7 9 get 56"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["solve", QUESTION, *arguments])
+    return done.exit_code, done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded policy's own reviews as a verifier, with made-up calibration answers: scores of 0.5 and more are safe."""
+    made = tmp_path_factory.mktemp("verifier")
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    wording, platt = Wording(review="check : {last_step} right"), Platt(26.0, 37.0)
+    card = VerifierCard("likelihood", tokenizer_fingerprint(tokenizer), wording, platt, measure="log_likelihood")
+    LikelihoodVerifier(AutoModelForCausalLM.from_pretrained(embedded_folder()), None, tokenizer, card).save(made)
+    answers = [(0.9, True)] * 300 + [(0.1, False)] * 100
+    write_calibration(made, Calibration(1.0, {"attempt": answers, "best_of_8": answers}))
+    return made
+
+
+def test_an_answer_comes_with_its_score_and_the_rule(folder: Path) -> None:
+    status, told = run("--verifier", str(folder), "--max-risk", "0.1", "--json")
+    made = json.loads(told)
+    assert status == 0 and made["candidates"] == 8 and made["rule"]["max_risk"] == 0.1
+    assert (made["answer"] is None) == (made["score"] is None or made["score"] < made["rule"]["threshold"])
+
+
+def test_it_says_when_it_does_not_know(folder: Path) -> None:
+    card = json.loads((folder / "verifier.json").read_text())
+    (folder / "verifier.json").write_text(json.dumps(card | {"platt": {"slope": 26.0, "intercept": -900.0}}))
+    status, told = run("--verifier", str(folder), "--max-risk", "0.1")
+    (folder / "verifier.json").write_text(json.dumps(card))
+    assert status == 0 and "I don't know" in told and "held back" in told
+
+
+def test_a_risk_that_cannot_be_kept_and_missing_or_contrary_options_are_told(folder: Path) -> None:
+    status, told = run("--verifier", str(folder), "--max-risk", "0.001", "--json")
+    assert status == 2 and "no score is known to keep the risk at 0.1%" in told
+    status, told = run("--max-risk", "0.1", "--json")
+    assert status == 2 and "needs a calibrated verifier" in told
+    status, told = run("--verifier", str(folder), "--max-risk", "0.1", "--strategy", "majority:4", "--json")
+    assert status == 2 and "leave --strategy, --budget and --plan away" in told
