@@ -55,8 +55,18 @@ def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
         from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 
         return ChatModelPolicy(name), PLAIN
+    policy = _local_policy(name, options)
+    return policy, prompts_of(policy, english=PLAIN)
+
+
+def _local_policy(name: str, options: dict[str, Any]) -> Policy:
+    """A model in this process. One that was trained to think does so."""
     from selfcorrect.agents.embedded_policy import model_location
+    from selfcorrect.agents.quiet.folder import is_quiet_folder
+    from selfcorrect.agents.quiet.policy import QuietPolicy
     from selfcorrect.agents.transformers_policy import TransformersPolicy
 
-    policy = TransformersPolicy.from_pretrained(model_location(name), **options)
-    return policy, prompts_of(policy, english=PLAIN)
+    location = model_location(name)
+    if is_quiet_folder(Path(location)):
+        return QuietPolicy.from_pretrained(location, **options)
+    return TransformersPolicy.from_pretrained(location, **options)

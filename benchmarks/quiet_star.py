@@ -45,7 +45,7 @@ def arms(lengths: Sequence[int]) -> dict[str, tuple[ThoughtSettings, LossSetting
         pause = ThoughtSettings(kind="pause", tokens=tokens, per_position=1, **thinking)
         found[f"pause-{tokens}"] = (pause, LossSettings())
     for tokens in lengths:
-        found[f"quiet-{tokens}"] = (ThoughtSettings(tokens=tokens, **thinking, **marks), LossSettings())
+        found[f"quiet-{tokens}"] = (ThoughtSettings(tokens=tokens, **thinking, **marks), REWARDED)
     longest = ThoughtSettings(tokens=max(lengths), **thinking, **marks)
     found[f"unrewarded-{max(lengths)}"] = (longest, LossSettings(policy_weight=0.0))
     return found
@@ -64,7 +64,8 @@ def train(name: str, base: Path, seed: int, steps: int, runs: Path, lengths: Seq
     return run
 
 
-STEP = StepSettings(texts=16)
+STEP = StepSettings(texts=16, learning_rate=2e-4, head_learning_rate=3e-3)
+REWARDED = LossSettings(policy_weight=3.0)
 
 
 def open_run(run: QuietRun) -> tuple[Learner, Any]:
@@ -173,10 +174,10 @@ def main() -> None:
         result["cost"] = cost_of_arms(base, arms(LENGTHS), STEP)
         result["parallel"] = parallel_against_one_by_one()
     else:
-        runs = {
-            name: [train(name, base, seed, chosen.steps, chosen.runs, LENGTHS) for seed in chosen.seeds]
-            for name in chosen.arms
-        }
+        runs: dict[str, list[QuietRun]] = {name: [] for name in chosen.arms}
+        for seed in chosen.seeds:
+            for name in chosen.arms:
+                runs[name].append(train(name, base, seed, chosen.steps, chosen.runs, LENGTHS))
         result |= {"steps": chosen.steps, "texts_per_step": STEP.texts, "held_out": HELD_OUT, "oracle": oracle(base)}
         result["arms"] = {name: summary([measure(run) for run in found]) for name, found in runs.items()}
         plot(result, {name: [run.read_metrics() for run in found] for name, found in runs.items()}, ROOT / "docs")

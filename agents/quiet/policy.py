@@ -75,6 +75,7 @@ class QuietPolicy:
         max_new_tokens: the limit of a completion when `Sampling` sets none.
         max_batch: at most this many rows are decoded at a time.
         show_thoughts: write each thought into the text before its token, between its marks. For people: a checker would read it.
+        in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
 
     Raises:
         PolicyError: the tokenizer has no EOS token, or the template cannot be had.
@@ -88,6 +89,7 @@ class QuietPolicy:
         max_new_tokens: int = 512,
         max_batch: int = 256,
         show_thoughts: bool = False,
+        in_thread: bool = False,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = model.tokenizer
@@ -95,7 +97,7 @@ class QuietPolicy:
         self.cost = Cost()
         self._template = choose_template(self.tokenizer, template)
         self._eos_ids = eos_ids(model.lm, self.tokenizer)
-        self._coalescer: Coalescer[_Call, tuple[Generation, Continuation]] = Coalescer(self._batch, in_thread=False)
+        self._coalescer: Coalescer[_Call, tuple[Generation, Continuation]] = Coalescer(self._batch, in_thread=in_thread)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: object) -> "QuietPolicy":

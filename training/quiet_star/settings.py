@@ -50,7 +50,7 @@ class ThoughtSettings(Settings):
 class LossSettings(Settings):
     """What is learnt from thoughts."""
 
-    policy_weight: NonNegative = 1.0
+    policy_weight: NonNegative = 3.0
     """Of the REINFORCE term; 0 trains everything but what is thought."""
     positive_part: bool = True
     """Pay only the thoughts that are better than the mean of their position, as the paper does."""
@@ -61,9 +61,9 @@ class LossSettings(Settings):
 class StepSettings(Settings):
     """One optimiser step."""
 
-    learning_rate: Positive = 5e-4
+    learning_rate: Positive = 2e-4
     """Of AdamW. Pre-trained language models want 1e-6, as in the paper, or 1e-5."""
-    head_learning_rate: Positive = 5e-3
+    head_learning_rate: Positive = 3e-3
     """Of the mixing head, which begins from nothing and must learn where thoughts help before it has given up on all of them."""
     warm_up: Count = 20
     """Steps in which it rises to that."""

@@ -1,6 +1,7 @@
 """A model that thinks, as a policy: what is seen of it, and what not."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.named_policy import named_policy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.quiet.choosing import given
+from selfcorrect.agents.quiet.choosing import given, sampled
 from selfcorrect.agents.quiet.mixing import mixed_logits
 from selfcorrect.agents.quiet.policy import QuietPolicy
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import PolicyError
 
 
@@ -126,9 +129,7 @@ def test_it_writes_as_far_as_the_context_leaves_room_for_a_thought() -> None:
     model.lm.config.max_position_embeddings = 12
     policy = QuietPolicy(model, max_new_tokens=50)
     (generation,) = generate(policy, ["3 + 4 ="], Sampling(seed=0))
-    assert (
-        len(generation["completion_ids"]) == 4
-    )  # 4 of the prompt, 4 written, 5 of the last thought but one position shared
+    assert len(generation["completion_ids"]) == 4  # the last one needs 4 + 3 positions of text and 5 of thought
     with pytest.raises(PolicyError, match="a thought takes 5 positions more"):
         generate(policy, ["3 + 4 + 5 + 6 ="], GREEDY)
 
@@ -147,3 +148,27 @@ def test_it_plays_in_graphs_and_its_calls_can_be_recorded() -> None:
         state = play_sync(build_graph(policy, prompts=COUNTDOWN), [problem("3 5 get 8 :")], seed=1)[0]
     assert len(texts(state)) == 2 and len(recorder.calls) == 2
     assert all("thought" not in text for text in texts(state))
+
+
+def test_a_folder_of_a_model_that_thinks_is_opened_as_one_by_name(tmp_path: Path) -> None:
+    model = thinker(tokens=2)
+    model.save(tmp_path)
+    named, _ = named_policy(str(tmp_path), max_new_tokens=3)
+    assert isinstance(named, QuietPolicy)
+    (wanted,) = generate(QuietPolicy(model, max_new_tokens=3), ["3 + 4 ="], Sampling(seed=6))
+    (found,) = generate(named, ["3 + 4 ="], Sampling(seed=6))
+    assert found["completion_ids"] == wanted["completion_ids"]
+    (tmp_path / "quiet.json").unlink()
+    assert isinstance(named_policy(str(tmp_path))[0], TransformersPolicy)
+
+
+def test_thoughts_hold_no_end_of_text_and_nothing_that_was_excluded() -> None:
+    model = thinker(tokens=4, never=("3", ":"))
+    never = {model.tokenizer.eos_token_id, *model.tokenizer.encode("3 :", add_special_tokens=False)}
+    row = torch.arange(4, 40)[None]
+    reading = read_texts(model.lm, row, torch.ones_like(row, dtype=torch.bool))
+    found = model.think(reading, torch.arange(36).repeat(8)[None], sampled(torch.Generator().manual_seed(0)))
+    assert not never & set(found.ids_BSM.flatten().tolist())
+    assert bool(found.logprob_BS.isfinite().all())
+    with pytest.raises(PolicyError, match="'3 4'.*no single token"):
+        thinker(tokens=1, never=("3 4",))
