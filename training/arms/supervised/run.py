@@ -24,7 +24,7 @@ from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
 from selfcorrect.training.durable_files import finite, json_line, write_whole
-from selfcorrect.training.held_out import HeldOut
+from selfcorrect.training.held_out import Evaluated, HeldOut
 from selfcorrect.training.opening import lora_config, open_graph, open_policy
 from selfcorrect.training.progress import ProgressSink, SilentProgress
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
@@ -92,25 +92,24 @@ class _Session:
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
 
     def play_through(self) -> RunResult:
-        policy = open_policy(self.settings.policy)
-        refuse_unreadable(
-            policy, (problem.prompt for problem in self.held_out.problems), name=self.settings.policy.model
-        )
-        before = self.held_out.before(self._graph(policy))
+        before = self._before()
         done = self._finished_loops()
         self.run.truncate_metrics(done)
-        if done:
-            policy = self._policy_of(done)
         self.progress.start(self.plan.loops, self.plan.arm)
         for loop in range(done + 1, self.plan.loops + 1):
-            policy = self._loop(loop, policy)
+            self._loop(loop)
         self._publish()
-        return self.held_out.finish(self._graph(policy), before, self._budget())
+        return self.held_out.finish(self._graph(self._policy(self.plan.loops)), before, self._budget())
 
-    def _loop(self, loop: int, policy: TransformersPolicy) -> TransformersPolicy:
-        """Sample `policy`, fine-tune the original on what is worth it, and hand back the result."""
+    def _before(self) -> Evaluated:
+        policy, asked = self._policy(0), (problem.prompt for problem in self.held_out.problems)
+        refuse_unreadable(policy, asked, name=self.settings.policy.model)
+        return self.held_out.before(self._graph(policy))
+
+    def _loop(self, loop: int) -> None:
+        """Sample the policy of the loop before, and fine-tune the original on what is worth it."""
         seed = derive_seed(self.settings.seed, loop)
-        examples, figures = self._sampled(loop, policy, seed)
+        examples, figures = self._sampled(loop, seed)
         self._refuse_nothing(loop, examples, figures)
         self.progress.message(f"loop {loop}: fine-tuning the original policy on {len(examples):,} examples")
         unfinished = self._folder(loop) / "model.unfinished"
@@ -124,23 +123,22 @@ class _Session:
             peft_config=lora_config(self.settings.policy.lora),
         )
         row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
-        after = self._opened(unfinished)
         if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
-            shown = self.held_out.validate(self._graph(after))
+            shown = self.held_out.validate(self._graph(self._opened(unfinished)))
             row |= {f"eval_{name}": value for name, value in shown.items()}
         self.run.append_metrics(row)
         unfinished.rename(self._model(loop))  # from now on the loop is finished
         self.progress.step(row)
-        return after
 
-    def _sampled(self, loop: int, policy: TransformersPolicy, seed: int) -> tuple[list[Example], Figures]:
+    def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:
         """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up again."""
         rows, figures_file = self._folder(loop) / "examples.jsonl", self._folder(loop) / "sampled.json"
         if figures_file.exists():
             lines = rows.read_text(encoding="utf-8").splitlines()
             return [Example.of_row(json.loads(line)) for line in lines], json.loads(figures_file.read_text("utf-8"))
         self.progress.message(f"loop {loop}: sampling")
-        examples, figures = gather(self.task, self.group, seed, self.plan.harvest(policy, self.task))
+        harvest = self.plan.harvest(self._policy(loop - 1), self.task)
+        examples, figures = gather(self.task, self.group, seed, harvest)
         rows.parent.mkdir(parents=True, exist_ok=True)
         write_whole(rows, "".join(json_line(example.as_row()) for example in examples))
         write_whole(figures_file, json.dumps(finite(figures)))
@@ -167,11 +165,12 @@ class _Session:
     def _model(self, loop: int) -> Path:
         return self._folder(loop) / "model"
 
-    def _policy_of(self, loop: int) -> TransformersPolicy:
-        return self._opened(self._model(loop))
+    def _policy(self, loop: int) -> TransformersPolicy:
+        """What `loop` has made; 0 is the original."""
+        return _ready_to_write(open_policy(self.settings.policy)) if loop == 0 else self._opened(self._model(loop))
 
     def _opened(self, folder: Path) -> TransformersPolicy:
-        return open_policy(self.settings.policy.model_copy(update={"model": str(folder)}))
+        return _ready_to_write(open_policy(self.settings.policy.model_copy(update={"model": str(folder)})))
 
     def _graph(self, policy: TransformersPolicy) -> Any:
         return open_graph(self.settings, policy, self.task.checker)
@@ -187,3 +186,12 @@ class _Session:
             generated_tokens=round(sum(row["tokens"] for row in rows)),
             optimiser_steps=round(sum(row["optimiser_steps"] for row in rows)),
         )
+
+
+def _ready_to_write(policy: TransformersPolicy) -> TransformersPolicy:
+    """`policy` on the machine's accelerator, if it has one. (Fine-tuning finds its device by itself.)"""
+    import torch
+
+    if torch.accelerator.is_available():
+        policy.model.to(torch.accelerator.current_accelerator())
+    return policy
