@@ -23,7 +23,7 @@ class CachedPolicy:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.calls = 0
-        self._known: dict[Any, Generation] = {}
+        self._known: dict[Any, tuple[Generation, int | None]] = {}
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
@@ -51,15 +51,17 @@ class CachedPolicy:
         self._known.clear()
 
     def _recall(self, asked: Any, sampling: Sampling, *, begun: int) -> Generation | None:
-        known = self._known.get((asked, _without_limit(sampling)))
-        limit = sampling.max_new_tokens
-        if known is None or sampling.seed is None or known["finish_reason"] == "length":
+        if sampling.seed is None or (asked, _without_limit(sampling)) not in self._known:
             return None
+        known, its_limit = self._known[asked, _without_limit(sampling)]
+        limit = sampling.max_new_tokens
+        if known["finish_reason"] == "length":
+            return known if limit == its_limit else None
         return known if limit is None or len(known["completion_ids"]) - begun <= limit else None
 
     def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
         if sampling.seed is not None:
-            self._known[(asked, _without_limit(sampling))] = generation
+            self._known[asked, _without_limit(sampling)] = generation, sampling.max_new_tokens
         return generation
 
 
