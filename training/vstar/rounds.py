@@ -184,7 +184,7 @@ class _Vstar:
         path = self.run.path / "held_out.jsonl"
         pool = self._pool(path, vstar.rounds, self.held_out.problems, vstar.candidates, _HELD_OUT)
         folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
-        figures = {kind: verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
+        figures = {str(kind): verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
         write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")
         write_whole(self.run.path / "verifiers.html", verifier_page(figures))
 

@@ -44,8 +44,8 @@ def train_verifier(
     if kind == "classifier":
         labels, fit = outcome_labels(seen), settings.classifier
     else:
-        # frequencies are over all samples: how often a text came is what they count
-        labels, fit = list(dict.fromkeys(step_labels(samples, separator=wording.separator))), settings.stepwise
+        # all samples, not only the different ones: how often a text came is what the frequencies count
+        labels, fit = step_labels(samples, separator=wording.separator), settings.stepwise
     return train_head(kind, base, labels, fit, wording=wording, work=work, seed=seed, log=log)
 
 
