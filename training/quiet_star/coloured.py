@@ -8,7 +8,7 @@ Row = Mapping[str, Any]
 
 _TEXTS = 12
 _THOUGHTS = 20
-_STRONGEST = 2.0
+_STRONGEST = 1.0
 """Nats at which a colour is full."""
 
 
@@ -16,7 +16,7 @@ def coloured_texts(texts: Sequence[Row]) -> str:
     """The first texts; green tokens were easier to predict with a thought, red ones harder."""
     rows = "".join(f'<p class="coloured">{"".join(map(_token, text["tokens"]))}</p>' for text in texts[:_TEXTS])
     note = (
-        f"Green: predicted better after a thought, full colour at {_STRONGEST:g} nats; red: worse. Outlined: answers. Point at a token for "
+        f"Green: predicted better after a thought, full colour at {_STRONGEST:g} nat or more; red: worse. Outlined: answers. Point at a token for "
         "its figures and the thought before it."
     )
     return f'<h2>Which tokens gain</h2><p class="note">{note}</p>{rows}'

@@ -102,5 +102,16 @@ def _means(tokens: Sequence[JudgedToken]) -> dict[str, float]:
     )
     names = ("nll", "nll_talk", "gain", "accuracy", "accuracy_talk", "weight")
     means = dict(zip(names, columns.mean(0).tolist(), strict=True))
-    spread = float(columns[:, 2].std()) if count > 1 else 0.0
-    return {"n": count, **means, "gain_standard_error": spread / count**0.5}
+    return {"n": count, **means, "gain_standard_error": _standard_error(tokens, means["gain"])}
+
+
+def _standard_error(tokens: Sequence[JudgedToken], mean: float) -> float:
+    """Of the mean gain, from the differences between texts: tokens of one text are not independent. 0 for a single text."""
+    rest: dict[int, float] = {}
+    for token in tokens:
+        rest[token.text] = rest.get(token.text, 0.0) + token.gain - mean
+    texts = len(rest)
+    if texts < 2:
+        return 0.0
+    squares = sum(value**2 for value in rest.values())
+    return float((squares * texts / (texts - 1)) ** 0.5 / len(tokens))

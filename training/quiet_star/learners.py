@@ -127,7 +127,7 @@ class ThinkingLearner:
             "gain": base - nll,
             "nll_ahead": float(terms.nll.detach()),
             "advantage": terms.advantage,
-            "weight": float((thoughts.weight_BS.detach() * next_BS).sum() / next_BS.sum()),
+            **_weights(thoughts.weight_BS.detach()[next_BS]),
             "tokens": read + int(mask_BT.sum()),
         }
         return StepLoss(terms.total, figures)
@@ -153,6 +153,12 @@ class ThinkingLearner:
 
     def save(self, folder: Path) -> None:
         self._model.save(folder)
+
+
+def _weights(weight_W: Tensor) -> dict[str, float]:
+    """The mean weight of thoughts, and that of the tenth that weighs most: whether the head has learnt where to listen."""
+    top = weight_W.topk(max(1, len(weight_W) // 10)).values
+    return {"weight": float(weight_W.mean()), "weight_top": float(top.mean())}
 
 
 def _everywhere(ids_BT: Tensor, count: int) -> Tensor:

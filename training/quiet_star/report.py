@@ -19,7 +19,10 @@ CHARTS = (
         (Curve("nll_base", "without thoughts", _GREY), Curve("nll", "with thoughts", _BLUE)),
     ),
     Chart("gain of thinking, nats per token", (Curve("gain", "gain", _GREEN),)),
-    Chart("weight of thoughts in the mixture, mean", (Curve("weight", "weight", _BLUE),)),
+    Chart(
+        "weight of thoughts in the mixture",
+        (Curve("weight", "mean", _GREY), Curve("weight_top", "mean of the largest tenth", _BLUE)),
+    ),
     Chart("advantage of thoughts, mean size, nats", (Curve("advantage", "advantage", _GREEN),)),
 )
 MORE_CSS = """
