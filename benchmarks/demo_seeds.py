@@ -7,7 +7,6 @@ Runs that are finished are not run again. Writes benchmarks/results/PRESET.json 
 
 import argparse
 import json
-import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def summary(directories: list[RunDirectory]) -> dict[str, Any]:
         for name in FIGURES:
             values = [final[when][name] for final in finals]
             table["mean"].setdefault(when, {})[name] = statistics.fmean(values)
-            table["sd"].setdefault(when, {})[name] = statistics.stdev(values) if len(values) > 1 else math.nan
+            table["sd"].setdefault(when, {})[name] = statistics.stdev(values) if len(values) > 1 else None
     return table
 
 
@@ -55,7 +54,7 @@ def plot(directories: list[RunDirectory], table: dict[str, Any], path: Path) -> 
             left.plot(_smooth(curve), color=colour, alpha=0.7, label=f"turn {turn}" if number == 0 else None)
         for position, when in enumerate(("before", "after")):
             mean, sd = table["mean"][when][f"accuracy_t{turn}"], table["sd"][when][f"accuracy_t{turn}"]
-            right.bar(position + 0.36 * (turn - 1), mean, 0.34, yerr=sd, color=colour, capsize=3)
+            right.bar(position + 0.36 * (turn - 1), mean, 0.34, yerr=sd or 0, color=colour, capsize=3)
             right.text(position + 0.36 * (turn - 1), mean + 0.02, f"{mean:.3f}", ha="center", fontsize=8)
     left.set(
         xlabel="step (256 sampled episodes each)", ylabel="accuracy", title=f"while training, {len(directories)} seeds"
@@ -85,7 +84,7 @@ def main() -> None:
     (ROOT / "benchmarks" / "results" / f"{arguments.preset}.json").write_text(json.dumps(table, indent=2) + "\n")
     plot(directories, table, ROOT / "docs" / f"{arguments.preset}.svg")
     for when in ("before", "after"):
-        figures = (f"{name} {table['mean'][when][name]:.3f} ± {table['sd'][when][name]:.3f}" for name in FIGURES)
+        figures = (f"{name} {table['mean'][when][name]:.3f} ± {table['sd'][when][name] or 0:.3f}" for name in FIGURES)
         print(when, "  ".join(figures))
 
 
