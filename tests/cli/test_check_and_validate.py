@@ -85,3 +85,14 @@ def test_errors_as_json_go_to_standard_output(run_json: Any, tmp_path: Path) -> 
 def test_an_unknown_task_is_a_wrong_setting(run: Any) -> None:
     done = run("validate", "sudoku")
     assert done.status == 2 and "unknown task 'sudoku'" in done.stderr
+
+
+@pytest.mark.parametrize("task", ["equations", "equations-2", "equations-4"])
+def test_equations_accept_their_own_golds(run_json: Any, task: str) -> None:
+    report = run_json("validate", task, "-n", "20")
+    assert report["passed"] and report["checked"] == 40 and report["task"] == (task if "-" in task else "equations-3")
+
+
+def test_equations_with_other_numbers_of_unknowns_are_unknown_tasks(run: Any) -> None:
+    done = run("validate", "equations-5")
+    assert done.status == 2 and "equations-2 to equations-4" in done.stderr
