@@ -18,7 +18,7 @@ from selfcorrect.training.compare.drawing import save_drawing
 from selfcorrect.training.compare.entrants import entrants
 from selfcorrect.training.compare.files import write_comparison
 from selfcorrect.training.compare.running import Contest, SilentContest, plan_budgets, run_contest
-from selfcorrect.training.compare.words import markdown_table, test_text
+from selfcorrect.training.compare.words import difference_text, markdown_table
 from selfcorrect.training.presets import DEMO
 from selfcorrect.training.progress import ProgressSink, SilentProgress
 from selfcorrect.training.settings_file import combine
@@ -101,7 +101,7 @@ def main() -> None:
         print(f"{way}\n{markdown_table(result, way)}")
         for figure, tests in result[f"{way}_tests"].items():
             for arm, test in tests.items():
-                print(test_text(result["reference"], arm, figure, test))
+                print(difference_text(result["reference"], arm, figure, test))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_the_panel_shows_every_figure_with_its_smoothed_value_and_the_last_evalu
     console.print(panel.panel())
     text = written(console)
     for figure in FIGURES:
-        assert figure.label in text
+        assert (figure.label in text) == (figure.name in STEP)
     assert "+0.065" in text  # the mean of 0.02 ... 0.11, the last ten steps
     assert "held-out, greedy (step 11)" in text and "+0.044" in text
     assert "step 11/20" in text
@@ -95,3 +95,17 @@ def test_sparklines_run_from_the_least_to_the_largest_value() -> None:
 
 def test_a_long_sparkline_is_the_means_of_equal_parts() -> None:
     assert sparkline([0, 2, 3, 3, 8, 0], width=3) == "▁▅█"
+
+
+def test_an_alarm_is_shown_as_long_as_it_stands() -> None:
+    console = terminal()
+    panel = LivePanel(console, 5)
+    panel.start(5, "stage 1")
+    panel.step({"step": 1, **STEP, "alarm/copying": 1.0})
+    console.print(panel.panel())
+    assert "alarm: copying" in written(console)
+    panel.step({"step": 2, **STEP})
+    panel.close()
+    console.file = io.StringIO()
+    console.print(panel.panel())
+    assert "alarm" not in written(console)

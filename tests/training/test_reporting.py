@@ -75,6 +75,17 @@ def test_the_page_says_no_more_than_the_interval_allows() -> None:
     assert "it harms" in page(final={"before": BEFORE, "after": worse})
 
 
+def test_alarms_are_told_with_the_steps_at_which_they_stood() -> None:
+    steps = [{"step": number, "stage": 1, "delta": 0.0} for number in range(1, 6)]
+    assert "Alarms" not in page(steps=steps)
+    raised = page(steps=[{**step, "alarm/copying": 1.0} if step["step"] in (3, 4) else step for step in steps])
+    assert "copying: 2 steps, first 3, last 4" in raised
+
+
+def test_a_page_says_which_arm_it_is_about() -> None:
+    assert "SCoRe on" in page() and "the arm multi-turn on" in page(arm="multi-turn")
+
+
 def test_a_page_of_an_unfinished_or_unjudged_run_can_be_made() -> None:
     assert "not finished" in page(final=None, episodes=[])
     assert "Settings" in page(final=None, episodes=[], steps=[])

@@ -9,10 +9,10 @@ from selfcorrect.training.compare.drawing import compare_figure
 from selfcorrect.training.compare.words import (
     COLUMNS,
     budget_text,
+    difference_text,
     figure_text,
     interval_note,
     interval_text,
-    test_text,
 )
 from selfcorrect.training.reporting.curves import INK, inline_svg
 from selfcorrect.training.reporting.style import CSS
@@ -65,7 +65,7 @@ def _table_row(result: Mapping[str, Any], arm: str, row: Mapping[str, Any]) -> s
 
 def _tests(result: Mapping[str, Any], way: str) -> str:
     lines = "".join(
-        f"<li>{escape(test_text(result['reference'], arm, figure, test))}</li>"
+        f"<li>{escape(difference_text(result['reference'], arm, figure, test))}</li>"
         for figure, tests in result[f"{way}_tests"].items()
         for arm, test in tests.items()
     )

@@ -45,12 +45,12 @@ def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, re
     for way in WAYS:
         found = _evaluations(contest, out, arms, way)
         result[way] = {arm: _row(seeds) for arm, seeds in found.items()}
-        result[f"{way}_tests"] = tests_against(reference, found) if reference in found else {}
+        result[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
     plain: dict[str, Any] = finite(result)
     return plain
 
 
-def tests_against(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
+def against_reference(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
     """For accuracy@2 and delta: `reference` minus each other arm, paired by seed and problem, with Holm's p over the arms."""
     tests: dict[str, dict[str, dict[str, Any]]] = {}
     for figure in TESTED:

@@ -39,7 +39,7 @@ def budget_text(budget: Mapping[str, Any] | None) -> str:
     return f"{budget['generated_tokens']:,} tokens, {budget['optimiser_steps']:,} steps"
 
 
-def test_text(reference: str, arm: str, figure: str, test: Mapping[str, Any]) -> str:
+def difference_text(reference: str, arm: str, figure: str, test: Mapping[str, Any]) -> str:
     """One paired test in a sentence, with no more said than the noise allows."""
     if test["mean"] is None:
         return f"{reference} and {arm}: {TITLES[figure]} cannot be compared"

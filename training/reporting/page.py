@@ -28,7 +28,7 @@ def report_page(
     if final is not None:
         sections += [_table(final), _flips(final)]
     if steps:
-        sections.append(_curves(steps))
+        sections += [_curves(steps), _alarms(steps)]
     if episodes:
         sections.append(_episodes(episodes))
     sections.append(_settings(settings))
@@ -97,6 +97,20 @@ def _curves(steps: Sequence[Mapping[str, Any]]) -> str:
     cards = "".join(f'<div class="card">{svg}</div>' for svg in drawn)
     note = "Thin: each step, on its own sampled episodes. Thick: running mean of nine steps. Dots: held-out problems, greedy."
     return f'<h2>While training</h2><div class="grid">{cards}</div><p class="note">{note}</p>'
+
+
+def _alarms(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Which alarms stood, and at which steps; nothing if none did."""
+    stood: dict[str, list[int]] = {}
+    for step in steps:
+        for name in step:
+            if name.startswith("alarm/"):
+                stood.setdefault(name.removeprefix("alarm/"), []).append(int(step["step"]))
+    lines = "".join(
+        f'<li class="worse">{escape(name)}: {len(at)} steps, first {at[0]}, last {at[-1]}</li>'
+        for name, at in stood.items()
+    )
+    return f"<h2>Alarms</h2><ul>{lines}</ul>" if lines else ""
 
 
 def _episodes(episodes: Sequence[Mapping[str, Any]]) -> str:

@@ -135,13 +135,13 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 
 def _show(result: dict[str, Any], out: Path) -> None:
-    from selfcorrect.cli.compare_tables import budget_table, compare_table, test_lines
+    from selfcorrect.cli.compare_tables import budget_table, compare_table, difference_lines
 
     results.print(budget_table(result))
     for way in ("greedy", "sampled"):
         if result[way]:
             results.print(compare_table(result, way))
-            for line in test_lines(result, way):
+            for line in difference_lines(result, way):
                 results.print(line, markup=False, soft_wrap=True)
     for arm, raised in result["alarms"].items():
         for name, seeds in raised.items():

@@ -11,10 +11,10 @@ from rich.text import Text
 from selfcorrect.training.compare.words import (
     COLUMNS,
     budget_text,
+    difference_text,
     figure_text,
     interval_note,
     interval_text,
-    test_text,
 )
 
 
@@ -45,8 +45,8 @@ def budget_table(result: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def test_lines(result: Mapping[str, Any], way: str) -> Iterator[str]:
+def difference_lines(result: Mapping[str, Any], way: str) -> Iterator[str]:
     """The paired tests against the reference, one sentence each."""
     for figure, tests in result[f"{way}_tests"].items():
         for arm, test in tests.items():
-            yield test_text(result["reference"], arm, figure, test)
+            yield difference_text(result["reference"], arm, figure, test)

@@ -89,6 +89,7 @@ class LivePanel:
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED_STEPS)
         self._earlier: dict[str, list[float]] = {figure.name: [] for figure in FIGURES}
         self._held_out: Mapping[str, float] = {}
+        self._alarms: list[str] = []
         self._activity: Spinner | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self.panel)
 
@@ -101,6 +102,7 @@ class LivePanel:
         self._activity = None
         self._clock.tick(int(metrics["step"]))
         self._recent.append(metrics)
+        self._alarms = standing_alarms(metrics)
         for name, values in self._earlier.items():
             if name in metrics:
                 values.append(metrics[name])
@@ -121,6 +123,8 @@ class LivePanel:
         parts: list[RenderableType] = []
         if self._stage:
             parts += [self._head(), self._table()]
+        if self._alarms:
+            parts.append(Text(f"alarm: {', '.join(self._alarms)}", style="bold red"))
         if self._activity is not None:
             parts.append(self._activity)
         return Group(*parts)
@@ -157,6 +161,11 @@ class LivePanel:
     def _smoothed(self, figure: Figure) -> dict[str, float]:
         values = [metrics[figure.name] for metrics in self._recent if figure.name in metrics]
         return {figure.name: sum(values) / len(values)} if values else {}
+
+
+def standing_alarms(metrics: Mapping[str, float]) -> list[str]:
+    """The names of the alarms that stand after a step."""
+    return [name.removeprefix("alarm/") for name in metrics if name.startswith("alarm/")]
 
 
 def _minutes(seconds: float) -> str:

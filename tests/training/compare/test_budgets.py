@@ -1,0 +1,49 @@
+"""What the arms are planned to cost: the same, by arithmetic."""
+
+import pytest
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.compare.budgets import Costs, refuse_unequal
+from selfcorrect.training.compare.entrants import ENTRANTS, entrants
+from selfcorrect.training.presets import DEMO
+from selfcorrect.training.run_directory import Budget
+
+COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct=0.4)
+
+
+@pytest.mark.parametrize(
+    ("arm", "problems"),
+    [
+        ("score", 32),
+        ("multi-turn", 32),
+        ("single-turn", 75),  # 32 * (18 + 24) / 18 = 74.7
+        ("pag", 36),  # 18 + 7 + 0.5 * 24 = 37 tokens an episode: 32 * 42 / 37 = 36.3
+    ],
+)
+def test_cheaper_episodes_are_played_more_often(arm: str, problems: int) -> None:
+    (entrant,) = entrants([arm])
+    assert entrant.fitted(DEMO, COSTS).optimiser.problems_per_step == problems
+
+
+def test_the_goal_is_what_score_costs() -> None:
+    (score,) = entrants(["score"])
+    # 160 steps of 256 episodes of 42 tokens; 2 minibatches in 2 epochs
+    assert score.planned(DEMO, COSTS) == Budget(160 * 256 * 42, 160 * 4)
+
+
+def test_supervised_arms_sample_and_step_as_much_in_equal_parts() -> None:
+    star, pair = entrants(["star", "pair-sft"])
+    fitted = star.fitted(DEMO, COSTS).star
+    assert (fitted.tokens, fitted.steps, fitted.data) == (160 * 256 * 42 // fitted.loops, 640 // fitted.loops, "multi")
+    assert pair.fitted(DEMO, COSTS).pair_sft.tokens == 160 * 256 * 42
+
+
+def test_all_arms_of_the_demo_cost_the_same() -> None:
+    planned = {entrant.name: entrant.planned(entrant.fitted(DEMO, COSTS), COSTS) for entrant in ENTRANTS}
+    refuse_unequal(planned)
+    assert planned["base"] == planned["self-refine"] == Budget(0, 0)
+
+
+def test_unequal_steps_are_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"\(optimiser steps differ by more than 5%\)"):
+        refuse_unequal({"a": Budget(1000, 10), "b": Budget(1000, 20)})

@@ -1,0 +1,206 @@
+"""Whole comparisons with arms that only pretend to train, and policies that say what they are told."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.compare.entrants import Entrant, entrants
+from selfcorrect.training.compare.files import write_comparison
+from selfcorrect.training.compare.result import against_reference
+from selfcorrect.training.compare.running import Contest, evaluation_of, run_contest
+from selfcorrect.training.compare.words import markdown_table
+from selfcorrect.training.progress import ProgressSink
+from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.settings import CountdownSettings, EvaluationSettings, PolicySettings, RunSettings
+
+PROBLEMS = 8
+COST = Budget(generated_tokens=1000, optimiser_steps=10)
+
+
+class PretendedTraining:
+    """An arm: leaves the tiny model behind as if trained. `dies_at` is the number of the call in which Ctrl-C is pressed."""
+
+    def __init__(self, model: Path, *, dies_at: int | None = None) -> None:
+        self.model, self.dies_at = model, dies_at
+        self.calls: list[tuple[int, bool]] = []
+
+    def __call__(
+        self, settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+    ) -> RunResult:
+        self.calls.append((settings.seed, resume))
+        run = RunDirectory.create(out, settings, resume=resume)
+        if len(self.calls) == self.dies_at:
+            raise KeyboardInterrupt
+        run.append_metrics(
+            {"step": 1, "tokens": 1000.0, "eval_accuracy_t1": 0.5, "eval_accuracy_t2": 0.75, "eval_delta": 0.25}
+        )
+        run.append_metrics({"step": 2, "tokens": 500.0, "alarm/copying": 1.0})
+        shutil.copytree(self.model, run.model_path)
+        run.write_final({}, {}, budget=COST)
+        return RunResult(out, {}, {})
+
+
+def says(right_first: int, right_second: int) -> Callable[..., Any]:
+    """A loop whose policy solves the first so many problems at the first and at the second turn."""
+    problems = CountdownTask(numbers=3).problems("test", PROBLEMS, seed=0)
+    script = {
+        problem.prompt: [str(problem.gold) if number < right else "no" for right in (right_first, right_second)]
+        for number, problem in enumerate(problems)
+    }
+    return lambda settings, policy, checker: build_graph(ScriptedPolicy(script), prompts=COUNTDOWN)
+
+
+def entrant(name: str, training: PretendedTraining | None, loop: Callable[..., Any], cost: Budget = COST) -> Entrant:
+    if training is None:
+        return Entrant(name, "pretends", loop)
+    return Entrant(name, "pretends", loop, lambda: training, lambda settings, costs: settings, lambda *_: cost)
+
+
+@pytest.fixture
+def contest(tiny_model_folder: Path) -> Callable[..., Contest]:
+    def make(made: Sequence[Entrant], *, seeds: Sequence[int] = (0, 1), **changes: Any) -> Contest:
+        settings = RunSettings(
+            task=CountdownSettings(numbers=3),
+            policy=PolicySettings(model=str(tiny_model_folder), max_new_tokens=2),
+            evaluation=EvaluationSettings(problems=4),
+        )
+        return Contest(made, settings, seeds, **{"problems": PROBLEMS, **changes})
+
+    return make
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """The folder of a comparison whose costs are measured already."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "costs.json").write_text(json.dumps({"attempt": 10.0, "revise": 20.0}))
+    return tmp_path / "out"
+
+
+def test_the_table_has_the_figures_of_every_arm(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    training = PretendedTraining(tiny_model_folder)
+    made = contest([entrant("base", None, says(4, 4)), entrant("mends", training, says(4, 8))])
+    result = write_comparison(made, out, run_contest(made, out), reference="mends")
+    for way in ("greedy", "sampled"):
+        figures = {
+            name: result[way]["mends"][name]["mean"] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c")
+        }
+        assert figures == {"accuracy_t1": 0.5, "accuracy_t2": 1.0, "delta": 0.5, "i_to_c": 0.5}
+        assert result[way]["base"]["delta"]["by_seed"] == [0.0, 0.0]
+    # both arms are paired over 8 problems: four ones and four zeros; 2 seeds agree, so only problems are noise
+    test = result["greedy_tests"]["accuracy_t2"]["base"]
+    assert test["mean"] == 0.5 and (test["seeds"], test["problems"]) == (2, 8)
+    assert result["budgets"]["mends"] == {
+        "planned": {"generated_tokens": 1000, "optimiser_steps": 10},
+        "measured": {"generated_tokens": 1000, "optimiser_steps": 10},
+    }
+    assert result["curves"]["mends"] == [{"tokens": 1000.0, "accuracy_t1": 0.5, "accuracy_t2": 0.75, "delta": 0.25}]
+    assert result["alarms"] == {"mends": {"copying": [0, 1]}}
+    assert "| mends | 2 | 0.500 [0.500, 0.500] | 1.000 [1.000, 1.000] | +0.500" in markdown_table(result, "greedy")
+
+
+def test_the_page_needs_nothing_from_elsewhere(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    made = contest(
+        [entrant("base", None, says(4, 4)), entrant("mends", PretendedTraining(tiny_model_folder), says(4, 8))]
+    )
+    write_comparison(made, out, run_contest(made, out), reference="mends")
+    page = (out / "compare.html").read_text()
+    assert "<svg" in page and "mends" in page and "copying" in page
+    assert "<script" not in page and "src=" not in page and '<link rel="stylesheet"' not in page
+
+
+def test_what_is_finished_is_not_done_again(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    training = PretendedTraining(tiny_model_folder)
+    made = contest([entrant("arm", training, says(4, 8))])
+    run_contest(made, out)
+    run_contest(made, out)
+    assert training.calls == [(0, False), (1, False)]
+    more = contest([entrant("arm", training, says(4, 8))], seeds=(0, 1, 2))
+    run_contest(more, out)
+    assert training.calls == [(0, False), (1, False), (2, False)]
+
+
+def test_an_interrupted_comparison_resumes_the_run_it_was_in(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    training = PretendedTraining(tiny_model_folder, dies_at=2)
+    made = contest([entrant("arm", training, says(4, 8))])
+    with pytest.raises(KeyboardInterrupt):
+        run_contest(made, out)
+    partial = write_comparison(made, out, {"arm": COST}, reference="arm")
+    assert partial["greedy"]["arm"]["seeds"] == [0] and partial["sampled"] == {}
+    run_contest(made, out)
+    assert training.calls == [(0, False), (1, False), (1, True)]
+
+
+def test_unequal_budgets_are_refused_before_anything_is_trained(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    training = PretendedTraining(tiny_model_folder)
+    cheap = Budget(generated_tokens=940, optimiser_steps=10)
+    made = [entrant("dear", training, says(4, 8)), entrant("cheap", training, says(4, 8), cheap)]
+    with pytest.raises(ConfigurationError, match="cheap: 940 generated tokens, 10 optimiser steps"):
+        run_contest(contest(made), out)
+    assert not training.calls
+    run_contest(contest(made, allow_unequal=True, seeds=(0,)), out)
+    assert len(training.calls) == 2
+
+
+def test_budgets_within_the_tolerance_are_equal_and_untrained_arms_do_not_count(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    training = PretendedTraining(tiny_model_folder)
+    nearly = Budget(generated_tokens=960, optimiser_steps=10)
+    made = [
+        entrant("a", training, says(4, 8)),
+        entrant("b", training, says(4, 8), nearly),
+        entrant("c", None, says(1, 1)),
+    ]
+    run_contest(contest(made, seeds=(0,)), out)
+    assert len(training.calls) == 2
+
+
+def test_other_problems_are_refused(contest: Callable[..., Contest], out: Path, tiny_model_folder: Path) -> None:
+    arm = entrant("arm", PretendedTraining(tiny_model_folder), says(4, 8))
+    run_contest(contest([arm], seeds=(0,)), out)
+    with pytest.raises(TrainingError, match="evaluated on other problems"):
+        run_contest(contest([arm], seeds=(0,), problems=4), out)
+
+
+def test_every_outcome_is_kept(contest: Callable[..., Contest], out: Path, tiny_model_folder: Path) -> None:
+    run_contest(contest([entrant("arm", PretendedTraining(tiny_model_folder), says(2, 3))], seeds=(0,)), out)
+    kept = evaluation_of(out, "arm", 0, "greedy")
+    assert kept is not None
+    assert kept.scores == [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], *[[0.0, 0.0]] * 5]
+    assert kept.gained() == [0.0, 0.0, 1.0, *[0.0] * 5]
+
+
+def test_differences_within_the_noise_are_called_none(
+    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+) -> None:
+    made = [entrant("one", None, says(4, 5)), entrant("other", None, says(4, 4))]
+    run_contest(contest(made), out)
+    found = {name: {seed: evaluation_of(out, name, seed, "greedy") for seed in (0, 1)} for name in ("one", "other")}
+    test = against_reference("one", found)["accuracy_t2"]["other"]  # type: ignore[arg-type]
+    assert test["mean"] == 0.125 and test["verdict"] == "no difference"
+
+
+def test_an_unknown_arm_names_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean multi-turn"):
+        entrants(["base", "multiturn"])
+    assert [found.name for found in entrants(["score", "base", "score"])] == ["score", "base"]
