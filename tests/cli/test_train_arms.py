@@ -39,7 +39,10 @@ class ScriptedPlan:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedPlan:
     scripted = ScriptedPlan()
-    for home in ["score", "arms.score", "arms.single_turn", "arms.multi_turn", "arms.pag"]:
+    for home in [
+        "score",
+        *(f"arms.{arm}" for arm in ("score", "score_stage2_star", "single_turn", "multi_turn", "pag")),
+    ]:
         monkeypatch.setattr(f"selfcorrect.training.{home}.train_plan", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted
@@ -70,6 +73,14 @@ def test_ablations_are_named_with_their_options(run: Any, training: ScriptedPlan
     assert training.settings is not None
     score = training.settings.score
     assert (score.stage_one_steps, score.stage_two_steps, score.alpha) == (0, 160, 0.0)
+
+
+def test_star_as_stage_two_is_named_too_and_goes_with_no_other_ablation(run: Any, training: ScriptedPlan) -> None:
+    training.stopped = True
+    done = run("train", "score", "--stage2", "star", "--out", "here")
+    assert "selfcorrect train score --stage2 star --resume here" in done.stderr
+    assert training.plan is not None and training.plan.schedule.total_batches == 300
+    assert run("train", "score", "--stage2", "star", "--no-shaping").status == 2
 
 
 def test_a_run_is_not_gone_on_with_as_another_arm(run: Any, training: ScriptedPlan) -> None:

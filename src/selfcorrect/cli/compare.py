@@ -16,8 +16,8 @@ _MAIN_ARMS = "base,sample-again,self-refine,single-turn,multi-turn,score"
 _QUICK = (
     "score.stage_one_steps=3",
     "score.stage_two_steps=3",
-    "optimiser.problems_per_step=8",
-    "optimiser.episodes_per_problem=4",
+    "optimiser.problems_per_step=24",
+    "optimiser.episodes_per_problem=2",
     "evaluation.problems=50",
     "evaluation.every=0",
 )
