@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from selfcorrect.errors import DivergenceError
+from selfcorrect.errors import ConfigurationError, DivergenceError
 from selfcorrect.training.vstar.settings import FitSettings
 
 
@@ -47,7 +47,15 @@ def refuse_divergence(model: Any) -> None:
 
 
 def optimiser_for(model: Any, settings: FitSettings) -> torch.optim.Optimizer | None:
-    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it."""
+    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it.
+
+    Raises:
+        ConfigurationError: this torch has no Muon.
+    """
+    if settings.optimiser == "muon" and not hasattr(torch.optim, "Muon"):
+        raise ConfigurationError(
+            f"optimiser 'muon' needs torch 2.9 or later, this is {torch.__version__}; set it to adamw"
+        )
     return Both(model, settings.learning_rate) if settings.optimiser == "muon" else None
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Kind = Literal["likelihood", "classifier", "stepwise"]
+Optimiser = Literal["adamw", "muon"]
 
 
 class _Group(BaseModel):
@@ -29,8 +30,8 @@ class GeneratorSettings(_Group):
 class FitSettings(_Group):
     """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
 
-    optimiser: Literal["adamw", "muon"] = "adamw"
-    """Muon (for the weight matrices; AdamW for the rest) learns faster where small models learn all their weights."""
+    optimiser: Optimiser = "adamw"
+    """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights; it needs torch 2.9."""
     learning_rate: Positive = 1e-3
     epochs: PositiveInt = 1
     batch: PositiveInt = 128
@@ -42,10 +43,11 @@ class FitSettings(_Group):
 class PreferenceSettings(FitSettings):
     """DPO (Rafailov et al. 2023) of the verifier on correct x incorrect pairs."""
 
-    learning_rate: Positive = 5e-4
+    optimiser: Optimiser = "muon"
+    learning_rate: Positive = 3e-3
     beta: Positive = 1.0
     """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
-    pairs_per_problem: PositiveInt = 16
+    pairs_per_problem: PositiveInt = 4
     """At most this many pairs of a problem's correct x incorrect product."""
     measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
     """What the verifier's raw score is; see `LikelihoodVerifier`."""
@@ -54,6 +56,10 @@ class PreferenceSettings(FitSettings):
 class HeadSettings(FitSettings):
     """A head on the body of the policy: one per answer (classifier) or per step (stepwise)."""
 
+    optimiser: Optimiser = "muon"
+    learning_rate: Positive = 2e-2
+    batch: PositiveInt = 256
+    """Answers of one optimiser step."""
     reduction: Literal["last", "min", "product"] = "last"
     """Of the stepwise kind: the score of an answer from those of its steps."""
 
