@@ -27,7 +27,7 @@ from selfcorrect.tasks.problem import Task
 from selfcorrect.training.durable_files import finite, write_whole
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
-SPARING = ("best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2")
+SPARING = ("best_of_n:sure=0.7:wave=2", "best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2")
 """Best of N that ends when the verifier is sure; what plans are mostly made of."""
 _SAME_ON_RESUME = "settings.json"
 
@@ -46,7 +46,7 @@ def families_for(verifier: Verifier | None, step_verifier: Verifier | None, plan
     """What can be compared: votes and revisions always, the rest with a verifier, beams with one that scores steps."""
     families = ["majority", "revise:pick=majority"]
     if verifier is not None:
-        families = ["majority", "best_of_n", "weighted", *SPARING[1:], "revise", "mixed"]
+        families = ["majority", "best_of_n", "weighted", *SPARING[1:2], "revise", "mixed"]
     if isinstance(step_verifier or verifier, StepVerifier):
         families.append("beam")
     return (*families, *([] if plan is None else [COMPUTE_OPTIMAL]))
@@ -69,6 +69,7 @@ def compare(
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
     chunk: int = 50,
+    samples: int = 4,
 ) -> Comparison:
     """Play `families` at budgets of `answers` mean answers each, on problems of `split`.
 
@@ -84,6 +85,7 @@ def compare(
         folder: keeps what was played, so that an interrupted comparison goes on.
         on_progress: told (done, total) in strategies played on a chunk of problems.
         chunk: problems searched at once.
+        samples: first answers by which difficulty is estimated, for a plan.
 
     Raises:
         ConfigurationError: a family or budget is unusable, or `folder` holds a comparison with other settings.
@@ -97,7 +99,7 @@ def compare(
     tokens = run_blocking(mean_answer_tokens(policy, probe, prompts=prompts, sampling=draw))
     experiment = Experiment(
         policy, task.checker, prompts, tuple(families), tuple(sorted(set(answers))), tokens, draw, verifier, step_verifier,
-        plan=plan, chunk=chunk,
+        samples=samples, plan=plan, chunk=chunk,
     )  # fmt: skip
     list(experiment.strategies())  # a family that is misspelt is told before anything is played
     if folder is not None:
@@ -119,15 +121,15 @@ def tune(
     *,
     measure_by: Measure,
     bins: int = 5,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     samples: int = 4,
     task: str = "",
     policy: str = "",
 ) -> SearchPlan:
     """A plan from a comparison on training problems.
 
-    What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's answers, a beam
-    does not, so it is allowed only what the estimate leaves of the budget.
+    What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's answers, and
+    take at least those; a beam does not, so it is allowed only what the estimate leaves of the budget.
     """
     difficulties = {one.problem: one.difficulty[measure_by] for one in comparison.asked}
     fitting = [outcome for outcome in _with_estimate(comparison, samples) if not _too_narrow(outcome, samples)]
@@ -139,16 +141,16 @@ def tune(
 
 def _with_estimate(comparison: Comparison, samples: int) -> list[Outcome]:
     """The outcomes as they would be after an estimate: a smaller beam takes the place of one that would exceed the budget."""
-    sizes = sorted({one.answers for one in comparison.measured})
+    sizes, estimate = sorted({one.answers for one in comparison.measured}), round(samples * comparison.answer_tokens)
     outcomes: list[Outcome] = []
     for one in comparison.measured:
         if not one.strategy.startswith("beam:"):
-            outcomes.append(one)
+            outcomes.append(replace(one, tokens=max(one.tokens, estimate)) if one.answers >= 2 * samples else one)
             continue
         for size in sizes:
             left = size - samples if size >= 2 * samples else size
             if one.answers == max((other for other in sizes if other <= left), default=0):
-                extra = round(samples * comparison.answer_tokens) if size >= 2 * samples else 0
+                extra = estimate if size >= 2 * samples else 0
                 outcomes.append(replace(one, answers=size, tokens=one.tokens + extra))
     return outcomes
 
@@ -186,6 +188,7 @@ def _same_settings(folder: Path, experiment: Experiment, task: Task, problems: i
         "sampling": asdict(experiment.sampling) | {"stop": list(experiment.sampling.stop)},
         "plan": None if experiment.plan is None else experiment.plan.model_dump(),
         "chunk": experiment.chunk,
+        "samples": experiment.samples,
     }
     path = folder / _SAME_ON_RESUME
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):

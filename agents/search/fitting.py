@@ -35,7 +35,7 @@ def fit_plan(
     measure: Measure,
     answer_tokens: float,
     bins: int = 5,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     task: str = "",
     policy: str = "",
 ) -> SearchPlan:

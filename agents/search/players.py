@@ -205,4 +205,6 @@ class Choose:
             return state.get("stop_reason", "complete")
         candidates = state.get("candidates", [])
         reason = self.rules.end(candidates)
-        return "budget" if reason == "complete" and len(candidates) < self.rules.planned else reason
+        used_up = state.get("budget") is not None and state.get("tokens", 0) >= (state.get("budget") or 0)
+        nothing = used_up and all(candidate["key"] is None for candidate in candidates)
+        return "budget" if reason == "complete" and (nothing or len(candidates) < self.rules.planned) else reason

@@ -25,7 +25,7 @@ def test_solve_by_votes_shows_the_candidates_and_keeps_to_its_budget(run: Any, r
         (["--strategy", "magic"], "unknown strategy"),
         (["--strategy", "majority:4", "--temperature", "0"], "same answer again"),
         (["--strategy", "compute_optimal"], "--plan"),
-        (["--strategy", "beam:0x4"], "--verifier"),
+        (["--strategy", "beam:0x4"], "empty beam"),
     ],
 )
 def test_searches_that_cannot_be_are_told(run: Any, arguments: list[str], expected: str) -> None:

@@ -49,8 +49,8 @@ def scale_svg(points: Sequence[Point]) -> str:
         whole = figure.add_subplot(grid[0, :])
         _panel(whole, points, families, None, "accuracy on held-out problems")
         whole.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for bin_ in bins:
-            _panel(figure.add_subplot(grid[1, bin_]), points, families, bin_, _bin_title(bin_, len(bins)))
+        for column, bin_ in enumerate(bins):
+            _panel(figure.add_subplot(grid[1, column]), points, families, bin_, _bin_title(bin_, len(bins)))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
