@@ -69,27 +69,42 @@ def solve(
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
         return
     with reporting(as_json=as_json):
-        import asyncio
+        _solve_by_correction(question, answer, model, revisions, critique, temperature or 0.0, seed, as_json=as_json)
 
-        from selfcorrect.cli.policies import open_policy
-        from selfcorrect.cli.questions import problem_of_question
 
-        named = open_policy(model)
-        problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
-        named.refuse_unreadable(problem.prompt)
+def _solve_by_correction(
+    question: str,
+    answer: str | None,
+    model: str,
+    revisions: int,
+    critique: Critique,
+    temperature: float,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """The correction loop on one question."""
+    import asyncio
 
-        from selfcorrect.agents.graph import build_graph
-        from selfcorrect.agents.policy import Sampling
+    from selfcorrect.cli.policies import open_policy
+    from selfcorrect.cli.questions import problem_of_question
 
-        graph = build_graph(
-            named.policy,
-            checker=checker_of(problem),
-            prompts=named.prompts(critique),
-            revisions=revisions,
-            critique=critique,
-        )
-        show = _nothing if as_json else TurnPrinter(problem).show
-        state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature or 0.0), show))
+    named = open_policy(model)
+    problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
+    named.refuse_unreadable(problem.prompt)
+
+    from selfcorrect.agents.graph import build_graph
+    from selfcorrect.agents.policy import Sampling
+
+    graph = build_graph(
+        named.policy,
+        checker=checker_of(problem),
+        prompts=named.prompts(critique),
+        revisions=revisions,
+        critique=critique,
+    )
+    show = _nothing if as_json else TurnPrinter(problem).show
+    state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
     if as_json:
         from selfcorrect.training.readable import readable_episode
 
