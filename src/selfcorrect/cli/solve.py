@@ -45,7 +45,9 @@ def solve(
     limit: AnswerLimit = None,
     max_risk: Annotated[
         float | None,
-        typer.Option(help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure."),
+        typer.Option(
+            help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure."
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
