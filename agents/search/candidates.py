@@ -143,6 +143,6 @@ def readable_score(score: float | None) -> float | None:
 
 def without_generation(candidate: Candidate) -> Candidate:
     """`candidate` as it is shown: without token ids."""
-    shown = dict(candidate)
+    shown = candidate.copy()
     shown.pop("generation", None)
-    return Candidate(**shown)  # type: ignore[typeddict-item]
+    return shown

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from selfcorrect.agents.search.answer_nodes import Choose, Draw, Score
 from selfcorrect.agents.search.candidates import SearchContext, SearchState
-from selfcorrect.agents.search.players import Choose, Draw, Players, Score
+from selfcorrect.agents.search.players import Players
 from selfcorrect.agents.search.rules import ChainRules, affordable
 
 SearchGraph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]

@@ -12,12 +12,13 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
+from selfcorrect.agents.search.answer_nodes import Draw, Score
 from selfcorrect.agents.search.candidates import SearchContext, SearchState
 from selfcorrect.agents.search.chains import SearchGraph
 from selfcorrect.agents.search.names import strategy_named
 from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
-from selfcorrect.agents.search.players import Draw, Players, Score
-from selfcorrect.agents.search.rules import ChainRules
+from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.rules import ChainRules, affordable
 from selfcorrect.agents.search.strategies import Mixed, Revise, Strategy
 from selfcorrect.errors import ConfigurationError
 
@@ -106,8 +107,6 @@ async def _to_strategy(state: SearchState) -> str:
 
 
 def _until_estimated(plan: SearchPlan) -> Route:
-    from selfcorrect.agents.search.rules import affordable
-
     async def route(state: SearchState) -> str:
         missing = plan.samples - len(state["candidates"])
         return "estimate" if missing > 0 and affordable(state, missing, None)[0] > 0 else "assess"

@@ -14,7 +14,8 @@ line and plans call it.
 from dataclasses import dataclass
 from typing import Protocol
 
-from selfcorrect.agents.search.beam import BeamRules, beam_graph
+from selfcorrect.agents.search.beam import beam_graph
+from selfcorrect.agents.search.beam_nodes import BeamRules
 from selfcorrect.agents.search.chains import SearchGraph, chain_graph
 from selfcorrect.agents.search.players import Players
 from selfcorrect.agents.search.rules import ChainRules

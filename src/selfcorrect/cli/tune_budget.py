@@ -69,8 +69,14 @@ def tune_budget(
                 on_progress=tell,
                 samples=samples,
             )
-        measure = "agreement" if searchers.verifier is None else "verifier"
-        plan = tune(comparison, measure_by=measure, bins=bins, samples=samples, task=opened.name, policy=model)
+        plan = tune(
+            comparison,
+            measure_by="agreement" if searchers.verifier is None else "verifier",
+            bins=bins,
+            samples=samples,
+            task=opened.name,
+            policy=model,
+        )
         plan.save(out)
         if as_json:
             write_json(plan.model_dump())
