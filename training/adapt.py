@@ -18,7 +18,8 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.agreement import AgreementGuard, AgreementSignals, BatchOfVotes, GuardSettings
+from selfcorrect.training.agreement import AgreementSignals, BatchOfVotes
+from selfcorrect.training.agreement_guard import AgreementGuard, GuardSettings
 from selfcorrect.training.config import PPOConfig
 from selfcorrect.training.durable_files import finite, write_whole
 from selfcorrect.training.epochs import epochs

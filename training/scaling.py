@@ -12,14 +12,13 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.fitting import Outcome, fit_plan
 from selfcorrect.agents.search.measuring import (
     COMPUTE_OPTIMAL,
-    Asked,
     Experiment,
-    Measured,
     OnProgress,
     mean_answer_tokens,
     measure,
 )
 from selfcorrect.agents.search.plan import Measure, SearchPlan
+from selfcorrect.agents.search.records import Asked, Measured
 from selfcorrect.agents.search.summary import Point, as_rows, summarise
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier

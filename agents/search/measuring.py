@@ -1,8 +1,7 @@
 """Playing many strategies at many budgets on the same problems, with the same first answers; resumable."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
 from selfcorrect.agents.search.candidates import SearchResult
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal
 from selfcorrect.agents.search.families import sized
-from selfcorrect.agents.search.fitting import Outcome
 from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
+from selfcorrect.agents.search.records import Asked, Measured, read_chunk, write_chunk
 from selfcorrect.agents.search.searching import search_all
 from selfcorrect.agents.search.strategies import Majority, Strategy
 from selfcorrect.agents.seeding import derive_seed
@@ -27,41 +26,6 @@ _PROBE = 64
 """Training problems on which the mean length of an answer is measured."""
 
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured(Outcome):
-    """An outcome, and where it comes from.
-
-    Attributes:
-        family: of the strategy; see `families`.
-        saved: tokens that early stopping saved.
-        stop_reason: of the search.
-    """
-
-    family: str
-    saved: int
-    stop_reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A problem, as its first answers show it.
-
-    Attributes:
-        problem: id, with the seed.
-        correct: of each first answer (None: not judged).
-        difficulty: as its first `samples` answers estimate it, by measure ("verifier", "agreement").
-    """
-
-    problem: str
-    correct: list[float | None]
-    difficulty: dict[str, float]
-
-    @property
-    def pass_rate(self) -> float:
-        judged = [score for score in self.correct if score is not None]
-        return sum(judged) / len(judged) if judged else 0.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +111,7 @@ async def measure(
     for number, start in enumerate(starts):
         path = None if folder is None else folder / f"seed-{seed}-chunk-{number}.json"
         if path is not None and path.exists():
-            new_asked, new_measured = _read(path)
+            new_asked, new_measured = read_chunk(path)
         else:
             tell = (
                 (lambda done: None) if on_progress is None else _after(on_progress, number * each, len(starts) * each)
@@ -155,7 +119,7 @@ async def measure(
             chunk = problems[start : start + experiment.chunk]
             new_asked, new_measured = await _Chunk(experiment, chunk, seed, number, tell).play()
             if path is not None:
-                _write(path, new_asked, new_measured)
+                write_chunk(path, new_asked, new_measured)
         asked += new_asked
         measured += new_measured
         if on_progress is not None:
@@ -236,16 +200,3 @@ class _Chunk:
         if asked not in self._verdicts:
             self._verdicts[asked] = (await self._experiment.checker.check(text, problem.reference)).score
         return self._verdicts[asked]
-
-
-def _write(path: Path, asked: Sequence[Asked], measured: Sequence[Measured]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    rows = {"asked": [asdict(one) for one in asked], "measured": [asdict(one) for one in measured]}
-    unfinished.write_text(json.dumps(rows), encoding="utf-8")
-    unfinished.replace(path)
-
-
-def _read(path: Path) -> tuple[list[Asked], list[Measured]]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return [Asked(**row) for row in rows["asked"]], [Measured(**row) for row in rows["measured"]]

@@ -8,7 +8,7 @@ from statistics import fmean, quantiles
 from typing import Any
 
 from selfcorrect.agents.metrics import wilson
-from selfcorrect.agents.search.measuring import Asked, Measured
+from selfcorrect.agents.search.records import Asked, Measured
 
 
 @dataclass(frozen=True, slots=True)

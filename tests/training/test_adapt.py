@@ -17,15 +17,8 @@ from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.adapt import AdaptSettings, adapt, revert
-from selfcorrect.training.agreement import (
-    AgreementGuard,
-    AgreementSignals,
-    BatchOfVotes,
-    GuardSettings,
-    Vote,
-    summary_of,
-    vote,
-)
+from selfcorrect.training.agreement import AgreementSignals, BatchOfVotes, Vote, summary_of, vote
+from selfcorrect.training.agreement_guard import AgreementGuard, GuardSettings
 from selfcorrect.training.progress import SilentProgress
 from selfcorrect.training.settings import LoraSettings
 
