@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quiet_star_cost import cost_of_arms, parallel_against_one_by_one
+from quiet_star_cost import cost_of_arms, growth, parallel_against_one_by_one
 from quiet_star_plot import plot
 
 from selfcorrect.agents.quiet.folder import open_model
@@ -173,6 +173,7 @@ def main() -> None:
     if chosen.only_cost:
         result["cost"] = cost_of_arms(base, arms(LENGTHS), STEP)
         result["parallel"] = parallel_against_one_by_one()
+        result["growth_ms"] = growth()
     else:
         runs: dict[str, list[QuietRun]] = {name: [] for name in chosen.arms}
         for seed in chosen.seeds:

@@ -106,3 +106,23 @@ def parallel_against_one_by_one(positions: int = 64, tokens: int = 8, repeats: i
     found["each_alone_over_parallel"] = found["each_alone_ms"] / found["parallel_ms"]
     print(found, flush=True)
     return found
+
+
+@torch.no_grad()
+def growth(tokens: int = 8, repeats: int = 5) -> dict[int, float]:
+    """CPU milliseconds of thinking once at every position of texts of several lengths: linear, or not?"""
+    torch.set_num_threads(1)
+    lm, tokenizer = open_model(embedded_folder())
+    model = QuietModel.wrap(lm, tokenizer, Thinking(tokens=tokens)).eval()
+    found = {}
+    for positions in (32, 64, 128, 240):
+        ids_BT = torch.randint(3, 200, (1, positions), generator=torch.Generator().manual_seed(0))
+        times = []
+        for _ in range(repeats):
+            began = time.process_time()
+            reading = read_texts(model.lm, ids_BT, torch.ones_like(ids_BT, dtype=torch.bool))
+            model.think(reading, torch.arange(positions)[None], greedily)
+            times.append(1000 * (time.process_time() - began))
+        found[positions] = statistics.median(times)
+    print(found, flush=True)
+    return found

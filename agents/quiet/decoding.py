@@ -57,9 +57,7 @@ class QuietDecoding:
     ) -> None:
         self._model, self._requests, self._eos_ids, self._text_of = model, requests, set(eos_ids), text_of
         self._device = next(model.parameters()).device
-        self._temperature_B = torch.tensor([float(request.temperature) for request in requests], device=self._device)
-        self._top_p_B = torch.tensor([float(request.top_p) for request in requests], device=self._device)
-        self._seeds_B = seed_array([request.seed for request in requests])
+        self._running = list(range(len(requests)))
         self._draws_a_token = model.thinking.tokens + 1
 
     def run(self) -> list[Continuation]:
@@ -69,27 +67,40 @@ class QuietDecoding:
         rows = [Continuation() for _ in self._requests]
         for place in range(max(request.max_new_tokens for request in self._requests)):
             tokens_B = self._write(reading, place, rows)
-            if all(row.ended for row in rows):
+            live = [number for number, row in enumerate(self._running) if not rows[row].ended]
+            if not live:
                 break
+            if len(live) < len(self._running):  # what has ended may have no room left in the context
+                kept = torch.tensor(live, device=self._device)
+                reading.keep(kept)
+                tokens_B, self._running = tokens_B[kept], [self._running[number] for number in live]
             new_mask = torch.ones_like(tokens_B, dtype=torch.bool)[:, None]
             reading = read_on(self._model.lm, reading, tokens_B[:, None], new_mask)
         return rows
 
     def _write(self, reading: Reading, place: int, rows: list[Continuation]) -> Tensor:
-        """Think at the end of every row, draw its next token, forget the thought."""
-        anchor_B1 = torch.full((len(rows), 1), reading.ids_BT.shape[1] - 1, device=self._device)
+        """Think at the end of every running row, draw its next token, forget the thought."""
+        count = len(self._running)
+        anchor_B1 = torch.full((count, 1), reading.ids_BT.shape[1] - 1, device=self._device)
         thoughts = self._model.think(reading, anchor_B1, self._chooser(place))
         reading.cache.crop(-self._model.thinking.overhead)
         base_BV = reading.logits_BTV[:, -1].float()
         logits_BV = mixed_logits(base_BV, thoughts.logits_BNSV[:, 0, 0].float(), thoughts.weight_BS[:, 0])
         logits_BV = self._model.without_marks(logits_BV)
         uniform_B = self._uniforms(place, self._draws_a_token - 1)
-        tokens_B, logprobs_B = draw(logits_BV, self._temperature_B, self._top_p_B, uniform_B)
+        top_p_B = torch.tensor([float(request.top_p) for request in self._live()], device=self._device)
+        tokens_B, logprobs_B = draw(logits_BV, self._temperature_B(), top_p_B, uniform_B)
         self._note(tokens_B, logprobs_B, thoughts, rows)
         return tokens_B
 
+    def _live(self) -> list[Request]:
+        return [self._requests[row] for row in self._running]
+
+    def _temperature_B(self) -> Tensor:
+        return torch.tensor([float(request.temperature) for request in self._live()], device=self._device)
+
     def _chooser(self, place: int) -> Callable[[Tensor, int], Tensor]:
-        temperature_B = (self._temperature_B > 0).float()
+        temperature_B = (self._temperature_B() > 0).float()
 
         def choose(logits_BSV: Tensor, step: int) -> Tensor:
             tokens_B, _ = draw(logits_BSV[:, 0].float(), temperature_B, None, self._uniforms(place, step))
@@ -98,16 +109,15 @@ class QuietDecoding:
         return choose
 
     def _uniforms(self, place: int, number: int) -> Tensor:
-        numbers = torch.from_numpy(uniforms(self._seeds_B, place * self._draws_a_token + number))
+        seeds = seed_array([request.seed for request in self._live()])
+        numbers = torch.from_numpy(uniforms(seeds, place * self._draws_a_token + number))
         return numbers.to(widest_float(self._device)).to(self._device)
 
     def _note(self, tokens_B: Tensor, logprobs_B: Tensor, thoughts: Thoughts, rows: list[Continuation]) -> None:
         drawn = zip(tokens_B.tolist(), logprobs_B.tolist(), thoughts.weight_BS[:, 0].tolist(), strict=True)
         thought_ids = thoughts.ids_BSM[:, 0].tolist()
         for number, (token, logprob, weight) in enumerate(drawn):
-            row, request = rows[number], self._requests[number]
-            if row.ended:
-                continue
+            row, request = rows[self._running[number]], self._requests[self._running[number]]
             row.ids.append(token)
             row.logprobs.append(logprob)
             row.thoughts.append(ThoughtBefore(thought_ids[number], weight))

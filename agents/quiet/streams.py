@@ -29,6 +29,12 @@ class Reading:
     hidden_BTD: Tensor
     cache: Any
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these texts only."""
+        for name in ("ids_BT", "mask_BT", "position_BT", "logits_BTV", "hidden_BTD"):
+            setattr(self, name, getattr(self, name).index_select(0, rows))
+        self.cache.batch_select_indices(rows)
+
 
 def read_texts(lm: Any, ids_BT: Tensor, mask_BT: Tensor) -> Reading:
     """Read whole texts. Raises a PolicyError if one is longer than the model's context."""

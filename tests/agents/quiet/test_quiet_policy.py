@@ -134,6 +134,16 @@ def test_it_writes_as_far_as_the_context_leaves_room_for_a_thought() -> None:
         generate(policy, ["3 + 4 + 5 + 6 ="], GREEDY)
 
 
+def test_a_row_without_room_does_not_stop_those_that_have_some() -> None:
+    model = thinker(tokens=2)
+    model.lm.config.max_position_embeddings = 14
+    policy = QuietPolicy(model, max_new_tokens=50)
+    prompts = ["3 + 4 + 5 + 6 + 7 =", "9"]
+    long, short = generate(policy, prompts, Sampling(seed=8))
+    assert (len(long["completion_ids"]), len(short["completion_ids"])) == (1, 10)
+    assert short["completion_ids"] == generate(policy, ["9"], Sampling(seed=8))[0]["completion_ids"]
+
+
 def test_the_cost_of_thinking_is_counted() -> None:
     policy = QuietPolicy(thinker(tokens=3), max_new_tokens=4)
     assert policy.cost.per_visible_token == 0
