@@ -20,16 +20,19 @@ import torch
 from quiet_star_cost import cost_of_arms, growth, parallel_against_one_by_one
 from quiet_star_plot import plot
 
+from selfcorrect.agents.quiet.choosing import sampled
 from selfcorrect.agents.quiet.folder import open_model
 from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
 from selfcorrect.training.quiet_star.chains import ASIDE_BEGINS, ASIDE_ENDS, Chain, aside_of, chains
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge
 from selfcorrect.training.quiet_star.folder import QuietRun
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
+from selfcorrect.training.quiet_star.loss import talk_logprobs, targets_of
 from selfcorrect.training.quiet_star.run import train_quiet_star
 from selfcorrect.training.quiet_star.settings import LossSettings, QuietSettings, StepSettings, ThoughtSettings
-from selfcorrect.training.quiet_star.texts import ChainTexts
+from selfcorrect.training.quiet_star.texts import ChainTexts, padded
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = (2, 4, 8)
@@ -85,19 +88,39 @@ def measure(run: QuietRun) -> dict[str, Any]:
     tokens = judge(learner, ChainTexts(tokenizer, 0).held_out(HELD_OUT))
     answers = [token for token in tokens if token.answer]
     others = [token for token in tokens if not token.answer]
-    by_length: dict[int, list[bool]] = {}
+    by_length: dict[int, list[JudgedToken]] = {}
     for token in answers:
-        by_length.setdefault(len(drawn[token.text].values), []).append(token.talk_right)
+        by_length.setdefault(len(drawn[token.text].values), []).append(token)
+    operations = sorted(by_length.items())
     right_steps = [_said_steps(drawn[token.text], tokenizer.decode(list(token.thought)).split()) for token in answers]
     return {
         **_means(answers),
-        "accuracy_by_operations": {number: statistics.fmean(found) for number, found in sorted(by_length.items())},
+        "accuracy_by_operations": {n: statistics.fmean(token.talk_right for token in found) for n, found in operations},
+        "gain_by_operations": {n: statistics.fmean(token.gain for token in found) for n, found in operations},
         "right_steps": statistics.fmean(right_steps),
         "weight_at_answers": statistics.fmean(token.weight for token in answers),
         "weight_elsewhere": statistics.fmean(token.weight for token in others),
         "gain_elsewhere": statistics.fmean(token.gain for token in others),
         "nll_elsewhere": statistics.fmean(token.talk for token in others),
+        **(_sampled(learner.module, drawn) if isinstance(learner.module, QuietModel) else {}),
     }
+
+
+@torch.no_grad()
+def _sampled(model: QuietModel, drawn: Sequence[Chain]) -> dict[str, float]:
+    """The same with thoughts sampled at temperature 1, as in training: what the answer's NLL is, and how often they hold the steps."""
+    if model.thinking.kind == "pause":
+        return {}
+    texts = ChainTexts(model.tokenizer, 0).held_out(len(drawn))
+    ids_BT, mask_BT = padded(texts, torch.device("cpu"))
+    anchor_B1 = torch.tensor([[text.answers[0] - 1] for text in texts])
+    reading = read_texts(model.lm, ids_BT, mask_BT)
+    thoughts = model.think(reading, anchor_B1, sampled(torch.Generator().manual_seed(0)))
+    targets = targets_of(ids_BT, mask_BT, anchor_B1, 1)
+    talk = talk_logprobs(reading.logits_BTV, thoughts.logits_BNSV, thoughts.weight_BS, anchor_B1, targets)
+    said = model.tokenizer.batch_decode(thoughts.ids_BSM[:, 0])
+    steps = [_said_steps(chain, thought.split()) for chain, thought in zip(drawn, said, strict=True)]
+    return {"nll_sampled": -float(talk.mean()), "right_steps_sampled": statistics.fmean(steps)}
 
 
 def _means(answers: Sequence[JudgedToken]) -> dict[str, float]:
@@ -147,11 +170,10 @@ def summary(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if all(isinstance(value, float) for value in values):
             table["mean"][name] = statistics.fmean(values)
             table["sd"][name] = statistics.stdev(values) if len(values) > 1 else math.nan
-    operations = measured[0]["accuracy_by_operations"]
-    table["mean"]["accuracy_by_operations"] = {
-        number: statistics.fmean(figures["accuracy_by_operations"][number] for figures in measured)
-        for number in operations
-    }
+    for name in ("accuracy_by_operations", "gain_by_operations"):
+        table["mean"][name] = {
+            number: statistics.fmean(figures[name][number] for figures in measured) for number in measured[0][name]
+        }
     return table
 
 
