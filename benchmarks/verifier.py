@@ -65,7 +65,7 @@ _PAPER = PreferenceSettings(
 )
 _HEAD = HeadSettings(optimiser="muon", learning_rate=2e-2, batch=256)
 PLANS = {
-    "likelihood": Plan("likelihood", VstarSettings(likelihood=_DPO), review=REVIEW, calibration=600),
+    "likelihood": Plan("likelihood", VstarSettings(likelihood=_DPO), review=REVIEW, calibration=1000),
     "stepwise (last)": Plan("stepwise", VstarSettings(stepwise=_HEAD), pools=("train-100", "train-102")),
     "stepwise (lowest)": Plan("stepwise", like="stepwise (last)"),
     "likelihood without review": Plan("likelihood", VstarSettings(likelihood=_PAPER)),
@@ -98,21 +98,30 @@ def trained(work: Path, name: str, seed: int) -> Path:
     if (folder / "calibration.json").exists():
         return folder
     calibration = pool(work, "calibration-101", "train", 1000, 64, 101, 1.0)[: 64 * plan.calibration]
-    start = time.perf_counter()
-    if plan.like is not None:
+    if plan.like is None:
+        verifier = load_verifier(weights(work, name, seed, known={one.id for one in calibration}))
+    else:
         verifier = load_verifier(trained(work, plan.like, seed))
         verifier.card = replace(verifier.card, reduction="min")
-    else:
-        known = {one.id for one in calibration}
-        samples = [one for each in plan.pools for one in pool(work, each, "train", *TRAINING_POOLS[each], 1.0)]
-        groups = by_problem(samples)[: plan.problems]
-        learnt = [one for group in groups for one in group if one.id not in known]
-        wording = Wording(review=plan.review)
-        verifier = train_verifier(
-            plan.kind, embedded_folder(), learnt, plan.settings, wording=wording, work=work / "trainer", seed=seed
-        )
-    print(f"{name}, seed {seed}: trained in {time.perf_counter() - start:.0f} s", flush=True)
     calibrate(verifier, calibration, folder, temperature=1.0)
+    return folder
+
+
+def weights(work: Path, name: str, seed: int, *, known: set[str]) -> Path:
+    """The folder of a plan's verifier before calibration, trained now if it is not there; `known` problems are not learnt from."""
+    plan, folder = PLANS[name], work / f"{name}-{seed}-uncalibrated"
+    if folder.exists():
+        return folder
+    samples = [one for each in plan.pools for one in pool(work, each, "train", *TRAINING_POOLS[each], 1.0)]
+    groups = by_problem(samples)[: plan.problems]
+    learnt = [one for group in groups for one in group if one.id not in known]
+    start = time.perf_counter()
+    wording = Wording(review=plan.review)
+    verifier = train_verifier(
+        plan.kind, embedded_folder(), learnt, plan.settings, wording=wording, work=work / "trainer", seed=seed
+    )
+    print(f"{name}, seed {seed}: trained in {time.perf_counter() - start:.0f} s", flush=True)
+    verifier.save(folder)
     return folder
 
 
@@ -195,6 +204,7 @@ def measure(work: Path, name: str, seeds: list[int], temperature: float, one_tra
         columns.append(per_problem(samples, scores))
         table["seeds"][str(seed)] = scored_figures(samples, scores) | {
             "training_seed": training_seed,
+            "calibration_answers": len(read_calibration(trained(work, name, training_seed)).answers["attempt"]),
             "promises": promise(trained(work, name, training_seed), samples, scores),
         }
     return table | {"all": summary(columns)}
@@ -223,7 +233,10 @@ def main() -> None:
     parser.add_argument("--plans", nargs="+", choices=list(PLANS), default=list(PLANS))
     parser.add_argument("--train-once", nargs="*", default=[name for name in PLANS if name != "likelihood"])
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--calibration", type=int, help="problems, for verifiers that are not calibrated yet")
     arguments = parser.parse_args()
+    if arguments.calibration is not None:
+        PLANS.update({plan: replace(PLANS[plan], calibration=arguments.calibration) for plan in arguments.plans})
     name = "verifier" if arguments.temperature == 1 else f"verifier-t{arguments.temperature:g}"
     results = ROOT / "benchmarks" / "results" / f"{name}.json"
     tables: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}

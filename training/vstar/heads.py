@@ -108,7 +108,7 @@ def scored_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def _fit(
     model: ScoringModel, rows: list[Row], settings: HeadSettings, work: Path, seed: int, log: StepLog | None
 ) -> None:
-    from transformers import Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
@@ -131,11 +131,13 @@ def _fit(
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    HeadTrainer(
+    trainer = HeadTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         data_collator=collate_scored,
         callbacks=[log] if log is not None else [],
         optimizers=(optimiser_for(model, settings), None),
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()

@@ -34,8 +34,8 @@ def draw_problems(settings: RunSettings, task: Task) -> tuple[list[Problem], lis
     vstar = settings.vstar
     drawn = list(task.problems("train", vstar.problems + vstar.calibration_problems, seed=settings.seed))
     learnt, kept = drawn[: vstar.problems], drawn[vstar.problems :]
-    if len(kept) < 4:
+    if len(kept) < 5:
         raise TrainingError(
-            f"only {len(kept)} problems are left for calibration: raise vstar.calibration_problems to 4 or more"
+            f"only {len(kept)} problems are left for calibration: raise vstar.calibration_problems to 5 or more"
         )
     return learnt, kept

@@ -39,7 +39,7 @@ def train_likelihood(
         TrainingError: `pairs` is empty, or none can be read by the model.
         DivergenceError: the loss is no longer finite.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -54,6 +54,7 @@ def train_likelihood(
         callbacks=[log] if log is not None else [],
         optimizers=(optimiser_for(model, settings), None),
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     refuse_divergence(model)
     card = VerifierCard(

@@ -52,24 +52,24 @@ def train_verifier(
 def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, *, temperature: float) -> None:
     """Calibrate on fresh answers and save the verifier to `folder`, with what thresholds are chosen from.
 
-    The first half of the problems fits the probabilities. The second half, which that fit has not seen, is kept in the folder: the
-    first answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes. All were sampled
+    The first fifth of the problems fits the probabilities. The others, which that fit has not seen, are kept in the folder: the first
+    answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes. All were sampled
     at `temperature`.
 
     Raises:
-        TrainingError: there are fewer than four problems.
-        CheckerError: the first half holds no right or no wrong answers.
+        TrainingError: there are fewer than five problems.
+        CheckerError: the first fifth holds no right or no wrong answers.
     """
     problems = by_problem(one for one in samples if one.correct is not None)
-    if len(problems) < 4:
+    if len(problems) < 5:
         raise TrainingError(
-            f"a verifier is calibrated on at least 4 problems, got {len(problems)}: raise calibration_problems"
+            f"a verifier is calibrated on at least 5 problems, got {len(problems)}: raise calibration_problems"
         )
-    half = len(problems) // 2
-    fitting = [one for group in problems[:half] for one in group]
+    fifth = len(problems) // 5
+    fitting = [one for group in problems[:fifth] for one in group]
     verifier.calibrate([(one.prompt, one.text) for one in fitting], [bool(one.correct) for one in fitting])
     verifier.save(folder)
-    write_calibration(folder, Calibration(temperature, chosen_answers(verifier, problems[half:])))
+    write_calibration(folder, Calibration(temperature, chosen_answers(verifier, problems[fifth:])))
 
 
 def chosen_answers(verifier: ModelVerifier, problems: Sequence[Sequence[Sample]]) -> dict[str, Answers]:

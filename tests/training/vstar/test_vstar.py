@@ -26,7 +26,7 @@ SMALL = RunSettings(
         likelihood=PreferenceSettings(pairs_per_problem=4, batch=16),
         classifier=HeadSettings(batch=32),
         stepwise=HeadSettings(batch=32),
-        calibration_problems=8,
+        calibration_problems=10,
         calibration_samples=8,
         candidates=4,
     ),
@@ -120,8 +120,8 @@ def never_right(self: Any, response: str, numbers: Any, target: Any) -> Any:
 
 
 def test_too_few_problems_for_calibration_are_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="raise vstar.calibration_problems to 4"):
-        vstar(changed(calibration_problems=3), out=tmp_path / "run")
+    with pytest.raises(TrainingError, match="raise vstar.calibration_problems to 5"):
+        vstar(changed(calibration_problems=4), out=tmp_path / "run")
 
 
 def test_a_pool_that_is_empty_or_no_pool_is_refused(tmp_path: Path) -> None:

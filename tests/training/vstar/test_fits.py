@@ -1,0 +1,78 @@
+"""Every kind of verifier learns to tell answers apart that can be told apart by a word."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import WORDS, llama, word_tokenizer
+
+from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
+from selfcorrect.training.vstar.fitting import StepLog
+from selfcorrect.training.vstar.heads import train_head
+from selfcorrect.training.vstar.pairs import Labelled, Pair
+from selfcorrect.training.vstar.preference import train_likelihood
+from selfcorrect.training.vstar.settings import HeadSettings, PreferenceSettings
+
+PROMPTS = [f"{number} get :" for number in range(16)]
+RIGHT, WRONG = "1 + 1 = 2 ; 2 * 2 = 4", "1 + 1 = 2 ; 2 - 2 = 7"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, tokenizer = tmp_path_factory.mktemp("base"), word_tokenizer(WORDS, pad_token="<pad>")
+    llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def mean_scores(verifier: Any) -> tuple[float, float]:
+    right, wrong = (verifier.score_all([(prompt, answer) for prompt in PROMPTS]) for answer in (RIGHT, WRONG))
+    return sum(right) / len(right), sum(wrong) / len(wrong)
+
+
+def calibrated(verifier: Any) -> Any:
+    asked = [(prompt, answer) for answer in (RIGHT, WRONG) for prompt in PROMPTS]
+    verifier.calibrate(asked, [True] * len(PROMPTS) + [False] * len(PROMPTS))
+    return verifier
+
+
+@pytest.mark.parametrize("kind", ["classifier", "stepwise"])
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_head_learns(
+    kind: Any, optimiser: Any, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = 1 if kind == "classifier" else 2
+    answers = [Labelled(prompt, RIGHT, (1.0,) * steps) for prompt in PROMPTS]
+    answers += [Labelled(prompt, WRONG, (0.0,) * steps) for prompt in PROMPTS]
+    rate = 1e-2 if optimiser == "adamw" else 5e-2
+    settings = HeadSettings(optimiser=optimiser, learning_rate=rate, epochs=12, batch=16)
+    told: list[float] = []
+    log = StepLog(lambda figures: told.append(figures["loss"]))
+    verifier = train_head(kind, base, answers, settings, wording=Wording(), work=tmp_path, seed=0, log=log)
+    right, wrong = mean_scores(verifier)
+    assert right > 0.8 and wrong < 0.2
+    assert capsys.readouterr().out == "", "`--json` owns the standard output"
+    assert log.steps == 24 and told[-1] < told[0]
+    assert verifier.card.tokenizer == tokenizer_fingerprint(verifier.tokenizer)
+
+
+@pytest.mark.parametrize("measure", ["log_ratio", "log_likelihood"])
+def test_dpo_makes_right_answers_likelier(measure: Any, base: Path, tmp_path: Path) -> None:
+    pairs = [Pair(prompt, RIGHT, WRONG) for prompt in PROMPTS]
+    settings = PreferenceSettings(learning_rate=5e-3, epochs=8, batch=8, measure=measure)
+    wording = Wording(review="check : {last_step} right")
+    verifier = calibrated(train_likelihood(base, pairs, settings, wording=wording, work=tmp_path, seed=0))
+    right, wrong = mean_scores(verifier)
+    assert right > 0.8 and wrong < 0.2
+    assert verifier.card.trained["pairs"] == len(PROMPTS)
+
+
+def test_the_same_seed_gives_the_same_verifier(base: Path, tmp_path: Path) -> None:
+    answers = [Labelled(prompt, text, (aim,)) for prompt in PROMPTS for text, aim in ((RIGHT, 1.0), (WRONG, 0.0))]
+    settings = HeadSettings(epochs=2, batch=8)
+
+    def made(seed: int) -> list[float | None]:
+        verifier = train_head("classifier", base, answers, settings, wording=Wording(), work=tmp_path, seed=seed)
+        return verifier.raw_scores([(prompt, RIGHT) for prompt in PROMPTS])
+
+    assert made(1) == made(1) != made(2)
