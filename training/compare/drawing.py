@@ -31,7 +31,8 @@ def save_drawing(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
-    """For each arm a line from accuracy@1 to accuracy@2, with the interval of the latter."""
+    """For each arm a line from accuracy@1 to accuracy@2, with the interval of the latter. What is far below is written at the edge."""
+    edge = _left_edge(rows)
     for position, row in enumerate(rows.values()):
         first, second = row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]
         low, high = row["accuracy_t2"]["interval"]
@@ -40,6 +41,9 @@ def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
         axes.plot((first, second), (position, position), color=FIRST, linewidth=1.2)
         axes.plot(first, position, "o", color=FIRST, markersize=5, label="first answer" if position == 0 else None)
         axes.plot(second, position, "o", color=SECOND, markersize=6, label="second answer" if position == 0 else None)
+        if min(first, second) < edge:
+            axes.annotate(f" ← {second:.3f}", (edge, position), (0, 5), textcoords="offset points", fontsize=8)
+    axes.set_xlim(left=edge)
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     axes.set_title("accuracy, greedy, held-out problems", loc="left", fontsize=10)
@@ -47,24 +51,22 @@ def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
     axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 
+def _left_edge(rows: Mapping[str, Any]) -> float:
+    """A little left of the lowest accuracy that is not far below the others."""
+    lowest = sorted(min(row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]) for row in rows.values())
+    usual = lowest[len(lowest) // 2]
+    return max(0.0, min((value for value in lowest if value > 0.75 * usual), default=usual) - 0.02)
+
+
 def _draw_curves(axes: Any, result: Mapping[str, Any]) -> None:
-    """accuracy@2 over generated tokens; the last point is the final evaluation on all problems."""
-    base = result["greedy"].get("base")
-    for number, (arm, row) in enumerate(_trained(result).items()):
-        start = [(0.0, base["accuracy_t2"]["mean"])] if base else []
-        middle = [(point["tokens"], point["accuracy_t2"]) for point in result["curves"].get(arm, [])]
-        tokens = result["budgets"][arm]["measured"]["generated_tokens"]
-        end = [(float(tokens), row["accuracy_t2"]["mean"])]
-        points = [*start, *(point for point in middle if point[0] < 0.98 * tokens), *end]
-        colour = _COLOURS[number % len(_COLOURS)]
-        style = "-" if number < len(_COLOURS) else "--"
-        axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.3, marker="o", markersize=3, label=arm)
-    axes.set_title("accuracy of the second answer over generated tokens", loc="left", fontsize=10)
+    """accuracy@2 over generated tokens, on the problems that are looked at while training: the same for all arms, and others than
+    those of the final evaluation."""
+    for number, (arm, points) in enumerate(result["curves"].items()):
+        tokens, accuracies = [point["tokens"] for point in points], [point["accuracy_t2"] for point in points]
+        colour, style = _COLOURS[number % len(_COLOURS)], "-" if number < len(_COLOURS) else "--"
+        axes.plot(tokens, accuracies, style, color=colour, linewidth=1.3, marker="o", markersize=3, label=arm)
+    axes.set_title("second answers while training, over generated tokens", loc="left", fontsize=10)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k")
     axes.grid(axis="y", alpha=0.15)
     if axes.lines:
         axes.legend(frameon=False, fontsize=7, ncols=2)
-
-
-def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {arm: row for arm, row in result["greedy"].items() if result["budgets"][arm]["measured"]}

@@ -45,6 +45,8 @@ def difference_text(reference: str, arm: str, figure: str, test: Mapping[str, An
         return f"{reference} and {arm}: {TITLES[figure]} cannot be compared"
     low, high = test["interval"]
     between = f"{test['mean']:+.3f} [{low:+.3f}, {high:+.3f}], p = {test['p_holm']:.3g}"
+    if test["seeds"] == 1:
+        between += "; one seed, so nothing about others"
     if test["verdict"] == "no difference":
         return f"{TITLES[figure]} of {reference} and {arm}: no difference ({between})"
     return f"{TITLES[figure]} of {reference} is {test['verdict']} than that of {arm} ({between})"
