@@ -97,9 +97,11 @@ def trained(work: Path, name: str, seed: int) -> Path:
     plan, folder = PLANS[name], work / f"{name}-{seed}"
     if (folder / "calibration.json").exists():
         return folder
-    calibration = pool(work, "calibration-101", "train", 1000, 64, 101, 1.0)[: 64 * plan.calibration]
+    learnt = {one.id for one in training_samples(work, plan)}
+    drawn = pool(work, "calibration-101", "train", 1000, 64, 101, 1.0)[: 64 * plan.calibration]
+    calibration = [one for one in drawn if one.id not in learnt]
     if plan.like is None:
-        verifier = load_verifier(weights(work, name, seed, known={one.id for one in calibration}))
+        verifier = load_verifier(weights(work, name, seed))
     else:
         verifier = load_verifier(trained(work, plan.like, seed))
         verifier.card = replace(verifier.card, reduction="min")
@@ -107,14 +109,18 @@ def trained(work: Path, name: str, seed: int) -> Path:
     return folder
 
 
-def weights(work: Path, name: str, seed: int, *, known: set[str]) -> Path:
-    """The folder of a plan's verifier before calibration, trained now if it is not there; `known` problems are not learnt from."""
+def training_samples(work: Path, plan: Plan) -> list[Sample]:
+    """What a plan's verifier learns from."""
+    samples = [one for each in plan.pools for one in pool(work, each, "train", *TRAINING_POOLS[each], 1.0)]
+    return [one for group in by_problem(samples)[: plan.problems] for one in group]
+
+
+def weights(work: Path, name: str, seed: int) -> Path:
+    """The folder of a plan's verifier before calibration, trained now if it is not there."""
     plan, folder = PLANS[name], work / f"{name}-{seed}-uncalibrated"
     if folder.exists():
         return folder
-    samples = [one for each in plan.pools for one in pool(work, each, "train", *TRAINING_POOLS[each], 1.0)]
-    groups = by_problem(samples)[: plan.problems]
-    learnt = [one for group in groups for one in group if one.id not in known]
+    learnt = training_samples(work, plan)
     start = time.perf_counter()
     wording = Wording(review=plan.review)
     verifier = train_verifier(
