@@ -8,7 +8,8 @@ Parts, each resumable; `report` writes benchmarks/results/scale.json and docs/sc
 - tune    a plan from 400 training problems (seed 201);
 - test    every strategy and the plan, three seeds of 334 held-out problems;
 - beam    beam search with the step verifier, on some of the same problems;
-- small   the small policy with search against the embedded policy with one answer, at equal floating-point operations;
+- small   the small policy with search against the embedded policy, at equal floating-point operations, on half of the problems;
+- greedy  the embedded policy's one greedy answer to these;
 - adapt   200 held-out problems, their answers unknown to the policy; another 200 to see what carries over; three seeds.
 """
 
@@ -39,6 +40,8 @@ EARLIER = ("best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2", "best_of_n
 SURE = tuple(f"best_of_n:sure={score}:wave=1" for score in (0.5, 0.7, 0.9, 0.97))
 FAMILIES = ("majority", "best_of_n", *SURE, "weighted", "mixed")
 PROBLEMS, SEEDS = 334, (0, 1, 2)
+FEWER = 167
+"""Problems of each seed in `small`: the first ones of `test`."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -83,12 +86,17 @@ class Bench:
     def beam(self) -> Comparison:
         steps = load_verifier(self.arguments.step_verifier, policy_tokenizer=self.policy.tokenizer)
         return self.played(
-            "beam", ("beam", "best_of_n", "revise"), step_verifier=steps, answers=(4, 16, 64), problems=100, chunk=100
+            "beam", ("beam", "best_of_n", "revise"), step_verifier=steps, answers=(4, 16, 64), problems=FEWER
         )
 
     def small(self) -> Comparison:
         small = TransformersPolicy.from_pretrained(self.arguments.small)
-        return self.played("small", ("majority", "best_of_n"), policy=small)
+        return self.played("small", ("majority", "best_of_n"), policy=small, problems=FEWER)
+
+    def greedy(self) -> Comparison:
+        """The embedded policy's one greedy answer to the problems of `small`."""
+        draw = Sampling(temperature=0.0, max_new_tokens=24)
+        return self.played("greedy", ("majority",), answers=(1,), sampling=draw, problems=FEWER)
 
     def adapt(self) -> dict[str, Any]:
         """Three seeds of 200 + 200 problems; every seed begins with the base again."""
@@ -144,13 +152,14 @@ class Bench:
     def _small_against_large(self, large: Comparison) -> dict[str, Any]:
         """Equal floating-point operations per answer: 2 for each weight and token, read or written (Kaplan et al. 2020); the small
         policy's include its verifier's, which reads prompt, answer and review."""
-        small = self.small()
+        small, greedy = self.small(), self.greedy()
+        mine = {one.problem for one in small.asked}
         weights = {
             "large": _weights(self.policy.model),
             "small": _weights(TransformersPolicy.from_pretrained(self.arguments.small).model),
             "verifier": sum(_weights(model) for model in self.verifier._models()),
         }
-        bins = oracle_bins(large.asked, 5)
+        bins = {name: bin_ for name, bin_ in oracle_bins(large.asked, 5).items() if name in mine}
         prompt, answer, read = 7, large.answer_tokens, 7 + 2 * large.answer_tokens
         rows = []
         for family, per_answer in (("majority", 0.0), ("best_of_n", weights["verifier"] * read)):
@@ -165,6 +174,13 @@ class Bench:
                         **_accuracy(small, family, answers, bins),
                     }
                 )
+        one = {
+            "policy": "large",
+            "family": "one greedy answer",
+            "answers": 1,
+            "flops": 2 * weights["large"] * (prompt + answer),
+        }
+        rows.append({**one, **_accuracy(greedy, "majority", 1, bins)})
         for answers in BUDGETS:
             flops = 2 * weights["large"] * (prompt + answers * answer)
             rows.append(
@@ -185,13 +201,16 @@ class Bench:
 
 def _accuracy(played: Comparison, family: str, answers: int, bins: dict[str, int]) -> dict[str, Any]:
     rows = [
-        one for one in played.measured if one.family == family and one.answers == answers and one.correct is not None
+        one
+        for one in played.measured
+        if (one.family, one.answers) == (family, answers) and one.problem in bins and one.correct is not None
     ]
     by_bin: dict[int, list[float]] = {}
     for one in rows:
         by_bin.setdefault(bins[one.problem], []).append(one.correct or 0.0)
     whole = [score for scores in by_bin.values() for score in scores]
     return {
+        "n": len(whole),
         "accuracy": sum(whole) / len(whole),
         "by_difficulty": {bin_: sum(by_bin[bin_]) / len(by_bin[bin_]) for bin_ in sorted(by_bin)},
     }

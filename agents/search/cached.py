@@ -6,6 +6,7 @@ from typing import Any
 
 from selfcorrect.agents.coalescing import Coalescer
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, Sampling
+from selfcorrect.agents.search.candidates import tokens_of
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier, VerifierScore
@@ -41,7 +42,7 @@ class CachedPolicy:
         if not isinstance(self.policy, ContinuingPolicy):
             raise ConfigurationError(f"a {type(self.policy).__name__} cannot go on with an unfinished answer")
         asked = (None, _identity(partial))
-        known = self._recall(asked, sampling, begun=len(partial["completion_ids"]))
+        known = self._recall(asked, sampling, begun=tokens_of(partial))
         if known is not None:
             return known
         self.calls += 1
@@ -57,7 +58,7 @@ class CachedPolicy:
         limit = sampling.max_new_tokens
         if known["finish_reason"] == "length":
             return known if limit == its_limit else None
-        return known if limit is None or len(known["completion_ids"]) - begun <= limit else None
+        return known if limit is None or tokens_of(known) - begun <= limit else None
 
     def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
         if sampling.seed is not None:

@@ -1,0 +1,81 @@
+"""Comparing strategies at equal tokens, and plans made of a comparison."""
+
+from pathlib import Path
+
+import pytest
+from step_policy import ListPolicy
+
+from selfcorrect.agents.prompts import PLAIN
+from selfcorrect.agents.search.records import Asked, Measured
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.reporting.scale_chart import label_of, scale_svg
+from selfcorrect.training.scaling import Comparison, compare, families_for, tune, write_comparison
+
+RIGHT = "3 + 5 = 8 ; 8 * 7 = 56"
+
+
+def played(strategy: str, answers: int, tokens: int, correct: float = 1.0) -> Measured:
+    return Measured("0/p", strategy, answers, correct, tokens, strategy.split(":")[0], 0, "complete")
+
+
+def comparison(*measured: Measured) -> Comparison:
+    return Comparison([Asked("0/p", [1.0], {"agreement": 0.5})], list(measured), [], answer_tokens=10.0)
+
+
+def test_a_beam_in_a_plan_leaves_room_for_the_estimate() -> None:
+    beams = [played("beam:1x4", 4, 40), played("beam:2x4", 8, 80), played("beam:4x4", 16, 160)]
+    plan = tune(comparison(*beams), measure_by="agreement", samples=4, bins=1)
+    # of 16 answers, 4 are the estimate's: the beam of 8 is the largest that fits; of 8, the beam of 4
+    assert [(one.answers, one.strategies, one.mean_tokens) for one in plan.budgets] == [
+        (4, ["beam:1x4"], [40.0]),
+        (8, ["beam:1x4"], [80.0]),
+        (16, ["beam:2x4"], [120.0]),
+    ]
+
+
+def test_a_strategy_costs_at_least_its_estimate_and_chains_are_as_many_as_its_answers() -> None:
+    sure = played("best_of_n:8:sure=0.9", 8, 10)
+    plan = tune(
+        comparison(sure, played("mixed:2x3", 8, 10), played("revise:7", 8, 10)),
+        measure_by="agreement",
+        samples=4,
+        bins=1,
+    )
+    assert plan.budgets[0].strategies == ["best_of_n:8:sure=0.9"] and plan.budgets[0].mean_tokens == [40.0]
+
+
+def test_what_is_compared_depends_on_who_scores() -> None:
+    verifier = ScriptedVerifier({})
+    assert families_for(None, None, None) == ("majority", "revise:pick=majority")
+    assert {"best_of_n", "weighted", "mixed", "beam"} <= set(families_for(verifier, None, None))
+
+
+def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    done = compare(
+        ListPolicy([RIGHT, "3 + 5 = 9"]), CountdownTask(3), prompts=PLAIN, families=["majority", "best_of_n"], answers=[1, 4], problems=3,
+        verifier=ScriptedVerifier(lambda prompt, text: 0.5), on_progress=lambda *progress: told.append(progress),
+    )  # fmt: skip
+    assert done.answer_tokens == 8.0  # 11 words and 5
+    assert all(one.tokens <= one.answers * 8 for one in done.measured) and told[-1] == (5, 5)
+    write_comparison(tmp_path, done, about={"task": "t"})
+    assert (tmp_path / "scale.json").exists()
+    assert "best of N" in scale_svg(done.points) and label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
+
+
+def test_comparisons_of_nothing_are_refused(tmp_path: Path) -> None:
+    for bad in (
+        {"answers": []},
+        {"answers": [0]},
+        {"seeds": ()},
+        {"families": ["magic"]},
+        {"families": ["compute_optimal"]},
+    ):
+        with pytest.raises(ConfigurationError):
+            compare(
+                ListPolicy([RIGHT]),
+                CountdownTask(3),
+                **{"prompts": PLAIN, "families": ["majority"], "problems": 1, **bad},
+            )  # type: ignore[arg-type]
