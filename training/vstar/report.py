@@ -8,7 +8,14 @@ from typing import Any
 from selfcorrect.training.reporting.curves import INK, inline_svg
 from selfcorrect.training.reporting.style import CSS
 
-_COLOURS = {"likelihood": "#1f7a5c", "classifier": "#b8642b", "stepwise": "#6b5cb8"}
+_COLOURS = {
+    "without review": "#1f5c9c",
+    "likelihood": "#1f7a5c",
+    "classifier": "#b8642b",
+    "lowest": "#b89ae0",
+    "stepwise": "#6b5cb8",
+}
+"""By what a verifier's name holds; the first that fits."""
 _OTHER = "#7a869a"
 
 Figures = Mapping[str, Mapping[str, Any]]
@@ -71,7 +78,7 @@ def draw_risk_coverage(axes: Any, figures: Figures) -> None:
 
 
 def colour_of(name: str) -> str:
-    """The colour of a verifier, by the kind in its name."""
+    """The colour of a verifier, by its name."""
     return next((colour for kind, colour in _COLOURS.items() if kind in name), _OTHER)
 
 
