@@ -8,6 +8,7 @@ from typing import Any
 from selfcorrect.training.compare.drawing import compare_figure
 from selfcorrect.training.compare.words import (
     COLUMNS,
+    alarm_lines,
     budget_text,
     difference_text,
     figure_text,
@@ -95,11 +96,5 @@ def _budgets(result: Mapping[str, Any]) -> str:
 
 
 def _alarms(result: Mapping[str, Any]) -> str:
-    if not result["alarms"]:
-        return '<h2>Alarms</h2><p class="note">None was raised while training.</p>'
-    lines = "".join(
-        f"<li>{escape(arm)}: {escape(name)} (seeds {', '.join(map(str, seeds))})</li>"
-        for arm, raised in result["alarms"].items()
-        for name, seeds in raised.items()
-    )
-    return f"<h2>Alarms</h2><ul>{lines}</ul>"
+    lines = "".join(f"<li>{escape(line)}</li>" for line in alarm_lines(result))
+    return f"<h2>Alarms</h2><ul>{lines}</ul>" if lines else '<h2>Alarms</h2><p class="note">None was raised.</p>'

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from selfcorrect.training.alarms import alarms
 from selfcorrect.training.compare.outcomes import Evaluation
 from selfcorrect.training.compare.running import WAYS, Contest, Way, evaluation_of, folder_of, measured_budget
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
@@ -46,6 +47,7 @@ def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, re
         found = _evaluations(contest, out, arms, way)
         result[way] = {arm: _row(seeds) for arm, seeds in found.items()}
         result[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
+    result["held_out_alarms"] = held_out_alarms(result["greedy"], contest.problems)
     plain: dict[str, Any] = finite(result)
     return plain
 
@@ -72,6 +74,20 @@ def verdict(difference: Difference, p: float) -> str:
     if math.isnan(p) or p >= SIGNIFICANT:
         return "no difference"
     return "higher" if difference.mean > 0 else "lower"
+
+
+def held_out_alarms(rows: Mapping[str, Mapping[str, Any]], problems: int) -> dict[str, list[str]]:
+    """The alarms of training, asked of the greedy evaluation: what each arm has become against the row "base"."""
+    if "base" not in rows:
+        return {}
+    base = _watched(rows["base"])
+    found = {arm: alarms([_watched(row)], base, episodes=problems) for arm, row in rows.items() if arm != "base"}
+    return {arm: [alarm.words for alarm in raised] for arm, raised in found.items() if raised}
+
+
+def _watched(row: Mapping[str, Any]) -> dict[str, float | None]:
+    means = {name: row[name]["mean"] for name in ("unchanged", "accuracy_t1", "delta")}
+    return {**means, **{name: row[name] for name in ("tokens_per_episode", "truncated", "unjudged")}}
 
 
 def _difference(one: Mapping[int, Evaluation], other: Mapping[int, Evaluation], figure: str) -> Difference:

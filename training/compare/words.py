@@ -52,6 +52,19 @@ def difference_text(reference: str, arm: str, figure: str, test: Mapping[str, An
     return f"{TITLES[figure]} of {reference} is {test['verdict']} than that of {arm} ({between})"
 
 
+def alarm_lines(result: Mapping[str, Any]) -> list[str]:
+    """What was feared while training, and what the evaluation gives reason to fear."""
+    training = [
+        f"{arm}, while training: {name} (seeds {', '.join(map(str, seeds))})"
+        for arm, raised in result["alarms"].items()
+        for name, seeds in raised.items()
+    ]
+    held_out = [
+        f"{arm}, on held-out problems: {words}" for arm, raised in result["held_out_alarms"].items() for words in raised
+    ]
+    return training + held_out
+
+
 def interval_note(result: Mapping[str, Any]) -> str:
     """What the intervals are about."""
     return (

@@ -136,6 +136,7 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 def _show(result: dict[str, Any], out: Path) -> None:
     from selfcorrect.cli.compare_tables import budget_table, compare_table, difference_lines
+    from selfcorrect.training.compare.words import alarm_lines
 
     results.print(budget_table(result))
     for way in ("greedy", "sampled"):
@@ -143,8 +144,7 @@ def _show(result: dict[str, Any], out: Path) -> None:
             results.print(compare_table(result, way))
             for line in difference_lines(result, way):
                 results.print(line, markup=False, soft_wrap=True)
-    for arm, raised in result["alarms"].items():
-        for name, seeds in raised.items():
-            results.print(f"alarm    {arm}: {name} (seeds {', '.join(map(str, seeds))})", markup=False)
+    for line in alarm_lines(result):
+        results.print(f"alarm    {line}", markup=False, soft_wrap=True)
     results.print(f"report   {out / 'compare.html'}", markup=False)
     results.print(f"figures  {out / 'compare.json'}", markup=False)

@@ -15,7 +15,7 @@ from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.compare.entrants import Entrant, entrants
 from selfcorrect.training.compare.files import write_comparison
-from selfcorrect.training.compare.result import against_reference
+from selfcorrect.training.compare.result import against_reference, held_out_alarms
 from selfcorrect.training.compare.running import Contest, evaluation_of, run_contest
 from selfcorrect.training.compare.words import markdown_table
 from selfcorrect.training.progress import ProgressSink
@@ -107,7 +107,20 @@ def test_the_table_has_the_figures_of_every_arm(
     }
     assert result["curves"]["mends"] == [{"tokens": 1000.0, "accuracy_t1": 0.5, "accuracy_t2": 0.75, "delta": 0.25}]
     assert result["alarms"] == {"mends": {"copying": [0, 1]}}
+    assert result["held_out_alarms"] == {}
     assert "| mends | 2 | 0.500 [0.500, 0.500] | 1.000 [1.000, 1.000] | +0.500" in markdown_table(result, "greedy")
+
+
+def test_worse_first_answers_with_a_higher_delta_are_called_sandbagging() -> None:
+    figures = {"unchanged": 0.5, "tokens_per_episode": 42.0, "truncated": 0.0, "unjudged": 0.0}
+
+    def row(first: float, delta: float) -> dict[str, Any]:
+        means = {"accuracy_t1": {"mean": first}, "delta": {"mean": delta}, "unchanged": {"mean": 0.5}}
+        return {**figures, **means}
+
+    rows = {"base": row(0.44, 0.0), "fair": row(0.43, 0.05), "sandbags": row(0.30, 0.1), "worse": row(0.30, -0.1)}
+    assert list(held_out_alarms(rows, 2000)) == ["sandbags"]
+    assert held_out_alarms({"fair": rows["fair"]}, 2000) == {}
 
 
 def test_the_page_needs_nothing_from_elsewhere(
