@@ -15,6 +15,7 @@ from selfcorrect.agents.quiet.marks import Marks, add_tokens, like, unthinkable
 from selfcorrect.agents.quiet.mixing import MixingHead
 from selfcorrect.agents.quiet.streams import Reading, Streams
 from selfcorrect.agents.quiet.thinking import Thinking
+from selfcorrect.errors import PolicyError
 
 
 @dataclass(slots=True)
@@ -48,7 +49,6 @@ class QuietModel(nn.Module):
 
     def __init__(self, lm: Any, tokenizer: Any, thinking: Thinking, initial_RD: Tensor) -> None:
         super().__init__()
-        use_thought_attention(lm)
         self.lm, self.tokenizer, self.thinking = lm, tokenizer, thinking
         self.mark_ids = [int(number) for number in tokenizer.convert_tokens_to_ids(list(thinking.mark_names))]
         self._never_thought = sorted({*self.mark_ids, *unthinkable(tokenizer, thinking.never)})
@@ -62,6 +62,7 @@ class QuietModel(nn.Module):
         Raises:
             PolicyError: the model's family cannot read thoughts in parallel; the tokenizer has the marks' tokens already.
         """
+        use_thought_attention(lm)
         table = lm.get_input_embeddings().weight.detach()
         texts = thinking.like or (None,) * thinking.marks
         initial_RD = torch.stack([like(tokenizer, table, text) for text in texts])
@@ -76,8 +77,13 @@ class QuietModel(nn.Module):
             PolicyError: the folder holds none, or one that cannot be read.
         """
         lm, tokenizer = open_model(folder)
+        use_thought_attention(lm)
         thinking, weights = read_extras(folder)
-        model = cls(lm, tokenizer, thinking, weights["marks.stored"] * thinking.gradient_weight)
+        size = lm.get_input_embeddings().weight.shape[1]
+        model = cls(lm, tokenizer, thinking, torch.zeros(thinking.marks, size))
+        wanted = {name: weight.shape for name, weight in model._extras().items()}
+        if wanted != {name: weight.shape for name, weight in weights.items()}:
+            raise PolicyError(f"{folder}: the marks and mixing head there are not those of the model beside them")
         model.load_state_dict(weights, strict=False)
         return model.eval()
 
@@ -85,8 +91,11 @@ class QuietModel(nn.Module):
         """Write everything to `folder`. The model alone, without thoughts, loads from there with AutoModelForCausalLM."""
         self.lm.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        extras = {name: weight for name, weight in self.state_dict().items() if not name.startswith("lm.")}
-        write_extras(folder, self.thinking, extras)
+        write_extras(folder, self.thinking, self._extras())
+
+    def _extras(self) -> dict[str, Tensor]:
+        """The weights that are not the language model's."""
+        return {name: weight for name, weight in self.state_dict().items() if not name.startswith("lm.")}
 
     def think(
         self, reading: Reading, anchor_BS: Tensor, choose: Chooser, *, ahead: int = 1, straight_through: bool = False

@@ -13,47 +13,12 @@ from selfcorrect.agents.decoding import Request
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.quiet.decoding import Continuation, QuietDecoding
 from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.visible import Cost, VisibleToken
 from selfcorrect.agents.recording import begin_call
 from selfcorrect.agents.rendering import TemplateName, choose_template
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.transformers_policy import eos_ids
 from selfcorrect.errors import PolicyError
-
-
-@dataclass(slots=True)
-class Cost:
-    """What thinking costs, counted over all calls of a policy.
-
-    Attributes:
-        visible: tokens that were written.
-        read: tokens that the model read to write them: the visible ones, thoughts and marks.
-        seconds: of decoding.
-    """
-
-    visible: int = 0
-    read: int = 0
-    seconds: float = 0.0
-
-    @property
-    def per_visible_token(self) -> float:
-        """Tokens read for each visible one; 1 without thoughts, and 0 before the first call."""
-        return self.read / self.visible if self.visible else 0.0
-
-    @property
-    def milliseconds_per_visible_token(self) -> float:
-        return 1000 * self.seconds / self.visible if self.visible else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class VisibleToken:
-    """A written token, and what was thought before it.
-
-    `weight` is the thought's share in the mixture: 0 ignores it.
-    """
-
-    text: str
-    thought: str
-    weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from quiet_models import thinker
+from safetensors.torch import load_file, save_file
 from small_models import WORDS, llama, sliding, word_tokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -84,6 +85,13 @@ def test_a_refused_model_can_still_be_used() -> None:
     with pytest.raises(PolicyError, match="differently than one by one"):
         QuietModel.wrap(model, word_tokenizer(WORDS), Thinking(tokens=2))
     torch.testing.assert_close(model(input_ids=ids).logits, before)
+
+
+def test_a_refused_model_leaves_its_tokenizer_as_it_was() -> None:
+    tokenizer = word_tokenizer(WORDS)
+    with pytest.raises(PolicyError):
+        QuietModel.wrap(small(WithSoftCaps), tokenizer, Thinking(tokens=2))
+    assert len(tokenizer) == 46
 
 
 def test_a_tokenizer_that_already_has_the_tokens_is_refused() -> None:
@@ -198,6 +206,11 @@ def test_a_folder_without_thoughts_is_told(tmp_path: Path) -> None:
     model.save(tmp_path)
     (tmp_path / "quiet.json").write_text('{"tokens": 2, "colour": 1}')
     with pytest.raises(PolicyError, match="cannot be read as a model that thinks"):
+        QuietModel.load(tmp_path)
+    model.save(tmp_path)
+    weights = load_file(tmp_path / "quiet.safetensors")
+    save_file({"marks.stored": weights["marks.stored"]}, tmp_path / "quiet.safetensors")
+    with pytest.raises(PolicyError, match="not those of the model beside them"):
         QuietModel.load(tmp_path)
     (tmp_path / "quiet.json").unlink()
     with pytest.raises(PolicyError, match="quiet.json is missing"):
