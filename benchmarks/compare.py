@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.training.compare.contest import Contest, SilentContest
 from selfcorrect.training.compare.drawing import save_drawing
 from selfcorrect.training.compare.entrants import entrants
 from selfcorrect.training.compare.files import write_comparison
-from selfcorrect.training.compare.running import Contest, SilentContest, plan_budgets, run_contest
+from selfcorrect.training.compare.running import plan_budgets, run_contest
 from selfcorrect.training.compare.words import difference_text, markdown_table
 from selfcorrect.training.presets import DEMO
 from selfcorrect.training.progress import ProgressSink, SilentProgress

@@ -53,7 +53,7 @@ def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
 
 def _left_edge(rows: Mapping[str, Any]) -> float:
     """A little left of the lowest accuracy that is not far below the others."""
-    lowest = sorted(min(row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]) for row in rows.values())
+    lowest: list[float] = sorted(min(row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]) for row in rows.values())
     usual = lowest[len(lowest) // 2]
     return max(0.0, min((value for value in lowest if value > 0.75 * usual), default=usual) - 0.02)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.training.compare.contest import Contest
 from selfcorrect.training.compare.result import comparison
-from selfcorrect.training.compare.running import Contest
 from selfcorrect.training.durable_files import write_whole
 from selfcorrect.training.run_directory import Budget
 

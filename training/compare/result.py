@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from selfcorrect.training.alarms import alarms
+from selfcorrect.training.compare.contest import Contest
 from selfcorrect.training.compare.outcomes import Evaluation
-from selfcorrect.training.compare.running import WAYS, Contest, Way, evaluation_of, folder_of, measured_budget
+from selfcorrect.training.compare.running import WAYS, Way, evaluation_of, folder_of, measured_budget
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
 from selfcorrect.training.durable_files import finite
 from selfcorrect.training.run_directory import Budget, RunDirectory

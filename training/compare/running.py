@@ -1,14 +1,15 @@
 """The comparison itself: train what is not trained yet, evaluate what is not evaluated yet, seed by seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from selfcorrect.errors import TrainingError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.compare.budgets import TOLERANCE, Costs, measured_costs, refuse_unequal
-from selfcorrect.training.compare.entrants import Entrant, self_judging_loop
+from selfcorrect.training.compare.contest import Contest, ContestProgress, SilentContest
+from selfcorrect.training.compare.entrant import Entrant, self_judging_loop
 from selfcorrect.training.compare.outcomes import (
     Evaluation,
     digest_of,
@@ -16,70 +17,13 @@ from selfcorrect.training.compare.outcomes import (
     read_evaluation,
     write_evaluation,
 )
-from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import RunSettings
-from selfcorrect.training.settings_file import combine
 
 Way = Literal["greedy", "sampled"]
 WAYS: tuple[Way, ...] = ("greedy", "sampled")
 """In this order: the second evaluations come when everything is trained, so that an unfinished comparison is of use early."""
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Everything that decides a comparison.
-
-    Args:
-        entrants: the arms, in the order of the tables.
-        settings: those of every arm before its budget is fitted; their seed is not used.
-        seeds: of training. Every arm is trained once with each.
-        problems: how many held-out problems; the same for all.
-        temperature: of the second evaluation; the first is greedy.
-        overrides: further settings of single arms, such as {"pag": ["score.alpha=1"]}.
-        allow_unequal: compare arms that do not cost the same.
-    """
-
-    entrants: Sequence[Entrant]
-    settings: RunSettings
-    seeds: Sequence[int]
-    problems: int = 2000
-    temperature: float = 0.7
-    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    allow_unequal: bool = False
-
-    def settings_of(self, entrant: Entrant, costs: Costs) -> RunSettings:
-        """The settings of an arm, of whatever seed."""
-        return combine(
-            entrant.fitted(self.settings, costs), {}, self.overrides.get(entrant.name, ()), source=entrant.name
-        )
-
-
-class ContestProgress(Protocol):
-    """Is told how a comparison goes on."""
-
-    def planned(self, budgets: Mapping[str, Budget]) -> None:
-        """What the arms will cost."""
-        ...
-
-    def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
-        """Part `part` of `parts` that are to be done, counted from 1: an arm and a seed. The sink is told of its steps."""
-        ...
-
-    def end(self) -> None:
-        """The part is finished."""
-        ...
-
-
-class SilentContest:
-    """Shows nothing."""
-
-    def planned(self, budgets: Mapping[str, Budget]) -> None: ...
-
-    def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
-        return SilentProgress()
-
-    def end(self) -> None: ...
 
 
 def folder_of(out: Path, arm: str, seed: int) -> Path:

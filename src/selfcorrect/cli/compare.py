@@ -10,7 +10,7 @@ from selfcorrect.cli.options import AsJson, Config, Overrides, Preset
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from selfcorrect.training.compare.running import Contest
+    from selfcorrect.training.compare.contest import Contest
 
 _MAIN_ARMS = "base,sample-again,self-refine,single-turn,multi-turn,score"
 _QUICK = (
@@ -54,7 +54,7 @@ def compare(
     """Train arms from the same base at equal cost, evaluate them on the same problems, test their differences. Resumable."""
     with reporting(as_json=as_json):
         with loading("the arms"):
-            from selfcorrect.training.compare.running import Contest
+            from selfcorrect.training.compare.contest import Contest
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
         contest = Contest(
             entrants=_entrants(arms),
@@ -79,8 +79,9 @@ def carry_out(contest: "Contest", out: Path, *, reference: str, silent: bool) ->
         typer.Exit: with status 130 after Ctrl-C.
     """
     from selfcorrect.cli.compare_progress import ContestLines
+    from selfcorrect.training.compare.contest import SilentContest
     from selfcorrect.training.compare.files import write_comparison
-    from selfcorrect.training.compare.running import SilentContest, plan_budgets, run_contest
+    from selfcorrect.training.compare.running import plan_budgets, run_contest
 
     progress = SilentContest() if silent else ContestLines(notes)
     try:

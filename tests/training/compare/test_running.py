@@ -13,10 +13,12 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.compare.entrants import Entrant, entrants
+from selfcorrect.training.compare.contest import Contest
+from selfcorrect.training.compare.entrant import Entrant
+from selfcorrect.training.compare.entrants import entrants
 from selfcorrect.training.compare.files import write_comparison
 from selfcorrect.training.compare.result import against_reference, held_out_alarms
-from selfcorrect.training.compare.running import Contest, evaluation_of, run_contest
+from selfcorrect.training.compare.running import evaluation_of, run_contest
 from selfcorrect.training.compare.words import markdown_table
 from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
