@@ -18,7 +18,7 @@ from selfcorrect.training.pretraining.recipes import RECIPES
 from selfcorrect.training.pretraining.second_looks import both_ends_worked_out
 from selfcorrect.training.pretraining.vocabulary import EOS, UNKNOWN
 
-FEW = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 --attempts 8"
+FEW = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 --retry-steps 1 --attempts 8"
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
 
@@ -45,6 +45,7 @@ def test_the_same_recipe_gives_the_same_weights() -> None:
         solution_steps=2,
         mixed_steps=1,
         verdict_steps=1,
+        retry_steps=1,
         attempts=8,
     )
     (one, _), (other, _) = (pretrain.pretrain(recipe, lambda line: None) for _ in range(2))

@@ -26,6 +26,9 @@ from selfcorrect.training.pretraining.vocabulary import EOS
 VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
 """The mixture of the third phase. By then the model works the step out rightly; what it must still learn is to compare."""
 
+RETRIES = Mixture(retries=0.80, verdicts=0.10, hints=0.03)
+"""The mixture of the fourth phase, if there is one."""
+
 
 def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None = None) -> tuple[Any, Any]:
     """The trained model and its tokenizer.
@@ -42,11 +45,17 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
     problems = list(itertools.islice(task.stream("train", seed=recipe.seed + 2), recipe.attempts))
     attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers)
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
-    for steps, mixture in ((recipe.mixed_steps, Mixture()), (recipe.verdict_steps, VERDICTS)):
+    for steps, mixture, rate in _later_phases(recipe):
         documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.look)
-        rate = recipe.mixed_learning_rate
         learn(model, tokenizer, documents, rows=recipe.rows, steps=steps, learning_rate=rate, report=report)
     return model, tokenizer
+
+
+def _later_phases(recipe: Recipe) -> list[tuple[int, Mixture, float]]:
+    """Steps, documents and learning rate of the phases that follow the solutions."""
+    rate = recipe.mixed_learning_rate
+    phases = [(recipe.mixed_steps, Mixture(), rate), (recipe.verdict_steps, VERDICTS, rate)]
+    return [*phases, (recipe.retry_steps, RETRIES, rate / 3)]
 
 
 def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None) -> Any:

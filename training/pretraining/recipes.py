@@ -20,6 +20,9 @@ class Recipe:
     mixed_steps: int = 600
     verdict_steps: int = 300
     """The third phase, in which most documents are verdicts."""
+    retry_steps: int = 0
+    """A fourth phase, of mostly second answers at a third of the rate: where verdicts taught the policy to act on what it sees, it
+    unlearns that again."""
     attempts: int = 40_000
     """The model's own attempts that the second phase uses."""
     learning_rate: float = 0.02
@@ -41,6 +44,7 @@ EQUATIONS = Recipe(
     solution_steps=800,
     mixed_steps=500,
     verdict_steps=300,
+    retry_steps=80,
     attempts=20_000,
 )
 """A policy for equations with three unknowns, of 0.35 million parameters."""
