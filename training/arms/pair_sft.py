@@ -33,10 +33,16 @@ def pair_sft(
         arm=f"pair-sft --data {settings.pair_sft.data}",
         group="pair_sft",
         loops=1,
-        seeks="problem with both a right and a wrong answer",
+        seeks=_SEEKS[settings.pair_sft.data],
         harvest=lambda policy, task: _Pairing(settings, policy, task),
     )
     return train_supervised(plan, settings, out=out, progress=progress, resume=resume)
+
+
+_SEEKS = {
+    "pairs": "problem with both a right and a wrong answer",
+    "pairs+correct": "problem with a right answer and another one",
+}
 
 
 class _Pairing:

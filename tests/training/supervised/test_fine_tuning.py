@@ -8,6 +8,8 @@ import torch
 from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
+from selfcorrect.training.opening import lora_config
+from selfcorrect.training.settings import LoraSettings
 
 EXAMPLES = [
     Example("a", "correct", (5, 6, 7), (8, 9, 1), None, ""),
@@ -66,3 +68,14 @@ def test_fine_tuning_takes_exactly_the_steps_it_is_told_and_saves_what_it_learnt
     learnt = TransformersPolicy.from_pretrained(tmp_path / "saved")
     assert float(cross_entropy_by_hand(learnt.model, EXAMPLES).detach()) < before / 2
     assert figures["sft_loss"] < figures["sft_loss_first"]
+
+
+def test_an_adapter_is_learnt_alone_and_merged_into_what_is_saved(tiny_model_folder: Path, tmp_path: Path) -> None:
+    adapter = lora_config(LoraSettings(rank=4))
+    policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+    fine_tune(policy, EXAMPLES, Tuning(5, 4, 1e-2), seed=0, folder=tmp_path, peft_config=adapter)
+    before = TransformersPolicy.from_pretrained(tiny_model_folder).model.state_dict()
+    after = TransformersPolicy.from_pretrained(tmp_path).model.state_dict()
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("proj" in name for name in changed)

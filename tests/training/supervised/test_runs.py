@@ -148,9 +148,7 @@ def test_a_policy_that_solves_nothing_stops_the_run_in_words_and_learns_nothing(
     with pytest.raises(TrainingError, match=r"loop 1: 32 samples of 8 problems gave no correct answer.*star\.problems"):
         star(settings_for(policy=hopeless), out=tmp_path / "star")
     assert not (tmp_path / "star/model").exists() and not (tmp_path / "star/loops/loop-1/model").exists()
-    with pytest.raises(
-        TrainingError, match=r"gave no problem with both a right and a wrong answer.*pair_sft\.problems"
-    ):
+    with pytest.raises(TrainingError, match=r"gave no problem with a right answer and another one.*pair_sft\.problems"):
         pair_sft(settings_for(policy=hopeless), out=tmp_path / "pairs")
 
 
