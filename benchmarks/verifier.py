@@ -26,7 +26,7 @@ from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.vstar.measuring import RISKS, mean_with_interval, scored_figures
+from selfcorrect.training.vstar.measuring import RISKS, mean_with_interval, scored_figures, with_answer_keys
 from selfcorrect.training.vstar.report import draw_choosing, draw_reliability, draw_risk_coverage
 from selfcorrect.training.vstar.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
@@ -204,7 +204,8 @@ def measure(work: Path, name: str, seeds: list[int], temperature: float, one_tra
     table: dict[str, Any] = {"seeds": {}}
     columns = []
     for seed in seeds:
-        samples = pool(work, f"seed-{seed}{suffix}", "test", 1000, 64, seed, temperature)
+        drawn = pool(work, f"seed-{seed}{suffix}", "test", 1000, 64, seed, temperature)
+        samples = with_answer_keys(drawn, CountdownTask(4).problems("test", 1000, seed=seed))
         training_seed = 0 if one_training else seed
         scores = scores_of(work, name, training_seed, samples, f"seed-{seed}{suffix}")
         columns.append(per_problem(samples, scores))

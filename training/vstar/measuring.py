@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from selfcorrect.agents.best_of_k import best_of_k, pass_at_k, pick_best, vote_at_k
@@ -16,13 +16,21 @@ from selfcorrect.agents.calibration import (
     risk_coverage,
 )
 from selfcorrect.agents.sample_pool import Sample, by_problem
+from selfcorrect.agents.search.answer_keys import answer_key
 from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
+from selfcorrect.tasks.problem import Problem
 
 RISKS = (0.05, 0.10)
 _CURVE_POINTS = 200
 _Z95 = 1.959963984540054
 
 Score = float | None
+
+
+def with_answer_keys(pool: Sequence[Sample], problems: Sequence[Problem]) -> list[Sample]:
+    """The pool with answers as votes count them at test time (see `answer_key`), which is a stronger vote than that of whole answers."""
+    keys = {problem.id: answer_key(problem) for problem in problems}
+    return [replace(one, answer=keys[one.id](one.text)) for one in pool]
 
 
 def verifier_figures(verifier: ModelVerifier, pool: Sequence[Sample]) -> dict[str, Any]:

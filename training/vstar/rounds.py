@@ -22,7 +22,7 @@ from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 from selfcorrect.training.vstar.fitting import StepLog
 from selfcorrect.training.vstar.generator import train_generator
-from selfcorrect.training.vstar.measuring import verifier_figures
+from selfcorrect.training.vstar.measuring import verifier_figures, with_answer_keys
 from selfcorrect.training.vstar.opening import draw_problems, wording_for
 from selfcorrect.training.vstar.report import verifier_page
 from selfcorrect.training.vstar.settings import Kind
@@ -182,7 +182,8 @@ class _Vstar:
         self.progress.message("choosing among answers to held-out problems")
         vstar = self.settings.vstar
         path = self.run.path / "held_out.jsonl"
-        pool = self._pool(path, vstar.rounds, self.held_out.problems, vstar.candidates, _HELD_OUT)
+        drawn = self._pool(path, vstar.rounds, self.held_out.problems, vstar.candidates, _HELD_OUT)
+        pool = with_answer_keys(drawn, self.held_out.problems)
         folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
         figures = {str(kind): verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
         write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")

@@ -11,10 +11,11 @@ from small_models import WORDS, word_tokenizer
 from selfcorrect.agents.sample_pool import Sample
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
+from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.vstar.fitting import Both, StepLog, refuse_divergence
 from selfcorrect.training.vstar.generator import solutions
 from selfcorrect.training.vstar.heads import collate_scored, head_rows, scored_loss
-from selfcorrect.training.vstar.measuring import scored_figures
+from selfcorrect.training.vstar.measuring import scored_figures, with_answer_keys
 from selfcorrect.training.vstar.pairs import (
     Labelled,
     outcome_labels,
@@ -144,6 +145,17 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     assert not torch.equal(before[0], model[0].weight)
     optimiser.zero_grad()
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_votes_count_answers_as_they_are_counted_at_test_time() -> None:
+    asked = Problem(id="p", prompt="1 1 1 get 3 :", reference=None, checker="countdown")
+    pool = [
+        sample("p", "1 + 1 = 2 ; 2 + 1 = 3", True),
+        sample("p", "1 + 1 = 2 ; 1 + 2 = 3", True),
+        sample("p", "so", False),
+    ]
+    first, second, unreadable = (one.answer for one in with_answer_keys(pool, [asked]))
+    assert first == second is not None and unreadable is None
 
 
 def test_figures_of_a_pool_by_hand() -> None:
