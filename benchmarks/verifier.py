@@ -61,15 +61,15 @@ class Plan:
 
 _DPO = PreferenceSettings(optimiser="muon", learning_rate=3e-3, batch=128, beta=1.0, pairs_per_problem=2)
 _PAPER = PreferenceSettings(
-    optimiser="muon", learning_rate=1e-2, batch=128, beta=0.1, pairs_per_problem=4, measure="log_ratio"
+    optimiser="muon", learning_rate=1e-2, batch=128, beta=0.1, pairs_per_problem=8, measure="log_ratio"
 )
 _HEAD = HeadSettings(optimiser="muon", learning_rate=2e-2, batch=256)
 PLANS = {
     "likelihood": Plan("likelihood", VstarSettings(likelihood=_DPO), review=REVIEW, calibration=1000),
     "stepwise (last)": Plan("stepwise", VstarSettings(stepwise=_HEAD), pools=("train-100", "train-102")),
     "stepwise (lowest)": Plan("stepwise", like="stepwise (last)"),
-    "likelihood without review": Plan("likelihood", VstarSettings(likelihood=_PAPER)),
-    "classifier": Plan("classifier", VstarSettings(classifier=_HEAD), problems=2000),
+    "likelihood without review": Plan("likelihood", VstarSettings(likelihood=_PAPER), problems=1000),
+    "classifier": Plan("classifier", VstarSettings(classifier=_HEAD), problems=800),
 }
 
 
