@@ -202,7 +202,8 @@ def main() -> None:
             for name in chosen.arms:
                 runs[name].append(train(name, base, seed, chosen.steps, chosen.runs, LENGTHS))
         result |= {"steps": chosen.steps, "texts_per_step": STEP.texts, "held_out": HELD_OUT, "oracle": oracle(base)}
-        result["arms"] = {name: summary([measure(run) for run in found]) for name, found in runs.items()}
+        measured = {name: summary([measure(run) for run in found]) for name, found in runs.items()}
+        result["arms"] = result.get("arms", {}) | measured
         plot(result, {name: [run.read_metrics() for run in found] for name, found in runs.items()}, ROOT / "docs")
     result_path.write_text(json.dumps(result, indent=2) + "\n")
     for name, table in result.get("arms", {}).items():
