@@ -1,8 +1,8 @@
 """Make a small policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --task countdown --out FOLDER`.
 
-A small Llama learns a task in three phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
-first answers are its own; then the same with mostly verdicts. It ends as a base model does: it solves about half of the problems,
-and its second answers break about as many first ones as they mend.
+A small Llama learns a task in phases: solutions alone; then solutions, second answers, verdicts and hints, in which the first
+answers are its own; then the same with mostly verdicts; for equations, a little of mostly second answers at last. It ends as a base model
+does: it solves about half of the problems, and its second answers break about as many first ones as they mend.
 """
 
 import itertools
