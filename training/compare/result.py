@@ -32,6 +32,7 @@ def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, re
         reference: the arm that the others are tested against.
     """
     arms = [entrant.name for entrant in contest.entrants]
+    untrained = {entrant.name for entrant in contest.entrants if entrant.load is None}
     result: dict[str, Any] = {
         "task": contest.settings.task.open().name,
         "policy": contest.settings.policy.model,
@@ -46,7 +47,9 @@ def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, re
     }
     for way in WAYS:
         found = _evaluations(contest, out, arms, way)
-        result[way] = {arm: _row(seeds) for arm, seeds in found.items()}
+        result[way] = {
+            arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained)) for arm, seeds in found.items()
+        }
         result[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
     result["held_out_alarms"] = held_out_alarms(result["greedy"], contest.problems)
     plain: dict[str, Any] = finite(result)
@@ -110,6 +113,11 @@ def _evaluations(contest: Contest, out: Path, arms: Sequence[str], way: Way) -> 
             if evaluation is not None:
                 found.setdefault(arm, {})[seed] = evaluation
     return found
+
+
+def _told_apart(seeds: Mapping[int, Evaluation], *, once: bool) -> Mapping[int, Evaluation]:
+    """The seeds that say something of their own: greedy answers of the base are the same for all."""
+    return dict(list(seeds.items())[:1]) if once else seeds
 
 
 def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def paired_difference(one: Grid, other: Grid) -> Difference:
 
     Seeds and problems are crossed: every seed meets every problem. The variance of the mean is that of the seeds' means plus
     that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller, Journal of Business
-    & Economic Statistics 29, 2011). Student's t with (seeds - 1) degrees of freedom; with a single seed the interval is about
-    problems only, and normal.
+    & Economic Statistics 29, 2011), with Satterthwaite's degrees of freedom, at least seeds - 1 (as Westfall, Kenny and Judd do for crossed
+    samples, Journal of Experimental Psychology: General 143, 2014). With a single seed the interval is about problems only, and normal.
 
     Args:
         one, other: of the same shape; a problem that some seed has not judged in either arm is left out.
@@ -75,29 +75,41 @@ def paired_difference(one: Grid, other: Grid) -> Difference:
     if not rows or not kept:
         return Difference(math.nan, (math.nan, math.nan), math.nan, len(rows), len(kept))
     mean = fmean(map(fmean, rows))
-    error = math.sqrt(_variance_of_mean(rows))
-    df = len(rows) - 1 or math.inf
-    half = quantile(0.95, df) * error
-    p = two_sided_p(mean / error, df) if error > 0 else float(mean == 0)
+    noise = _noise_of_mean(rows)
+    error = math.sqrt(noise.variance)
+    half = quantile(0.95, noise.df) * error
+    p = two_sided_p(mean / error, noise.df) if error > 0 else float(mean == 0)
     return Difference(mean, (mean - half, mean + half), p, len(rows), len(kept))
 
 
-def _variance_of_mean(rows: Sequence[Sequence[float]]) -> float:
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    """The variance of a mean, and how many degrees of freedom its estimate has."""
+
+    variance: float
+    df: float
+
+
+def _noise_of_mean(rows: Sequence[Sequence[float]]) -> _Noise:
     seeds, problems = len(rows), len(rows[0])
     by_seed = [fmean(row) for row in rows]
     by_problem = [fmean(column) for column in zip(*rows, strict=True)]
-    of_problems = _variance(by_problem) / problems
+    of_problems = _Noise(_variance(by_problem) / problems, math.inf if seeds == 1 else max(1, problems - 1))
     if seeds == 1:
         return of_problems
-    of_seeds = _variance(by_seed) / seeds
+    of_seeds = _Noise(_variance(by_seed) / seeds, seeds - 1)
     mean = fmean(by_seed)
     residuals = sum(
         (value - by_seed[s] - by_problem[p] + mean) ** 2 for s, row in enumerate(rows) for p, value in enumerate(row)
     )
-    degrees = (seeds - 1) * (problems - 1)
-    shared = residuals / degrees / (seeds * problems) if degrees else 0.0
-    # By chance the shared part can exceed the smaller of the two; the larger one is then the honest answer.
-    return max(of_seeds + of_problems - shared, of_seeds, of_problems)
+    degrees = max(1, (seeds - 1) * (problems - 1))
+    shared = _Noise(residuals / degrees / (seeds * problems), degrees)
+    both = of_seeds.variance + of_problems.variance - shared.variance
+    if both <= max(of_seeds.variance, of_problems.variance):
+        # By chance the shared part can exceed the smaller of the two; the larger one is then the honest answer.
+        return max(of_seeds, of_problems, key=lambda noise: noise.variance)
+    spread = sum(noise.variance**2 / noise.df for noise in (of_seeds, of_problems, shared))
+    return _Noise(both, max(of_seeds.df, both**2 / spread))
 
 
 def _variance(values: Sequence[float]) -> float:

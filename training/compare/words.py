@@ -69,7 +69,7 @@ def interval_note(result: Mapping[str, Any]) -> str:
     """What the intervals are about."""
     return (
         f"Intervals: 95 %, Student's t over {len(result['seeds'])} training seeds, on the same {result['problems']:,} held-out "
-        "problems; arms with one seed have none. Tests: paired by seed and problem, with the noise of both; p after Holm."
+        "problems; rows of one seed have none. Tests: paired by seed and problem, with the noise of both; p after Holm."
     )
 
 

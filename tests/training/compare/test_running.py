@@ -99,7 +99,8 @@ def test_the_table_has_the_figures_of_every_arm(
             name: result[way]["mends"][name]["mean"] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c")
         }
         assert figures == {"accuracy_t1": 0.5, "accuracy_t2": 1.0, "delta": 0.5, "i_to_c": 0.5}
-        assert result[way]["base"]["delta"]["by_seed"] == [0.0, 0.0]
+    assert result["greedy"]["base"]["delta"]["by_seed"] == [0.0]  # greedy answers of the base know no seeds
+    assert result["sampled"]["base"]["delta"]["by_seed"] == [0.0, 0.0]
     # both arms are paired over 8 problems: four ones and four zeros; 2 seeds agree, so only problems are noise
     test = result["greedy_tests"]["accuracy_t2"]["base"]
     assert test["mean"] == 0.5 and (test["seeds"], test["problems"]) == (2, 8)

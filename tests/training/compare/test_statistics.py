@@ -80,17 +80,42 @@ def test_nothing_to_compare_is_not_a_number() -> None:
     assert math.isnan(paired_difference([[None]], [[1.0]]).p)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+def test_where_seeds_agree_the_problems_decide() -> None:
+    # Both seeds have the differences 1 0 0 1 0 0 0 0 of the test with one seed: nothing is noise but the problems.
+    rows = [[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]] * 2
+    found = paired_difference(rows, [[0.0] * 8] * 2)
+    half = quantile(0.95, 7) * 0.163663
+    assert found.interval == pytest.approx((0.25 - half, 0.25 + half), abs=1e-5)
+
+
+def test_degrees_of_freedom_are_satterthwaites() -> None:
+    # Rows 2 0 1 0 and 0 1 1 0: means by seed 0.75, 0.5; by problem 1, 0.5, 1, 0; over all 0.625.
+    # Of seeds 0.03125 / 2 = 0.015625 (1 df). Of problems (0.140625 * 2 + 0.015625 + 0.390625) / 3 / 4 = 0.057292 (3 df).
+    # Residuals +-0.875, -+0.625, -+0.125, -+0.125 twice: 2 * 1.1875 / 3 / 8 = 0.098958, more than the sum leaves: problems alone.
+    found = paired_difference([[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]], [[0.0] * 4] * 2)
+    half = quantile(0.95, 3) * math.sqrt(0.057292)
+    assert found.interval == pytest.approx((0.625 - half, 0.625 + half), abs=1e-4)
+    # Rows 3 2 2 2 and 1 0 0 1: means by seed 2.25, 0.5; by problem 2, 1, 1, 1.5; over all 1.375.
+    # Of seeds 1.53125 / 2 = 0.765625 (1 df). Of problems (0.390625 + 2 * 0.140625 + 0.015625) / 3 / 4 = 0.057292 (3 df).
+    # Residuals 0.125, 0.125, 0.125, -0.375 and the reverse: 2 * 0.1875 / 3 / 8 = 0.015625 (3 df). Together 0.807292.
+    found = paired_difference([[3.0, 2.0, 2.0, 2.0], [1.0, 0.0, 0.0, 1.0]], [[0.0] * 4] * 2)
+    df = 0.807292**2 / (0.765625**2 + 0.057292**2 / 3 + 0.015625**2 / 3)  # 1.1096
+    half = quantile(0.95, df) * math.sqrt(0.807292)
+    assert found.interval == pytest.approx((1.375 - half, 1.375 + half), rel=1e-4)
+
+
+@pytest.mark.parametrize("luck_of_seeds", [0.0, 0.05, 0.3])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(luck_of_seeds: float) -> None:
     """Seeds and problems both move the outcome; 95 % intervals should not miss the mean much more than one time in twenty."""
     dice = random.Random(0)
     missed = 0
     for _ in range(200):
         ease = [dice.gauss(0, 0.3) for _ in range(40)]
-        luck = [dice.gauss(0, 0.1) for _ in range(4)]
-        one = [[ease[p] + luck[s] + dice.gauss(0, 0.5) for p in range(40)] for s in range(4)]
-        found = paired_difference(one, [[0.0] * 40] * 4)
+        luck = [dice.gauss(0, luck_of_seeds) for _ in range(3)]
+        one = [[ease[p] + luck[s] + dice.gauss(0, 0.5) for p in range(40)] for s in range(3)]
+        found = paired_difference(one, [[0.0] * 40] * 3)
         missed += not found.interval[0] <= 0 <= found.interval[1]
-    assert missed <= 20
+    assert missed <= 26  # seeds that differ much and are few are known too badly: some 8 % are missed then
 
 
 def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
