@@ -38,3 +38,10 @@ def one_by_one(model: QuietModel, text: list[int], thought: list[int], ahead: li
     whole = torch.cat([embedded(text), inner, embedded(ahead)])
     output = model.lm(inputs_embeds=whole[None], output_hidden_states=True, use_cache=False)
     return output.logits[0], output.hidden_states[-1][0]
+
+
+def thinkable(model: QuietModel, logits: Tensor) -> Tensor:
+    """Log-probabilities (..., V) of a thought's next token: it is never the end of text, id 1 here."""
+    never = torch.zeros(logits.shape[-1], dtype=torch.bool)
+    never[model.tokenizer.eos_token_id] = True
+    return torch.log_softmax(logits.masked_fill(never, -torch.inf), dim=-1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quiet_models import one_by_one, thinker
+from quiet_models import one_by_one, thinkable, thinker
 from torch import Tensor
 
 from selfcorrect.agents.quiet.choosing import given as written
@@ -61,7 +61,7 @@ def assert_same_alone(model: QuietModel, ids: Tensor, mask: Tensor, count: int, 
             weight = model.mixing(hidden[length - 1], hidden[-ahead])
         torch.testing.assert_close(thoughts.logits_BNSV[row, :, number], logits[-ahead:], atol=EXACT, rtol=0)
         torch.testing.assert_close(thoughts.weight_BS[row, number], weight, atol=EXACT, rtol=0)
-        told = torch.log_softmax(logits[length : length + len(thought)], dim=-1)
+        told = thinkable(model, logits[length : length + len(thought)])
         logprob = sum(float(told[place, token]) for place, token in enumerate(thought))
         assert float(thoughts.logprob_BS[row, number]) == pytest.approx(logprob, abs=EXACT)
         compared += 1
@@ -134,7 +134,7 @@ def test_greedy_thoughts_are_the_likeliest_tokens() -> None:
         thoughts = model.think(read_texts(model.lm, ids, mask), torch.tensor([[3]]), greedily)
         said = thoughts.ids_BSM[0, 0].tolist()
         logits, _ = one_by_one(model, ids[0].tolist(), said, [])
-    assert said == logits[4:7].argmax(-1).tolist()
+    assert said == thinkable(model, logits[4:7]).argmax(-1).tolist()
 
 
 def test_gradients_flow_as_through_one_text() -> None:
@@ -147,7 +147,7 @@ def test_gradients_flow_as_through_one_text() -> None:
         thoughts.logits_BNSV.square().sum() + thoughts.logprob_BS.sum(), [*model.lm.parameters(), model.marks.stored]
     )
     logits, _ = one_by_one(model, ids[0, :3].tolist(), [5, 6], ids[0, 3:4].tolist())
-    told = torch.log_softmax(logits[3:5], dim=-1)
+    told = thinkable(model, logits[3:5])
     alone = torch.autograd.grad(
         logits[-2:].square().sum() + told[0, 5] + told[1, 6], [*model.lm.parameters(), model.marks.stored]
     )

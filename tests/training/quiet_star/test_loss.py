@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from quiet_models import one_by_one, thinker
+from quiet_models import one_by_one, thinkable, thinker
 from torch import Tensor
 
 from selfcorrect.agents.quiet.choosing import given
@@ -49,7 +49,7 @@ def slow_talk(model: QuietModel, anchor: int, thought: list[int]) -> list[Tensor
 
 def slow_logprob(model: QuietModel, anchor: int, thought: list[int]) -> Tensor:
     logits, _ = one_by_one(model, TEXT[: anchor + 1], thought, [])
-    told = torch.log_softmax(logits[anchor + 1 : anchor + 1 + len(thought)], dim=-1)
+    told = thinkable(model, logits[anchor + 1 : anchor + 1 + len(thought)])
     return torch.stack([told[place, token] for place, token in enumerate(thought)]).sum()
 
 
@@ -101,7 +101,7 @@ def test_on_average_the_gradient_is_that_of_the_expected_likelihood() -> None:
     words = list(range(46))
     probabilities = torch.stack([slow_logprob(model, 1, [word]) for word in words]).exp()
     assert float(probabilities.sum().detach()) == pytest.approx(1, abs=1e-5)
-    likely = sorted(words, key=lambda word: -float(probabilities[word].detach()))[:3]
+    likely = probabilities.topk(3).indices.tolist()
     share = (
         probabilities[likely] / probabilities[likely].sum()
     ).detach()  # conditional on three thoughts: a smaller sum
@@ -138,7 +138,7 @@ def test_straight_through_gives_the_gradient_of_the_mean_embedding() -> None:
         read = [*table[torch.tensor(TEXT[:2])], marks[0]]
         for token in (8, 3):
             logits = model.lm(inputs_embeds=torch.stack(read)[None], use_cache=False).logits[0, -1]
-            mean = torch.softmax(logits, dim=-1) @ table
+            mean = thinkable(model, logits).exp() @ table
             read.append(table[token] + mean - mean.detach())
         read.append(marks[1])
         return torch.log_softmax(model.lm(inputs_embeds=torch.stack(read)[None]).logits[0, -1], dim=-1)[TEXT[2]]
