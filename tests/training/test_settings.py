@@ -83,7 +83,7 @@ def test_an_override_makes_the_group_it_needs() -> None:
         ({"task": {"numbrs": 3}}, "task.numbrs: unknown; did you mean task.numbers?"),
         ({"task": {"path": "x"}}, "task.path: unknown for kind 'countdown'; it needs task.kind: jsonl"),
         ({"task": {"kind": "jsonl"}}, "task.path: missing"),
-        ({"task": {"kind": "sudoku"}}, "task.kind: expected one of 'countdown', 'jsonl', got 'sudoku'"),
+        ({"task": {"kind": "sudoku"}}, "task.kind: expected one of 'countdown', 'equations', 'jsonl', got 'sudoku'"),
         ({"policy": {"lora": {"rnk": 3}}}, "policy.lora.rnk: unknown; did you mean policy.lora.rank?"),
         ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
         ({"score": {"alpha": True}}, "score.alpha: expected a number, got True"),
