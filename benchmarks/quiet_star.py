@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="the pre-trained model; made in --runs if it is not given")
     parser.add_argument("--runs", type=Path, default=Path("runs/quiet-star-study"))
     parser.add_argument("--only-cost", action="store_true")
+    parser.add_argument("--only-finished", action="store_true", help="train nothing; measure the runs that are there")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     result_path = ROOT / "benchmarks" / "results" / "quiet_star.json"
@@ -200,7 +201,8 @@ def main() -> None:
         runs: dict[str, list[QuietRun]] = {name: [] for name in chosen.arms}
         for seed in chosen.seeds:
             for name in chosen.arms:
-                runs[name].append(train(name, base, seed, chosen.steps, chosen.runs, LENGTHS))
+                if not chosen.only_finished or QuietRun(chosen.runs / f"{name}-{seed}").read_final() is not None:
+                    runs[name].append(train(name, base, seed, chosen.steps, chosen.runs, LENGTHS))
         result |= {"steps": chosen.steps, "texts_per_step": STEP.texts, "held_out": HELD_OUT, "oracle": oracle(base)}
         measured = {name: summary([measure(run) for run in found]) for name, found in runs.items()}
         result["arms"] = result.get("arms", {}) | measured
