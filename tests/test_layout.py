@@ -103,6 +103,8 @@ def test_the_public_names_are_these() -> None:
         "CountdownTask",
         "DivergenceError",
         "EpisodeState",
+        "EquationChecker",
+        "EquationsTask",
         "Generation",
         "GraphError",
         "JsonlTask",

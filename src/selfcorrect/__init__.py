@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.rewards.code import UnitTestChecker
     from selfcorrect.rewards.countdown import CountdownChecker
+    from selfcorrect.rewards.equations import EquationChecker
     from selfcorrect.rewards.maths import MathChecker
     from selfcorrect.rewards.verdict import Status, Verdict
     from selfcorrect.tasks.countdown import CountdownTask
+    from selfcorrect.tasks.equations import EquationsTask
     from selfcorrect.tasks.jsonl import JsonlTask
     from selfcorrect.tasks.problem import Problem, Task
     from selfcorrect.tasks.validate import validate_task
@@ -88,9 +90,11 @@ _HOMES = {
     "rewards.checker": ("Checker",),
     "rewards.code": ("UnitTestChecker",),
     "rewards.countdown": ("CountdownChecker",),
+    "rewards.equations": ("EquationChecker",),
     "rewards.maths": ("MathChecker",),
     "rewards.verdict": ("Status", "Verdict"),
     "tasks.countdown": ("CountdownTask",),
+    "tasks.equations": ("EquationsTask",),
     "tasks.jsonl": ("JsonlTask",),
     "tasks.problem": ("Problem", "Task"),
     "tasks.validate": ("validate_task",),
@@ -117,6 +121,8 @@ __all__ = [
     "CountdownTask",
     "DivergenceError",
     "EpisodeState",
+    "EquationChecker",
+    "EquationsTask",
     "Generation",
     "GraphError",
     "JsonlTask",
