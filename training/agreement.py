@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -58,6 +58,9 @@ def vote(keys: Sequence[str | None], min_agreement: float) -> tuple[Vote, list[S
 class AgreementSignals:
     """Signals for `PPOTrainer`: an answer is paid when all `samples` answers to its problem are there, by their vote.
 
+    A problem whose first vote was not clear is never paid, however sure the policy grows of an answer to it later: what it has learnt
+    from other problems is no evidence about this one.
+
     All episodes of a problem are played in one process at a time, which `PPOTrainer` sees to; else this would wait for ever.
     """
 
@@ -67,6 +70,7 @@ class AgreementSignals:
     key: Callable[[Problem], AnswerKey]
     votes: list[Vote] = field(default_factory=list)
     """Of the problems since they were last taken."""
+    _clear_at_first: dict[str, bool] = field(default_factory=dict)
     _waiting: dict[str, list[tuple[str | None, "asyncio.Future[Score]"]]] = field(default_factory=dict)
 
     async def __call__(
@@ -79,7 +83,7 @@ class AgreementSignals:
         group = self._waiting.setdefault(problem.id, [])
         group.append((key, future))
         if len(group) == self.samples:
-            self._settle(self._waiting.pop(problem.id))
+            self._settle(problem.id, self._waiting.pop(problem.id))
         reward = await future
         return [TurnSignal(reward, self.kl, kind=f"answer {number + 1}") for number in range(len(calls))], []
 
@@ -88,8 +92,10 @@ class AgreementSignals:
         taken, self.votes = self.votes, []
         return taken
 
-    def _settle(self, group: Sequence[tuple[str | None, "asyncio.Future[Score]"]]) -> None:
+    def _settle(self, problem: str, group: Sequence[tuple[str | None, "asyncio.Future[Score]"]]) -> None:
         result, rewards = vote([key for key, _ in group], self.min_agreement)
+        if not self._clear_at_first.setdefault(problem, result.paid):
+            result, rewards = replace(result, paid=False), [None] * len(group)
         self.votes.append(result)
         for (_, future), reward in zip(group, rewards, strict=True):
             future.set_result(reward)

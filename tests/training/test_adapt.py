@@ -65,6 +65,23 @@ def test_rewards_wait_for_all_answers_to_a_problem_and_not_for_other_problems() 
     assert signals.take() == []
 
 
+def test_a_problem_whose_first_vote_was_not_clear_is_never_paid() -> None:
+    signals = AgreementSignals(2, 0.75, kl=0.0, key=lambda problem: lambda text: text)
+    (problem,) = problems(1)
+
+    async def batch(*texts: str) -> list[float | None]:
+        async def answer(text: str) -> float | None:
+            one = call([1], [2], torch.tensor([-1.0]))
+            one.generation["text"] = text
+            return (await signals(problem, {}, [one]))[0][0].reward
+
+        return list(await asyncio.gather(*map(answer, texts)))
+
+    assert asyncio.run(batch("a", "b")) == [None, None]
+    assert asyncio.run(batch("a", "a")) == [None, None]
+    assert summary_of(signals.take()).held_back == 2
+
+
 def guard(agreements: list[float], same: float = 0.25, **changes: Any) -> AgreementGuard:
     made = AgreementGuard(
         AgreementSignals(2, 0.5, 0.0, lambda problem: str), GuardSettings(window=2, **changes), SilentProgress()
