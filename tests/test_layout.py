@@ -114,6 +114,7 @@ def test_the_public_names_are_these() -> None:
         "PolicyError",
         "Problem",
         "Prompts",
+        "QuietPolicy",
         "RunResult",
         "RunSettings",
         "Sampling",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.person import AskPerson
     from selfcorrect.agents.policy import GREEDY, Policy, Sampling
     from selfcorrect.agents.prompts import Prompts
+    from selfcorrect.agents.quiet.policy import QuietPolicy
     from selfcorrect.agents.scripted import ScriptedPolicy
     from selfcorrect.agents.solving import Solution, policy_loop, solve, solve_sync, stream_turns
     from selfcorrect.agents.state import EpisodeState, Generation, Turn
@@ -58,6 +59,7 @@ _HOMES = {
     "agents.graph": ("build_graph",),
     "agents.policy": ("GREEDY", "Policy", "Sampling"),
     "agents.prompts": ("Prompts",),
+    "agents.quiet.policy": ("QuietPolicy",),
     "agents.scripted": ("ScriptedPolicy",),
     "agents.state": ("EpisodeState", "Generation", "Turn"),
     "agents.transformers_policy": ("TransformersPolicy",),
@@ -132,6 +134,7 @@ __all__ = [
     "PolicyError",
     "Problem",
     "Prompts",
+    "QuietPolicy",
     "RunResult",
     "RunSettings",
     "Sampling",
