@@ -145,7 +145,8 @@ def threshold_for_risk(
     for threshold in _GRID:
         given = [right for score, right in known if score >= threshold]
         wrong = len(given) - sum(given)
-        if wrong < len(given) and _binomial_tail(wrong, len(given), max_risk) <= level:  # then the bound is within max_risk
+        # the tail is within the level just where the bound is within the risk, and is found faster
+        if wrong < len(given) and _binomial_tail(wrong, len(given), max_risk) <= level:
             bound = upper_bound(wrong, len(given), level)
             coverage = len(given) / len(scores)
             return RiskThreshold(threshold, max_risk, confidence, bound, wrong / len(given), coverage, len(scores))
