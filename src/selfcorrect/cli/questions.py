@@ -1,9 +1,13 @@
 """What the user of `solve` asked: a Countdown problem, an equation, or anything else."""
 
 import re
+from typing import TYPE_CHECKING
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
+
+if TYPE_CHECKING:
+    from selfcorrect.rewards.checker import Checker
 
 _COUNTDOWN = re.compile(r"\s*(\d{1,6}(?:[\s,]+\d{1,6})+)[\s,]+get\s+(\d{1,6})\s*:?\s*", re.IGNORECASE)
 _EQUATION = re.compile(
@@ -59,3 +63,36 @@ def _equation(coefficients: list[int], total: int, *, words: bool) -> Problem:
     return Problem(
         id="question", prompt=asked(coefficients, total, words=words), reference=reference, checker="equations"
     )
+
+
+def checker_of(problem: Problem) -> "Checker | None":
+    """The judge of a question's answers; None where nobody said what is right.
+
+    Raises:
+        ConfigurationError: the answer that was given cannot be judged by.
+    """
+    if problem.checker == "countdown":
+        from selfcorrect.rewards.countdown import CountdownChecker
+
+        return CountdownChecker()
+    if problem.checker == "equations":
+        return _equation_checker(problem)
+    if problem.reference is None:
+        return None
+    from selfcorrect.rewards.maths import MathChecker
+
+    checker: Checker = MathChecker()
+    fault = checker.validate_reference(problem.reference)
+    if fault is not None:
+        raise ConfigurationError(f"--answer {problem.reference!r} cannot be used by the math checker: {fault}")
+    return checker
+
+
+def _equation_checker(problem: Problem) -> "Checker":
+    from selfcorrect.rewards.equations import EquationChecker
+
+    checker = EquationChecker()
+    fault = checker.validate_reference(problem.reference)
+    if fault is not None:
+        raise ConfigurationError(f"{problem.prompt!r} is no equation that can be judged: {fault}")
+    return checker

@@ -9,11 +9,9 @@ from rich.text import Text
 from selfcorrect.cli.console import notes, reporting, results, write_json
 from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed
 from selfcorrect.cli.searches import AnswerLimit, PlanFile, StepVerifierFolder, VerifierFolder
-from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.state import EpisodeState, Turn, VerdictRecord
-    from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Problem
 
 _ROLES = {"attempt": "attempt", "critique": "critique", "revise": "revision"}
@@ -89,7 +87,7 @@ def _solve_by_correction(
     import asyncio
 
     from selfcorrect.cli.policies import open_policy
-    from selfcorrect.cli.questions import problem_of_question
+    from selfcorrect.cli.questions import checker_of, problem_of_question
 
     named = open_policy(model)
     problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
@@ -157,31 +155,3 @@ async def _play(
 
 
 def _nothing(state: "EpisodeState") -> None: ...
-
-
-def checker_of(problem: "Problem") -> "Checker | None":
-    if problem.checker == "countdown":
-        from selfcorrect.rewards.countdown import CountdownChecker
-
-        return CountdownChecker()
-    if problem.checker == "equations":
-        return _equation_checker(problem)
-    if problem.reference is None:
-        return None
-    from selfcorrect.rewards.maths import MathChecker
-
-    checker: Checker = MathChecker()
-    fault = checker.validate_reference(problem.reference)
-    if fault is not None:
-        raise ConfigurationError(f"--answer {problem.reference!r} cannot be used by the math checker: {fault}")
-    return checker
-
-
-def _equation_checker(problem: "Problem") -> "Checker":
-    from selfcorrect.rewards.equations import EquationChecker
-
-    checker = EquationChecker()
-    fault = checker.validate_reference(problem.reference)
-    if fault is not None:
-        raise ConfigurationError(f"{problem.prompt!r} is no equation that can be judged: {fault}")
-    return checker

@@ -36,8 +36,7 @@ def solve_or_abstain(request: CautiousRequest, *, as_json: bool) -> None:
     with reporting(as_json=as_json):
         import asyncio
 
-        from selfcorrect.cli.questions import problem_of_question
-        from selfcorrect.cli.solve import checker_of
+        from selfcorrect.cli.questions import checker_of, problem_of_question
 
         folder = _folder(request)
         named = open_policy(request.model)

@@ -33,8 +33,7 @@ class SearchRequest:
 def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
     """Search, show the candidates as they come, then the answer."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.questions import problem_of_question
-        from selfcorrect.cli.solve import checker_of
+        from selfcorrect.cli.questions import checker_of, problem_of_question
 
         plan = open_plan(request.plan)
         searchers = open_searchers(request.model, request.verifier, request.step_verifier)
