@@ -8,7 +8,7 @@ import builtins
 import collections
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
@@ -76,14 +76,14 @@ class Candidate:
         reader = self._reader()
         try:
             operands = reader.read(message[1])
-            arguments = [reader.containers[number] for number in range(len(reader.containers))]
-            before = [_snapshot(container) for container in arguments]
-            result = getattr(self, f"_do_{message[0]}")(*operands)
-            return self._reply(result, arguments, before)
         except NotPlain as problem:
             return ["unfit", str(problem)]
-        except BaseException as error:  # noqa: BLE001 - everything a program can raise is told to the tests
-            return self._raised(error, arguments, before)
+        arguments = [reader.containers[number] for number in range(len(reader.containers))]
+        before = [_snapshot(container) for container in arguments]
+        answer, error = _outcome(lambda: self._reply(getattr(self, f"_do_{message[0]}")(*operands), arguments, before))
+        if isinstance(error, NotPlain):
+            return ["unfit", str(error)]
+        return answer if error is None else self._raised(error, arguments, before)
 
     def _reply(self, result: Any, arguments: list[Any], before: list[Any]) -> list[Any]:
         writer = Writer(self._foreign, arguments)
@@ -116,10 +116,9 @@ class Candidate:
             code = compile(program, "solution.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             return ["unreadable", _told(error)]
-        try:
-            exec(code, space)  # noqa: S102 - in the jail
-        except BaseException as error:  # noqa: BLE001 - as above
-            return ["failed", _told(error)]
+        _, raised = _outcome(lambda: exec(code, space))  # noqa: S102 - in the jail
+        if raised is not None:
+            return ["failed", _told(raised)]
         return [
             "loaded",
             [[name, *_kind(value)] for name, value in list(space.items())[:_MAX_NAMES] if type(name) is str],
@@ -222,6 +221,14 @@ class _Opaque:
 
     def __init__(self, content: Any) -> None:
         self.content = content
+
+
+def _outcome(action: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What the program's code returned, or what it raised: anything at all, for the tests to be told."""
+    try:
+        return action(), None
+    except BaseException as error:  # noqa: BLE001 - handed on, not swallowed
+        return None, error
 
 
 def _kind(value: Any) -> list[Any]:
