@@ -1,5 +1,7 @@
 """`selfcorrect train single-turn`, `multi-turn`, `pag`: what SCoRe is compared with."""
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from selfcorrect.cli.console import reporting
@@ -10,61 +12,30 @@ if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
 
 
-def single_turn(
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Reward the first answer only; there is no second turn while training."""
-    with reporting(as_json=as_json):
-        request = RunRequest("train single-turn", preset, config, out, resume, tuple(overrides or ()))
-        carry_out(request, _single_turn, as_json=as_json)
+def _command(arm: str, summary: str) -> Callable[..., None]:
+    """The command that trains `arm`, a function of that name in a module of that name."""
+
+    def command(
+        config: Config = None,
+        preset: Preset = "full",
+        out: Out = None,
+        resume: Resume = None,
+        overrides: Overrides = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(as_json=as_json):
+            request = RunRequest(f"train {arm.replace('_', '-')}", preset, config, out, resume, tuple(overrides or ()))
+            carry_out(request, lambda: _arm(arm), as_json=as_json)
+
+    command.__doc__ = summary
+    return command
 
 
-def multi_turn(
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Reward every answer by itself: no Stage I, no progress bonus."""
-    with reporting(as_json=as_json):
-        request = RunRequest("train multi-turn", preset, config, out, resume, tuple(overrides or ()))
-        carry_out(request, _multi_turn, as_json=as_json)
+def _arm(name: str) -> "Arm":
+    found: Arm = getattr(import_module(f"selfcorrect.training.arms.{name}"), name)
+    return found
 
 
-def pag(
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded."""
-    with reporting(as_json=as_json):
-        request = RunRequest("train pag", preset, config, out, resume, tuple(overrides or ()))
-        carry_out(request, _pag, as_json=as_json)
-
-
-def _single_turn() -> "Arm":
-    from selfcorrect.training.arms.single_turn import single_turn
-
-    return single_turn
-
-
-def _multi_turn() -> "Arm":
-    from selfcorrect.training.arms.multi_turn import multi_turn
-
-    return multi_turn
-
-
-def _pag() -> "Arm":
-    from selfcorrect.training.arms.pag import pag
-
-    return pag
+single_turn = _command("single_turn", "Reward the first answer only; there is no second turn while training.")
+multi_turn = _command("multi_turn", "Reward every answer by itself: no Stage I, no progress bonus.")
+pag = _command("pag", "PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded.")
