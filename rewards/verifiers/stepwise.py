@@ -2,42 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from selfcorrect.rewards.verifier import VerifierScore
 from selfcorrect.rewards.verifiers.encoding import Encoded
-from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
-from selfcorrect.rewards.verifiers.heads import ScoringModel
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier, context_of, padded, reading
+from selfcorrect.rewards.verifiers.folder import Reduction
+from selfcorrect.rewards.verifiers.head_verifier import HeadVerifier
+from selfcorrect.rewards.verifiers.model_verifier import padded, reading
 
 
-class StepwiseVerifier(ModelVerifier):
+class StepwiseVerifier(HeadVerifier):
     """Scores every step as Math-Shepherd does (Wang et al. 2024, arXiv 2312.08935): by the success frequency of continuations.
 
     A response's score is the last step's (Snell et al. 2024 found that best), the lowest or the product, as the card's `reduction`
     says. With "last", an unfinished response is scored by how promising it is, and a finished one by whether it is right.
-
-    Args:
-        model: body and head.
-        tokenizer: of the body.
-        card: kind "stepwise".
-        max_batch: at most this many responses are read at a time.
-
-    Raises:
-        CheckerError: another tokenizer than the card's.
     """
-
-    def __init__(self, model: ScoringModel, tokenizer: Any, card: VerifierCard, *, max_batch: int = 256) -> None:
-        super().__init__(tokenizer, card, context=context_of(model.body), max_batch=max_batch)
-        self.model = model
-
-    @classmethod
-    def load(cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> "StepwiseVerifier":
-        """The verifier in `folder`; see `load_verifier`."""
-        card = read_card(folder)
-        tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        return cls(ScoringModel.load(folder), tokenizer, card, max_batch=max_batch)
 
     async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
         """See `StepVerifier.step_scores`; [] for a response without steps, [None, ...] for one that cannot be read."""
@@ -59,12 +37,6 @@ class StepwiseVerifier(ModelVerifier):
         ids, mask = padded([one.ids for one in batch], device=self.model.body.device)
         logits = self.model(ids, mask).tolist()
         return [[row[end] for end in one.step_ends] for row, one in zip(logits, batch, strict=True)]
-
-    def _models(self) -> list[Any]:
-        return [self.model]
-
-    def _save_weights(self, folder: Path) -> None:
-        self.model.save(folder)
 
 
 def reduced(logits: Sequence[float], reduction: Reduction) -> float:
