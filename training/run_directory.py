@@ -19,10 +19,11 @@ from typing import Any
 
 from selfcorrect.agents.state import EpisodeState
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.durable_files import finite, json_line, prove_writable, row_or_none, told, write_whole
+from selfcorrect.training.durable_files import finite, json_line, prove_writable, write_whole
 from selfcorrect.training.readable import readable_episode
 from selfcorrect.training.settings import RunSettings
 from selfcorrect.training.settings_file import differing_fields, read_settings, settings_as_yaml
+from selfcorrect.training.step_log import StepLog
 
 _MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
 
@@ -132,27 +133,16 @@ class RunDirectory:
         return self.path / "report.html"
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add one step to metrics.jsonl. The line is with the operating system when this returns; `step` must be in it.
-
-        Raises:
-            TrainingError: the file cannot be written.
-        """
-        if "step" not in metrics:
-            raise ValueError("metrics of a step need its number under 'step'")
-        with told(self.metrics_log_path), self.metrics_log_path.open("a", encoding="utf-8") as file:
-            file.write(json_line(metrics))
+        """Add one step to metrics.jsonl; see `StepLog.append`."""
+        StepLog(self.metrics_log_path).append(metrics)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The steps written so far, oldest first; a last line torn by a crash is left out."""
-        if not self.metrics_log_path.exists():
-            return []
-        lines = self.metrics_log_path.read_text(encoding="utf-8").splitlines()
-        return [row for row in map(row_or_none, lines) if row is not None]
+        """The steps written so far."""
+        return StepLog(self.metrics_log_path).read()
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget the steps after `step`: a resumed run will do them again."""
-        kept = [row for row in self.read_metrics() if row["step"] <= step]
-        write_whole(self.metrics_log_path, "".join(map(json_line, kept)))
+        """Forget the steps after `step`."""
+        StepLog(self.metrics_log_path).truncate(step)
 
     def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any], *, budget: Budget | None = None) -> None:
         """Write metrics.json, all or nothing."""

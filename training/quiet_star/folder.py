@@ -21,9 +21,10 @@ import yaml
 from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.durable_files import finite, json_line, prove_writable, row_or_none, told, write_whole
+from selfcorrect.training.durable_files import finite, json_line, prove_writable, write_whole
 from selfcorrect.training.quiet_star.settings import QuietSettings
 from selfcorrect.training.settings_errors import explain
+from selfcorrect.training.step_log import StepLog
 
 ARM = "quiet-star"
 _MAY_CHANGE_ON_RESUME = {"save_every"}
@@ -121,21 +122,16 @@ class QuietRun:
         return self.path / "report.html"
 
     def append_metrics(self, figures: Mapping[str, Any]) -> None:
-        """Add one step to metrics.jsonl."""
-        with told(self.log_path), self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json_line(figures))
+        """Add one step to metrics.jsonl; see `StepLog.append`."""
+        StepLog(self.log_path).append(figures)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The steps written so far; a last line torn by a crash is left out."""
-        if not self.log_path.exists():
-            return []
-        lines = self.log_path.read_text(encoding="utf-8").splitlines()
-        return [row for row in map(row_or_none, lines) if row is not None]
+        """The steps written so far."""
+        return StepLog(self.log_path).read()
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget the steps after `step`: a resumed run will do them again."""
-        kept = [row for row in self.read_metrics() if row["step"] <= step]
-        write_whole(self.log_path, "".join(map(json_line, kept)))
+        """Forget the steps after `step`."""
+        StepLog(self.log_path).truncate(step)
 
     def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Write metrics.json, all or nothing."""
