@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import PolicyError, UnreadablePromptError
 
 TemplateName = Literal["auto", "plain", "chat"]
 
@@ -107,7 +107,7 @@ class Encoder:
         if special and ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()  # some tokenizers close every text; a prompt stays open
         if self._unknown is not None and self._unknown in ids:
-            raise PolicyError(f"the tokenizer does not know {self._unknown_words(text)} in the prompt {text!r}")
+            raise UnreadablePromptError(f"the tokenizer does not know {self._unknown_words(text)} in the prompt {text!r}")
         return tuple(ids)
 
     def _unknown_words(self, text: str) -> str:

@@ -24,7 +24,7 @@ from selfcorrect.agents.rendering import (
 )
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.turn_memory import TurnMemory
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import PolicyError, UnreadablePromptError
 
 _MEMORY_BYTES = 2**30
 
@@ -163,7 +163,7 @@ class TransformersPolicy:
         if context is None:
             return wanted
         if prompt_length >= context:
-            raise PolicyError(
+            raise UnreadablePromptError(
                 f"the prompt has {prompt_length} token ids, but the model's context holds {context}, completion included; "
                 "shorten the problem, lower max_new_tokens of the earlier turns or use fewer revisions"
             )

@@ -15,10 +15,10 @@ from selfcorrect.agents.quiet.decoding import Continuation, QuietDecoding
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.agents.quiet.visible import Cost, VisibleToken
 from selfcorrect.agents.recording import begin_call
-from selfcorrect.agents.rendering import TemplateName, choose_template
+from selfcorrect.agents.rendering import TemplateName, before_stop, choose_template, conversation_after, prompt_after
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.transformers_policy import eos_ids
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import PolicyError, UnreadablePromptError
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +117,16 @@ class QuietPolicy:
             return error
 
     def _request(self, call: _Call) -> Request:
-        earlier: list[int] = []
-        if call.after is None:
-            prompt_ids = self._template.first(call.messages)
-        else:
-            completion = call.after["completion_ids"]
-            earlier = [*call.after["prompt_ids"], *completion]
-            ended = bool(completion) and completion[-1] in self._eos_ids
-            prompt_ids = [*earlier, *self._template.later(call.messages, call.after, ended=ended)]
         sampling = call.sampling
+        prompt = prompt_after(self._template, call.messages, call.after, self._eos_ids)
         return Request(
-            prompt_ids=prompt_ids,
-            max_new_tokens=self._room(prompt_ids, sampling.max_new_tokens or self.max_new_tokens),
+            prompt_ids=prompt.ids,
+            max_new_tokens=self._room(prompt.ids, sampling.max_new_tokens or self.max_new_tokens),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             stop=sampling.stop,
-            known=len(earlier),
+            known=prompt.known,
         )
 
     def _room(self, prompt_ids: list[int], wanted: int) -> int:
@@ -151,17 +144,16 @@ class QuietPolicy:
             return wanted
         room = context - len(prompt_ids) - self.model.thinking.overhead + 1
         if room < 1:
-            raise PolicyError(
+            raise UnreadablePromptError(
                 f"the prompt has {len(prompt_ids)} token ids and a thought takes {self.model.thinking.overhead} positions more, but the "
                 f"model's context holds {context}; shorten the problem or use a model with shorter thoughts"
             )
         return min(wanted, room)
 
     def _generation(self, call: _Call, request: Request, written: Continuation) -> tuple[Generation, Continuation]:
-        seen = [*call.after["messages"], Message(role="assistant", content=call.after["text"])] if call.after else []
         generation = Generation(
             text=self._shown(written, request.stop),
-            messages=[*seen, *call.messages],
+            messages=conversation_after(call.after, call.messages),
             prompt_ids=request.prompt_ids,
             completion_ids=written.ids,
             logprobs=written.logprobs,
@@ -173,9 +165,7 @@ class QuietPolicy:
         """The text of a completion, with its thoughts if they are to be seen."""
         ids = written.ids[:-1] if written.ids[-1] in self._eos_ids else written.ids
         if not self.show_thoughts:
-            text = self._text(ids)
-            found = [place for place in (text.find(words) for words in stop) if place >= 0]
-            return text[: min(found)] if found else text
+            return before_stop(self._text(ids), stop)
         first, last = self.model.mark_ids[0], self.model.mark_ids[-1]
         aloud: list[int] = []
         for token, thought in zip(ids, written.thoughts, strict=False):

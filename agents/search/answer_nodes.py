@@ -16,7 +16,7 @@ from selfcorrect.agents.search.selection import Pick, choose
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Message
 from selfcorrect.agents.windowed_policy import WindowedPolicy
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.rewards.verifier import Verifier
 from selfcorrect.tasks.problem import Problem
 
@@ -80,7 +80,7 @@ class Draw:
             before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
             try:
                 generation = await policy.generate([ask], seeded, after=before["generation"])
-            except PolicyError:
+            except UnreadablePromptError:
                 return _ended(before, chain, revision)
         return self.players.candidate(problem, generation, chain=chain, revision=revision)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from step_policy import ListPolicy, TreePolicy
 
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.search import (
     Beam,
@@ -27,7 +28,8 @@ from selfcorrect.agents.search import (
     strategy_named,
     stream_candidates,
 )
-from selfcorrect.errors import CheckerError, ConfigurationError, GraphError
+from selfcorrect.agents.state import Message
+from selfcorrect.errors import CheckerError, ConfigurationError, GraphError, PolicyError
 from selfcorrect.rewards.verifier import ScriptedVerifier
 from selfcorrect.tasks.problem import Problem
 
@@ -259,10 +261,21 @@ def test_a_strategy_is_a_graph_that_can_be_drawn() -> None:
 def test_an_answer_that_cannot_be_read_again_ends_its_chain() -> None:
     from small_models import WORDS, llama, word_tokenizer
 
-    from selfcorrect.agents.prompts import COUNTDOWN
     from selfcorrect.agents.transformers_policy import TransformersPolicy
 
     tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
     policy = TransformersPolicy(llama(len(tokenizer), positions=20), tokenizer)
     result = search_sync("1 2 3 get 6 :", Revise(9), policy, prompts=COUNTDOWN, sampling=Sampling(max_new_tokens=6))
     assert len(result.candidates) == 10 and result.candidates[-1]["tokens"] == 0
+
+
+def test_a_policy_that_fails_for_another_reason_ends_the_search() -> None:
+    """A server that is gone must not look like a chain that has come to its end."""
+
+    def gone_after_the_first(messages: Sequence[Message]) -> str:
+        if len(messages) > 1:
+            raise PolicyError("no answer from the server")
+        return "4 + 4 = 8"
+
+    with pytest.raises(PolicyError, match="no answer from the server"):
+        search_sync("1 2 get 3 :", Revise(2), ScriptedPolicy(gone_after_the_first), prompts=COUNTDOWN)
