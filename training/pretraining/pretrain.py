@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from selfcorrect.rewards.checker import Checker
+from selfcorrect.training.pretraining.architecture import architecture
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed, solution
 from selfcorrect.training.pretraining.homes import HOMES
 from selfcorrect.training.pretraining.learning import Report, learn
@@ -65,7 +66,7 @@ def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path
     if folder is not None and (folder / "config.json").exists():
         return LlamaForCausalLM.from_pretrained(folder)
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(_architecture(recipe, tokenizer))
+    model = LlamaForCausalLM(architecture(recipe, tokenizer))
     report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     problems = HOMES[recipe.task].open(recipe.numbers).stream("train", seed=recipe.seed + 1)
     learn(
@@ -80,23 +81,6 @@ def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path
     if folder is not None:
         model.save_pretrained(folder)
     return model
-
-
-def _architecture(recipe: Recipe, tokenizer: Any) -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.intermediate,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
 
 
 def attempts(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from selfcorrect.training.pretraining.architecture import architecture
 from selfcorrect.training.pretraining.corpus import Document
 from selfcorrect.training.pretraining.learning import Report, learn
 from selfcorrect.training.pretraining.vocabulary import make_tokenizer
@@ -36,23 +37,11 @@ class ChainRecipe:
 
 def pretrain_on_chains(recipe: ChainRecipe, report: Report = print) -> tuple[Any, Any]:
     """The model and its tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     tokenizer = make_tokenizer()
     torch.manual_seed(recipe.seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.intermediate,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(architecture(recipe, tokenizer))
     report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     learn(
         model,
