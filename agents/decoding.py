@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.drawing import draw, widest_float
+from selfcorrect.agents.drawing import draw, logprobs_of, widest_float
+from selfcorrect.agents.drawn_tree import Cursors, DrawnTree
 from selfcorrect.agents.kv_rows import Rows, all_rows, keeps_rows, select_rows, take_rows
 from selfcorrect.agents.reading import Reader, Start
 from selfcorrect.agents.seeding import seed_array, uniforms
@@ -25,7 +26,8 @@ _COMPACT_BELOW = 0.75
 class Request:
     """One prompt and how to continue it; see `Sampling`.
 
-    `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn.
+    `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn. `drawn` holds completions that
+    are not to be drawn again.
     """
 
     prompt_ids: list[int]
@@ -35,6 +37,7 @@ class Request:
     seed: int
     stop: tuple[str, ...] = ()
     known: int = 0
+    drawn: DrawnTree | None = None
 
 
 @dataclass(slots=True)
@@ -107,6 +110,7 @@ class Decoding:
         self._samples = any(request.temperature > 0 for request in requests)
         self._cuts = any(request.top_p < 1 for request in requests)
         self._stops = any(request.stop for request in requests)
+        self._cursors = Cursors([request.drawn for request in requests])
         device, steps = start.logits_RV.device, max(request.max_new_tokens for request in requests)
         self._is_eos_V = torch.zeros(start.logits_RV.shape[1], dtype=torch.bool, device=device)
         self._is_eos_V[list(eos_ids)] = True
@@ -134,9 +138,7 @@ class Decoding:
         """Draw and record one token a row. Rows that are done go on drawing; nobody reads what they draw."""
         rows = self._running
         uniform_R = self._uniforms(step) if self._samples else None
-        tokens_R, logprobs_R = draw(
-            self._logits_RV, rows.temperature_R, rows.top_p_R if self._cuts else None, uniform_R
-        )
+        tokens_R, logprobs_R = self._draw_new(rows, uniform_R)
         self._tokens[rows.request_R, step] = tokens_R
         self._logprobs[rows.request_R, step] = logprobs_R
         stopped_R = self._is_eos_V[tokens_R]
@@ -148,6 +150,16 @@ class Decoding:
         self._stopped[ended] = stopped_R[ends_R]
         rows.done_R |= ends_R
         return tokens_R
+
+    def _draw_new(self, rows: _Running, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is."""
+        requests_R = rows.request_R.tolist() if self._cursors else []
+        logits_RV = self._cursors.without_drawn(self._logits_RV, requests_R, rows.temperature_R)
+        tokens_R, logprobs_R = draw(logits_RV, rows.temperature_R, rows.top_p_R if self._cuts else None, uniform_R)
+        if logits_RV is not self._logits_RV:
+            logprobs_R = logprobs_of(self._logits_RV, rows.temperature_R, tokens_R)
+        self._cursors.advance(requests_R, tokens_R.tolist() if requests_R else [])
+        return tokens_R, logprobs_R
 
     def _uniforms(self, step: int) -> Tensor:
         device = self._tokens.device

@@ -44,6 +44,15 @@ def draw(
     return torch.cat([tokens for tokens, _ in drawn]), torch.cat([logprobs for _, logprobs in drawn])
 
 
+def logprobs_of(logits_BV: "Tensor", temperature_B: "Tensor", tokens_B: "Tensor") -> "Tensor":
+    """Log-probabilities (B,) of given tokens, as `draw` has them."""
+    import torch
+
+    divisor_B = torch.where(temperature_B == 0, torch.ones_like(temperature_B), temperature_B)
+    chosen_B = logits_BV.gather(1, tokens_B[:, None])[:, 0] / divisor_B
+    return chosen_B - torch.logsumexp(logits_BV / divisor_B[:, None], dim=-1)
+
+
 def widest_float(device: "torch.device") -> "torch.dtype":
     """The most precise number format of a device: Apple's GPUs have no double precision."""
     import torch

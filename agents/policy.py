@@ -80,3 +80,28 @@ class ContinuingPolicy(Policy, Protocol):
             PolicyError: prompt and answer are longer than the model's context.
         """
         ...
+
+
+@runtime_checkable
+class RenewingPolicy(Policy, Protocol):
+    """A policy that can also draw an answer it has not given before, which sampling without replacement needs."""
+
+    async def generate_new(
+        self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
+    ) -> Generation | None:
+        """An answer that is none of `drawn`, from the policy's distribution without them.
+
+        Args:
+            messages: what to show.
+            sampling: how to draw; above temperature 0, without a top-p cut, and as `drawn` was.
+            drawn: earlier answers to the same messages.
+
+        Returns:
+            The answer, with its log-probabilities under the whole distribution; None if `drawn` is all that the policy can say.
+
+        Raises:
+            ConfigurationError: `sampling` is greedy or cuts by top-p.
+            GraphError: the call is recorded for training, which wants plain draws.
+            PolicyError: the conversation cannot be rendered, or is longer than the model's context.
+        """
+        ...

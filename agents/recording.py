@@ -163,6 +163,20 @@ def begin_call(
     return recorder.begin(sampling, _shown(messages, after))
 
 
+def refuse_recording(policy: Any) -> None:
+    """Raise where calls of `policy` are being recorded, for draws whose log-probabilities are not those to learn from.
+
+    Raises:
+        GraphError: they are.
+    """
+    recorder = _recorder.get()
+    if recorder is not None and recorder.policy in (None, policy):
+        raise GraphError(
+            "answers drawn without replacement cannot be trained on: their probabilities are not the policy's; use `generate`, or a "
+            "strategy without `distinct`, in graphs that are trained"
+        )
+
+
 def _shown(messages: Sequence[Message], after: Generation | None) -> str:
     """A text that differs where the policy is shown something else."""
     new = [message["content"] for message in messages]

@@ -11,9 +11,10 @@ import torch
 
 from selfcorrect.agents.coalescing import Coalescer
 from selfcorrect.agents.decoding import Decoded, Decoding, Remembered, Request
+from selfcorrect.agents.drawn_tree import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.reading import Reader, prefill
-from selfcorrect.agents.recording import begin_call
+from selfcorrect.agents.recording import begin_call, refuse_recording
 from selfcorrect.agents.rendering import (
     PromptIds,
     TemplateName,
@@ -36,6 +37,8 @@ class _Call:
     after: Generation | None
     extends: bool = False
     """Whether the answer `after` itself goes on, rather than a new message after it."""
+    drawn: DrawnTree | None = None
+    """Completions that are not to be drawn again."""
 
 
 class TransformersPolicy:
@@ -110,6 +113,17 @@ class TransformersPolicy:
         call.finish(generation)
         return generation
 
+    async def generate_new(
+        self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
+    ) -> Generation | None:
+        """An answer that is none of `drawn`, decoded together with all concurrent calls; see `RenewingPolicy.generate_new`."""
+        refuse_cut_draws(sampling)
+        refuse_recording(self)
+        tree = DrawnTree(drawn)
+        if tree.left < EXHAUSTED:
+            return None
+        return await self._coalescer.submit(_Call(messages, sampling, None, drawn=tree))
+
     async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
         """The unfinished answer `partial` with more tokens; see `ContinuingPolicy.extend`.
 
@@ -153,6 +167,7 @@ class TransformersPolicy:
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             stop=sampling.stop,
             known=prompt.known,
+            drawn=call.drawn,
         )
 
     def _room(self, prompt_length: int, wanted: int) -> int:

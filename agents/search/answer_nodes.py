@@ -14,7 +14,7 @@ from selfcorrect.agents.search.players import Players, scores_of
 from selfcorrect.agents.search.rules import ChainRules, affordable
 from selfcorrect.agents.search.selection import Pick, choose
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import Message
+from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.windowed_policy import WindowedPolicy
 from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.rewards.verifier import Verifier
@@ -34,7 +34,8 @@ class Draw:
     The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that, whatever the
     strategy: strategies that are compared under one seed see the same first answers. A chain
     whose last answer the policy cannot be shown again (a word that its tokenizer does not know, a full context) ends: its further
-    answers are "", unreadable, and cost nothing.
+    answers are "", unreadable, and cost nothing. Where first answers are to be distinct and the policy has no other one left,
+    the search ends ("exhausted").
 
     Args:
         players: see there.
@@ -54,26 +55,30 @@ class Draw:
         slots = [divmod(number, self.rules.parallel) for number in range(len(before), len(before) + count)]
         sampling = replace(sampling, max_new_tokens=limit)
         problem = Problem.model_validate(state["problem"])
-        drawn = await asyncio.gather(
+        asked = await asyncio.gather(
             *(self._one(problem, state, chain, revision, sampling) for revision, chain in slots)
         )
+        drawn = [candidate for candidate in asked if candidate is not None]
         if self.tells:
             for candidate in drawn:
                 runtime.stream_writer(without_generation(candidate))
-        return {
+        update = {
             "candidates": [*before, *drawn],
             "tokens": state.get("tokens", 0) + sum(candidate["tokens"] for candidate in drawn),
             "rounds": state.get("rounds", 0) + 1,
             "planned": self.rules.planned,
         }
+        return update if len(drawn) == len(asked) else {**update, "stop_reason": "exhausted"}
 
     async def _one(
         self, problem: Problem, state: SearchState, chain: int, revision: int, sampling: Sampling
-    ) -> Candidate:
+    ) -> Candidate | None:
         seed = derive_seed(state["seed"], chain)
         seeded = sampling.with_seed(derive_seed(seed, revision) if revision else seed)
         if revision == 0:
-            generation = await self.players.policy.generate(self.players.opening(problem), seeded)
+            generation = await self._first(problem, state, seeded)
+            if generation is None:
+                return None
         else:
             policy = WindowedPolicy(self.players.policy, self.window)
             ask = Message(role="user", content=self.players.prompts.revise)
@@ -83,6 +88,15 @@ class Draw:
             except UnreadablePromptError:
                 return _ended(before, chain, revision)
         return self.players.candidate(problem, generation, chain=chain, revision=revision)
+
+    async def _first(self, problem: Problem, state: SearchState, sampling: Sampling) -> Generation | None:
+        """A first answer; None if it is to be a new one and there is none."""
+        opening, before = self.players.opening(problem), state.get("candidates", [])
+        if not self.rules.distinct or not before:
+            return await self.players.policy.generate(opening, sampling)
+        policy = self.players.need_renewing_policy("this search")
+        drawn = [candidate["generation"] for candidate in before if candidate["revision"] == 0]
+        return await policy.generate_new(opening, sampling, drawn=drawn)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfcorrect.agents.coalescing import Coalescer
-from selfcorrect.agents.policy import ContinuingPolicy, Policy, Sampling
+from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.search.candidates import tokens_of
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError
@@ -30,12 +30,26 @@ class CachedPolicy:
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
     ) -> Generation:
         """See `Policy.generate`."""
-        asked = (tuple((one["role"], one["content"]) for one in messages), _identity(after))
+        asked = (_shown(messages), _identity(after))
         known = self._recall(asked, sampling, begun=0)
         if known is not None:
             return known
         self.calls += 1
         return self._remember(asked, sampling, await self.policy.generate(messages, sampling, after=after))
+
+    async def generate_new(
+        self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
+    ) -> Generation | None:
+        """See `RenewingPolicy.generate_new`."""
+        if not isinstance(self.policy, RenewingPolicy):
+            raise ConfigurationError(f"a {type(self.policy).__name__} cannot draw without replacement")
+        asked = (_shown(messages), tuple(tuple(one["completion_ids"]) for one in drawn))
+        known = self._recall(asked, sampling, begun=0)
+        if known is not None:
+            return known
+        self.calls += 1
+        generation = await self.policy.generate_new(messages, sampling, drawn=drawn)
+        return None if generation is None else self._remember(asked, sampling, generation)
 
     async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
         """See `ContinuingPolicy.extend`."""
@@ -98,6 +112,10 @@ class CachedVerifier:
         verifier: Any = self.verifier
         scores = iter(verifier.score_all([pair for pairs in asked for pair in pairs]))
         return [[next(scores) for _ in pairs] for pairs in asked]
+
+
+def _shown(messages: Sequence[Message]) -> Any:
+    return tuple((one["role"], one["content"]) for one in messages)
 
 
 def _identity(after: Generation | None) -> Any:

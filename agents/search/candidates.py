@@ -46,7 +46,7 @@ class SearchState(TypedDict, total=False):
         rounds: of sampling or of steps, so far.
         chosen: number of the winning candidate; None if none can be read.
         stop_reason: why the search ended: "complete" (all that the strategy draws), "settled" (more could not change the vote),
-            "sure" (the verifier is), "budget".
+            "sure" (the verifier is), "exhausted" (the policy has no answer left that it did not give), "budget".
         planned: how many candidates the strategy would have drawn at most.
         notes: what went otherwise than planned, for people.
         difficulty: what `ComputeOptimal` estimated; 0 is easy, 1 hard.

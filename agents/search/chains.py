@@ -49,6 +49,8 @@ def _route(rules: ChainRules) -> Callable[[SearchState], Awaitable[str]]:
     # asynchronous: LangGraph runs a plain function in a thread, and searches would miss each other's batch
     async def go_on(state: SearchState) -> str:
         drawn = state.get("candidates", [])
+        if "stop_reason" in state:
+            return "choose"
         count, _ = affordable(state, rules.wanted(drawn), None)
         if rules.wanted(drawn) == 0 or count == 0:
             return "choose"

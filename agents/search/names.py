@@ -15,6 +15,7 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "lookahead": int,
     "max_steps": int,
     "early": lambda text: {"true": True, "false": False}[text],
+    "distinct": lambda text: {"true": True, "false": False}[text],
     "pick": lambda text: _PICKS[_PICKS.index(text)],
 }
 _KINDS: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {

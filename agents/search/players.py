@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.policy import Policy, RenewingPolicy
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.agents.search.candidates import Candidate, readable_score, tokens_of
@@ -35,6 +35,11 @@ class Players:
         if self.verifier is None:
             raise ConfigurationError(f"{who} chooses by a verifier's scores: give verifier=... (--verifier DIR)")
         return self.verifier
+
+    def need_renewing_policy(self, who: str) -> RenewingPolicy:
+        if not isinstance(self.policy, RenewingPolicy):
+            raise ConfigurationError(f"{who} draws without replacement, which a {type(self.policy).__name__} cannot do")
+        return self.policy
 
     def opening(self, problem: Problem) -> list[Message]:
         """The messages that ask for a first answer."""

@@ -22,7 +22,8 @@ class ChainRules:
         early: end as soon as no further answer can change the vote (only for votes).
         sure: end as soon as the verifier scores an answer so high; None never does. A score of 1 always ends the search for the
             highest score.
-        wave: with `sure`, how many answers are drawn at a time.
+        wave: with `sure` or `distinct`, how many answers are drawn at a time.
+        distinct: draw first answers without replacement. Those of one wave do not know of each other.
     """
 
     parallel: int
@@ -31,6 +32,7 @@ class ChainRules:
     early: bool = True
     sure: float | None = None
     wave: int = 4
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("parallel", 1), ("revisions", 0), ("wave", 1)):
@@ -53,7 +55,7 @@ class ChainRules:
         if drawn >= self.planned or self.end(candidates) != "complete":
             return 0
         in_round = self.parallel - drawn % self.parallel
-        if self.sure is not None:
+        if self.sure is not None or self.distinct:
             return min(in_round, self.wave)
         weight = self._vote
         return min(in_round, self.planned - drawn if weight is None else still_needed(candidates, self.planned, weight))

@@ -208,7 +208,7 @@ def result_of(state: SearchState, strategy: Strategy) -> SearchResult:
         chosen=chosen,
         votes=tuple((group.key, group.weight) for group in votes),
         tokens=state.get("tokens", 0),
-        saved_tokens=_saved(state, candidates) if reason in ("settled", "sure") else 0,
+        saved_tokens=_saved(state, candidates) if reason in ("settled", "sure", "exhausted") else 0,
         stop_reason=reason,
         notes=tuple(notes),
         strategy=state.get("strategy", strategy.name),

@@ -8,7 +8,7 @@ line and plans call it.
     revise:4               one answer and 4 revisions of it in sequence
     mixed:4x3              4 such chains side by side, with 3 revisions each
 
-`best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9.
+`best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9, `best_of_n:16:distinct=true` gives no answer twice.
 """
 
 from dataclasses import dataclass
@@ -62,19 +62,27 @@ class Majority:
 class BestOfN:
     """`n` answers, of which the verifier's highest score wins. `sure`: end at the first answer with such a score.
 
-    `wave` answers are drawn at a time where `sure` is given: more are faster, fewer waste less.
+    With `distinct`, answers are drawn without replacement (Shi et al. 2020, arXiv 2002.09067): none is paid for twice, and the
+    search ends when the policy has nothing else to say.
+
+    `wave` answers are drawn at a time where `sure` or `distinct` is given: more are faster, fewer waste less. Those of one wave
+    do not know of each other, so `distinct` is exact at wave 1.
     """
 
     n: int = 16
     sure: float | None = None
     wave: int = 4
+    distinct: bool = False
 
     @property
     def name(self) -> str:
-        return f"best_of_n:{self.n}{_sure(self.sure, self.wave)}"
+        distinct = ":distinct=true" if self.distinct else ""
+        return f"best_of_n:{self.n}{distinct}{_sure(self.sure)}{_wave(self.wave, self.sure is not None or self.distinct)}"
 
     def graph(self, players: Players) -> SearchGraph:
-        rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=self.wave)
+        rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=self.wave, distinct=self.distinct)
+        if self.distinct:
+            players.need_renewing_policy(self.name)
         return chain_graph(players, rules, name=self.name)
 
 
@@ -89,7 +97,7 @@ class WeightedBestOfN:
 
     @property
     def name(self) -> str:
-        return f"weighted:{self.n}{_sure(self.sure, self.wave)}"
+        return f"weighted:{self.n}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
 
     def graph(self, players: Players) -> SearchGraph:
         rules = ChainRules(self.n, 0, "weighted", self.early, self.sure, self.wave)
@@ -132,7 +140,7 @@ class Mixed:
 
     @property
     def name(self) -> str:
-        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure, self.wave)}"
+        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
 
     def graph(self, players: Players) -> SearchGraph:
         rules = ChainRules(self.parallel, self.revisions, self.pick, sure=self.sure, wave=self.wave)
@@ -160,8 +168,12 @@ class Revise:
 _WAVE = 4
 
 
-def _sure(sure: float | None, wave: int = _WAVE) -> str:
-    return "" if sure is None else f":sure={sure:g}{'' if wave == _WAVE else f':wave={wave}'}"
+def _sure(sure: float | None) -> str:
+    return "" if sure is None else f":sure={sure:g}"
+
+
+def _wave(wave: int, counts: bool) -> str:
+    return f":wave={wave}" if counts and wave != _WAVE else ""
 
 
 def _pick(pick: Pick, usual: Pick = "verifier") -> str:

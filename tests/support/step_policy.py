@@ -39,6 +39,17 @@ class ListPolicy:
         return generation(" ".join(words[:limit]), min(len(words), limit or len(words)), messages, cut_off=cut_off)
 
 
+class RenewingListPolicy(ListPolicy):
+    """A `ListPolicy` that can leave out what it said: its next answer is the first of `answers` that was not drawn."""
+
+    async def generate_new(
+        self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
+    ) -> Generation | None:
+        said = {one["text"] for one in drawn}
+        left = [text for text in self.answers if text not in said]
+        return generation(left[0], len(left[0].split()), messages) if left else None
+
+
 class TreePolicy:
     """Writes steps from a tree: `tree[beginning]` are its continuations, in turn; one that the tree does not hold is finished.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from step_policy import ListPolicy, TreePolicy
+from step_policy import ListPolicy, RenewingListPolicy, TreePolicy
 
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
@@ -28,6 +28,7 @@ from selfcorrect.agents.search import (
     strategy_named,
     stream_candidates,
 )
+from selfcorrect.agents.search.cached import CachedPolicy
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError, PolicyError
 from selfcorrect.rewards.verifier import ScriptedVerifier
@@ -53,6 +54,29 @@ def test_best_of_n_takes_the_best_scored_answer() -> None:
 def test_a_sure_verifier_saves_the_rest() -> None:
     result = search_sync("?", BestOfN(8, sure=0.9, wave=1), ListPolicy(["a", "b", "c"]), SCORES)
     assert (result.answer, result.tokens, result.saved_tokens, result.stop_reason) == ("b", 2, 6, "sure")
+
+
+def test_distinct_answers_are_paid_for_once_and_end_when_there_is_no_other() -> None:
+    answers = ["a", "a", "a", "c", "b"]
+    result = search_sync("?", BestOfN(8, distinct=True, wave=1), RenewingListPolicy(answers), SCORES)
+    assert [one["text"] for one in result.candidates] == ["a", "c", "b"]
+    assert (result.answer, result.tokens, result.stop_reason, result.saved_tokens) == ("b", 3, "exhausted", 5)
+    sure = search_sync("?", BestOfN(8, sure=0.3, distinct=True, wave=1), RenewingListPolicy(answers), SCORES)
+    assert (sure.answer, sure.tokens, sure.stop_reason) == ("c", 2, "sure")
+
+
+def test_distinct_answers_need_a_policy_that_can_leave_out_what_it_said() -> None:
+    with pytest.raises(ConfigurationError, match="without replacement, which a ListPolicy cannot do"):
+        search_sync("?", BestOfN(8, distinct=True), ListPolicy(["a"]), SCORES)
+
+
+def test_a_remembering_policy_draws_without_replacement_once() -> None:
+    policy = CachedPolicy(RenewingListPolicy(["a", "c", "b"]))
+    for expected in (2, 2):  # the first answer is a plain one, the call that finds nothing left is not remembered
+        result = search_sync("?", BestOfN(3, distinct=True, wave=1), policy, SCORES)
+        assert result.answer == "b" and policy.calls == expected + 1
+    with pytest.raises(ConfigurationError, match="cannot draw without replacement"):
+        search_sync("?", BestOfN(3, distinct=True, wave=1), CachedPolicy(ListPolicy(["a"])), SCORES)
 
 
 def test_weighted_best_of_n_sums_equal_answers() -> None:
@@ -235,6 +259,8 @@ def test_many_problems_at_once_come_back_in_order() -> None:
         Majority(3),
         BestOfN(5, sure=0.5),
         BestOfN(5, sure=0.5, wave=2),
+        BestOfN(5, distinct=True),
+        BestOfN(5, sure=0.9, wave=1, distinct=True),
         WeightedBestOfN(2),
         Beam(2, 3, lookahead=1),
         Mixed(2, 3, "majority"),
