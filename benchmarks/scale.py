@@ -7,10 +7,10 @@ Parts, each resumable; `report` writes benchmarks/results/scale.json and docs/sc
 
 - tune    a plan from 400 training problems (seed 201);
 - test    every strategy and the plan, three seeds of 334 held-out problems;
-- beam    beam search with the step verifier, on some of the same problems;
-- small   the small policy with search against the embedded policy, at equal floating-point operations, on some of the problems;
+- beam    beam search with the step verifier, on the same problems;
+- small   the small policy with search against the embedded policy, at equal floating-point operations, on the same problems;
 - greedy  the embedded policy's one greedy answer to these;
-- adapt   200 held-out problems, their answers unknown to the policy; another 200 to see what carries over; three seeds.
+- adapt   334 held-out problems, their answers unknown to the policy; another 334 to see what carries over; three seeds.
 """
 
 import argparse
@@ -38,11 +38,11 @@ from selfcorrect.training.scaling import BUDGETS, Comparison, compare, tune
 TASK = CountdownTask(4)
 DRAW = Sampling(max_new_tokens=24)
 EARLIER = ("best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2", "best_of_n:sure=0.99:wave=2")
-SURE = tuple(f"best_of_n:sure={score}:wave=1" for score in (0.5, 0.7, 0.9, 0.97))
-FAMILIES = ("majority", "best_of_n", *SURE, "weighted", "mixed")
+SURE = tuple(f"best_of_n:sure={score}:wave=1" for score in (0.9, 0.97))
+NEW = "best_of_n:distinct=true"
+DISTINCT = (f"{NEW}:wave=1", *(f"{NEW}:sure={score}:wave=1" for score in (0.9, 0.97, 0.99)))
+FAMILIES = ("majority", "best_of_n", *SURE, *DISTINCT, "weighted", "mixed")
 PROBLEMS, SEEDS = 334, (0, 1, 2)
-FEWER = 167
-"""Problems in `small`, `greedy` and `beam`: the first ones of `test`, seed 0."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -72,11 +72,11 @@ class Bench:
         return self.work / "plan.json"
 
     def tune(self) -> None:
-        """Two sets of training problems: all strategies on the first, how sure to be on the second."""
+        """Two sets of training problems: all strategies on the first, how sure to be, and whether to repeat, on the second."""
         options: dict[str, Any] = {"split": "train", "chunk": 200}
         every = ("majority", "best_of_n", *EARLIER, "weighted", "revise", "mixed")
         first = self.played("tune", every, problems=400, seeds=(201,), **options)
-        second = self.played("tune-sure", ("best_of_n", *SURE), problems=400, seeds=(202,), **options)
+        second = self.played("tune-sure", ("best_of_n", *SURE, *DISTINCT), problems=400, seeds=(202,), **options)
         both = Comparison(first.asked + second.asked, first.measured + second.measured, [], first.answer_tokens)
         tune(both, measure_by="verifier", samples=2, task=TASK.name, policy="embedded").save(self.plan_path)
         print(self.plan_path.read_text())
@@ -91,26 +91,24 @@ class Bench:
             ("beam", "best_of_n", "revise"),
             step_verifier=steps,
             answers=(4, 16, 64),
-            problems=FEWER,
-            seeds=SEEDS[:1],
         )
 
     def small(self) -> Comparison:
         small = TransformersPolicy.from_pretrained(self.arguments.small)
-        return self.played("small", ("majority", "best_of_n"), policy=small, problems=FEWER, seeds=SEEDS[:1])
+        return self.played("small", ("majority", "best_of_n"), policy=small)
 
     def greedy(self) -> Comparison:
         """The embedded policy's one greedy answer to the problems of `small`."""
         draw = Sampling(temperature=0.0, max_new_tokens=24)
-        return self.played("greedy", ("majority",), answers=(1,), sampling=draw, problems=FEWER, seeds=SEEDS[:1])
+        return self.played("greedy", ("majority",), answers=(1,), sampling=draw)
 
     def adapt(self) -> dict[str, Any]:
-        """Three seeds of 200 + 200 problems; every seed begins with the base again."""
+        """Three seeds of 334 + 334 problems; every seed begins with the base again."""
         path = self.work / "adapt.json"
         rows = json.loads(path.read_text()) if path.exists() else []
         for seed in SEEDS[len(rows) :]:
-            problems = TASK.problems("test", 400, seed=seed)
-            mine, others = problems[:200], problems[200:]
+            problems = TASK.problems("test", 2 * PROBLEMS, seed=seed)
+            mine, others = problems[:PROBLEMS], problems[PROBLEMS:]
             policy = TransformersPolicy.from_pretrained(embedded_folder(), max_new_tokens=24)
             rates = {"adapted": mine, "others": others}
             before = {
@@ -156,7 +154,7 @@ class Bench:
         if (self.work / "adapt.json").exists():
             result["adapt"] = json.loads((self.work / "adapt.json").read_text())
         (ROOT / "benchmarks/results/scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        shown = [point for point in points if point.family not in SURE[:2] + SURE[3:]]
+        shown = [point for point in points if point.family not in (SURE[0], *DISTINCT[::3])]
         (ROOT / "docs/scale.svg").write_text(scale_svg(shown), encoding="utf-8")
         print(json.dumps({name: result[name] for name in ("by_seed", "best_of_64")}, indent=1))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.episodes import run_blocking
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.fitting import Outcome, fit_plan
 from selfcorrect.agents.search.measuring import (
@@ -27,7 +27,9 @@ from selfcorrect.training.durable_files import finite, write_whole
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 SPARING = ("best_of_n:sure=0.7:wave=2", "best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2")
-"""Best of N that ends when the verifier is sure; what plans are mostly made of."""
+"""Best of N that ends when the verifier is sure."""
+SPARING_AND_NEW = tuple(f"best_of_n:distinct=true{sure}:wave=1" for sure in ("", ":sure=0.9", ":sure=0.97", ":sure=0.99"))
+"""The same, paying for no answer twice; what plans are mostly made of where the policy can draw so."""
 _SAME_ON_RESUME = "settings.json"
 
 
@@ -49,6 +51,14 @@ def families_for(verifier: Verifier | None, step_verifier: Verifier | None, plan
     if isinstance(step_verifier or verifier, StepVerifier):
         families.append("beam")
     return (*families, *([] if plan is None else [COMPUTE_OPTIMAL]))
+
+
+def sparing_for(policy: Policy, verifier: Verifier | None, sampling: Sampling) -> tuple[str, ...]:
+    """Further families worth trying where tokens are to be saved: by a verifier that ends the search."""
+    if verifier is None:
+        return ()
+    renews = isinstance(policy, RenewingPolicy) and sampling.temperature > 0 and sampling.top_p == 1
+    return (*SPARING, *SPARING_AND_NEW) if renews else SPARING
 
 
 def compare(

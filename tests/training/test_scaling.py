@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pytest
-from step_policy import ListPolicy
+from step_policy import ListPolicy, RenewingListPolicy
 
+from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN
+from selfcorrect.agents.search.families import sized
 from selfcorrect.agents.search.records import Asked, Measured
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.reporting.scale_chart import label_of, scale_svg
-from selfcorrect.training.scaling import Comparison, compare, families_for, tune, write_comparison
+from selfcorrect.training.scaling import Comparison, compare, families_for, sparing_for, tune, write_comparison
 
 RIGHT = "3 + 5 = 8 ; 8 * 7 = 56"
 
@@ -52,6 +54,15 @@ def test_what_is_compared_depends_on_who_scores() -> None:
     assert {"best_of_n", "weighted", "mixed", "beam"} <= set(families_for(verifier, None, None))
 
 
+def test_what_may_save_tokens_depends_on_the_verifier_and_on_what_the_policy_can_draw() -> None:
+    verifier, plain, renewing = ScriptedVerifier({}), ListPolicy(["a"]), RenewingListPolicy(["a"])
+    assert sparing_for(renewing, None, Sampling()) == ()
+    assert not any("distinct" in name for name in sparing_for(plain, verifier, Sampling()))
+    assert not any("distinct" in name for name in sparing_for(renewing, verifier, Sampling(temperature=0)))
+    names = sparing_for(renewing, verifier, Sampling())
+    assert any("distinct" in name for name in names) and all(sized(name, 8) is not None for name in names)
+
+
 def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     done = compare(
@@ -63,6 +74,7 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
     write_comparison(tmp_path, done, about={"task": "t"})
     assert (tmp_path / "scale.json").exists()
     assert "best of N" in scale_svg(done.points) and label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
+    assert label_of("best_of_n:distinct=true:sure=0.9") == "best of N (distinct, sure=0.9)"
 
 
 def test_comparisons_of_nothing_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _LABELS = {
 def label_of(family: str) -> str:
     """A family as people read it."""
     kind, _, options = family.partition(":")
-    return _LABELS.get(kind, kind) + (f" ({options.replace(':', ', ')})" if options else "")
+    return _LABELS.get(kind, kind) + (f" ({options.replace(':', ', ').replace('=true', '')})" if options else "")
 
 
 def scale_svg(points: Sequence[Point]) -> str:

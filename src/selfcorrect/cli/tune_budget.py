@@ -48,13 +48,14 @@ def tune_budget(
         searchers = open_searchers(model, verifier, step_verifier)
         opened = open_task(task, words=searchers.named.reads_english)
 
-        from selfcorrect.training.scaling import SPARING, compare, families_for, tune
+        from selfcorrect.training.scaling import compare, families_for, sparing_for, tune
 
+        policy, sampling = searchers.named.policy, searchers.sampling(limit, temperature)
         families = families_for(searchers.verifier, searchers.step_verifier, None)
-        usual = [*families, *(SPARING if searchers.verifier is not None else ())]
+        usual = [*families, *sparing_for(policy, searchers.verifier, sampling)]
         with counting(f"searching {n:,} training problems", silent=as_json) as tell:
             comparison = compare(
-                searchers.named.policy,
+                policy,
                 opened,
                 prompts=searchers.named.prompts("instruction"),
                 families=list(dict.fromkeys(usual if strategies is None else strategies.split(","))),
@@ -63,7 +64,7 @@ def tune_budget(
                 seeds=(seed,),
                 verifier=searchers.verifier,
                 step_verifier=searchers.step_verifier,
-                sampling=searchers.sampling(limit, temperature),
+                sampling=sampling,
                 split="train",
                 folder=folder,
                 on_progress=tell,
