@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from selfcorrect.training.compare.budgets import TOLERANCE
+
 COLUMNS = {
     "accuracy_t1": "accuracy@1",
     "accuracy_t2": "accuracy@2",
@@ -53,7 +55,7 @@ def difference_text(reference: str, arm: str, figure: str, test: Mapping[str, An
 
 
 def alarm_lines(result: Mapping[str, Any]) -> list[str]:
-    """What was feared while training, and what the evaluation gives reason to fear."""
+    """What was feared while training, what the evaluation gives reason to fear, and who did not cost what was planned."""
     training = [
         f"{arm}, while training: {name} (seeds {', '.join(map(str, seeds))})"
         for arm, raised in result["alarms"].items()
@@ -62,7 +64,19 @@ def alarm_lines(result: Mapping[str, Any]) -> list[str]:
     held_out = [
         f"{arm}, on held-out problems: {words}" for arm, raised in result["held_out_alarms"].items() for words in raised
     ]
-    return training + held_out
+    return training + held_out + drift_lines(result["budgets"])
+
+
+def drift_lines(budgets: Mapping[str, Any]) -> list[str]:
+    """Arms that generated other than planned: what a policy learns to write, or to leave out, is only known afterwards."""
+    lines = []
+    for arm, budget in budgets.items():
+        planned, measured = budget["planned"]["generated_tokens"], (budget["measured"] or {}).get("generated_tokens")
+        drift = measured / planned - 1 if planned and measured is not None else 0.0
+        if abs(drift) > TOLERANCE:
+            words = f"{abs(drift):.0%} {'more' if drift > 0 else 'fewer'} tokens than planned"
+            lines.append(f"{arm} generated {words}, so it was not compared at equal cost")
+    return lines
 
 
 def interval_note(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ import pytest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.compare.budgets import Costs, refuse_unequal
 from selfcorrect.training.compare.entrants import ENTRANTS, entrants
+from selfcorrect.training.compare.words import drift_lines
 from selfcorrect.training.presets import DEMO
 from selfcorrect.training.run_directory import Budget
 
@@ -47,3 +48,15 @@ def test_all_arms_of_the_demo_cost_the_same() -> None:
 def test_unequal_steps_are_told() -> None:
     with pytest.raises(ConfigurationError, match=r"\(optimiser steps differ by more than 5%\)"):
         refuse_unequal({"a": Budget(1000, 10), "b": Budget(1000, 20)})
+
+
+def test_an_arm_that_cost_other_than_planned_is_told() -> None:
+    def row(planned: int, measured: int | None) -> dict[str, object]:
+        cost = None if measured is None else {"generated_tokens": measured, "optimiser_steps": 4}
+        return {"planned": {"generated_tokens": planned, "optimiser_steps": 4}, "measured": cost}
+
+    budgets = {"even": row(1000, 1040), "pag": row(1000, 840), "star": row(1000, 1200), "base": row(0, None)}
+    assert drift_lines({**budgets, "unfinished": row(1000, None)}) == [
+        "pag generated 16% fewer tokens than planned, so it was not compared at equal cost",
+        "star generated 20% more tokens than planned, so it was not compared at equal cost",
+    ]
