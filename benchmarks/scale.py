@@ -5,7 +5,7 @@
 
 Parts, each resumable; `report` writes benchmarks/results/scale.json and docs/scale.svg from what is there:
 
-- tune    a plan from 400 training problems (seed 201);
+- tune    a plan from 800 training problems;
 - test    every strategy and the plan, three seeds of 334 held-out problems;
 - beam    beam search with the step verifier, on the same problems;
 - small   the small policy with search against the embedded policy, at equal floating-point operations, on the same problems;
@@ -37,7 +37,6 @@ from selfcorrect.training.scaling import BUDGETS, Comparison, compare, tune
 
 TASK = CountdownTask(4)
 DRAW = Sampling(max_new_tokens=24)
-EARLIER = ("best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2", "best_of_n:sure=0.99:wave=2")
 SURE = tuple(f"best_of_n:sure={score}:wave=1" for score in (0.9, 0.97))
 NEW = "best_of_n:distinct=true"
 DISTINCT = (f"{NEW}:wave=1", *(f"{NEW}:sure={score}:wave=1" for score in (0.9, 0.97, 0.99)))
@@ -72,12 +71,11 @@ class Bench:
         return self.work / "plan.json"
 
     def tune(self) -> None:
-        """Two sets of training problems: all strategies on the first, how sure to be, and whether to repeat, on the second."""
-        options: dict[str, Any] = {"split": "train", "chunk": 200}
-        every = ("majority", "best_of_n", *EARLIER, "weighted", "revise", "mixed")
-        first = self.played("tune", every, problems=400, seeds=(201,), **options)
-        second = self.played("tune-sure", ("best_of_n", *SURE, *DISTINCT), problems=400, seeds=(202,), **options)
-        both = Comparison(first.asked + second.asked, first.measured + second.measured, [], first.answer_tokens)
+        """All strategies on one set of training problems; how sure to be, and whether to repeat, on that and another."""
+        options: dict[str, Any] = {"split": "train", "chunk": 200, "problems": 400}
+        first = self.played("tune", ("majority", "weighted", "revise", "mixed"), seeds=(201,), **options)
+        second = self.played("tune-sure", ("best_of_n", *SURE, *DISTINCT), seeds=(201, 202), **options)
+        both = Comparison(second.asked, first.measured + second.measured, [], first.answer_tokens)
         tune(both, measure_by="verifier", samples=2, task=TASK.name, policy="embedded").save(self.plan_path)
         print(self.plan_path.read_text())
 
