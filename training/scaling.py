@@ -28,7 +28,7 @@ from selfcorrect.training.durable_files import finite, write_whole
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 SPARING = ("best_of_n:sure=0.7:wave=2", "best_of_n:sure=0.9:wave=2", "best_of_n:sure=0.97:wave=2")
 """Best of N that ends when the verifier is sure."""
-SPARING_AND_NEW = tuple(f"best_of_n:distinct=true{sure}:wave=1" for sure in ("", ":sure=0.9", ":sure=0.97", ":sure=0.99"))
+SPARING_AND_NEW = tuple(f"best_of_n:distinct=true{sure}" for sure in ("", ":sure=0.9", ":sure=0.97", ":sure=0.99"))
 """The same, paying for no answer twice; what plans are mostly made of where the policy can draw so."""
 _SAME_ON_RESUME = "settings.json"
 

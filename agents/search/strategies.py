@@ -65,22 +65,24 @@ class BestOfN:
     With `distinct`, answers are drawn without replacement (Shi et al. 2020, arXiv 2002.09067): none is paid for twice, and the
     search ends when the policy has nothing else to say.
 
-    `wave` answers are drawn at a time where `sure` or `distinct` is given: more are faster, fewer waste less. Those of one wave
-    do not know of each other, so `distinct` is exact at wave 1.
+    `wave` answers are drawn at a time where `sure` or `distinct` is given: more are faster, fewer waste less. None is 4, and 1
+    with `distinct`, whose answers of one wave do not know of each other.
     """
 
     n: int = 16
     sure: float | None = None
-    wave: int = 4
+    wave: int | None = None
     distinct: bool = False
 
     @property
     def name(self) -> str:
-        distinct = ":distinct=true" if self.distinct else ""
-        return f"best_of_n:{self.n}{distinct}{_sure(self.sure)}{_wave(self.wave, self.sure is not None or self.distinct)}"
+        wave = "" if self.wave is None else f":wave={self.wave}"
+        return f"best_of_n:{self.n}{':distinct=true' if self.distinct else ''}{_sure(self.sure)}{wave}"
 
     def graph(self, players: Players) -> SearchGraph:
-        rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=self.wave, distinct=self.distinct)
+        usual = 1 if self.distinct else _WAVE
+        wave = usual if self.wave is None else self.wave
+        rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=wave, distinct=self.distinct)
         if self.distinct:
             players.need_renewing_policy(self.name)
         return chain_graph(players, rules, name=self.name)

@@ -58,10 +58,10 @@ def test_a_sure_verifier_saves_the_rest() -> None:
 
 def test_distinct_answers_are_paid_for_once_and_end_when_there_is_no_other() -> None:
     answers = ["a", "a", "a", "c", "b"]
-    result = search_sync("?", BestOfN(8, distinct=True, wave=1), RenewingListPolicy(answers), SCORES)
+    result = search_sync("?", BestOfN(8, distinct=True), RenewingListPolicy(answers), SCORES)
     assert [one["text"] for one in result.candidates] == ["a", "c", "b"]
     assert (result.answer, result.tokens, result.stop_reason, result.saved_tokens) == ("b", 3, "exhausted", 5)
-    sure = search_sync("?", BestOfN(8, sure=0.3, distinct=True, wave=1), RenewingListPolicy(answers), SCORES)
+    sure = search_sync("?", BestOfN(8, sure=0.3, distinct=True), RenewingListPolicy(answers), SCORES)
     assert (sure.answer, sure.tokens, sure.stop_reason) == ("c", 2, "sure")
 
 
@@ -73,10 +73,10 @@ def test_distinct_answers_need_a_policy_that_can_leave_out_what_it_said() -> Non
 def test_a_remembering_policy_draws_without_replacement_once() -> None:
     policy = CachedPolicy(RenewingListPolicy(["a", "c", "b"]))
     for expected in (2, 2):  # the first answer is a plain one, the call that finds nothing left is not remembered
-        result = search_sync("?", BestOfN(3, distinct=True, wave=1), policy, SCORES)
+        result = search_sync("?", BestOfN(3, distinct=True), policy, SCORES)
         assert result.answer == "b" and policy.calls == expected + 1
     with pytest.raises(ConfigurationError, match="cannot draw without replacement"):
-        search_sync("?", BestOfN(3, distinct=True, wave=1), CachedPolicy(ListPolicy(["a"])), SCORES)
+        search_sync("?", BestOfN(3, distinct=True), CachedPolicy(ListPolicy(["a"])), SCORES)
 
 
 def test_weighted_best_of_n_sums_equal_answers() -> None:
@@ -260,7 +260,7 @@ def test_many_problems_at_once_come_back_in_order() -> None:
         BestOfN(5, sure=0.5),
         BestOfN(5, sure=0.5, wave=2),
         BestOfN(5, distinct=True),
-        BestOfN(5, sure=0.9, wave=1, distinct=True),
+        BestOfN(5, sure=0.9, wave=2, distinct=True),
         WeightedBestOfN(2),
         Beam(2, 3, lookahead=1),
         Mixed(2, 3, "majority"),
@@ -272,7 +272,7 @@ def test_names_lead_back_to_their_strategies(strategy: Strategy) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["best", "majority:x", "beam:4", "mixed:2x2:pick=worst", "majority:3:sure=1", "best_of_n:3:sure=high"]
+    "name", ["best", "best_of_n:3:distinct=yes", "majority:x", "beam:4", "mixed:2x2:pick=worst", "majority:3:sure=1", "best_of_n:3:sure=high"]
 )
 def test_names_of_nothing_are_told(name: str) -> None:
     with pytest.raises(ConfigurationError, match="strategy"):
