@@ -7,46 +7,20 @@ vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from selfcorrect.agents.decoding_requests import Decoded, Request
 from selfcorrect.agents.drawing import draw, logprobs_of, widest_float
-from selfcorrect.agents.drawn_tree import Cursors, DrawnTree
+from selfcorrect.agents.drawn_tree import Cursors
 from selfcorrect.agents.kv_rows import Rows, all_rows, keeps_rows, select_rows, take_rows
 from selfcorrect.agents.reading import Reader, Start
-from selfcorrect.agents.seeding import seed_array, uniforms
+from selfcorrect.agents.running_rows import RunningRows, begin_rows
+from selfcorrect.agents.seeding import uniforms
 
 _COMPACT_BELOW = 0.75
 """Finished rows are dropped from the batch when less than this share of it is still running."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One prompt and how to continue it; see `Sampling`.
-
-    `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn. `drawn` holds completions that
-    are not to be drawn again.
-    """
-
-    prompt_ids: list[int]
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    seed: int
-    stop: tuple[str, ...] = ()
-    known: int = 0
-    drawn: DrawnTree | None = None
-
-
-@dataclass(slots=True)
-class Decoded:
-    """A continuation. `stopped` is False if the token limit cut it off."""
-
-    ids: list[int]
-    logprobs: list[float]
-    stopped: bool
 
 
 @dataclass(slots=True)
@@ -59,26 +33,6 @@ class Remembered:
     @property
     def bytes(self) -> int:
         return sum(group.bytes for group in self.groups)
-
-
-@dataclass(slots=True)
-class _Running:
-    """The rows still in the batch: which request each belongs to, and how to draw for it."""
-
-    request_R: Tensor
-    limit_R: Tensor
-    temperature_R: Tensor
-    top_p_R: Tensor
-    seeds_R: Any  # numpy uint64
-    position_R: Tensor
-    mask_RC: Tensor
-    done_R: Tensor
-
-    def select(self, kept: Tensor) -> None:
-        """Keep the rows whose numbers are `kept`."""
-        self.seeds_R = self.seeds_R[kept.cpu().numpy()]
-        for name in ("request_R", "limit_R", "temperature_R", "top_p_R", "position_R", "mask_RC", "done_R"):
-            setattr(self, name, getattr(self, name).index_select(0, kept))
 
 
 class Decoding:
@@ -106,7 +60,7 @@ class Decoding:
         self._reader, self._cache, self._logits_RV = reader, start.cache, start.logits_RV
         self._requests, self._text_of = requests, text_of
         self._prompt_columns = start.mask_RC.shape[1]
-        self._running = _begin(start, requests)
+        self._running = begin_rows(start, requests)
         self._samples = any(request.temperature > 0 for request in requests)
         self._cuts = any(request.top_p < 1 for request in requests)
         self._stops = any(request.stop for request in requests)
@@ -151,7 +105,7 @@ class Decoding:
         rows.done_R |= ends_R
         return tokens_R
 
-    def _draw_new(self, rows: _Running, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _draw_new(self, rows: RunningRows, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is."""
         requests_R = rows.request_R.tolist() if self._cursors else []
         logits_RV = self._cursors.without_drawn(self._logits_RV, requests_R, rows.temperature_R)
@@ -210,22 +164,6 @@ class Decoding:
         return [
             Decoded(tokens[row][:length], logprobs[row][:length], stopped) for row, (length, stopped) in enumerate(ends)
         ]
-
-
-def _begin(start: Start, requests: Sequence[Request]) -> _Running:
-    count, device = len(requests), start.logits_RV.device
-    steps = max(request.max_new_tokens for request in requests)
-    written_RC = torch.ones(count, steps, dtype=torch.bool, device=device)
-    return _Running(
-        request_R=torch.arange(count, device=device),
-        limit_R=torch.tensor([request.max_new_tokens for request in requests], device=device),
-        temperature_R=torch.tensor([float(request.temperature) for request in requests], device=device),
-        top_p_R=torch.tensor([float(request.top_p) for request in requests], device=device),
-        seeds_R=seed_array([request.seed for request in requests]),
-        position_R=start.position_R,
-        mask_RC=torch.cat([start.mask_RC, written_RC], dim=1),
-        done_R=torch.zeros(count, dtype=torch.bool, device=device),
-    )
 
 
 def _holds_stop(text_of: Callable[[list[int]], str], tokens: Tensor, stop: tuple[str, ...]) -> bool:

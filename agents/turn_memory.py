@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.decoding import Decoded, Remembered, Request
+from selfcorrect.agents.decoding import Remembered
+from selfcorrect.agents.decoding_requests import Decoded, Request
 from selfcorrect.agents.kv_rows import Rows, assemble
 from selfcorrect.agents.reading import Reader, Start, resume
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.decoding import Request
+from selfcorrect.agents.decoding_requests import Request
 from selfcorrect.agents.drawing import draw, widest_float
 from selfcorrect.agents.quiet.mixing import mixed_logits
 from selfcorrect.agents.quiet.model import QuietModel, Thoughts

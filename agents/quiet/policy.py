@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from selfcorrect.agents.coalescing import Coalescer
-from selfcorrect.agents.decoding import Request
+from selfcorrect.agents.completions import eos_ids
+from selfcorrect.agents.decoding_requests import Request
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.quiet.decoding import Continuation, QuietDecoding
 from selfcorrect.agents.quiet.model import QuietModel
@@ -17,7 +18,6 @@ from selfcorrect.agents.quiet.visible import Cost, VisibleToken
 from selfcorrect.agents.recording import begin_call
 from selfcorrect.agents.rendering import TemplateName, before_stop, choose_template, conversation_after, prompt_after
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import eos_ids
 from selfcorrect.errors import PolicyError, UnreadablePromptError
 
 
