@@ -1,25 +1,19 @@
 """Search for the answer to a problem by a strategy, within a budget of generated tokens."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
+from selfcorrect.agents.asked_problem import as_problem
 from selfcorrect.agents.episodes import rare_garbage_collection, run_blocking
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey
-from selfcorrect.agents.search.candidates import (
-    Candidate,
-    SearchContext,
-    SearchResult,
-    SearchState,
-    without_generation,
-)
+from selfcorrect.agents.search.candidates import Candidate, SearchContext, SearchResult, SearchState
 from selfcorrect.agents.search.chains import SearchGraph
 from selfcorrect.agents.search.players import Players
-from selfcorrect.agents.search.selection import groups
+from selfcorrect.agents.search.results import result_of
 from selfcorrect.agents.search.strategies import Strategy
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
@@ -64,7 +58,7 @@ async def search(
         ConfigurationError: the budget is below 1, or the strategy lacks what it needs (a verifier, mostly).
         SelfCorrectError: of the kind that the policy or the verifier raised, with the problem's id.
     """
-    asked = as_problem(problem)
+    asked = as_problem(problem, "search")
     graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
     state = await _play(
         graph, asked, _opening(asked, seed, budget), SearchContext(sampling or Sampling()), on_candidate
@@ -129,27 +123,13 @@ async def stream_candidates(
     step_verifier: StepVerifier | None = None,
 ) -> AsyncIterator[Candidate]:
     """The answers of `search`, as they come. Stop reading to stop the search."""
-    asked = as_problem(problem)
+    asked = as_problem(problem, "search")
     graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
     stream: Any = _stream(graph, _opening(asked, seed, budget), SearchContext(sampling or Sampling()))
     async with aclosing(stream):
         async for kind, value in stream:
             if kind == "custom":
                 yield value
-
-
-def as_problem(problem: Problem | str) -> Problem:
-    """A text as a problem without a reference.
-
-    Raises:
-        ConfigurationError: it is blank.
-    """
-    if isinstance(problem, Problem):
-        return problem
-    if not problem.strip():
-        raise ConfigurationError("the problem is blank")
-    name = hashlib.blake2b(problem.encode(), digest_size=8).hexdigest()
-    return Problem(id=f"search-{name}", prompt=problem, reference=None, checker="none")
 
 
 def _opening(problem: Problem, seed: int, budget: int | None) -> SearchState:
@@ -190,36 +170,3 @@ async def _stream(graph: SearchGraph, opening: SearchState, context: SearchConte
         async for path, kind, value in stream:
             if kind == "custom" or not path:
                 yield kind, value
-
-
-def result_of(state: SearchState, strategy: Strategy) -> SearchResult:
-    """The result that a finished search's state amounts to."""
-    candidates = tuple(without_generation(candidate) for candidate in state.get("candidates", []))
-    chosen, reason = state.get("chosen"), state.get("stop_reason", "complete")
-    scored = any(candidate["score"] is not None for candidate in candidates)
-    votes = groups(candidates, "score" if scored else "count")
-    notes = list(state.get("notes", []))
-    if chosen is None and reason == "budget":
-        notes.append(f"the budget of {state['budget']} tokens ended before one answer was complete")
-    return SearchResult(
-        problem_id=state["problem"]["id"],
-        answer="" if chosen is None else candidates[chosen]["text"],
-        candidates=candidates,
-        chosen=chosen,
-        votes=tuple((group.key, group.weight) for group in votes),
-        tokens=state.get("tokens", 0),
-        saved_tokens=_saved(state, candidates) if reason in ("settled", "sure", "exhausted") else 0,
-        stop_reason=reason,
-        notes=tuple(notes),
-        strategy=state.get("strategy", strategy.name),
-        difficulty=state.get("difficulty"),
-    )
-
-
-def _saved(state: SearchState, candidates: Sequence[Candidate]) -> int:
-    """What the answers that were not drawn would have taken, at the mean length of those that were, within the budget."""
-    missing = max(0, state.get("planned", 0) - len(candidates))
-    mean = sum(candidate["tokens"] for candidate in candidates) / max(1, len(candidates))
-    budget = state.get("budget")
-    left = None if budget is None else budget - state["tokens"]
-    return round(missing * mean) if left is None else min(left, round(missing * mean))
