@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.numerals import Numeral
 from selfcorrect.rewards.maths.splitting import Kind
-from selfcorrect.rewards.maths.syntax import Node
+from selfcorrect.rewards.maths.tree import Node
 
 UNORDERED: frozenset[Kind] = frozenset({"{}", "solutions", "or", "union"})
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from selfcorrect.rewards.maths.answers import UNORDERED, Answer, Collection, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.bounds import NoValue
 from selfcorrect.rewards.maths.cleaning import squeeze
 from selfcorrect.rewards.maths.equality import equal, proportional, variables
 from selfcorrect.rewards.maths.numerals import Numeral
@@ -24,8 +25,7 @@ from selfcorrect.rewards.maths.structure import (
     has_alternatives,
     write_points_differently,
 )
-from selfcorrect.rewards.maths.syntax import Node, number
-from selfcorrect.rewards.maths.values import NoValue
+from selfcorrect.rewards.maths.tree import Node, number
 
 Pair = tuple[str, str]
 

@@ -3,8 +3,9 @@
 from fractions import Fraction
 from functools import lru_cache
 
-from selfcorrect.rewards.maths.syntax import Node
-from selfcorrect.rewards.maths.values import DIGITS, NoValue, TooCostly, Value, arithmetic, evaluate
+from selfcorrect.rewards.maths.bounds import DIGITS, NoValue, TooCostly, Value, arithmetic
+from selfcorrect.rewards.maths.tree import Node
+from selfcorrect.rewards.maths.values import evaluate
 
 POINTS = 3
 _TOLERANCE_DIGITS = 40

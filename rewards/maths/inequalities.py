@@ -5,8 +5,8 @@ import re
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar
 from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar
 from selfcorrect.rewards.maths.splitting import Kind
-from selfcorrect.rewards.maths.syntax import Node
 from selfcorrect.rewards.maths.tokens import GREEK
+from selfcorrect.rewards.maths.tree import Node
 
 ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
 NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"

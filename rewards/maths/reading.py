@@ -9,7 +9,7 @@ from selfcorrect.rewards.maths.inequalities import LABEL, NAME, ORDER, read_ineq
 from selfcorrect.rewards.maths.numerals import read_numeral
 from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar, read_scalar_or_words
 from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
-from selfcorrect.rewards.maths.syntax import Node
+from selfcorrect.rewards.maths.tree import Node
 from selfcorrect.rewards.maths.units import split_unit
 
 MAX_ITEMS = 40

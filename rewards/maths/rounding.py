@@ -2,10 +2,11 @@
 
 from fractions import Fraction
 
+from selfcorrect.rewards.maths.bounds import NoValue, Value
 from selfcorrect.rewards.maths.equality import close, equal, variables
 from selfcorrect.rewards.maths.numerals import Numeral
-from selfcorrect.rewards.maths.syntax import Node, number
-from selfcorrect.rewards.maths.values import NoValue, Value, evaluate
+from selfcorrect.rewards.maths.tree import Node, number
+from selfcorrect.rewards.maths.values import evaluate
 
 LARGEST_TOLERANCE = Fraction(1, 1000)
 """Of a decimal reference's size: 3.14 accepts pi, 0.5 does not accept 0.52."""

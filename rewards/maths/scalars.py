@@ -4,8 +4,9 @@ import re
 
 from selfcorrect.rewards.maths.answers import Answer, Scalar, Words
 from selfcorrect.rewards.maths.numerals import read_numeral
-from selfcorrect.rewards.maths.syntax import Node, parse
+from selfcorrect.rewards.maths.syntax import parse
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK, NotUnderstood, TooIntricate
+from selfcorrect.rewards.maths.tree import Node
 from selfcorrect.rewards.maths.units import split_unit
 
 _MAX_WORDS = 8

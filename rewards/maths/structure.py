@@ -2,7 +2,7 @@
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
 from selfcorrect.rewards.maths.equality import variables
-from selfcorrect.rewards.maths.syntax import Node
+from selfcorrect.rewards.maths.tree import Node
 
 _NAMES = {"()": "a tuple or open interval", "[]": "a closed interval", "(]": "a half-open interval", "[)": "a half-open interval",
           "{}": "a set", "list": "a list", "solutions": "several solutions", "or": "several answers", "union": "a union",

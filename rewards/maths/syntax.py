@@ -1,37 +1,10 @@
 """A small parser of mathematical notation, LaTeX or plain, into trees. It never evaluates, and its work is bounded."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 
-from selfcorrect.rewards.maths.tokens import ALIASES, FUNCTIONS, GREEK, NotUnderstood, Token, TooIntricate, tokens_of
-
-MAX_DEPTH = 30
-MAX_OPERATIONS = 150
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One node of an expression.
-
-    Attributes:
-        op: "number", "symbol", "infinity", "+", "-", "*", "/", "^", "neg", "!", "root" (radicand, degree) or a function's name.
-        args: the operands.
-        value: of a number.
-        name: of a symbol.
-    """
-
-    op: str
-    args: tuple["Node", ...] = ()
-    value: Fraction = Fraction(0)
-    name: str = ""
-
-
-def number(value: Fraction | int) -> Node:
-    return Node("number", value=Fraction(value))
-
-
-_FACTOR_STARTS = ("number", "word", "command", "(", "{", "[", "|")
-_NO_FACTOR = {r"\cdot", r"\}", r"\rfloor", r"\rceil", r"\over", r"\choose", r"\|"}
+from selfcorrect.rewards.maths.operator_grammar import OperatorParser
+from selfcorrect.rewards.maths.tokens import ALIASES, FUNCTIONS, GREEK, NotUnderstood, Token, tokens_of
+from selfcorrect.rewards.maths.tree import Node, number
 
 
 def parse(text: str) -> Node:
@@ -47,103 +20,8 @@ def parse(text: str) -> Node:
     return tree
 
 
-class _Parser:
-    """Recursive descent: sum > product > sign > power > postfix > primary."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self._tokens = tokens
-        self._at = 0
-        self._depth = 0
-        self._bars = 0
-        self._operations = 0
-
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
-
-    def _take(self) -> Token:
-        token = self._tokens[self._at]
-        self._at += 1
-        return token
-
-    def _accept(self, *kinds: str) -> Token | None:
-        if self._next.kind in kinds or (self._next.kind in ("command", "word") and self._next.text in kinds):
-            return self._take()
-        return None
-
-    def expect(self, kind: str) -> None:
-        if self._accept(kind) is None:
-            raise NotUnderstood(f"expected {kind}, found {self._next.text or 'the end'!r}")
-
-    def sum(self) -> Node:
-        left = self._product()
-        while sign := self._accept("+", "-"):
-            self._count()
-            left = Node(sign.kind, (left, self._product()))
-        return left
-
-    def _product(self) -> Node:
-        left = self._signed()
-        while True:
-            self._count()
-            if sign := self._accept("*", "/", r"\cdot"):
-                left = Node("/" if sign.kind == "/" else "*", (left, self._signed()))
-            elif self._starts_factor():
-                left = Node("*", (left, self._power()))
-            else:
-                return left
-
-    def _starts_factor(self) -> bool:
-        token = self._next
-        if token.kind == "number":  # "x2" or "2 3" is no product
-            if self._tokens[self._at - 1].kind in ("number", "word", "command"):
-                raise NotUnderstood("a number right after a number or a name")
-            return self._tokens[self._at - 1].kind in (")", "}", "]")
-        if token.kind == "|":
-            return self._bars == 0
-        return token.kind in _FACTOR_STARTS and token.text not in _NO_FACTOR
-
-    def _signed(self) -> Node:
-        negative = False
-        while sign := self._accept("+", "-"):
-            negative ^= sign.kind == "-"
-        inner = self._power()
-        return Node("neg", (inner,)) if negative else inner
-
-    def _power(self) -> Node:
-        base = self._postfix()
-        if self._accept("^"):
-            return Node("^", (base, self._exponent()))
-        return base
-
-    def _exponent(self) -> Node:
-        self._descend()  # towers nest to the right
-        negative = self._accept("-") is not None
-        exponent = self._group() if self._next.kind == "{" else self._postfix()
-        if self._accept("^"):
-            exponent = Node("^", (exponent, self._exponent()))
-        self._depth -= 1
-        return Node("neg", (exponent,)) if negative else exponent
-
-    def _postfix(self) -> Node:
-        inner = self._primary()
-        while sign := self._accept("!", r"^\circ", "%"):
-            self._count()
-            if sign.kind == "%":
-                inner = Node("/", (inner, number(100)))
-            else:
-                inner = Node("!", (inner,)) if sign.kind == "!" else Node("degrees", (inner,))
-        return inner
-
-    def _count(self) -> None:
-        self._operations += 1
-        if self._operations > MAX_OPERATIONS:
-            raise TooIntricate(f"more than {MAX_OPERATIONS} operations")
-
-    def _descend(self) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise TooIntricate(f"nested more than {MAX_DEPTH} deep")
+class _Parser(OperatorParser):
+    """The grammar of operands: numbers, names, calls of functions, brackets."""
 
     def _primary(self) -> Node:
         self._descend()
@@ -176,13 +54,6 @@ class _Parser:
             self._at, self._tokens = mark, tokens
         return whole
 
-    def _until(self, closing: str) -> Node:
-        bars, self._bars = self._bars, 0
-        inner = self.sum()
-        self.expect(closing)
-        self._bars = bars
-        return inner
-
     def _braces(self) -> Node:
         inner = self.sum()
         if command := self._accept(r"\over", r"\choose"):
@@ -196,10 +67,6 @@ class _Parser:
         self.expect("|")
         self._bars -= 1
         return Node("abs", (inner,))
-
-    def _group(self) -> Node:
-        self.expect("{")
-        return self._until("}")
 
     def _argument(self) -> Node:
         """An argument in LaTeX's way: a group, or one character (\\frac12)."""
