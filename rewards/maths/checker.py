@@ -7,13 +7,14 @@ from typing import Any, Self
 from selfcorrect.rewards.maths.answers import Answer
 from selfcorrect.rewards.maths.bounds import NoValue, TooCostly
 from selfcorrect.rewards.maths.choices import choice_letter, without_choice_letter
-from selfcorrect.rewards.maths.comparison import Comparison, Pair
+from selfcorrect.rewards.maths.comparison import Comparison
 from selfcorrect.rewards.maths.extraction import find_answer
 from selfcorrect.rewards.maths.policy import AnswerPolicy
 from selfcorrect.rewards.maths.reading import read_answer
 from selfcorrect.rewards.maths.references import Reference, read_reference
 from selfcorrect.rewards.maths.scalars import Unreadable
 from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, open_pool, worth_asking
+from selfcorrect.rewards.maths.value_comparison import Pair
 from selfcorrect.rewards.verdict import Status, Verdict
 from selfcorrect.rewards.worker_pool import Outcome
 
