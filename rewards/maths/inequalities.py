@@ -1,21 +1,15 @@
-"""Inequalities in one variable, as intervals; and the names that a variable can have."""
+"""Inequalities in one variable, as intervals."""
 
 import re
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar
+from selfcorrect.rewards.maths.labels import LABEL, squeezed_label
 from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar
 from selfcorrect.rewards.maths.splitting import Kind
-from selfcorrect.rewards.maths.tokens import GREEK
 from selfcorrect.rewards.maths.tree import Node
 
 ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
-NAME = rf"(?:[a-zA-Z]|\\(?:{'|'.join(GREEK)}))(?:_(?:\{{[a-zA-Z0-9]+\}}|[a-zA-Z0-9]))?'*"
-LABEL = re.compile(rf"({NAME})(?:\s*\(\s*{NAME}(?:\s*,\s*{NAME})*\s*\)|\s*\^\s*\{{-1\}}\s*\(\s*{NAME}\s*\))?")
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
-
-
-def squeezed_label(text: str) -> str:
-    return re.sub(r"[\s{}]", "", text)
 
 
 def read_inequality(text: str) -> Answer:

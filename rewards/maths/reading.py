@@ -5,11 +5,12 @@ from functools import lru_cache
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar
 from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
-from selfcorrect.rewards.maths.inequalities import LABEL, NAME, ORDER, read_inequality, squeezed_label
+from selfcorrect.rewards.maths.gathering import alternatives_of, collection_of
+from selfcorrect.rewards.maths.inequalities import ORDER, read_inequality
+from selfcorrect.rewards.maths.labels import LABEL, TUPLE_LABEL, mentions, names_points, squeezed_label
 from selfcorrect.rewards.maths.numerals import read_numeral
 from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar, read_scalar_or_words
 from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
-from selfcorrect.rewards.maths.tree import Node
 from selfcorrect.rewards.maths.units import split_unit
 
 MAX_ITEMS = 40
@@ -28,9 +29,6 @@ _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])|\+/-|\+-")
 _SEMICOLON = re.compile(r"\s*;\s*")
 _COMMA, _COLON = re.compile(r"\s*[,;]\s*"), re.compile(r"\s*:\s*")
-_TUPLE_LABEL = re.compile(rf"\(\s*{NAME}(?:\s*,\s*{NAME})+\s*\)")
-_OF_POINTS = re.compile(r"(?:[A-Z0-9_{}'|:/\s]|\\(?:frac|angle|triangle|overline|overrightarrow|widehat)(?![a-zA-Z]))+")
-_TWO_POINTS = re.compile(r"[A-Z]'?\s*[:/]?\s*[A-Z]|_|\\angle")
 _APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])")
 
 
@@ -79,29 +77,7 @@ def _read(text: str) -> Answer:
 
 def _alternatives(text: str) -> Answer | None:
     parts = split_top_level(text, _OR)
-    if len(parts) < 2:
-        return None
-    answers = _read_all(parts)
-    if all(map(_is_region, answers)):
-        return Collection("union", tuple(a.answer if isinstance(a, Labelled) else a for a in answers))
-    answers = tuple(
-        item for a in answers for item in (a.items if isinstance(a, Collection) and a.kind == "list" else (a,))
-    )
-    labels = {_family(a.label) for a in answers if isinstance(a, Labelled)}
-    if len(labels) == 1 and isinstance(answers[0], Labelled):  # x = 2 or x = 3; also: x = 2 or 3
-        bare = tuple(a.answer if isinstance(a, Labelled) else a for a in answers)
-        return Labelled(answers[0].label, Collection("solutions", bare))
-    return Collection("or", answers)
-
-
-def _is_region(answer: Answer) -> bool:
-    """A labelled interval (x < 3), or one that cannot be a point: (1, 2) may be either, and is read as a point here."""
-    if isinstance(answer, Labelled):
-        return isinstance(answer.answer, Collection) and answer.answer.kind in ("()", "[]", "(]", "[)")
-    return isinstance(answer, Collection) and (
-        answer.kind in ("[]", "(]", "[)")
-        or (answer.kind == "()" and any(isinstance(i, Scalar) and "infty" in i.text for i in answer.items))
-    )
+    return alternatives_of(_read_all(parts)) if len(parts) > 1 else None
 
 
 def _conjunction(text: str) -> Answer | None:
@@ -123,19 +99,7 @@ def _bare_list(text: str) -> Answer | None:
 
 
 def _collection(kind: Kind, parts: list[str]) -> Answer:
-    items = _read_all([part for part in parts if part.strip()])
-    labels = [_family(item.label) for item in items if isinstance(item, Labelled)]
-    if kind == "list" and len(items) > 1 and labels and len(set(labels)) == 1 and isinstance(items[0], Labelled):
-        bare = tuple(item.answer if isinstance(item, Labelled) else item for item in items)
-        return Labelled(labels[0], Collection("solutions", bare))  # x = 2, x = 3; also: x = 2, 3
-    if kind == "list" and len(items) > 1 and all(isinstance(item, Collection) for item in items):
-        kind = "solutions"  # (1, 2), (3, 4): points or intervals have no order
-    return Collection(kind, items)
-
-
-def _family(label: str) -> str:
-    """x_1 and x_2 are both values of x."""
-    return re.sub(r"_\d$", "", label)
+    return collection_of(kind, _read_all([part for part in parts if part.strip()]))
 
 
 def _read_all(parts: list[str]) -> tuple[Answer, ...]:
@@ -209,23 +173,11 @@ def _related(text: str) -> Answer | None:
     label = LABEL.fullmatch(first)
     if label is not None:
         rest = _read("=".join(sides[1:]))
-        if not _mentions(rest, label[1].lstrip("\\")):
+        if not mentions(rest, label[1].lstrip("\\")):
             return Labelled(squeezed_label(first), rest)
-    elif _TUPLE_LABEL.fullmatch(first) or (_OF_POINTS.fullmatch(first) and _TWO_POINTS.search(first)):
+    elif TUPLE_LABEL.fullmatch(first) or names_points(first):
         return Labelled(squeezed_label(first), _read("=".join(sides[1:])))  # (x, y) = (3, 2), AB = 4
     return Relation(("=",) * (len(sides) - 1), tuple(read_scalar(side) for side in sides))
-
-
-def _mentions(answer: Answer, name: str) -> bool:
-    if isinstance(answer, Scalar):
-        return answer.node is not None and _has_symbol(answer.node, re.sub(r"[{}]", "", name))
-    if isinstance(answer, Collection):
-        return any(_mentions(item, name) for item in answer.items)
-    return False
-
-
-def _has_symbol(node: Node, name: str) -> bool:
-    return (node.op == "symbol" and node.name == name) or any(_has_symbol(argument, name) for argument in node.args)
 
 
 def _plus_minus(text: str) -> Answer | None:
