@@ -1,77 +1,34 @@
-"""The settings of a training run: frozen, complete, and checked before anything starts."""
+"""The settings of a training run: frozen, complete, and checked before anything starts.
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+All groups can be had from here, wherever they are defined.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from typing import Literal, Self
 
-from selfcorrect.tasks.problem import Task
+from pydantic import Field, PositiveInt, model_validator
+
+from selfcorrect.training.settings_group import Count, NonNegative, Positive, Settings
+from selfcorrect.training.supervised_settings import PairSftSettings, StarSettings, SupervisedSettings
+from selfcorrect.training.task_settings import CountdownSettings, EquationsSettings, JsonlSettings, TaskSettings
 from selfcorrect.training.vstar.settings import VstarSettings
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Settings(BaseModel):
-    """Base of all groups of settings: no unknown names, no silent conversions, no changes afterwards."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class CountdownSettings(Settings):
-    """Procedural Countdown problems."""
-
-    kind: Literal["countdown"] = "countdown"
-    numbers: int = Field(default=4, ge=3, le=6)
-    """How many numbers a problem gives."""
-    words: bool = False
-    """Ask in English sentences, for general language models."""
-
-    def open(self) -> Task:
-        from selfcorrect.tasks.countdown import CountdownTask
-
-        return CountdownTask(numbers=self.numbers, words=self.words)
-
-
-class EquationsSettings(Settings):
-    """Procedural linear equations in positive whole numbers."""
-
-    kind: Literal["equations"] = "equations"
-    unknowns: int = Field(default=3, ge=2, le=4)
-    """How many unknowns an equation has."""
-    words: bool = False
-    """Ask in English sentences, for general language models."""
-
-    def open(self) -> Task:
-        from selfcorrect.tasks.equations import EquationsTask
-
-        return EquationsTask(unknowns=self.unknowns, words=self.words)
-
-
-class JsonlSettings(Settings):
-    """Problems from a file of {"prompt", "answer"} rows, judged by the math checker."""
-
-    kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(strict=False)
-    test_share: Share = 0.1
-    """The part of the prompts that is held out."""
-
-    def open(self) -> Task:
-        """Reads the file.
-
-        Raises:
-            TaskError: the file or some of its rows are unusable.
-        """
-        from selfcorrect.tasks.jsonl import JsonlTask
-
-        return JsonlTask(self.path, test_share=self.test_share)
-
-
-TaskSettings = Annotated[CountdownSettings | EquationsSettings | JsonlSettings, Field(discriminator="kind")]
+__all__ = [
+    "CountdownSettings",
+    "EquationsSettings",
+    "EvaluationSettings",
+    "GraphSettings",
+    "JsonlSettings",
+    "LoraSettings",
+    "OptimiserSettings",
+    "PairSftSettings",
+    "PolicySettings",
+    "RunSettings",
+    "ScoreSettings",
+    "StarSettings",
+    "SupervisedSettings",
+    "TaskSettings",
+    "VstarSettings",
+]
 
 
 class LoraSettings(Settings):
@@ -160,55 +117,6 @@ class OptimiserSettings(Settings):
                 f"minibatches must divide problems_per_step x episodes_per_problem = {self.episodes_per_step}, got {self.minibatches}"
             )
         return self
-
-
-class SupervisedSettings(Settings):
-    """What the supervised arms share: what is sampled, and how long is learnt from it. All counts are per loop; Pair-SFT has one."""
-
-    problems: PositiveInt = 2560
-    """How many training problems are asked; of a smaller file, each problem once."""
-    samples_per_problem: PositiveInt = 4
-    tokens: PositiveInt | None = None
-    """Sample until this many tokens are generated, however many of `problems` that takes: for comparisons at equal cost."""
-    temperature: NonNegative = 1.0
-    """Of sampling; 0 is greedy, as in the STaR paper, and wants one sample per problem."""
-    steps: PositiveInt = 160
-    """Optimiser steps; exactly so many, however many examples there are."""
-    batch_size: PositiveInt = 64
-    """Examples per optimiser step."""
-    learning_rate: Positive = 5e-4
-    """Of AdamW; falls linearly to 0."""
-
-    @model_validator(mode="after")
-    def _different_samples(self) -> Self:
-        if self.temperature == 0 and self.samples_per_problem > 1:
-            raise ValueError("at temperature 0 all samples of a problem are the same: set samples_per_problem to 1")
-        return self
-
-
-class StarSettings(SupervisedSettings):
-    """STaR (arXiv 2203.14465), and the SCoRe paper's way to teach correction with it."""
-
-    data: Literal["single", "single+rationalised", "multi", "multi+correct"] = "multi"
-    """What is learnt: right first answers; those and what the hinted policy makes of failures; second answers that mend a wrong first
-    one (D_STaR); those and second answers that keep to a right one (D+_STaR)."""
-    loops: PositiveInt = 4
-
-    @property
-    def optimiser_steps(self) -> int:
-        """Of all loops."""
-        return self.loops * self.steps
-
-
-class PairSftSettings(SupervisedSettings):
-    """Pair-SFT (arXiv 2211.00053, as in the SCoRe paper)."""
-
-    data: Literal["pairs", "pairs+correct"] = "pairs"
-    """What is learnt: right answers after wrong ones (D_SFT); and right answers after right ones too (D+_SFT)."""
-    problems: PositiveInt = 10_240
-    samples_per_problem: int = Field(default=4, ge=2)
-    """At least 2: a pair is made of two."""
-    steps: PositiveInt = 640
 
 
 class EvaluationSettings(Settings):

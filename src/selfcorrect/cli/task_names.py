@@ -8,7 +8,7 @@ from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.tasks.problem import Task
-    from selfcorrect.training.settings import TaskSettings
+    from selfcorrect.training.task_settings import TaskSettings
 
 _COUNTDOWN = re.compile(r"countdown(?:-([3-6]))?")
 _EQUATIONS = re.compile(r"equations(?:-([2-4]))?")
@@ -20,7 +20,7 @@ def task_settings(name: str, *, words: bool = False) -> "TaskSettings":
     Raises:
         ConfigurationError: it stands for nothing.
     """
-    from selfcorrect.training.settings import CountdownSettings, EquationsSettings, JsonlSettings
+    from selfcorrect.training.task_settings import CountdownSettings, EquationsSettings, JsonlSettings
 
     countdown = _COUNTDOWN.fullmatch(name)
     if countdown:
