@@ -54,7 +54,8 @@ def adapt_command(
             named.refuse_unreadable(problem.prompt)
 
         with loading("the trainer"):
-            from selfcorrect.training.adapt import AdaptSettings, adapt, write_record
+            from selfcorrect.training.adapt import adapt, write_record
+            from selfcorrect.training.adapt_settings import AdaptSettings
             from selfcorrect.training.agreement import measured_accuracy
         settings = AdaptSettings(
             steps=steps, samples=samples, min_agreement=min_agreement, learning_rate=learning_rate, seed=seed
