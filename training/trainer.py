@@ -18,20 +18,17 @@ from transformers import PrinterCallback
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from selfcorrect.agents.episodes import run_blocking
-from selfcorrect.agents.policy import Sampling
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.batching import CallTable, RowTensors, call_advantages, call_table, placed_rows, row_tensors
 from selfcorrect.training.config import PPOConfig
 from selfcorrect.training.critic import Critic
-from selfcorrect.training.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
+from selfcorrect.training.episode_player import EpisodePlayer, SignalsAt
+from selfcorrect.training.loss import LossTerms, future_kl_BT, ppo_loss
 from selfcorrect.training.measurements import rollout_metrics, update_metrics
 from selfcorrect.training.reference import ReferenceModel
-from selfcorrect.training.rollouts import Episode, Signals, collect
-
-SignalsAt = Callable[[int], Signals]
-"""From the batch number (from 0) to what its turns are paid: the schedule of stages."""
+from selfcorrect.training.rollouts import Episode
+from selfcorrect.training.trl_batch import text_of, token_batch, trl_batch, whole_rows
 
 
 class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -76,9 +73,8 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
             raise TrainingError(
                 f"{len(problems)} problems are fewer than one batch of {config.problems_per_batch}; lower problems_per_batch or add problems"
             )
-        self._policy, self._graph, self._signals_at = policy, graph, signals
-        self._problems, self._inputs, self._context = list(problems), inputs, context
-        self._trainable, self._settings = trainable, config
+        self._policy, self._problems, self._settings = policy, list(problems), config
+        self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
         self._critic = (
@@ -123,26 +119,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         start = time.perf_counter()
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
             self._policy.model = model  # under DeepSpeed and FSDP the object with the gathered weights is another one
-            episodes = run_blocking(
-                collect(
-                    self._graph,
-                    problems,
-                    self._signals_at(self.batch_number),
-                    sampling=Sampling(temperature=self._settings.temperature),
-                    seeds=self._seeds(len(problems)),
-                    policy=self._policy,
-                    trainable=self._trainable,
-                    inputs=self._inputs,
-                    context=self._context,
-                )
-            )
+            episodes = self._player.play(problems, batch=self.batch_number, process=self.accelerator.process_index)
         self._generation_seconds = time.perf_counter() - start
         return episodes
-
-    def _seeds(self, count: int) -> list[int]:
-        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same episodes."""
-        first = (self._settings.seed * 1_000_003 + self.batch_number) * 65_536 + self.accelerator.process_index * count
-        return [first + row for row in range(count)]
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
@@ -158,22 +137,10 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         betas_RT = rows.spread(table.kl_coefficients_C)
         if reference_RT is not None and self._settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
-        mask_RT = rows.spread(table.learns_C)
         device = self.accelerator.device
-        batch = {
-            "prompt_ids": rows.prompt_ids_RP,
-            "prompt_mask": rows.prompt_mask_RP,
-            "completion_ids": rows.completion_ids_RT,
-            "completion_mask": rows.completion_mask_RT,
-            "tool_mask": mask_RT,
-            "advantages": advantages_RT,
-            "kl_coefficients": betas_RT,
-            "calls": rows.calls_RT,
-            "kinds": torch.where(rows.calls_RT >= 0, table.kinds_C[rows.calls_RT.clamp(min=0)], -1),
-            "old_per_token_logps": rows.old_logprobs_RT,
-        }
+        batch = trl_batch(rows, table, advantages_RT, betas_RT)
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
-        moved["num_items_in_batch"] = self.accelerator.gather(mask_RT.sum().to(device)).sum()
+        moved["num_items_in_batch"] = self.accelerator.gather(batch["tool_mask"].sum().to(device)).sum()
         if self._settings.recompute_old_logprobs:
             moved["old_per_token_logps"] = self._score(self.model, moved)
         if reference_RT is not None:
@@ -192,22 +159,12 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without gradient."""
         with torch.no_grad():
             logprobs_RT, _, _ = self._get_per_token_logps_and_entropies(
-                model,
-                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-                batch["completion_ids"].size(1),
-                batch_size=self.args.per_device_train_batch_size,
+                model, *whole_rows(batch), batch_size=self.args.per_device_train_batch_size
             )
         return cast(Tensor, logprobs_RT)
 
     def _reference_logprobs(self, rows: RowTensors) -> Tensor:
-        device = self.accelerator.device
-        batch = {
-            "prompt_ids": rows.prompt_ids_RP.to(device),
-            "prompt_mask": rows.prompt_mask_RP.to(device),
-            "completion_ids": rows.completion_ids_RT.to(device),
-            "completion_mask": rows.completion_mask_RT.to(device),
-        }
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in text_of(rows).items()}
         with self._adapter_off():
             return self._score(self.ref_model if self.ref_model is not None else self.model, batch).cpu()
 
@@ -222,20 +179,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         with_entropy = self._settings.entropy_coefficient > 0 or self._settings.log_entropy
         logprobs_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
-            model,
-            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-            inputs["completion_ids"].size(1),
-            compute_entropy=with_entropy,
+            model, *whole_rows(inputs), compute_entropy=with_entropy
         )
-        batch = TokenBatch(
-            old_logprobs_BT=inputs["old_per_token_logps"],
-            reference_logprobs_BT=inputs.get("ref_per_token_logps"),
-            advantages_BT=inputs["advantages"],
-            kl_coefficients_BT=inputs["kl_coefficients"],
-            mask_BT=inputs["tool_mask"],
-            normaliser=self._normaliser(inputs),
-        )
+        batch = token_batch(inputs, self._normaliser(inputs))
         terms = ppo_loss(
             logprobs_BT,
             batch,
