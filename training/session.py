@@ -14,8 +14,9 @@ from selfcorrect.training.config import PPOConfig
 from selfcorrect.training.epochs import epochs
 from selfcorrect.training.held_out import HeldOut
 from selfcorrect.training.objectives import Schedule
+from selfcorrect.training.opened_run import opened_run
 from selfcorrect.training.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for
-from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.rollouts import JudgedAnswers
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
@@ -48,12 +49,8 @@ def train_plan(
         DivergenceError: loss or gradient was not finite; the last checkpoint can be resumed with other settings.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
-    sink = progress or SilentProgress()
-    run = RunDirectory.create(Path(out), settings, resume=resume, arm=plan.arm)
-    try:
+    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Session(run, settings, plan, sink).play_through(resume=resume)
-    finally:
-        sink.close()
 
 
 @dataclass

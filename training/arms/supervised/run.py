@@ -25,10 +25,12 @@ from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
 from selfcorrect.training.durable_files import finite, json_line, write_whole
 from selfcorrect.training.held_out import Evaluated, HeldOut
+from selfcorrect.training.opened_run import opened_run
 from selfcorrect.training.opening import lora_config, open_graph, open_policy
-from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.settings import RunSettings, SupervisedSettings
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.supervised_settings import SupervisedSettings
 
 Figures = dict[str, float]
 HarvestWith = Callable[[TransformersPolicy, Task], Harvest]
@@ -71,12 +73,8 @@ def train_supervised(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError(f"{plan.arm} runs in one process; start it without accelerate launch or torchrun")
-    sink = progress or SilentProgress()
-    run = RunDirectory.create(Path(out), settings, resume=resume, arm=plan.arm)
-    try:
+    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Session(run, settings, plan, sink).play_through()
-    finally:
-        sink.close()
 
 
 @dataclass
