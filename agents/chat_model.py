@@ -1,43 +1,36 @@
 """A policy or a correction graph as a LangChain chat model: one call is one episode, its last answer the reply."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from selfcorrect.agents.background_loop import iterate_in_background, run_in_background
-from selfcorrect.agents.chat_inner_calls import UNTRACED, ask_with_tools, model_with_tools, untraced
+from selfcorrect.agents.background_chat_model import BackgroundChatModel
+from selfcorrect.agents.chat_call_options import sampling_of_call, written_tools
+from selfcorrect.agents.chat_episodes import loop_of_calls, one_turn, played, played_in_steps
+from selfcorrect.agents.chat_inner_calls import UNTRACED, ask_with_tools, model_with_tools
 from selfcorrect.agents.chat_model_policy import generation_of
-from selfcorrect.agents.chat_replies import Step, closing_chunk, reply, steps_of, turn_chunk
-from selfcorrect.agents.episodes import Graph, opening
-from selfcorrect.agents.graph import CritiqueMode, build_graph
-from selfcorrect.agents.langchain_messages import from_langchain, question_and_history
-from selfcorrect.agents.nodes import EpisodeContext
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.chat_replies import closing_chunk, reply, turn_chunk
+from selfcorrect.agents.episodes import Graph
+from selfcorrect.agents.graph import CritiqueMode
+from selfcorrect.agents.langchain_messages import from_langchain
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
-from selfcorrect.agents.stopping import Stop
-from selfcorrect.agents.windowed_policy import WindowedPolicy
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.checker import Checker
-from selfcorrect.tasks.problem import Problem
 
 Inputs = Callable[[list[BaseMessage]], dict[str, Any]]
 Answer = Callable[[Any], str]
 
 
-class ChatSelfCorrect(BaseChatModel):
+class ChatSelfCorrect(BackgroundChatModel):
     """A LangChain chat model whose replies have been revised.
 
     The last message of the user is the problem; what came before it is shown first. `response_metadata["turns"]` of a reply
@@ -106,18 +99,17 @@ class ChatSelfCorrect(BaseChatModel):
     def _loop(self) -> Graph:
         """The graph that is played."""
         if self.graph is not None:
-            given: Graph = self.graph
-            return given
-        policy: Policy = WindowedPolicy(self.policy)
-        checker: Checker | None = self.checker
-        rule: Stop | None = self.stop_rule
-        made = build_graph(
-            policy, checker=checker, prompts=self.prompts, revisions=self.revisions, critique=self.critique, stop=rule
+            return cast(Graph, self.graph)
+        return loop_of_calls(
+            self.policy,
+            checker=self.checker,
+            prompts=self.prompts,
+            revisions=self.revisions,
+            critique=self.critique,
+            stop=self.stop_rule,
         )
-        # within a node of a graph with a checkpointer, an episode is one call and keeps no checkpoints of its own
-        return made.copy(update={"checkpointer": False})
 
-    # --- LangChain's four ways to call -----------------------------------------------------------------------------------
+    # --- LangChain's ways to call; the synchronous ones are inherited ------------------------------------------------
 
     async def _agenerate(
         self,
@@ -130,15 +122,6 @@ class ChatSelfCorrect(BaseChatModel):
             message = await self._reply(messages, stop, kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return run_in_background(self._agenerate(messages, stop, None, **kwargs))
-
     async def _astream(
         self,
         messages: list[BaseMessage],
@@ -150,38 +133,18 @@ class ChatSelfCorrect(BaseChatModel):
             if self.inputs is not None or "tools" in kwargs or self._is_one_call:
                 yield closing_chunk(await self._reply(messages, stop, kwargs), with_turns=True)
                 return
-            sampling = self._sampling(stop, kwargs)
-            async with aclosing(self._steps(messages, sampling)) as steps:
+            sampling = sampling_of_call(dict(self), stop, kwargs)
+            async with aclosing(played_in_steps(self._loop, messages, sampling)) as steps:
                 async for step in steps:
                     if step.turn is not None:
                         yield turn_chunk(step.turn)
                     else:
                         yield closing_chunk(reply(step.state, self.model), with_turns=False)
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        yield from iterate_in_background(self._astream(messages, stop, None, **kwargs))
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """All of `inputs` at once, so that a local policy decodes them together."""
-        return run_in_background(self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs))
-
     # --- one call ----------------------------------------------------------------------------------------------------
 
     async def _reply(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
-        sampling = self._sampling(stop, kwargs)
+        sampling = sampling_of_call(dict(self), stop, kwargs)
         if self.inputs is not None and self.answer is not None:
             state = await self._loop.ainvoke(self.inputs(messages), UNTRACED)
             return reply(state, self.model, answer=self.answer(state))
@@ -192,59 +155,12 @@ class ChatSelfCorrect(BaseChatModel):
                 return said
             attempt = generation_of(said, from_langchain(messages))
         elif self._is_one_call:
-            return reply(await self._one_turn(messages, sampling), self.model)
-        return reply(await self._play(messages, sampling, attempt), self.model)
+            return reply(await one_turn(self.policy, self.prompts, messages, sampling), self.model)
+        return reply(await played(self._loop, messages, sampling, attempt), self.model)
 
     @property
     def _is_one_call(self) -> bool:
         return self.policy is not None and self.revisions == 0 and self.checker is None
-
-    async def _one_turn(self, messages: list[BaseMessage], sampling: Sampling) -> EpisodeState:
-        """The policy itself, without a graph around it: a trainer's record then names the caller's node."""
-        question, history = question_and_history(messages)
-        asked = Message(role="user", content=self.prompts.attempt.replace("{problem}", question))
-        with untraced():
-            generation = await self.policy.generate([*history, asked], sampling)
-        return EpisodeState(turns=[Turn(role="attempt", generation=generation, verdict=None)])
-
-    async def _play(
-        self, messages: list[BaseMessage], sampling: Sampling, attempt: Generation | None = None
-    ) -> EpisodeState:
-        start, context = self._start(messages, sampling, attempt)
-        return cast(EpisodeState, await self._loop.ainvoke(start, UNTRACED, context=context))
-
-    async def _steps(self, messages: list[BaseMessage], sampling: Sampling) -> AsyncGenerator[Step]:
-        start, context = self._start(messages, sampling)
-        states: Any = self._loop.astream(start, UNTRACED, context=context, stream_mode="values")
-        async with aclosing(states):
-            async for step in steps_of(states, judged="judge" in self._loop.nodes):
-                yield step
-
-    @staticmethod
-    def _start(
-        messages: list[BaseMessage], sampling: Sampling, attempt: Generation | None = None
-    ) -> tuple[EpisodeState, EpisodeContext]:
-        question, history = question_and_history(messages)
-        problem = Problem(id="chat", prompt=question, reference=None, checker="none")
-        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
-        return opening(problem, seed, history=history, attempt=attempt), EpisodeContext(sampling)
-
-    def _sampling(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Sampling:
-        """This call's sampling: the model's own settings, changed by the call's."""
-        known = {"temperature", "top_p", "max_tokens", "seed"}
-        unknown = set(kwargs) - known - {"tools", "tool_choice", "tool_options", "stream", "model"}
-        if unknown:
-            raise ConfigurationError(
-                f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))} and stop"
-            )
-        chosen = {name: kwargs.get(name, getattr(self, name)) for name in known}
-        return Sampling(
-            temperature=chosen["temperature"],
-            top_p=chosen["top_p"],
-            max_new_tokens=chosen["max_tokens"],
-            seed=chosen["seed"],
-            stop=tuple(stop or self.stop or ()),
-        )
 
     # --- tools -------------------------------------------------------------------------------------------------------
 
@@ -262,8 +178,7 @@ class ChatSelfCorrect(BaseChatModel):
         """
         traced = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("ls_")}
         model_with_tools(self.policy or self.graph).bind_tools(tools, tool_choice=tool_choice, **kwargs)  # refuses what the inner model refuses
-        written = [tool if isinstance(tool, dict) and "type" in tool else convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(tools=written, tool_choice=tool_choice, tool_options=kwargs, **traced)
+        return self.bind(tools=written_tools(tools), tool_choice=tool_choice, tool_options=kwargs, **traced)
 
     def as_tool(
         self,
