@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cache
+from inspect import signature
 
 from selfcorrect.rewards.maths.bounds import DIGITS, NoValue, Value, arithmetic
 from selfcorrect.rewards.maths.operations import Operations
@@ -33,7 +35,20 @@ def _value(node: Node, operations: Operations) -> Value:
     operation = _OPERATIONS.get(node.op)
     if operation is None:
         raise NoValue(f"{node.op} has no value")
-    return operation(operations, *[_value(argument, operations) for argument in node.args])
+    operands = [_value(argument, operations) for argument in node.args]
+    if not _takes(operation, len(operands)):
+        raise NoValue(f"{node.op} of {len(operands)} values")
+    return operation(operations, *operands)
+
+
+@cache
+def _takes(operation: Callable[..., Value], operands: int) -> bool:
+    """Whether an operation is one of so many operands: the grammar reads any number of them."""
+    try:
+        signature(operation).bind(None, *[None] * operands)
+    except TypeError:
+        return False
+    return True
 
 
 def _trigonometric(name: str) -> Callable[..., Value]:

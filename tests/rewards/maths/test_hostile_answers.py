@@ -235,3 +235,8 @@ def test_right_answers_that_graders_are_known_to_miss_are_found(
 ) -> None:
     verdict = checker.check_sync(response, reference)
     assert verdict.correct, verdict
+
+
+@pytest.mark.parametrize("answer", [r"\sin(1,2)", r"\abs(3,4)", r"\ln(1,2,3)", r"\floor(1,2)"])
+def test_functions_of_too_many_arguments_are_wrong_and_do_not_raise(checker: MathChecker, answer: str) -> None:
+    assert checker.check_sync(rf"\boxed{{{answer}}}", "3").status is Status.WRONG
