@@ -78,7 +78,8 @@ def _panel(axes: Any, points: Sequence[Point], families: Sequence[str], bin_: in
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set_title(title, loc="left", fontsize=9 if bin_ is not None else 11)
-    axes.set_xlabel("generated tokens a problem")
+    if bin_ is None:  # the small panels have no room for it
+        axes.set_xlabel("generated tokens a problem")
     axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y", alpha=0.2, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
