@@ -8,8 +8,8 @@ import builtins
 import collections
 import sys
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.inside import attacks, script
@@ -80,10 +80,11 @@ class Candidate:
             return ["unfit", str(problem)]
         arguments = [reader.containers[number] for number in range(len(reader.containers))]
         before = [_snapshot(container) for container in arguments]
-        answer, error = _outcome(lambda: self._reply(getattr(self, f"_do_{message[0]}")(*operands), arguments, before))
-        if isinstance(error, NotPlain):
-            return ["unfit", str(error)]
-        return answer if error is None else self._raised(error, arguments, before)
+        with _Raised() as raised:
+            return self._reply(getattr(self, f"_do_{message[0]}")(*operands), arguments, before)
+        if isinstance(raised.error, NotPlain):
+            return ["unfit", str(raised.error)]
+        return self._raised(raised.error, arguments, before)
 
     def _reply(self, result: Any, arguments: list[Any], before: list[Any]) -> list[Any]:
         writer = Writer(self._foreign, arguments)
@@ -116,13 +117,10 @@ class Candidate:
             code = compile(program, "solution.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             return ["unreadable", _told(error)]
-        _, raised = _outcome(lambda: exec(code, space))  # noqa: S102 - in the jail
-        if raised is not None:
-            return ["failed", _told(raised)]
-        return [
-            "loaded",
-            [[name, *_kind(value)] for name, value in list(space.items())[:_MAX_NAMES] if type(name) is str],
-        ]
+        with _Raised() as raised:
+            exec(code, space)  # noqa: S102 - in the jail
+            return ["loaded", _names(space)]
+        return ["failed", _told(raised.error)]
 
     # What the tests can ask for, by name.
 
@@ -223,12 +221,23 @@ class _Opaque:
         self.content = content
 
 
-def _outcome(action: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What the program's code returned, or what it raised: anything at all, for the tests to be told."""
-    try:
-        return action(), None
-    except BaseException as error:  # noqa: BLE001 - handed on, not swallowed
-        return None, error
+class _Raised:
+    """What the program's code raised in a `with` block, anything at all: the code after the block, which is reached in no other
+    way, tells the tests of it."""
+
+    error: BaseException
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is not None:
+            self.error = error
+        return error is not None
+
+
+def _names(space: dict[str, Any]) -> list[list[Any]]:
+    return [[name, *_kind(value)] for name, value in list(space.items())[:_MAX_NAMES] if type(name) is str]
 
 
 def _kind(value: Any) -> list[Any]:
