@@ -16,8 +16,9 @@ from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.durable_files import write_whole
 from selfcorrect.training.held_out import HeldOut
+from selfcorrect.training.opened_run import opened_run
 from selfcorrect.training.opening import open_graph, open_policy, prompts_for
-from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.training.progress import ProgressSink
 from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 from selfcorrect.training.vstar.fitting import StepLog
@@ -49,12 +50,8 @@ def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = N
         DivergenceError: a fit went wrong; the rounds before it are kept.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
-    sink = progress or SilentProgress()
-    run = RunDirectory.create(Path(out), settings, resume=resume, arm="vstar")
-    try:
+    with opened_run("vstar", settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Vstar(run, settings, sink).play_through()
-    finally:
-        sink.close()
 
 
 @dataclass

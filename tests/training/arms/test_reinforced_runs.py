@@ -13,6 +13,7 @@ from selfcorrect.training.arms.sample_again import sample_again
 from selfcorrect.training.arms.score_stage2_star import stage_two_settings
 from selfcorrect.training.arms.self_refine import self_refine
 from selfcorrect.training.arms.single_turn import single_turn
+from selfcorrect.training.progress import SilentProgress
 from selfcorrect.training.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import (
     EvaluationSettings,
@@ -72,6 +73,26 @@ def test_an_untrained_arm_is_evaluated_in_its_own_loop_and_costs_nothing(
     final = RunDirectory(tmp_path / "run").read_final()
     assert final is not None and final["budget"] == {"generated_tokens": 0, "optimiser_steps": 0}
     assert (tmp_path / "run" / "report.html").exists()
+
+
+class StoppedWhileTelling(SilentProgress):
+    """Ctrl-C is pressed at the first message."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def message(self, text: str) -> None:
+        raise KeyboardInterrupt
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_an_untrained_arm_that_is_stopped_leaves_no_progress_bar_open(tiny_model_folder: Path, tmp_path: Path) -> None:
+    progress = StoppedWhileTelling()
+    with pytest.raises(KeyboardInterrupt):
+        sample_again(settings_for(tiny_model_folder), out=tmp_path / "run", progress=progress)
+    assert progress.is_closed
 
 
 def test_star_as_stage_two_gets_what_stage_two_would_have_cost(tiny_model_folder: Path, tmp_path: Path) -> None:
