@@ -46,9 +46,9 @@ def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
     axes.set_xlim(left=edge)
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
-    axes.set_title("accuracy, greedy, held-out problems", loc="left", fontsize=10)
+    axes.set_title("accuracy, greedy, held out", loc="left", fontsize=10)
     axes.grid(axis="x", alpha=0.15)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, ncols=2, columnspacing=0.8, handletextpad=0.1, loc="lower right", bbox_to_anchor=(1.02, 0.985))
 
 
 def _left_edge(rows: Mapping[str, Any]) -> float:
