@@ -7,16 +7,19 @@
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from selfcorrect.agents.nodes import Attempt, Critique, EpisodeContext, Judge, Node, Revise, ReviseWithFeedback
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import SCORE_MATH, Prompts
-from selfcorrect.agents.state import EpisodeState
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.agents.stopping import CheckerVerdict, FixedRevisions, OwnVerdict, Stop, UpTo, until
 from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker
@@ -130,3 +133,40 @@ def _refuse_contradictions(checker: Checker | None, revisions: int, critique: Cr
         raise GraphError("OwnVerdict reads the policy's own critique: it needs critique='self'")
     if isinstance(stop, CheckerVerdict) and critique != "feedback":
         raise GraphError("CheckerVerdict would let the checker steer an intrinsic loop: it needs critique='feedback'")
+
+
+# A second draw, as a graph: the baseline that tells correction from luck.
+
+SAMPLE_AGAIN = "sampling again"
+"""The graph's name: reports carry it."""
+
+
+@dataclass(frozen=True)
+class AttemptAnew:
+    """Node: show the problem as if for the first time, and take the answer for a revision. The earlier answers are not shown."""
+
+    policy: Policy
+    prompts: Prompts
+
+    async def __call__(self, state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
+        turns = state["turns"]
+        fresh: EpisodeState = {**state, "turns": []}
+        if "seed" in state:  # the first attempt drew with this one
+            fresh["seed"] = derive_seed(state["seed"], len(turns))
+        update = await Attempt(self.policy, self.prompts)(fresh, runtime)
+        (drawn,) = update["turns"]
+        return {"turns": [Turn(role="revise", generation=drawn["generation"], verdict=None)]}
+
+
+def build_sample_again(policy: Policy, *, prompts: Prompts = SCORE_MATH) -> CorrectionGraph:
+    """A graph that attempts a problem twice, the second time without knowing of the first.
+
+    What a revision gains over this is correction; what it does not is a second draw. Greedily both attempts are the same.
+    """
+    graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
+    graph.add_node("attempt", Attempt(policy, prompts))
+    graph.add_node("attempt anew", AttemptAnew(policy, prompts))
+    graph.add_edge(START, "attempt")
+    graph.add_edge("attempt", "attempt anew")
+    graph.add_edge("attempt anew", END)
+    return graph.compile(name=SAMPLE_AGAIN)

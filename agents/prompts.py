@@ -1,9 +1,11 @@
 """The words around a problem: what the policy is asked first, and what it is asked about its own answer."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, PolicyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +117,100 @@ COUNTDOWN = Prompts(
 )
 """For the embedded policy, whose vocabulary is numbers, operators and a few words. It cannot read a checker's sentences: of the
 critiques, use "instruction" or "self" with it."""
+
+
+# What a policy's tokenizer can read. Small policies know numbers and a few words; others spell out whatever they are shown.
+
+_SENTENCE = "Using the numbers, each exactly once, reach a target"
+_SHOWN_WORDS = 5
+
+
+def reads_english(tokenizer: Any) -> bool:
+    """Whether a tokenizer knows the words of a plain sentence; None, for policies that have no tokenizer, does."""
+    return not unknown_words(tokenizer, _SENTENCE)
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """The words of `text` that are not in the tokenizer's vocabulary."""
+    if tokenizer is None or tokenizer.unk_token_id is None:
+        return []
+    unknown = tokenizer.unk_token_id
+    if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id):
+        return []  # byte-level tokenizers reuse their end token as "unknown" and never need it
+    if unknown not in tokenizer(text, add_special_tokens=False)["input_ids"]:
+        return []
+    words = dict.fromkeys(text.split())
+    return [word for word in words if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]] or [text]
+
+
+def refuse_unreadable(policy: Any, prompts: Iterable[str], *, name: str) -> None:
+    """Raise a ConfigurationError if the vocabulary of `policy`, which users call `name`, lacks words of one of `prompts`."""
+    tokenizer = getattr(policy, "tokenizer", None)
+    for prompt in prompts:
+        lacking = unknown_words(tokenizer, prompt)
+        if lacking:
+            shown = ", ".join(map(repr, lacking[:_SHOWN_WORDS])) + (", ..." if len(lacking) > _SHOWN_WORDS else "")
+            raise ConfigurationError(
+                f"{name} cannot read {prompt!r}: it does not know {shown}; its vocabulary is {_home_of(tokenizer)}. "
+                "For other questions name another model"
+            )
+
+
+def _home_of(tokenizer: Any) -> str:
+    """What a small vocabulary was made for."""
+    if not unknown_words(tokenizer, "get"):
+        return "that of Countdown, such as '3 5 7 9 get 56' (3 to 6 numbers, whole and below 200)"
+    if not unknown_words(tokenizer, "x y z"):
+        return "that of equations, such as '11 x + 7 y + 5 z = 96' (2 to 4 unknowns, numbers whole and below 200)"
+    return "a small one of its own"
+
+
+# Which words a policy is talked to with: those on record with its tokenizer, else those its vocabulary allows.
+#
+# The record is a field of tokenizer_config.json: it goes wherever the tokenizer is saved, with trained policies too.
+
+_RECORD = "selfcorrect_prompts"
+
+
+def record_prompts(tokenizer: Any, prompts: Prompts) -> None:
+    """Keep `prompts` with `tokenizer`, which saves them: whoever loads the policy talks to it in these words."""
+    tokenizer.init_kwargs[_RECORD] = asdict(prompts)
+
+
+def prompts_of(policy: Any, *, english: Prompts) -> Prompts:
+    """The words of the loop for `policy`.
+
+    Args:
+        policy: any policy. One without a tokenizer (a chat model) reads English.
+        english: for policies that read English sentences and have nothing on record.
+
+    Raises:
+        PolicyError: what is on record is unusable.
+    """
+    tokenizer = getattr(policy, "tokenizer", None)
+    recorded = _recorded(tokenizer)
+    if recorded is not None:
+        return recorded
+    return english if reads_english(tokenizer) else COUNTDOWN
+
+
+def math_prompts(critique: str) -> Prompts:
+    """The published prompts of a critique mode: PAG's where the policy judges itself, else SCoRe's."""
+    return PAG_MATH if critique == "self" else SCORE_MATH
+
+
+def _recorded(tokenizer: Any) -> Prompts | None:
+    record = getattr(tokenizer, "init_kwargs", {}).get(_RECORD)
+    if record is None:
+        return None
+    names = [field.name for field in fields(Prompts)]
+    if not isinstance(record, dict) or not all(
+        name in names and isinstance(text, str) for name, text in record.items()
+    ):
+        raise PolicyError(
+            f"{_RECORD} in the policy's tokenizer_config.json must hold texts called {', '.join(names)}; got {record!r}"
+        )
+    try:
+        return Prompts(**record)
+    except (TypeError, ConfigurationError) as error:
+        raise PolicyError(f"{_RECORD} in the policy's tokenizer_config.json cannot be used: {error}") from error

@@ -7,7 +7,7 @@ text and as the exact token ids that were sampled.
 import operator
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.problem import Problem
 
 Role = Literal["attempt", "critique", "revise"]

@@ -13,7 +13,7 @@ from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import EpisodeState, Turn, problem_of, usage_of
 from selfcorrect.errors import ConfigurationError, GraphError
-from selfcorrect.rewards.verdict import Status
+from selfcorrect.rewards.checker import Status
 from selfcorrect.tasks.problem import Problem
 
 Scorer = Callable[[Problem, str], float | Awaitable[float]]

@@ -14,15 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.training.compare.contest import Contest, SilentContest
-from selfcorrect.training.compare.drawing import save_drawing
-from selfcorrect.training.compare.entrants import entrants
-from selfcorrect.training.compare.files import write_comparison
-from selfcorrect.training.compare.running import plan_budgets, run_contest
-from selfcorrect.training.compare.words import difference_text, markdown_table
-from selfcorrect.training.presets import DEMO
-from selfcorrect.training.progress import ProgressSink, SilentProgress
-from selfcorrect.training.settings_file import combine
+from selfcorrect.settings import combine
+from selfcorrect.training.arms.registry import entrants
+from selfcorrect.training.compare.comparison import plan_budgets, run_contest
+from selfcorrect.training.compare.plan import Contest, SilentContest
+from selfcorrect.training.compare.report import difference_text, markdown_table, save_drawing
+from selfcorrect.training.compare.result import write_comparison
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.settings import DEMO
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare.json"

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.prompt_choice import prompts_of
-from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.agents.prompts import PLAIN, prompts_of
 from selfcorrect.tasks.equations import EquationsTask
 
 RESULT = Path(__file__).parent / "results" / "compare-equations.json"

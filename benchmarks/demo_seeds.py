@@ -11,9 +11,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.training.presets import PRESETS
-from selfcorrect.training.run_directory import RunDirectory
-from selfcorrect.training.score import train_score
+from selfcorrect.training.arms.reinforced import train_score
+from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.settings import PRESETS
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")

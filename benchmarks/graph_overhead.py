@@ -20,9 +20,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from selfcorrect.agents.episodes import Graph, opening, rare_garbage_collection
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.scripted import ScriptedPolicy
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.problem import Problem
 
 CONCURRENCY = (1, 32, 256)
@@ -105,16 +105,24 @@ def player(graph: Graph) -> Callable[[int], Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="of each concurrency; ten times as many of single episodes")
+    parser.add_argument(
+        "--rounds", type=int, default=20, help="of each concurrency; ten times as many of single episodes"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     kinds = {"no graph": without_graph, **{name: player(graph) for name, graph in graphs().items()}}
     rows = [
-        {"graph": name, "concurrent": concurrency, **measure(one, concurrency, options.rounds * (10 if concurrency == 1 else 1))}
+        {
+            "graph": name,
+            "concurrent": concurrency,
+            **measure(one, concurrency, options.rounds * (10 if concurrency == 1 else 1)),
+        }
         for name, one in kinds.items()
         for concurrency in CONCURRENCY
     ]
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rounds} rounds each; ms")
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rounds} rounds each; ms"
+    )
     print(f"{'':42} {'concurrent':>10} {'per episode p50':>16} {'p95':>7} {'latency p50':>12} {'p95':>7}")
     for row in rows:
         print(

@@ -23,13 +23,13 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents import transformers_policy
-from selfcorrect.agents.embedded_policy import embedded_folder
-from selfcorrect.agents.kv_rows import new_cache
+from selfcorrect.agents.decoding.kv_cache import new_cache
+from selfcorrect.agents.decoding.prefill import Reader, Start, left_padded
+from selfcorrect.agents.policies import transformers as transformers_policy
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.reading import Reader, Start, left_padded
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 
 LIMIT = 18
 

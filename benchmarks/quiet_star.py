@@ -20,19 +20,17 @@ import torch
 from quiet_star_cost import cost_of_arms, growth, parallel_against_one_by_one
 from quiet_star_plot import plot
 
-from selfcorrect.agents.quiet.choosing import sampled
 from selfcorrect.agents.quiet.folder import open_model
-from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.model import QuietModel, sampled
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
-from selfcorrect.training.quiet_star.chains import ASIDE_BEGINS, ASIDE_ENDS, Chain, aside_of, chains
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge
 from selfcorrect.training.quiet_star.folder import QuietRun
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loss import talk_logprobs, targets_of
 from selfcorrect.training.quiet_star.run import train_quiet_star
 from selfcorrect.training.quiet_star.settings import LossSettings, QuietSettings, StepSettings, ThoughtSettings
-from selfcorrect.training.quiet_star.texts import ChainTexts, padded
+from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, Chain, ChainTexts, aside_of, chains, padded
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = (2, 4, 8)

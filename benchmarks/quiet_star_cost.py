@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.embedded_policy import embedded_folder
-from selfcorrect.agents.quiet.choosing import greedily
+from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.quiet.folder import open_model
-from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.model import QuietModel, greedily
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.agents.quiet.thinking import Thinking
 from selfcorrect.training.quiet_star.run import open_learner

@@ -28,10 +28,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.state import EpisodeState
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.tasks.countdown import CountdownTask
 
 

@@ -21,19 +21,19 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.embedded_policy import embedded_folder
-from selfcorrect.agents.metrics import paired_interval
+from selfcorrect.agents.evaluation import paired_interval
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.search.plan import SearchPlan
-from selfcorrect.agents.search.summary import as_rows, oracle_bins, summarise, tokens_to_reach
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.adapt import AdaptSettings, adapt
 from selfcorrect.training.agreement import measured_accuracy
-from selfcorrect.training.reporting.scale_chart import scale_svg
-from selfcorrect.training.scaling import BUDGETS, Comparison, compare, tune
+from selfcorrect.training.scaling.chart import scale_svg
+from selfcorrect.training.scaling.run import BUDGETS, Comparison, compare, tune
+from selfcorrect.training.scaling.summary import as_rows, oracle_bins, summarise, tokens_to_reach
 
 TASK = CountdownTask(4)
 DRAW = Sampling(max_new_tokens=24)

@@ -15,20 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.best_of_k import best_of_k, pass_at_k, vote_accuracy
-from selfcorrect.agents.calibration import threshold_for_risk
-from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.choosing.best_of_k import best_of_k, pass_at_k, vote_accuracy
+from selfcorrect.agents.choosing.calibration import threshold_for_risk
+from selfcorrect.agents.choosing.sample_pool import Sample, by_problem, read_pool, sample_pool, write_pool
+from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.sample_pool import Sample, by_problem, read_pool, sample_pool, write_pool
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.measuring import RISKS, mean_with_interval, scored_figures, with_answer_keys
 from selfcorrect.training.vstar.report import draw_choosing, draw_reliability, draw_risk_coverage
-from selfcorrect.training.vstar.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +79,7 @@ def pool(
     """The pool called `name`, sampled now if it is not there."""
     path = work / f"{name}.jsonl"
     if not path.exists():
-        from selfcorrect.agents.transformers_policy import TransformersPolicy
+        from selfcorrect.agents.policies.transformers import TransformersPolicy
 
         task = CountdownTask(4)
         policy = TransformersPolicy.from_pretrained(embedded_folder(), max_new_tokens=24, reuse_cache=False)

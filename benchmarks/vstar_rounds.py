@@ -14,16 +14,16 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.choosing.sample_pool import read_pool, sample_pool, write_pool
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.sample_pool import read_pool, sample_pool, write_pool
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.presets import DEMO
-from selfcorrect.training.run_directory import RunDirectory
-from selfcorrect.training.settings_file import combine
+from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.settings import DEMO
 from selfcorrect.training.vstar.measuring import verifier_figures, with_answer_keys
 from selfcorrect.training.vstar.rounds import vstar
 
@@ -81,7 +81,9 @@ def main() -> None:
         rounds = combine(DEMO, {}, SETTINGS).vstar.rounds
         by_seed[seed] = [round_figures(directory, number, seed) for number in range(rounds + 1)]
         for number, figures in enumerate(by_seed[seed]):
-            print(f"seed {seed}, round {number}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+            print(
+                f"seed {seed}, round {number}: " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            )
     table = [
         {
             name: {

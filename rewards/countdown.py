@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 
 _STEP = re.compile(
     r"(?<![\w.])(\d{1,9}(?:/\d{1,9})?)\s*([-+*/x×÷])\s*(\d{1,9}(?:/\d{1,9})?)\s*=\s*(\d{1,9}(?:/\d{1,9})?)(?![\w.])"

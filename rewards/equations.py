@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 
 _STEP = re.compile(
     r"(?<![\w.])([0-9]{1,9})\s{0,9}([-/−÷])\s{0,9}([0-9]{1,9})\s{0,9}=\s{0,9}([0-9]{1,9})(?!\w|\.[0-9]|\s{0,9}[-−+*/×÷=^])"

@@ -95,7 +95,9 @@ def random_solution(numbers: list[int], rng: random.Random) -> tuple[list[str], 
     while True:
         values, steps = list(numbers), []
         while len(values) > 1:
-            left, right = sorted((values.pop(rng.randrange(len(values))), values.pop(rng.randrange(len(values)))), reverse=True)
+            left, right = sorted(
+                (values.pop(rng.randrange(len(values))), values.pop(rng.randrange(len(values)))), reverse=True
+            )
             choices = _steps_from(left, right)
             if not choices:
                 break

@@ -1,15 +1,178 @@
 """Problems from a file of one JSON object a line: {"prompt": ..., "answer": ...}, judged by the math checker by default."""
 
+import difflib
 import hashlib
+import json
+import math
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
-from selfcorrect.tasks.jsonl_rows import Row, read_rows, refuse
 from selfcorrect.tasks.problem import Problem, Split
+
+# Reading the rows of a JSON Lines file; every fault is found before the first is told.
+
+Fault = tuple[int, str, str]
+"""Line (from 1), field ("" for the whole row), what is wrong with it."""
+
+_FIELDS = ("prompt", "answer", "id", "difficulty")
+_SHOWN_FAULTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row; `more` holds the fields of other names."""
+
+    line: int
+    prompt: str
+    answer: str
+    id: str
+    difficulty: float
+    more: Mapping[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of `path`, those that say the same merged.
+
+    Raises:
+        TaskError: the file cannot be read, is empty, or holds bad rows.
+    """
+    rows: list[Row] = []
+    faults: list[Fault] = []
+    for line, text in _lines(path):
+        found, value = _object(line, text)
+        found = found or [(line, name, what) for name, what in _faults_of(value)]
+        faults += found
+        if not found:
+            rows.append(_row(line, value))
+    unique, repeated = _merge_repeated(rows)
+    refuse(path, sorted(faults + repeated))
+    if not unique:
+        raise TaskError(f'{path} is empty: it should hold one {{"prompt": ..., "answer": ...}} object a line')
+    return unique
+
+
+def refuse(path: Path, faults: Sequence[Fault]) -> None:
+    """Raise a TaskError that lists the first ten of `faults`, if there are any."""
+    if not faults:
+        return
+    bad_lines = len({line for line, _, _ in faults})
+    head = f"{path}: {bad_lines} bad row{'s' if bad_lines > 1 else ''}"
+    head += f", the first {_SHOWN_FAULTS} faults:" if len(faults) > _SHOWN_FAULTS else ":"
+    shown = [f"  line {line}{', ' + name if name else ''}: {what}" for line, name, what in faults[:_SHOWN_FAULTS]]
+    raise TaskError("\n".join([head, *shown]))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, numbered from 1."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror or error}") from error
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise TaskError(
+                f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start + 1})"
+            ) from error
+        if text.strip():
+            yield number, text
+
+
+def _object(line: int, text: str) -> tuple[list[Fault], dict[str, Any]]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        hint = "; is the file one JSON array? Write one object a line" if text.lstrip()[0] in "[]" else ""
+        return [(line, "", f"no valid JSON at column {error.colno}: {error.msg}{hint}")], {}
+    except RecursionError:
+        return [(line, "", "nested too deeply to be read")], {}
+    except ValueError as error:  # a number of thousands of digits
+        return [(line, "", f"cannot be read: {error}")], {}
+    if not isinstance(value, dict):
+        return [(line, "", f"expected an object with 'prompt' and 'answer', got a JSON {type(value).__name__}")], {}
+    return [], value
+
+
+def _faults_of(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The fields of one object that cannot be used, and why."""
+    for name in ("prompt", "answer"):
+        if name not in value:
+            others = [other for other in value if other not in _FIELDS]
+            near = difflib.get_close_matches(name, others, n=1)
+            yield name, f"missing; did you mean this by {near[0]!r}?" if near else "missing"
+    if "prompt" in value and not _is_text(value["prompt"]):
+        yield "prompt", f"expected readable text that is not blank, got {_shown(value['prompt'])}"
+    if "answer" in value and not _is_text(value["answer"]) and not _is_number(value["answer"]):
+        yield "answer", f"expected text that is not blank or a number, got {_shown(value['answer'])}"
+    if "id" in value and not _is_text(value["id"]) and not _is_whole(value["id"]):
+        yield "id", f"expected text or a whole number, got {_shown(value['id'])}"
+    if "difficulty" in value and not _is_float(value["difficulty"]):
+        yield "difficulty", f"expected a number, got {_shown(value['difficulty'])}"
+
+
+def _row(line: int, value: Mapping[str, Any]) -> Row:
+    return Row(
+        line=line,
+        prompt=value["prompt"],
+        answer=str(value["answer"]).strip(),
+        id=str(value.get("id", f"line-{line}")),
+        difficulty=float(value.get("difficulty", 0.0)),
+        more={name: item for name, item in value.items() if name not in _FIELDS},
+    )
+
+
+def _merge_repeated(rows: Sequence[Row]) -> tuple[list[Row], list[Fault]]:
+    """`rows` without those that repeat an earlier one; a fault for each that contradicts an earlier one."""
+    by_prompt: dict[str, Row] = {}
+    by_id: dict[str, Row] = {}
+    faults: list[Fault] = []
+    for row in rows:
+        same = by_prompt.setdefault(" ".join(row.prompt.split()), row)
+        if same is not row:
+            if same.answer != row.answer:
+                faults.append(
+                    (
+                        row.line,
+                        "answer",
+                        f"{row.answer!r}, but line {same.line} answers this prompt with {same.answer!r}",
+                    )
+                )
+            continue
+        holder = by_id.setdefault(row.id, row)
+        if holder is not row:
+            faults.append((row.line, "id", f"{row.id!r} is the id of line {holder.line} already"))
+    return list(by_prompt.values()), faults
+
+
+def _is_text(value: Any) -> bool:
+    """Not blank, and without the halves of surrogate pairs that JSON can smuggle in: no tokenizer takes those."""
+    return (
+        isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_float(value: Any) -> bool:
+    return _is_number(value) and abs(value) <= sys.float_info.max
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What is asked: problems, and the protocol of a source of problems."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Checker
 
 Split = Literal["train", "test"]
@@ -55,3 +57,20 @@ class Task(Protocol):
             TaskError: the split holds fewer than `count` problems.
         """
         ...
+
+
+# What somebody wants solved: a problem of a task, or a text of their own.
+
+
+def as_problem(problem: Problem | str, kind: str) -> Problem:
+    """A text as a problem without a reference, whose id is `kind` and a hash of the text; a problem as it is.
+
+    Raises:
+        ConfigurationError: the text is blank.
+    """
+    if isinstance(problem, Problem):
+        return problem
+    if not problem.strip():
+        raise ConfigurationError("the problem is blank")
+    name = hashlib.blake2b(problem.encode(), digest_size=8).hexdigest()
+    return Problem(id=f"{kind}-{name}", prompt=problem, reference=None, checker="none")

@@ -15,7 +15,8 @@ import selfcorrect
 PACKAGE = Path(selfcorrect.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = ["rewards", "tasks", "agents", "training", "cli"]
-"""Each may import itself, those before it, and `selfcorrect.errors`."""
+"""Each may import itself, those before it, and those of `BASE`."""
+BASE = ["errors", "settings", "files"]
 
 IN_CHECKOUT = PACKAGE.resolve().is_relative_to(ROOT.resolve())
 needs_checkout = pytest.mark.skipif(not IN_CHECKOUT, reason="tests run against an installed wheel")
@@ -65,7 +66,7 @@ def test_a_root_folder_refuses_its_bare_name(name: str) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_run_one_way(layer: str) -> None:
-    allowed = {f"selfcorrect.{name}" for name in [*LAYERS[: LAYERS.index(layer) + 1], "errors"]}
+    allowed = {f"selfcorrect.{name}" for name in [*LAYERS[: LAYERS.index(layer) + 1], *BASE]}
     for source in sources(PACKAGE / layer):
         for module in imported_modules(source):
             if module.split(".")[0] == "selfcorrect":
@@ -178,7 +179,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
 
 
 def test_verdicts_and_shaping_need_nothing_heavy() -> None:
-    program = "import json, sys, selfcorrect.rewards.verdict, selfcorrect.rewards.shaping; print(json.dumps(sorted(sys.modules)))"
+    program = "import json, sys, selfcorrect.rewards.checker, selfcorrect.rewards.shaping; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not HEAVY & set(json.loads(done.stdout))
 

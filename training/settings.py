@@ -3,14 +3,200 @@
 All groups can be had from here, wherever they are defined.
 """
 
-from typing import Literal, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from selfcorrect.training.settings_group import Count, NonNegative, Positive, Settings
-from selfcorrect.training.supervised_settings import PairSftSettings, StarSettings, SupervisedSettings
-from selfcorrect.training.task_settings import CountdownSettings, EquationsSettings, JsonlSettings, TaskSettings
-from selfcorrect.training.vstar.settings import VstarSettings
+from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share, load_settings
+from selfcorrect.tasks.problem import Task
+
+# Settings of the supervised arms: how much is sampled, what becomes an example, how long is learnt from them.
+
+
+class SupervisedSettings(Settings):
+    """What the supervised arms share: what is sampled, and how long is learnt from it. All counts are per loop; Pair-SFT has one."""
+
+    problems: PositiveInt = 2560
+    """How many training problems are asked; of a smaller file, each problem once."""
+    samples_per_problem: PositiveInt = 4
+    tokens: PositiveInt | None = None
+    """Sample until this many tokens are generated, however many of `problems` that takes: for comparisons at equal cost."""
+    temperature: NonNegative = 1.0
+    """Of sampling; 0 is greedy, as in the STaR paper, and wants one sample per problem."""
+    steps: PositiveInt = 160
+    """Optimiser steps; exactly so many, however many examples there are."""
+    batch_size: PositiveInt = 64
+    """Examples per optimiser step."""
+    learning_rate: Positive = 5e-4
+    """Of AdamW; falls linearly to 0."""
+
+    @model_validator(mode="after")
+    def _different_samples(self) -> Self:
+        if self.temperature == 0 and self.samples_per_problem > 1:
+            raise ValueError("at temperature 0 all samples of a problem are the same: set samples_per_problem to 1")
+        return self
+
+
+class StarSettings(SupervisedSettings):
+    """STaR (arXiv 2203.14465), and the SCoRe paper's way to teach correction with it."""
+
+    data: Literal["single", "single+rationalised", "multi", "multi+correct"] = "multi"
+    """What is learnt: right first answers; those and what the hinted policy makes of failures; second answers that mend a wrong first
+    one (D_STaR); those and second answers that keep to a right one (D+_STaR)."""
+    loops: PositiveInt = 4
+
+    @property
+    def optimiser_steps(self) -> int:
+        """Of all loops."""
+        return self.loops * self.steps
+
+
+class PairSftSettings(SupervisedSettings):
+    """Pair-SFT (arXiv 2211.00053, as in the SCoRe paper)."""
+
+    data: Literal["pairs", "pairs+correct"] = "pairs"
+    """What is learnt: right answers after wrong ones (D_SFT); and right answers after right ones too (D+_SFT)."""
+    problems: PositiveInt = 10_240
+    samples_per_problem: int = Field(default=4, ge=2)
+    """At least 2: a pair is made of two."""
+    steps: PositiveInt = 640
+
+
+# Settings of the tasks that a run can be on, and how each is opened.
+
+
+class CountdownSettings(Settings):
+    """Procedural Countdown problems."""
+
+    kind: Literal["countdown"] = "countdown"
+    numbers: int = Field(default=4, ge=3, le=6)
+    """How many numbers a problem gives."""
+    words: bool = False
+    """Ask in English sentences, for general language models."""
+
+    def open(self) -> Task:
+        from selfcorrect.tasks.countdown import CountdownTask
+
+        return CountdownTask(numbers=self.numbers, words=self.words)
+
+
+class EquationsSettings(Settings):
+    """Procedural linear equations in positive whole numbers."""
+
+    kind: Literal["equations"] = "equations"
+    unknowns: int = Field(default=3, ge=2, le=4)
+    """How many unknowns an equation has."""
+    words: bool = False
+    """Ask in English sentences, for general language models."""
+
+    def open(self) -> Task:
+        from selfcorrect.tasks.equations import EquationsTask
+
+        return EquationsTask(unknowns=self.unknowns, words=self.words)
+
+
+class JsonlSettings(Settings):
+    """Problems from a file of {"prompt", "answer"} rows, judged by the math checker."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: Path = Field(strict=False)
+    test_share: Share = 0.1
+    """The part of the prompts that is held out."""
+
+    def open(self) -> Task:
+        """Reads the file.
+
+        Raises:
+            TaskError: the file or some of its rows are unusable.
+        """
+        from selfcorrect.tasks.jsonl import JsonlTask
+
+        return JsonlTask(self.path, test_share=self.test_share)
+
+
+TaskSettings = Annotated[CountdownSettings | EquationsSettings | JsonlSettings, Field(discriminator="kind")]
+
+
+# Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
+
+Kind = Literal["likelihood", "classifier", "stepwise"]
+Optimiser = Literal["adamw", "muon"]
+
+
+class GeneratorSettings(Settings):
+    """Fine-tuning of a round's generator."""
+
+    learning_rate: Positive = 5e-4
+    """Of AdamW; falls linearly to 0."""
+    epochs: PositiveInt = 2
+    """Passes over the right answers."""
+    batch: PositiveInt = 64
+    """Answers of one optimiser step."""
+
+
+class FitSettings(Settings):
+    """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
+
+    optimiser: Optimiser = "adamw"
+    """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights; it needs torch 2.9."""
+    learning_rate: Positive = 1e-3
+    epochs: PositiveInt = 1
+    batch: PositiveInt = 128
+    """Examples (for DPO: pairs) of one optimiser step."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises."""
+
+
+class PreferenceSettings(FitSettings):
+    """DPO (Rafailov et al. 2023) of the verifier on correct x incorrect pairs."""
+
+    optimiser: Optimiser = "muon"
+    learning_rate: Positive = 3e-3
+    beta: Positive = 1.0
+    """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
+    pairs_per_problem: PositiveInt = 4
+    """At most this many pairs of a problem's correct x incorrect product."""
+    measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
+    """What the verifier's raw score is; see `LikelihoodVerifier`."""
+
+
+class HeadSettings(FitSettings):
+    """A head on the body of the policy: one per answer (classifier) or per step (stepwise)."""
+
+    optimiser: Optimiser = "muon"
+    learning_rate: Positive = 2e-2
+    batch: PositiveInt = 256
+    """Answers of one optimiser step."""
+    reduction: Literal["last", "min", "product"] = "last"
+    """Of the stepwise kind: the score of an answer from those of its steps."""
+
+
+class VstarSettings(Settings):
+    """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""
+
+    rounds: PositiveInt = 3
+    problems: PositiveInt = 2000
+    """Training problems; every round samples all of them."""
+    samples_per_problem: PositiveInt = 16
+    temperature: Positive = 1.0
+    review: str | None = None
+    """A second look that is read after an answer; see `Wording`. None is the embedded policy's own ("check : {last_step} right") where
+    it is asked in its own words, else nothing; "" is nothing, as in the paper."""
+    kinds: list[Kind] = Field(default=["likelihood", "classifier", "stepwise"], min_length=1)
+    """Which verifiers are trained on the labelled answers of all rounds."""
+    generator: GeneratorSettings = GeneratorSettings()
+    likelihood: PreferenceSettings = PreferenceSettings()
+    classifier: HeadSettings = HeadSettings()
+    stepwise: HeadSettings = HeadSettings()
+    calibration_problems: PositiveInt = 500
+    """Training problems that are kept from the generator and the verifiers, for calibration and thresholds."""
+    calibration_samples: PositiveInt = 16
+    candidates: PositiveInt = 16
+    """Samples of a held-out problem from which the verifiers choose in the evaluation."""
+
 
 __all__ = [
     "CountdownSettings",
@@ -28,6 +214,7 @@ __all__ = [
     "SupervisedSettings",
     "TaskSettings",
     "VstarSettings",
+    "read_settings",
 ]
 
 
@@ -143,3 +330,45 @@ class RunSettings(Settings):
     seed: int = 0
     save_every: PositiveInt = 20
     """Steps between checkpoints."""
+
+
+# Ready-made settings.
+
+_POLICY = PolicySettings(max_new_tokens=40)
+_OPTIMISER = OptimiserSettings(
+    learning_rate=5e-4,
+    learning_rate_decay=True,
+    problems_per_step=32,
+    episodes_per_problem=8,
+    minibatches=2,
+    ppo_epochs=2,
+    baseline="leave_one_out_given_previous",
+)
+
+DEMO = RunSettings(
+    policy=_POLICY,
+    score=ScoreSettings(stage_one_steps=120, stage_two_steps=40, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
+    optimiser=_OPTIMISER,
+    evaluation=EvaluationSettings(problems=2000),
+)
+"""The embedded policy on Countdown with four numbers: minutes on two CPU cores."""
+
+FULL = RunSettings(
+    policy=_POLICY,
+    score=ScoreSettings(stage_one_steps=300, stage_two_steps=100, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
+    optimiser=_OPTIMISER,
+    evaluation=EvaluationSettings(problems=2000, every=100),
+    save_every=50,
+)
+"""As `DEMO`, for longer."""
+
+PRESETS: Mapping[str, RunSettings] = MappingProxyType({"demo": DEMO, "full": FULL})
+
+
+def read_settings(path: Path, *, overrides: Sequence[str] = (), base: RunSettings | None = None) -> RunSettings:
+    """The settings in `path`, over those of `base` (default: the defaults), under `overrides` such as "score.alpha=5".
+
+    Raises:
+        ConfigurationError: as `selfcorrect.settings.load_settings` does.
+    """
+    return load_settings(path, base or RunSettings(), overrides=overrides)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.decoding_requests import Request
-from selfcorrect.agents.drawing import draw, widest_float
-from selfcorrect.agents.quiet.mixing import mixed_logits
-from selfcorrect.agents.quiet.model import QuietModel, Thoughts
+from selfcorrect.agents.decoding.engine import Request
+from selfcorrect.agents.decoding.prefill import left_padded
+from selfcorrect.agents.decoding.sampling import draw, widest_float
+from selfcorrect.agents.quiet.model import QuietModel, Thoughts, mixed_logits
 from selfcorrect.agents.quiet.streams import Reading, read_on, read_texts
-from selfcorrect.agents.reading import left_padded
 from selfcorrect.agents.seeding import seed_array, uniforms
 
 

@@ -1,6 +1,7 @@
 """A causal language model that can think: the model itself, the marks of thought, the mixing head."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,79 @@ import torch
 from torch import Tensor, nn
 
 from selfcorrect.agents.quiet.attention import use_thought_attention
-from selfcorrect.agents.quiet.choosing import Chooser
 from selfcorrect.agents.quiet.folder import open_model, read_extras, write_extras
-from selfcorrect.agents.quiet.marks import Marks, add_tokens, like, unthinkable
-from selfcorrect.agents.quiet.mixing import MixingHead
 from selfcorrect.agents.quiet.streams import Reading, Streams
-from selfcorrect.agents.quiet.thinking import Thinking
+from selfcorrect.agents.quiet.thinking import Marks, Thinking, add_tokens, like, unthinkable
 from selfcorrect.errors import PolicyError
+
+# How much a thought has to say: the mixing head, and the mixture.
+
+
+class MixingHead(nn.Module):
+    """One weight in (0, 1) for each thought, from the hidden states before and after it: a ReLU network of three layers.
+
+    0 is the prediction without the thought, 1 that with it. (The paper's w weighs the other side.) The last layer begins with
+    zeros, so that every weight begins as `initial`.
+    """
+
+    def __init__(self, hidden: int, *, initial: float = 0.1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, math.log(initial / (1 - initial)))
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """Weights (...) from hidden states (..., D) at the position and at the end of its thought."""
+        states = torch.cat([before, after], dim=-1).to(next(self.layers.parameters()).dtype)
+        return torch.sigmoid(self.layers(states)[..., 0])
+
+
+def mixed_logits(base: Tensor, thought: Tensor, weight: Tensor) -> Tensor:
+    """Logits (..., V) of the mixture: log p = (1 - w) log p_base + w log p_thought, up to a constant.
+
+    Arxiv 2403.09629, section 4.3. The constants that make the parts log-probabilities do not matter before a softmax, so logits
+    are mixed as they are; softmax makes the mixture a distribution, which the sum of the paper's equation alone is not.
+
+    Args:
+        base: logits without the thought, (..., V).
+        thought: logits after it, (..., V).
+        weight: of the thought, (...).
+    """
+    return base + weight[..., None].to(base.dtype) * (thought - base)
+
+
+# How the tokens of thoughts are drawn.
+
+Chooser = Callable[[Tensor, int], Tensor]
+"""(logits (B, S, V), number of the thought's token) -> tokens (B, S)."""
+
+
+def greedily(logits_BSV: Tensor, step: int) -> Tensor:
+    """The likeliest token."""
+    return logits_BSV.argmax(dim=-1)
+
+
+def sampled(generator: torch.Generator | None = None) -> Chooser:
+    """Draws at temperature 1, the one at which log-probabilities of thoughts are taken."""
+
+    def choose(logits_BSV: Tensor, step: int) -> Tensor:
+        probabilities = torch.softmax(logits_BSV.detach().float(), dim=-1)
+        return torch.multinomial(probabilities.flatten(0, 1), 1, generator=generator).view(logits_BSV.shape[:2])
+
+    return choose
+
+
+def given(thoughts_BSM: Tensor) -> Chooser:
+    """The thoughts that were written before: to score them, or to compare with another implementation."""
+
+    def choose(logits_BSV: Tensor, step: int) -> Tensor:
+        return thoughts_BSM[:, :, step]
+
+    return choose
 
 
 @dataclass(slots=True)

@@ -8,17 +8,60 @@ from pathlib import Path
 
 import torch
 
-from selfcorrect.agents.coalescing import Coalescer
-from selfcorrect.agents.completions import eos_ids
-from selfcorrect.agents.decoding_requests import Request
+from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.engine import Request
+from selfcorrect.agents.policies.rendering import (
+    TemplateName,
+    before_stop,
+    choose_template,
+    conversation_after,
+    prompt_after,
+)
+from selfcorrect.agents.policies.transformers import eos_ids
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.quiet.decoding import Continuation, QuietDecoding
 from selfcorrect.agents.quiet.model import QuietModel
-from selfcorrect.agents.quiet.visible import Cost, VisibleToken
 from selfcorrect.agents.recording import begin_call
-from selfcorrect.agents.rendering import TemplateName, before_stop, choose_template, conversation_after, prompt_after
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError, UnreadablePromptError
+
+# What is seen of thinking from outside: tokens with their thoughts, and the cost.
+
+
+@dataclass(slots=True)
+class Cost:
+    """What thinking costs, counted over all calls of a policy.
+
+    Attributes:
+        visible: tokens that were written.
+        read: tokens that the model read to write them: the visible ones, thoughts and marks.
+        seconds: of decoding.
+    """
+
+    visible: int = 0
+    read: int = 0
+    seconds: float = 0.0
+
+    @property
+    def per_visible_token(self) -> float:
+        """Tokens read for each visible one; 1 without thoughts, and 0 before the first call."""
+        return self.read / self.visible if self.visible else 0.0
+
+    @property
+    def milliseconds_per_visible_token(self) -> float:
+        return 1000 * self.seconds / self.visible if self.visible else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleToken:
+    """A written token, and what was thought before it.
+
+    `weight` is the thought's share in the mixture: 0 ignores it.
+    """
+
+    text: str
+    thought: str
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)

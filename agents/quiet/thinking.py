@@ -1,10 +1,93 @@
 """How a model thinks: what is decided before any training, and saved with the model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from selfcorrect.agents.quiet.marks import END, PAUSE, START
-from selfcorrect.errors import ConfigurationError
+import torch
+from torch import Tensor, nn
+
+from selfcorrect.errors import ConfigurationError, PolicyError
+
+# The tokens that a thought begins and ends with, and the embeddings they start from.
+
+START, END, PAUSE = "<|startofthought|>", "<|endofthought|>", "<|pause|>"
+DASHES = ("—", "---", "-")
+"""What a mark starts out as: the em dash, which in written language sets a thought apart; else what typewriters put for it."""
+
+
+class Marks(nn.Module):
+    """Learnable embeddings (R, D) of the marks, apart from the model's own table: its output never has to choose them.
+
+    Args:
+        initial: (R, D), the embeddings to start from.
+        gradient_weight: how much faster than other parameters they learn. What is stored is the embedding divided by this, so
+            its gradient is this much larger *and* an optimiser that ignores the size of gradients (Adam) moves the embedding
+            this much further; a factor on the gradient alone would change nothing there.
+    """
+
+    def __init__(self, initial: Tensor, *, gradient_weight: float = 1.0) -> None:
+        super().__init__()
+        self.gradient_weight = gradient_weight
+        self.stored = nn.Parameter(initial.detach().clone().float() / gradient_weight)
+
+    def forward(self) -> Tensor:
+        """The embeddings (R, D)."""
+        return self.stored * self.gradient_weight
+
+
+def add_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
+    """Add `names` to the tokenizer as special tokens; their ids.
+
+    The model's vocabulary does not grow: these ids lie beyond it (or in its unused rows) and are looked up in `Marks`.
+
+    Raises:
+        PolicyError: the tokenizer has one of them already.
+    """
+    present = [name for name in names if name in tokenizer.get_vocab()]
+    if present:
+        raise PolicyError(
+            f"the tokenizer already has {', '.join(present)}: a model that was trained to think is opened with QuietModel.load, not "
+            "wrapped again; if the tokens mean something else there, choose other names with `names`"
+        )
+    tokenizer.add_tokens(list(names), special_tokens=True)
+    return [int(number) for number in tokenizer.convert_tokens_to_ids(list(names))]
+
+
+def like(tokenizer: Any, table: Tensor, text: str | None) -> Tensor:
+    """The embedding (D,) that a mark starts from.
+
+    Args:
+        tokenizer: of the model.
+        table: (V, D), the model's embeddings.
+        text: the mean of this text's tokens; None takes the first of `DASHES` that the tokenizer knows, or the mean of all
+            embeddings where it knows none.
+
+    Raises:
+        PolicyError: the tokenizer does not know `text`.
+    """
+    for candidate in DASHES if text is None else (text,):
+        ids = tokenizer.encode(candidate, add_special_tokens=False)
+        if ids and (tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids):
+            return table[torch.tensor(ids, device=table.device)].float().mean(0)
+    if text is not None:
+        raise PolicyError(f"a mark of thought cannot start as {text!r}: the tokenizer does not know it")
+    return table.float().mean(0)
+
+
+def unthinkable(tokenizer: Any, never: Sequence[str]) -> list[int]:
+    """The ids that thoughts must not hold: the end of text, after which nothing was ever learnt, and those of `never`.
+
+    Raises:
+        PolicyError: one of `never` is no single token.
+    """
+    found = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    for text in never:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise PolicyError(f"thoughts cannot be kept from holding {text!r}: it is no single token of the tokenizer")
+        found.append(int(ids[0]))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,11 @@ print(result.answer, result.tokens, result.stop_reason)
 """
 
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
-from selfcorrect.agents.search.candidates import Candidate, SearchContext, SearchResult, SearchState
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal
-from selfcorrect.agents.search.names import strategy_named
 from selfcorrect.agents.search.plan import SearchPlan
 from selfcorrect.agents.search.players import Players
-from selfcorrect.agents.search.searching import search, search_all, search_sync, stream_candidates
+from selfcorrect.agents.search.search import search, search_all, search_sync, stream_candidates
+from selfcorrect.agents.search.state import Candidate, SearchContext, SearchResult, SearchState
 from selfcorrect.agents.search.strategies import (
     Beam,
     BestOfN,
@@ -21,6 +20,7 @@ from selfcorrect.agents.search.strategies import (
     Revise,
     Strategy,
     WeightedBestOfN,
+    strategy_named,
 )
 
 __all__ = [

@@ -4,9 +4,9 @@ nothing is computed twice."""
 from collections.abc import Sequence
 from typing import Any
 
-from selfcorrect.agents.coalescing import Coalescer
+from selfcorrect.agents.decoding.batcher import Coalescer
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
-from selfcorrect.agents.search.candidates import tokens_of
+from selfcorrect.agents.search.state import tokens_of
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier, VerifierScore

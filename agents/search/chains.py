@@ -5,15 +5,159 @@
 `score` is there if the choice or the end depends on a verifier, `revise` if the rules have revisions.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
-from selfcorrect.agents.search.answer_nodes import Choose, Draw, Score
-from selfcorrect.agents.search.candidates import SearchContext, SearchState
-from selfcorrect.agents.search.players import Players
-from selfcorrect.agents.search.rules import ChainRules, affordable
+from selfcorrect.agents.policies.windowed import WindowedPolicy
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.search.answer_keys import shown_to_verifier
+from selfcorrect.agents.search.players import Players, scores_of
+from selfcorrect.agents.search.selection import ChainRules, Pick, affordable, choose
+from selfcorrect.agents.search.state import Candidate, SearchContext, SearchState, context_of, without_generation
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import UnreadablePromptError
+from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.tasks.problem import Problem
+
+# The nodes of a search that writes whole answers: they draw, score and choose.
+
+
+class SearchNode(Protocol):
+    """A node of a search graph."""
+
+    def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> Awaitable[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then revisions.
+
+    The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that, whatever the
+    strategy: strategies that are compared under one seed see the same first answers. A chain
+    whose last answer the policy cannot be shown again (a word that its tokenizer does not know, a full context) ends: its further
+    answers are "", unreadable, and cost nothing. Where first answers are to be distinct and the policy has no other one left,
+    the search ends ("exhausted").
+
+    Args:
+        players: see there.
+        rules: how many.
+        window: how many earlier exchanges a revision sees.
+        tells: whether it streams its answers; where they are scored, that is left to `Score`.
+    """
+
+    players: Players
+    rules: ChainRules
+    window: int | None = 1
+    tells: bool = True
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        sampling, before = context_of(runtime).sampling, state.get("candidates", [])
+        count, limit = affordable(state, self.rules.wanted(before), sampling.max_new_tokens)
+        slots = [divmod(number, self.rules.parallel) for number in range(len(before), len(before) + count)]
+        sampling = replace(sampling, max_new_tokens=limit)
+        problem = Problem.model_validate(state["problem"])
+        asked = await asyncio.gather(
+            *(self._one(problem, state, chain, revision, sampling) for revision, chain in slots)
+        )
+        drawn = [candidate for candidate in asked if candidate is not None]
+        if self.tells:
+            for candidate in drawn:
+                runtime.stream_writer(without_generation(candidate))
+        update = {
+            "candidates": [*before, *drawn],
+            "tokens": state.get("tokens", 0) + sum(candidate["tokens"] for candidate in drawn),
+            "rounds": state.get("rounds", 0) + 1,
+            "planned": self.rules.planned,
+        }
+        return update if len(drawn) == len(asked) else {**update, "stop_reason": "exhausted"}
+
+    async def _one(
+        self, problem: Problem, state: SearchState, chain: int, revision: int, sampling: Sampling
+    ) -> Candidate | None:
+        seed = derive_seed(state["seed"], chain)
+        seeded = sampling.with_seed(derive_seed(seed, revision) if revision else seed)
+        if revision == 0:
+            generation = await self._first(problem, state, seeded)
+            if generation is None:
+                return None
+        else:
+            policy = WindowedPolicy(self.players.policy, self.window)
+            ask = Message(role="user", content=self.players.prompts.revise)
+            before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
+            try:
+                generation = await policy.generate([ask], seeded, after=before["generation"])
+            except UnreadablePromptError:
+                return _ended(before, chain, revision)
+        return self.players.candidate(problem, generation, chain=chain, revision=revision)
+
+    async def _first(self, problem: Problem, state: SearchState, sampling: Sampling) -> Generation | None:
+        """A first answer; None if it is to be a new one and there is none."""
+        opening, before = self.players.opening(problem), state.get("candidates", [])
+        if not self.rules.distinct or not before:
+            return await self.players.policy.generate(opening, sampling)
+        policy = self.players.need_renewing_policy("this search")
+        drawn = [candidate["generation"] for candidate in before if candidate["revision"] == 0]
+        return await policy.generate_new(opening, sampling, drawn=drawn)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Node: the verifier's scores of the answers that have none yet. Unreadable answers are not shown to it."""
+
+    players: Players
+    verifier: Verifier
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        problem, candidates = Problem.model_validate(state["problem"]), state.get("candidates", [])
+        new = range(state.get("scored", 0), len(candidates))
+        readable = [number for number in new if candidates[number]["key"] is not None]
+        texts = [shown_to_verifier(problem, candidates[number]["text"]) for number in readable]
+        scores = dict(zip(readable, await scores_of(self.verifier, problem, texts), strict=True))
+        scored = list(candidates)
+        for number in new:
+            scored[number] = {**candidates[number], "score": scores.get(number)}
+            runtime.stream_writer(without_generation(scored[number]))
+        return {"candidates": scored, "scored": len(scored)}
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Node: pick the winner, and note where the choice had to be made otherwise than planned."""
+
+    pick: Pick
+    rules: ChainRules | None = None
+
+    async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
+        candidates = state.get("candidates", [])
+        notes = list(state.get("notes", []))
+        readable = [candidate for candidate in candidates if candidate["key"] is not None]
+        if candidates and not readable:
+            notes.append(f"none of the {len(candidates)} answers is complete and can be read")
+        if readable and self.pick in ("verifier", "weighted") and all(one["score"] is None for one in readable):
+            notes.append("the verifier scored none of the answers; the majority decided")
+        return {"chosen": choose(candidates, self.pick), "notes": notes, "stop_reason": self._reason(state)}
+
+    def _reason(self, state: SearchState) -> str:
+        if "stop_reason" in state or self.rules is None:
+            return state.get("stop_reason", "complete")
+        candidates = state.get("candidates", [])
+        reason = self.rules.end(candidates)
+        used_up = state.get("budget") is not None and state.get("tokens", 0) >= (state.get("budget") or 0)
+        nothing = used_up and all(candidate["key"] is None for candidate in candidates)
+        return "budget" if reason == "complete" and (nothing or len(candidates) < self.rules.planned) else reason
+
+
+def _ended(before: Candidate, chain: int, revision: int) -> Candidate:
+    """In place of an answer that could not be asked for."""
+    return {**before, "text": "", "key": None, "score": None, "tokens": 0, "chain": chain, "revision": revision}
+
 
 SearchGraph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]
 

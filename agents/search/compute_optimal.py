@@ -12,14 +12,12 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from selfcorrect.agents.search.answer_nodes import Draw, Score
-from selfcorrect.agents.search.candidates import SearchContext, SearchState
-from selfcorrect.agents.search.chains import SearchGraph
-from selfcorrect.agents.search.names import strategy_named
+from selfcorrect.agents.search.chains import Draw, Score, SearchGraph
 from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
 from selfcorrect.agents.search.players import Players
-from selfcorrect.agents.search.rules import ChainRules, affordable
-from selfcorrect.agents.search.strategies import Mixed, Revise, Strategy
+from selfcorrect.agents.search.selection import ChainRules, affordable
+from selfcorrect.agents.search.state import SearchContext, SearchState
+from selfcorrect.agents.search.strategies import Mixed, Revise, Strategy, strategy_named
 from selfcorrect.errors import ConfigurationError
 
 _MOST_STEPS = 10_000

@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from selfcorrect.agents.search.candidates import Candidate
-from selfcorrect.agents.search.names import strategy_named
 from selfcorrect.agents.search.selection import groups
+from selfcorrect.agents.search.state import Candidate
+from selfcorrect.agents.search.strategies import strategy_named
 from selfcorrect.errors import ConfigurationError
 
 Measure = Literal["verifier", "agreement"]

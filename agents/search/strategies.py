@@ -11,15 +11,16 @@ line and plans call it.
 `best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9, `best_of_n:16:distinct=true` gives no answer twice.
 """
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from selfcorrect.agents.search.beam import beam_graph
-from selfcorrect.agents.search.beam_nodes import BeamRules
+from selfcorrect.agents.search.beam import BeamRules, beam_graph
 from selfcorrect.agents.search.chains import SearchGraph, chain_graph
 from selfcorrect.agents.search.players import Players
-from selfcorrect.agents.search.rules import ChainRules
-from selfcorrect.agents.search.selection import Pick
+from selfcorrect.agents.search.selection import ChainRules, Pick
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import STEP_SEPARATOR
 
 
@@ -180,3 +181,114 @@ def _wave(wave: int, counts: bool) -> str:
 
 def _pick(pick: Pick, usual: Pick = "verifier") -> str:
     return "" if pick == usual else f":pick={pick}"
+
+
+# Strategies by name, as the command line and plans write them: KIND[:NUMBERS][:OPTION=VALUE ...].
+
+_PICKS = ("last", "majority", "verifier", "weighted")
+_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "sure": float,
+    "wave": int,
+    "window": int,
+    "lookahead": int,
+    "max_steps": int,
+    "early": lambda text: {"true": True, "false": False}[text],
+    "distinct": lambda text: {"true": True, "false": False}[text],
+    "pick": lambda text: _PICKS[_PICKS.index(text)],
+}
+_KINDS: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
+    "majority": (Majority, ("n",)),
+    "best_of_n": (BestOfN, ("n",)),
+    "weighted": (WeightedBestOfN, ("n",)),
+    "revise": (Revise, ("n",)),
+    "beam": (Beam, ("width", "expand")),
+    "mixed": (Mixed, ("parallel", "revisions")),
+}
+KINDS = tuple(_KINDS)
+
+
+def strategy_named(name: str) -> Strategy:
+    """The strategy called `name`, such as "majority:16", "beam:4x4" or "mixed:4x3:pick=majority".
+
+    Raises:
+        ConfigurationError: there is none of that name, or its numbers are of another kind.
+    """
+    kind, *parts = name.strip().split(":")
+    if kind not in _KINDS:
+        raise ConfigurationError(
+            f"unknown strategy {name!r}; there are {', '.join(_KINDS)}, as in majority:16 or beam:4x4"
+        )
+    made, numbers = _KINDS[kind]
+    given: dict[str, Any] = {}
+    if parts and "=" not in parts[0]:
+        given |= _numbers(name, parts.pop(0), numbers)
+    for part in parts:
+        option, _, value = part.partition("=")
+        if option not in _OPTIONS or option not in made.__dataclass_fields__:
+            raise ConfigurationError(f"strategy {name!r}: {kind} has no option {option!r}")
+        try:
+            given[option] = _OPTIONS[option](value)
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError(f"strategy {name!r}: {option} cannot be {value!r}") from error
+    strategy: Strategy = made(**given)
+    return strategy
+
+
+def _numbers(name: str, text: str, fields: tuple[str, ...]) -> dict[str, int]:
+    if not re.fullmatch(r"\d+(x\d+)*", text) or text.count("x") + 1 != len(fields):
+        raise ConfigurationError(
+            f"strategy {name!r}: after the first ':' come {' x '.join(fields)}, as in {_example(fields)}"
+        )
+    return dict(zip(fields, map(int, text.split("x")), strict=True))
+
+
+def _example(fields: tuple[str, ...]) -> str:
+    return "16" if len(fields) == 1 else "4x4"
+
+
+# Strategies by the size of the budget: "beam" at 16 answers is a beam of 4 x 4. For comparing strategies at equal tokens.
+
+_EXPAND = 4
+"""Ways in which a beam goes on with each beginning, as in Snell et al."""
+_LONGEST_CHAIN = 16
+"""Answers of the longest single chain that is compared: its revisions cannot share a batch, and take longest by far."""
+
+
+def sized(family: str, answers: int) -> Strategy | None:
+    """The strategy of `family` that writes about `answers` answers; None where it has none so small.
+
+    A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority" (pick=verifier
+    unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as many revisions as attempts).
+
+    Raises:
+        ConfigurationError: there is no such family.
+    """
+    kind, *options = family.split(":")
+    if kind not in KINDS:
+        raise ConfigurationError(f"unknown strategy {family!r}; there are {', '.join(KINDS)}")
+    if kind == "beam":
+        expand = min(_EXPAND, answers)
+        return _named(kind, f"{answers // expand}x{expand}", options)
+    if kind == "mixed":
+        revisions = _revisions(options)
+        return _named(kind, f"{answers // (1 + revisions)}x{revisions}", options) if answers > revisions else None
+    if kind == "revise":
+        picks = [] if any(option.startswith("pick=") for option in options) else ["pick=verifier"]
+        return _named(kind, str(answers - 1), options + picks) if 1 < answers <= _LONGEST_CHAIN else None
+    return _named(kind, str(answers), options)
+
+
+def _revisions(options: list[str]) -> int:
+    """Takes "revisions=..." out of `options`."""
+    given = next((option for option in options if option.startswith("revisions=")), None)
+    if given is None:
+        return 1
+    options.remove(given)
+    number = given.partition("=")[2]
+    if not number.isdigit() or int(number) < 1:
+        raise ConfigurationError(f"mixed:{given}: the revisions of a chain are a number of 1 or more")
+    return int(number)
+
+
+def _named(kind: str, size: str, options: list[str]) -> Strategy:
+    return strategy_named(":".join([kind, size, *options]))

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
 from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.graph import CritiqueMode
-from selfcorrect.agents.named_policy import named_policy
+from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.errors import ConfigurationError
 
 
@@ -41,7 +41,10 @@ def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:
         PolicyError: the model cannot be loaded.
     """
     name = environment.get("SELFCORRECT_MODEL", "embedded")
-    revisions, critique = environment.get("SELFCORRECT_REVISIONS", "1"), environment.get("SELFCORRECT_CRITIQUE", "instruction")
+    revisions, critique = (
+        environment.get("SELFCORRECT_REVISIONS", "1"),
+        environment.get("SELFCORRECT_CRITIQUE", "instruction"),
+    )
     if not revisions.isdigit():
         raise ConfigurationError(f"SELFCORRECT_REVISIONS must be a whole number, 0 or more, got {revisions!r}")
     if critique not in ("instruction", "self"):

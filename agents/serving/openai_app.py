@@ -4,9 +4,53 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from starlette.requests import Request
+
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.serving.requests import BadRequest, ChatRequest, messages_of, read_request
+from selfcorrect.agents.serving.responses import ChunkWriter, completion, error_body
+from selfcorrect.errors import PolicyError, SelfCorrectError
+
+# Streams that end when their reader hangs up, even while nothing is being sent.
+
+Item = TypeVar("Item")
+
+
+async def until_hangup(request: Request, items: AsyncIterator[Item]) -> AsyncGenerator[Item]:
+    """What `items` yields; it is cancelled as soon as the client of `request` is gone."""
+    arrived: asyncio.Queue[tuple[Item] | None] = asyncio.Queue()
+
+    async def pump() -> None:
+        try:
+            async for item in items:
+                arrived.put_nowait((item,))
+        finally:
+            arrived.put_nowait(None)
+
+    pumping = asyncio.create_task(pump())
+    watching = asyncio.create_task(_hangup(request))
+    watching.add_done_callback(lambda _: pumping.cancel())
+    try:
+        while (entry := await arrived.get()) is not None:
+            yield entry[0]
+        if not watching.done():
+            await pumping  # raises what `items` raised
+    finally:
+        watching.cancel()
+        pumping.cancel()
+        await asyncio.wait([watching, pumping])
+
+
+async def _hangup(request: Request) -> None:
+    """Returns when the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
 
 try:
     from starlette.applications import Starlette
@@ -15,13 +59,6 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise ImportError("the OpenAI-compatible server needs: pip install 'selfcorrect[serve]'") from error
-from langchain_core.messages import AIMessageChunk, BaseMessage
-
-from selfcorrect.agents.chat_model import ChatSelfCorrect
-from selfcorrect.agents.serving.hanging_up import until_hangup
-from selfcorrect.agents.serving.requests import BadRequest, ChatRequest, messages_of, read_request
-from selfcorrect.agents.serving.responses import ChunkWriter, completion, error_body
-from selfcorrect.errors import PolicyError, SelfCorrectError
 
 
 def openai_app(models: Mapping[str, ChatSelfCorrect], *, api_key: str | None = None) -> Starlette:

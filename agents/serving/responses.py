@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from selfcorrect.agents.chat_replies import ShownTurn
+from selfcorrect.agents.plugins.replies import ShownTurn
 
 _HEADINGS = {"attempt": "Attempt", "critique": "Critique", "revise": "Revision"}
 
@@ -94,7 +94,9 @@ class ChunkWriter:
         }
 
 
-def error_body(message: str, *, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> Any:
+def error_body(
+    message: str, *, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> Any:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from selfcorrect.training.config import PPOConfig
-from selfcorrect.training.foreign import train
+from selfcorrect.training.own_graph import train
+from selfcorrect.training.ppo.config import PPOConfig
 from sql_repair.checker import SqlChecker
 from sql_repair.data import SqlTask
 from sql_repair.graph import Paid, build, question

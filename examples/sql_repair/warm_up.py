@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.tasks.problem import Problem
 from sql_repair.checker import SqlChecker
 from sql_repair.data import CITIES, NUMBERS, TEAMS, SqlTask, vocabulary

@@ -3,15 +3,163 @@
 import re
 from functools import lru_cache
 
-from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar
-from selfcorrect.rewards.maths.cleaning import MAX_ANSWER, clean
-from selfcorrect.rewards.maths.gathering import alternatives_of, collection_of
-from selfcorrect.rewards.maths.inequalities import ORDER, read_inequality
-from selfcorrect.rewards.maths.labels import LABEL, TUPLE_LABEL, mentions, names_points, squeezed_label
-from selfcorrect.rewards.maths.numerals import read_numeral
-from selfcorrect.rewards.maths.scalars import Unreadable, read_scalar, read_scalar_or_words
-from selfcorrect.rewards.maths.splitting import Kind, enclosed, split_top_level, unbalanced
-from selfcorrect.rewards.maths.units import split_unit
+from selfcorrect.rewards.maths.answers import (
+    LABEL,
+    TUPLE_LABEL,
+    Answer,
+    Collection,
+    Labelled,
+    Relation,
+    Scalar,
+    Words,
+    family,
+    mentions,
+    names_points,
+    squeezed_label,
+)
+from selfcorrect.rewards.maths.numerals import read_numeral, split_unit
+from selfcorrect.rewards.maths.syntax import Node, parse
+from selfcorrect.rewards.maths.text import MAX_ANSWER, Kind, clean, enclosed, split_top_level, unbalanced
+from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK, NotUnderstood, TooIntricate
+
+# From the text of one value, or of words, to what it is.
+
+_MAX_WORDS = 8
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b\s*")
+_WORDY = re.compile(r"[a-zA-Z]{2,}")
+_NAMES = frozenset(FUNCTIONS) | frozenset(GREEK) | {"pi", "sqrt", "infty", "infinity"}
+
+
+class Unreadable(Exception):
+    """The text is no answer. The message says why, for the person who wrote the reference."""
+
+
+def read_scalar(text: str) -> Scalar:
+    text = text.strip()
+    numeral = read_numeral(text)
+    if numeral is not None:
+        return Scalar(text, numeral, None)
+    rest, unit = split_unit(text)
+    if unit:
+        inner = read_scalar(rest)
+        return inner if inner.unit else Scalar(inner.text, inner.numeral, inner.node, unit)
+    return Scalar(text, None, _tree(text))
+
+
+def _tree(text: str) -> Node | None:
+    try:
+        return parse(text)
+    except NotUnderstood:
+        return None
+    except TooIntricate as problem:
+        raise Unreadable(f"too costly: {problem}") from None
+
+
+def read_scalar_or_words(text: str) -> Answer:
+    bare = text.replace('"', " ")
+    letters_only = bool(re.fullmatch(r"[a-zA-Z' .-]*", bare))
+    if letters_only and (len(bare.split()) > 1 or '"' in text or _is_word(bare.strip())):
+        return _words(bare)
+    scalar = read_scalar(text)
+    if scalar.node is None and scalar.numeral is None and "\\" not in text and len(_WORDY.findall(bare)) > 1:
+        return _words(bare)
+    return scalar
+
+
+def _is_word(run: str) -> bool:
+    return len(run) > 1 and run not in _NAMES and not (len(run) < 5 and set(run) <= set("abcxyz"))
+
+
+def _words(text: str) -> Words:
+    plain = " ".join(text.lower().split()).strip(" .")
+    words = (_ARTICLES.sub("", plain) or plain).split()
+    if len(words) > _MAX_WORDS:
+        raise Unreadable(f"it is prose of more than {_MAX_WORDS} words")
+    if not words:
+        raise Unreadable("it is empty")
+    return Words(" ".join(words))
+
+
+# What answers that stand side by side are together.
+
+
+def alternatives_of(answers: tuple[Answer, ...]) -> Answer:
+    """What is joined by "or": a union of regions, several values of one label, or answers to choose from."""
+    if all(map(_is_region, answers)):
+        return Collection("union", tuple(a.answer if isinstance(a, Labelled) else a for a in answers))
+    answers = tuple(
+        item for a in answers for item in (a.items if isinstance(a, Collection) and a.kind == "list" else (a,))
+    )
+    labels = {family(a.label) for a in answers if isinstance(a, Labelled)}
+    if len(labels) == 1 and isinstance(answers[0], Labelled):  # x = 2 or x = 3; also: x = 2 or 3
+        bare = tuple(a.answer if isinstance(a, Labelled) else a for a in answers)
+        return Labelled(answers[0].label, Collection("solutions", bare))
+    return Collection("or", answers)
+
+
+def collection_of(kind: Kind, items: tuple[Answer, ...]) -> Answer:
+    """Items of one collection; several values of one label are its solutions."""
+    labels = [family(item.label) for item in items if isinstance(item, Labelled)]
+    if kind == "list" and len(items) > 1 and labels and len(set(labels)) == 1 and isinstance(items[0], Labelled):
+        bare = tuple(item.answer if isinstance(item, Labelled) else item for item in items)
+        return Labelled(labels[0], Collection("solutions", bare))  # x = 2, x = 3; also: x = 2, 3
+    if kind == "list" and len(items) > 1 and all(isinstance(item, Collection) for item in items):
+        kind = "solutions"  # (1, 2), (3, 4): points or intervals have no order
+    return Collection(kind, items)
+
+
+def _is_region(answer: Answer) -> bool:
+    """A labelled interval (x < 3), or one that cannot be a point: (1, 2) may be either, and is read as a point here."""
+    if isinstance(answer, Labelled):
+        return isinstance(answer.answer, Collection) and answer.answer.kind in ("()", "[]", "(]", "[)")
+    return isinstance(answer, Collection) and (
+        answer.kind in ("[]", "(]", "[)")
+        or (answer.kind == "()" and any(isinstance(i, Scalar) and "infty" in i.text for i in answer.items))
+    )
+
+
+# Inequalities in one variable, as intervals.
+
+ORDER = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>")
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
+
+
+def read_inequality(text: str) -> Answer:
+    signs = tuple(sign.strip() for sign in ORDER.findall(text))
+    sides = [side.strip() for side in ORDER.split(text)]
+    if any("=" in side or not side for side in sides):
+        raise Unreadable("it mixes equations and inequalities")
+    if len(sides) == 2 and signs[0] != r"\ne":
+        if LABEL.fullmatch(sides[0]):
+            return _interval(sides[0], "", "", sides[1], signs[0])
+        if LABEL.fullmatch(sides[1]):
+            return _interval(sides[1], "", "", sides[0], _FLIPPED[signs[0]])
+    if len(sides) == 3 and LABEL.fullmatch(sides[1]):
+        if set(signs) <= {"<", r"\le"}:
+            return _interval(sides[1], sides[0], signs[0], sides[2], signs[1])
+        if set(signs) <= {">", r"\ge"}:
+            return _interval(sides[1], sides[2], _FLIPPED[signs[1]], sides[0], _FLIPPED[signs[0]])
+    return Relation(signs, tuple(read_scalar(side) for side in sides))
+
+
+def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Answer:
+    """low < x < high as an interval with the label x; one side may be missing ("")."""
+    infinity, minus_infinity = (
+        Scalar(r"\infty", None, Node("infinity")),
+        Scalar(r"-\infty", None, _minus(Node("infinity"))),
+    )
+    if high_sign in (">", r"\ge"):
+        low, low_sign, high, high_sign = high, _FLIPPED[high_sign], "", ""
+    opening = "[" if low_sign == r"\le" else "("
+    closing = "]" if high_sign == r"\le" else ")"
+    kinds: dict[str, Kind] = {"()": "()", "[]": "[]", "(]": "(]", "[)": "[)"}
+    ends = (read_scalar(low) if low else minus_infinity, read_scalar(high) if high else infinity)
+    return Labelled(squeezed_label(label), Collection(kinds[opening + closing], ends))
+
+
+def _minus(node: Node) -> Node:
+    return Node("neg", (node,))
+
 
 MAX_ITEMS = 40
 

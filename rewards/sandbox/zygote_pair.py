@@ -10,8 +10,7 @@ from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.jail import Isolation
-from selfcorrect.rewards.sandbox.tests_process import PROGRAMS_AT_MOST, TestsProcess
-from selfcorrect.rewards.sandbox.zygote_process import Ending, ZygoteLost, ZygoteProcess
+from selfcorrect.rewards.sandbox.zygote_process import PROGRAMS_AT_MOST, Ending, TestsProcess, ZygoteLost, ZygoteProcess
 
 _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
 _TESTS = "selfcorrect.rewards.sandbox.inside.tester"

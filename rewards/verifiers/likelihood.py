@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import VerifierCard, open_tokenizer, read_card
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier, context_of, padded
 
 
 class LikelihoodVerifier(ModelVerifier):

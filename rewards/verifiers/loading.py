@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.rewards.verifiers.classifier import ClassifierVerifier
+from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.rewards.verifiers.folder import read_card
+from selfcorrect.rewards.verifiers.heads import ClassifierVerifier, StepwiseVerifier
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
-from selfcorrect.rewards.verifiers.stepwise import StepwiseVerifier
 
 _KINDS: dict[str, type[LikelihoodVerifier] | type[ClassifierVerifier] | type[StepwiseVerifier]] = {
     "likelihood": LikelihoodVerifier,

@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.chat_model import ChatSelfCorrect
-    from selfcorrect.agents.chat_model_policy import ChatModelPolicy
     from selfcorrect.agents.episodes import play, play_sync
     from selfcorrect.agents.evaluation import evaluate
     from selfcorrect.agents.graph import build_graph
-    from selfcorrect.agents.middleware import SelfCorrectMiddleware
-    from selfcorrect.agents.person import AskPerson
+    from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+    from selfcorrect.agents.plugins.middleware import SelfCorrectMiddleware
+    from selfcorrect.agents.policies.scripted import ScriptedPolicy
+    from selfcorrect.agents.policies.transformers import TransformersPolicy
+    from selfcorrect.agents.policies.vllm import VLLMPolicy
     from selfcorrect.agents.policy import GREEDY, Policy, Sampling
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.quiet.policy import QuietPolicy
-    from selfcorrect.agents.scripted import ScriptedPolicy
-    from selfcorrect.agents.solving import Solution, policy_loop, solve, solve_sync, stream_turns
+    from selfcorrect.agents.solving.human import AskPerson
+    from selfcorrect.agents.solving.solve import Solution, policy_loop, solve, solve_sync, stream_turns
     from selfcorrect.agents.state import EpisodeState, Generation, Turn
     from selfcorrect.agents.stopping import Budget
-    from selfcorrect.agents.transformers_policy import TransformersPolicy
-    from selfcorrect.agents.vllm_policy import VLLMPolicy
     from selfcorrect.errors import (
         CheckerError,
         ConfigurationError,
@@ -34,50 +34,39 @@ if TYPE_CHECKING:
         TaskError,
         TrainingError,
     )
-    from selfcorrect.rewards.checker import Checker
+    from selfcorrect.rewards.checker import Checker, Status, Verdict
     from selfcorrect.rewards.code import UnitTestChecker
     from selfcorrect.rewards.countdown import CountdownChecker
     from selfcorrect.rewards.equations import EquationChecker
     from selfcorrect.rewards.maths import MathChecker
-    from selfcorrect.rewards.verdict import Status, Verdict
     from selfcorrect.tasks.countdown import CountdownTask
     from selfcorrect.tasks.equations import EquationsTask
     from selfcorrect.tasks.jsonl import JsonlTask
     from selfcorrect.tasks.problem import Problem, Task
     from selfcorrect.tasks.validate import validate_task
-    from selfcorrect.training.config import PPOConfig
-    from selfcorrect.training.foreign import train
-    from selfcorrect.training.presets import DEMO, FULL
-    from selfcorrect.training.run_directory import RunResult
-    from selfcorrect.training.score import train_score
-    from selfcorrect.training.settings import RunSettings
-    from selfcorrect.training.settings_file import read_settings
+    from selfcorrect.training.arms.reinforced import train_score
+    from selfcorrect.training.own_graph import train
+    from selfcorrect.training.ppo.config import PPOConfig
+    from selfcorrect.training.runs.run_directory import RunResult
+    from selfcorrect.training.settings import DEMO, FULL, RunSettings, read_settings
 
 _HOMES = {
     "agents.episodes": ("play", "play_sync"),
     "agents.evaluation": ("evaluate",),
     "agents.graph": ("build_graph",),
+    "agents.plugins.chat_model": ("ChatSelfCorrect",),
+    "agents.plugins.chat_model_policy": ("ChatModelPolicy",),
+    "agents.plugins.middleware": ("SelfCorrectMiddleware",),
+    "agents.policies.scripted": ("ScriptedPolicy",),
+    "agents.policies.transformers": ("TransformersPolicy",),
+    "agents.policies.vllm": ("VLLMPolicy",),
     "agents.policy": ("GREEDY", "Policy", "Sampling"),
     "agents.prompts": ("Prompts",),
     "agents.quiet.policy": ("QuietPolicy",),
-    "agents.scripted": ("ScriptedPolicy",),
+    "agents.solving.human": ("AskPerson",),
+    "agents.solving.solve": ("Solution", "policy_loop", "solve", "solve_sync", "stream_turns"),
     "agents.state": ("EpisodeState", "Generation", "Turn"),
-    "agents.transformers_policy": ("TransformersPolicy",),
-    "agents.vllm_policy": ("VLLMPolicy",),
-    "agents.person": ("AskPerson",),
     "agents.stopping": ("Budget",),
-    "agents.chat_model_policy": ("ChatModelPolicy",),
-    "agents.chat_model": ("ChatSelfCorrect",),
-    "agents.solving": (
-        "Solution",
-        "policy_loop",
-        "solve",
-        "solve_sync",
-        "stream_turns",
-    ),
-    "agents.middleware": ("SelfCorrectMiddleware",),
-    "training.foreign": ("train",),
-    "training.config": ("PPOConfig",),
     "errors": (
         "CheckerError",
         "ConfigurationError",
@@ -89,22 +78,21 @@ _HOMES = {
         "TaskError",
         "TrainingError",
     ),
-    "rewards.checker": ("Checker",),
+    "rewards.checker": ("Checker", "Status", "Verdict"),
     "rewards.code": ("UnitTestChecker",),
     "rewards.countdown": ("CountdownChecker",),
     "rewards.equations": ("EquationChecker",),
     "rewards.maths": ("MathChecker",),
-    "rewards.verdict": ("Status", "Verdict"),
     "tasks.countdown": ("CountdownTask",),
     "tasks.equations": ("EquationsTask",),
     "tasks.jsonl": ("JsonlTask",),
     "tasks.problem": ("Problem", "Task"),
     "tasks.validate": ("validate_task",),
-    "training.presets": ("DEMO", "FULL"),
-    "training.run_directory": ("RunResult",),
-    "training.score": ("train_score",),
-    "training.settings": ("RunSettings",),
-    "training.settings_file": ("read_settings",),
+    "training.arms.reinforced": ("train_score",),
+    "training.own_graph": ("train",),
+    "training.ppo.config": ("PPOConfig",),
+    "training.runs.run_directory": ("RunResult",),
+    "training.settings": ("DEMO", "FULL", "RunSettings", "read_settings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

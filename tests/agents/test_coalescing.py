@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from selfcorrect.agents.coalescing import Coalescer
+from selfcorrect.agents.decoding.batcher import Coalescer
 
 
 class Doubler:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.agents.drawing import draw, invert, nucleus
+from selfcorrect.agents.decoding.sampling import draw, invert, nucleus
 from selfcorrect.agents.seeding import derive_seed, seed_array, uniforms
 
 
@@ -75,6 +75,6 @@ def test_large_tables_are_drawn_in_parts_with_the_same_result(monkeypatch: pytes
         torch.rand(7, dtype=torch.float64),
     )  # fmt: skip
     whole = draw(*arguments)
-    monkeypatch.setattr("selfcorrect.agents.drawing._LARGEST_TABLE", 10)
+    monkeypatch.setattr("selfcorrect.agents.decoding.sampling._LARGEST_TABLE", 10)
     parts = draw(*arguments)
     assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))

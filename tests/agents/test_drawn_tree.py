@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from small_models import llama
 from transformers import PreTrainedTokenizerFast
 
-from selfcorrect.agents.drawing import draw, logprobs_of
-from selfcorrect.agents.drawn_tree import Cursors, DrawnTree
+from selfcorrect.agents.decoding.sampling import Cursors, DrawnTree, draw, logprobs_of
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, RenewingPolicy, Sampling
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, GraphError
 
 ASK = [Message(role="user", content="3 5 7 get 14 :")]
@@ -41,9 +40,7 @@ def drawn_of(completions: list[tuple[int, ...]], logits: dict[tuple[int, ...], t
     return tree
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.lists(st.sampled_from(COMPLETIONS), min_size=1, unique=True), st.floats(0.5, 2)
-)
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(COMPLETIONS), min_size=1, unique=True), st.floats(0.5, 2))
 def test_a_new_completion_is_as_likely_as_it_is_among_those_not_drawn(
     seed: int, drawn: list[tuple[int, ...]], heat: float
 ) -> None:
@@ -94,7 +91,9 @@ def test_what_is_left_is_drawn_as_often_as_it_is_likely(policy: TransformersPoli
 
     said = [generation for generation in asyncio.run(crowd(6000)) if generation is not None]
     counts = Counter(generation["completion_ids"][0] for generation in said)
-    expected = {generation["completion_ids"][0]: math.exp(generation["logprobs"][0]) / (1 - gone) for generation in said}
+    expected = {
+        generation["completion_ids"][0]: math.exp(generation["logprobs"][0]) / (1 - gone) for generation in said
+    }
     assert first["completion_ids"][0] not in counts
     for token, share in expected.items():
         assert abs(counts[token] / 6000 - share) < 5 * math.sqrt(share * (1 - share) / 6000) + 1e-3

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from selfcorrect.agents.embedded_policy import EMBEDDED, embedded_folder, model_location
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.pretrained import EMBEDDED, embedded_folder, model_location
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.tasks.countdown import CountdownTask
 
 

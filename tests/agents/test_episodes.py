@@ -9,9 +9,9 @@ from small_models import problems, texts
 
 from selfcorrect.agents.episodes import play, play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import EpisodeState, Generation, Message
 from selfcorrect.errors import GraphError, PolicyError
 

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerFast
 
 from selfcorrect.agents.evaluation import evaluate, evaluate_async, report_on
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN, SCORE_MATH
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.countdown import CountdownChecker
-from selfcorrect.rewards.verdict import Status, Verdict
 
 GOLD = "3 + 5 = 8 ; 8 * 2 = 16"
 BAD = "3 + 5 = 8 ; 8 + 2 = 10"

@@ -20,10 +20,10 @@ from small_models import CHAT_TEMPLATE, CHAT_WORDS, MODELS, WORDS, problems, wor
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.state import EpisodeState, Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 
 TOLERANCE = 1e-4
 NUMBERS = st.lists(st.integers(0, 29).map(str), min_size=1, max_size=7)

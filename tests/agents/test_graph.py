@@ -13,14 +13,14 @@ from small_models import problem, roles, texts
 from selfcorrect.agents.episodes import opening, play_sync
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import Attempt, EpisodeContext, Judge, Revise
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN, SCORE_MATH
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import EpisodeState, Generation, Message
 from selfcorrect.agents.stopping import Budget, CheckerVerdict, FixedRevisions, OwnVerdict, Stop, VerifierScore
 from selfcorrect.errors import ConfigurationError, GraphError
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.countdown import CountdownChecker
-from selfcorrect.rewards.verdict import Status
 
 PROBLEM = problem("3 5 7 get 56 :", reference={"numbers": [3, 5, 7], "target": 56})
 GOLD = "3 + 5 = 8 ; 8 * 7 = 56"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.agents.metrics import (
+from selfcorrect.agents.evaluation import (
     accuracy_at,
     edit_distance,
     flips,

@@ -5,13 +5,23 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.agents.embedded_policy import embedded_folder
-from selfcorrect.agents.prompt_choice import math_prompts, prompts_of, record_prompts
-from selfcorrect.agents.prompts import COUNTDOWN, PAG_MATH, PLAIN, SCORE_MATH, Prompts
-from selfcorrect.agents.readable_words import reads_english, refuse_unreadable, unknown_words
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.prompts import (
+    COUNTDOWN,
+    PAG_MATH,
+    PLAIN,
+    SCORE_MATH,
+    Prompts,
+    math_prompts,
+    prompts_of,
+    reads_english,
+    record_prompts,
+    refuse_unreadable,
+    unknown_words,
+)
 from selfcorrect.errors import ConfigurationError, PolicyError
-from selfcorrect.training.pretraining.homes import HOMES
+from selfcorrect.training.pretraining.second_looks import HOMES
 
 OWN = Prompts(
     attempt="{problem}",

@@ -7,7 +7,7 @@ from small_models import CHAT_WORDS, WORDS, word_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from selfcorrect.agents.rendering import ChatTemplate, PlainTemplate, choose_template
+from selfcorrect.agents.policies.rendering import ChatTemplate, PlainTemplate, choose_template
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 

@@ -4,9 +4,9 @@ from dice_policy import DicePolicy
 from small_models import problem, roles, texts
 
 from selfcorrect.agents.episodes import play_sync
+from selfcorrect.agents.graph import SAMPLE_AGAIN, build_sample_again
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.sample_again import SAMPLE_AGAIN, build_sample_again
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import Message
 
 PROBLEMS = [problem(f"1 2 {number}", id=f"p{number}") for number in range(30)]

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from selfcorrect.agents.policies.scripted import SCRIPTED_LOGPROB, ScriptedPolicy
 from selfcorrect.agents.policy import GREEDY, Policy
 from selfcorrect.agents.recording import recording
-from selfcorrect.agents.scripted import SCRIPTED_LOGPROB, ScriptedPolicy
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 

@@ -10,14 +10,14 @@ import torch
 from small_models import WORDS, gpt2, llama, problems, roles, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from selfcorrect.agents.decoding.turn_cache import TurnMemory
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy, eos_ids
-from selfcorrect.agents.turn_memory import TurnMemory
 from selfcorrect.errors import PolicyError
 
 PROMPT = "3 5 7 get 8 :"

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.named_policy import named_policy
+from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policies.vllm import VLLMPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
-from selfcorrect.agents.vllm_policy import VLLMPolicy
 from selfcorrect.errors import PolicyError
 
 ASK = [Message(role="user", content="3 5 get 8 :")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.cli.compare_progress import clock, time_left
+from selfcorrect.cli.progress import clock, time_left
 
 
 @pytest.mark.parametrize(

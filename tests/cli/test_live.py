@@ -2,9 +2,9 @@ import io
 
 from rich.console import Console
 
-from selfcorrect.cli.figures import FIGURES, sparkline
-from selfcorrect.cli.live import LivePanel, PlainLines, progress_for
-from selfcorrect.training.progress import ProgressSink
+from selfcorrect.cli.progress import LivePanel, PlainLines, progress_for
+from selfcorrect.cli.tables import FIGURES, sparkline
+from selfcorrect.training.runs.progress import ProgressSink
 
 STEP = {"accuracy_t1": 0.31, "accuracy_t2": 0.42, "delta": 0.11, "i_to_c": 0.15, "c_to_i": 0.04, "kl_t1": 0.001}
 STEP |= {"kl_t2": 0.2, "tokens_per_second": 5123.0}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.cli.searches import numbers_of
+from selfcorrect.cli.search_options import numbers_of
 from selfcorrect.errors import ConfigurationError
 
 

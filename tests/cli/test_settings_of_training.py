@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from selfcorrect.errors import DivergenceError
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import RunDirectory, RunResult
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 
 FIGURES = {
@@ -49,7 +49,7 @@ class ScriptedTraining:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedTraining:
     scripted = ScriptedTraining()
-    monkeypatch.setattr("selfcorrect.training.arms.score.score", scripted)
+    monkeypatch.setattr("selfcorrect.training.arms.reinforced.score", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted
 

@@ -7,12 +7,11 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.cli.app import app
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
-from selfcorrect.rewards.verifiers.folder import Calibration, VerifierCard, write_calibration
+from selfcorrect.rewards.verifiers.folder import Calibration, Platt, VerifierCard, write_calibration
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
-from selfcorrect.rewards.verifiers.platt import Platt
 
 QUESTION = "3 5 7 9 get 56"
 

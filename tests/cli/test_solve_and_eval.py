@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.cli.questions import problem_of_question
+from selfcorrect.cli.naming import problem_of_question
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.jsonl import split_of
 

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.arms.score import ablated, ablation_name
-from selfcorrect.training.presets import DEMO
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.session import Plan
-from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.arms.reinforced import ablated, ablation_name
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.reinforced_run import Plan
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.settings import DEMO, RunSettings
 
 FIGURES = {"n": 10, "accuracy_t1": 0.5, "accuracy_t2": 0.5, "delta": 0.0, "i_to_c": 0.0, "c_to_i": 0.0}
 RL_ARMS = ["score", "single-turn", "multi-turn", "pag"]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from selfcorrect.training.arms.supervised.run import SupervisedPlan
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import RunDirectory, RunResult
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 
 FIGURES = {"n": 10, "accuracy_t1": 0.5, "accuracy_t2": 0.5, "delta": 0.0, "i_to_c": 0.0, "c_to_i": 0.0}

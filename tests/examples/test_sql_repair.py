@@ -14,14 +14,13 @@ from sql_repair.graph import Paid, build, in_words, question
 from sql_repair.sandbox import Outcome, run_query
 from sql_repair.warm_up import tokenizer, untrained, warm_up
 
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.recording import recording
-from selfcorrect.agents.scripted import ScriptedPolicy
-from selfcorrect.rewards.checker import Checker
-from selfcorrect.rewards.verdict import Status
+from selfcorrect.rewards.checker import Checker, Status
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.tasks.validate import validate_task
-from selfcorrect.training.config import PPOConfig
-from selfcorrect.training.foreign import train
+from selfcorrect.training.own_graph import train
+from selfcorrect.training.ppo.config import PPOConfig
 
 ROWS = (("ada", "oslo", "sales", 40, 50), ("ben", "rome", "sales", 30, 60))
 

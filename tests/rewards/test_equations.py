@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, Status
 from selfcorrect.rewards.equations import EquationChecker
-from selfcorrect.rewards.verdict import Status
 
 CHECKER = EquationChecker()
 REFERENCE = {"coefficients": [11, 7, 5], "total": 96}

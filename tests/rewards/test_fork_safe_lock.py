@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from selfcorrect.rewards.fork_safe_lock import ForkSafeLock
+from selfcorrect.rewards.process_pool import ForkSafeLock
 
 LOCK = ForkSafeLock()
 

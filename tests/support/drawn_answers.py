@@ -1,6 +1,6 @@
 """Candidates of a search, written down short."""
 
-from selfcorrect.agents.search.candidates import Candidate
+from selfcorrect.agents.search.state import Candidate
 
 
 def candidate(key: str | None, score: float | None = None, text: str | None = None, tokens: int = 1) -> Candidate:

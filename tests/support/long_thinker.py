@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.policy import Policy, Sampling
-from selfcorrect.agents.solving import Solution, policy_loop, solve
+from selfcorrect.agents.solving.solve import Solution, policy_loop, solve
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.agents.stopping import Budget
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 
 TURNS = 12
 PROBLEM = "think"

@@ -11,8 +11,8 @@ from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Generation
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.objectives import Objective, TurnSignal
-from selfcorrect.training.rollouts import Episode
+from selfcorrect.training.ppo.objectives import Objective, TurnSignal
+from selfcorrect.training.ppo.rollouts import Episode
 
 VOCABULARY = 3
 TURN = 2

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.transformers_policy import TransformersPolicy
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.config import PPOConfig
-from selfcorrect.training.objectives import StageTwo
-from selfcorrect.training.rollouts import JudgedAnswers
-from selfcorrect.training.trainer import PPOTrainer
+from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.objectives import StageTwo
+from selfcorrect.training.ppo.rollouts import JudgedAnswers
+from selfcorrect.training.ppo.trainer import PPOTrainer
 
 
 @dataclass(frozen=True)

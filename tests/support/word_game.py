@@ -6,12 +6,12 @@ from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.ppo.config import PPOConfig
 
 
 class Draft(TypedDict, total=False):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.countdown import CountdownChecker
-from selfcorrect.rewards.verdict import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.jsonl import JsonlTask
 from selfcorrect.tasks.problem import Problem

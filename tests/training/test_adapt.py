@@ -11,15 +11,22 @@ from hypothesis import strategies as st
 from small_models import WORDS, llama, word_tokenizer
 from toy_policy import call
 
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.scripted import ScriptedPolicy
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.adapt import AdaptSettings, adapt, revert
-from selfcorrect.training.agreement import AgreementSignals, BatchOfVotes, Vote, summary_of, vote
-from selfcorrect.training.agreement_guard import AgreementGuard, GuardSettings
-from selfcorrect.training.progress import SilentProgress
+from selfcorrect.training.agreement import (
+    AgreementGuard,
+    AgreementSignals,
+    BatchOfVotes,
+    GuardSettings,
+    Vote,
+    summary_of,
+    vote,
+)
+from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import LoraSettings
 
 

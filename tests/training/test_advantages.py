@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.training.advantages import gae_within_turns, leave_one_out, leave_one_out_given_previous
+from selfcorrect.training.ppo.advantages import gae_within_turns, leave_one_out, leave_one_out_given_previous
 
 NAN = math.nan
 

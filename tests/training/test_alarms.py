@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.training.alarms import Watch, alarms
+from selfcorrect.training.runs.alarms import Watch, alarms
 
 START = {
     "unchanged": 0.5,

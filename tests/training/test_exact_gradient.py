@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from toy_policy import EPISODES, TURN, TabularPolicy, episode, exact_objective
 
-from selfcorrect.training.batching import call_advantages, call_table, placed_rows, row_tensors
-from selfcorrect.training.loss import TokenBatch, future_kl_BT, ppo_loss
-from selfcorrect.training.objectives import MultiTurn, Objective, SingleTurn, StageOne, StageTwo
+from selfcorrect.training.ppo.batching import call_advantages, call_table, placed_rows, row_tensors
+from selfcorrect.training.ppo.loss import TokenBatch, future_kl_BT, ppo_loss
+from selfcorrect.training.ppo.objectives import MultiTurn, Objective, SingleTurn, StageOne, StageTwo
 
 Change = Callable[[dict[str, Tensor]], None]
 

@@ -8,7 +8,7 @@ from toy_policy import call
 
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.errors import TrainingError
-from selfcorrect.training.ledger import rows_of
+from selfcorrect.training.ppo.batching import rows_of
 
 TOKENS = st.lists(st.integers(0, 5), min_size=1, max_size=4)
 

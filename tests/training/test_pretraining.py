@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from selfcorrect.agents.prompt_choice import prompts_of
-from selfcorrect.agents.prompts import COUNTDOWN, PLAIN
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of
 from selfcorrect.training.pretraining import pretrain
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed
-from selfcorrect.training.pretraining.homes import HOMES
-from selfcorrect.training.pretraining.recipes import RECIPES
-from selfcorrect.training.pretraining.second_looks import both_ends_worked_out
+from selfcorrect.training.pretraining.pretrain import RECIPES
+from selfcorrect.training.pretraining.second_looks import HOMES, both_ends_worked_out
 from selfcorrect.training.pretraining.vocabulary import EOS, UNKNOWN
 
 FEW = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 --retry-steps 1 --attempts 8"

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.training.presets import DEMO
 from selfcorrect.training.reporting.curves import CHARTS, chart_svg, running_mean
 from selfcorrect.training.reporting.flips import Flips, flips_svg
 from selfcorrect.training.reporting.page import report_page
 from selfcorrect.training.reporting.rows import result_rows
 from selfcorrect.training.reporting.side_by_side import chosen, episodes_html, kind_of
-from selfcorrect.training.run_directory import RunDirectory
+from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.settings import DEMO
 
 BEFORE = {
     "n": 2000,

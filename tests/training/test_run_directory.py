@@ -9,9 +9,9 @@ import pytest
 
 from selfcorrect.agents.state import EpisodeState, Generation, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.presets import DEMO, FULL
-from selfcorrect.training.run_directory import RunDirectory
-from selfcorrect.training.settings_file import combine, read_settings
+from selfcorrect.settings import combine
+from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.settings import DEMO, FULL, read_settings
 
 
 def turn(role: Any, text: str, status: str | None) -> Turn:

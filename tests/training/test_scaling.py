@@ -7,13 +7,13 @@ from step_policy import ListPolicy, RenewingListPolicy
 
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.search.families import sized
-from selfcorrect.agents.search.records import Asked, Measured
+from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.reporting.scale_chart import label_of, scale_svg
-from selfcorrect.training.scaling import Comparison, compare, families_for, sparing_for, tune, write_comparison
+from selfcorrect.training.scaling.chart import label_of, scale_svg
+from selfcorrect.training.scaling.measuring import Asked, Measured
+from selfcorrect.training.scaling.run import Comparison, compare, families_for, sparing_for, tune, write_comparison
 
 RIGHT = "3 + 5 = 8 ; 8 * 7 = 56"
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from selfcorrect.errors import DivergenceError, TrainingError
-from selfcorrect.training.progress import SilentProgress
-from selfcorrect.training.score import train_score
+from selfcorrect.training.arms.reinforced import train_score
+from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import (
     EvaluationSettings,
     LoraSettings,
@@ -90,8 +90,8 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_score import settings_for
-from selfcorrect.training.progress import SilentProgress
-from selfcorrect.training.score import train_score
+from selfcorrect.training.runs.progress import SilentProgress
+from selfcorrect.training.arms.reinforced import train_score
 
 class Killed(SilentProgress):
     def step(self, metrics):
@@ -144,7 +144,7 @@ def test_a_diverging_run_names_its_last_good_checkpoint(tiny_model_folder: Path,
             if metrics["step"] == 3:
                 self.policy.model.model.embed_tokens.weight.data.fill_(float("nan"))
 
-    from selfcorrect.training import session
+    from selfcorrect.training.runs import reinforced_run as session
 
     progress = Poison()
     opened = session.open_policy

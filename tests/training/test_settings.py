@@ -6,15 +6,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.presets import DEMO, PRESETS
+from selfcorrect.settings import combine, differing_fields, settings_as_yaml
 from selfcorrect.training.settings import (
+    DEMO,
+    PRESETS,
     CountdownSettings,
     JsonlSettings,
     OptimiserSettings,
     RunSettings,
     ScoreSettings,
+    read_settings,
 )
-from selfcorrect.training.settings_file import combine, differing_fields, read_settings, settings_as_yaml
 
 
 def fault_of(tree: dict[str, object], *overrides: str) -> str:

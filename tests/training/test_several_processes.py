@@ -9,7 +9,7 @@ import train_as_one_of_many
 from safetensors.torch import load_file
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.config import PPOConfig
+from selfcorrect.training.ppo.config import PPOConfig
 
 
 def test_two_processes_make_the_same_update_as_one(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN, SCORE_MATH
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.opening import open_policy, prompts_for
-from selfcorrect.training.progress import SilentProgress
-from selfcorrect.training.score import train_score
+from selfcorrect.training.arms.reinforced import train_score
+from selfcorrect.training.runs.opening import open_policy, prompts_for
+from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import (
     CountdownSettings,
     EquationsSettings,
@@ -52,7 +52,7 @@ class Notes(SilentProgress):
 
 def test_a_file_that_holds_out_fewer_rows_than_asked_for_is_used_whole_with_a_note(tmp_path: Path) -> None:
     from selfcorrect.tasks.jsonl import JsonlTask
-    from selfcorrect.training.held_out import held_out_problems
+    from selfcorrect.training.runs.held_out import held_out_problems
 
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"{n} + 1", "answer": n + 1}) + "\n" for n in range(60)))
@@ -81,8 +81,7 @@ def test_a_task_that_the_policy_cannot_read_is_refused_before_any_training(
 def test_prompts_on_record_reach_the_graph_and_the_trained_policy(tiny_model_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from selfcorrect.agents.prompt_choice import prompts_of, record_prompts
-    from selfcorrect.agents.prompts import PLAIN
+    from selfcorrect.agents.prompts import PLAIN, prompts_of, record_prompts
 
     own = replace(COUNTDOWN, revise="check again :")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)

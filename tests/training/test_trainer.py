@@ -12,16 +12,15 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError, TrainingError
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.config import PPOConfig
-from selfcorrect.training.critic_config import CriticConfig
-from selfcorrect.training.objectives import Objective, StageOne, StageTwo
-from selfcorrect.training.rollouts import JudgedAnswers
-from selfcorrect.training.trainer import PPOTrainer
+from selfcorrect.training.ppo.config import CriticConfig, PPOConfig
+from selfcorrect.training.ppo.objectives import Objective, StageOne, StageTwo
+from selfcorrect.training.ppo.rollouts import JudgedAnswers
+from selfcorrect.training.ppo.trainer import PPOTrainer
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from selfcorrect.training.progress import ProgressSink
-    from selfcorrect.training.run_directory import RunResult
+    from selfcorrect.training.runs.progress import ProgressSink
+    from selfcorrect.training.runs.run_directory import RunResult
     from selfcorrect.training.settings import RunSettings
 
 

@@ -4,17 +4,17 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfcorrect.agents.rendering import choose_template, prompt_after
+from selfcorrect.agents.policies.rendering import choose_template, prompt_after
+from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy, eos_ids
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.star import refuse_other_loops, single_turn_graph
 from selfcorrect.training.arms.supervised.examples import SecondPrompt, pairs
 from selfcorrect.training.arms.supervised.run import SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
-from selfcorrect.training.opening import prompts_for
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import RunResult
+from selfcorrect.training.runs.opening import prompts_for
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from selfcorrect.training.arms.star import star
-from selfcorrect.training.objectives import Schedule, StageOne
-from selfcorrect.training.progress import ProgressSink, SilentProgress
-from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.session import Plan, train_plan
+from selfcorrect.training.ppo.objectives import Schedule, StageOne
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.reinforced_run import Plan, train_plan
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 
 ARM = "score --stage2 star"

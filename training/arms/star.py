@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.state import EpisodeState, answers
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.supervised.examples import (
     Example,
     correct_answers,
     corrections,
+    hinted,
     rationalised,
     unsolved,
 )
-from selfcorrect.training.arms.supervised.hints import hinted
 from selfcorrect.training.arms.supervised.run import HarvestWith, SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
-from selfcorrect.training.opening import open_graph, prompts_for
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import RunResult
+from selfcorrect.training.runs.opening import open_graph, prompts_for
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 

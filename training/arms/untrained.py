@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.evaluation import evaluate
-from selfcorrect.agents.graph import CorrectionGraph
-from selfcorrect.training.held_out import held_out_problems
-from selfcorrect.training.opened_run import opened_run
-from selfcorrect.training.opening import open_graph, open_policy
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import Budget, RunResult
+from selfcorrect.agents.graph import CorrectionGraph, build_graph, build_sample_again
+from selfcorrect.agents.stopping import FixedRevisions
+from selfcorrect.training.runs.held_out import held_out_problems
+from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings
 
 Loop = Callable[[RunSettings, Any], CorrectionGraph]
@@ -44,3 +44,42 @@ def evaluate_untrained(
         run.write_episodes(episodes[:200], before=usual_episodes[:200])
         run.write_report()
     return RunResult(run.path, usual.as_dict(), report.as_dict())
+
+
+# Sample again: the second attempt is a fresh first one. Evaluation only.
+
+
+def sample_again(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """The base policy answers twice, the second time without seeing its first answer; see `evaluate_untrained`.
+
+    Greedily both answers are the same; it is at a temperature that this tells a correction from a mere second draw.
+    """
+    return evaluate_untrained("sample-again", sample_again_loop, settings, out=out, progress=progress, resume=resume)
+
+
+def sample_again_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
+    """Attempt, and attempt anew."""
+    return build_sample_again(policy, prompts=prompts_for(settings, policy))
+
+
+# Self-Refine: the policy writes a critique of its answer and then another answer, without any training.
+
+
+def self_refine(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """Self-Refine prompting (Madaan et al. 2023, arXiv 2303.17651) as a baseline: evaluation only; see `evaluate_untrained`."""
+    return evaluate_untrained("self-refine", self_refine_loop, settings, out=out, progress=progress, resume=resume)
+
+
+def self_refine_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
+    """Answer, critique, revise; a revision follows whatever the critique says, and sees it."""
+    return build_graph(
+        policy,
+        prompts=prompts_for(settings, policy),
+        revisions=settings.graph.revisions,
+        critique="self",
+        stop=FixedRevisions(),
+    )

@@ -11,10 +11,10 @@ from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import CorrectionGraph
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.state import answers, verdict_of
+from selfcorrect.files import finite, write_whole
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.durable_files import finite, write_whole
 
 
 @dataclass(frozen=True)

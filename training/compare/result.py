@@ -1,5 +1,6 @@
 """The comparison as plain data: what `compare.json` holds, and what tables, curves and the page are made of."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,13 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from selfcorrect.training.alarms import alarms
-from selfcorrect.training.compare.contest import Contest
+from selfcorrect.files import finite, write_whole
+from selfcorrect.training.compare.comparison import WAYS, Way, evaluation_of, folder_of, measured_budget
 from selfcorrect.training.compare.outcomes import Evaluation
-from selfcorrect.training.compare.running import WAYS, Way, evaluation_of, folder_of, measured_budget
+from selfcorrect.training.compare.plan import Contest
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
-from selfcorrect.training.durable_files import finite
-from selfcorrect.training.run_directory import Budget, RunDirectory
+from selfcorrect.training.runs.alarms import alarms
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 
 FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
 """The columns of the paper's table, and the share of unchanged answers."""
@@ -174,3 +175,16 @@ def _alarms(contest: Contest, out: Path, arm: str) -> dict[str, list[int]]:
         for name in sorted(names):
             raised.setdefault(name, []).append(seed)
     return raised
+
+
+# The files of a comparison as a whole.
+
+
+def write_comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, reference: str) -> dict[str, Any]:
+    """Write compare.json and compare.html of all that is finished in `out`; returns what is in the first."""
+    from selfcorrect.training.compare.report import compare_page
+
+    result = comparison(contest, out, planned, reference=reference)
+    write_whole(out / "compare.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_whole(out / "compare.html", compare_page(result))
+    return result

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -75,3 +75,37 @@ def _update(model: Any, optimisers: Sequence[torch.optim.Optimizer], ids: Tensor
     for optimiser in optimisers:
         optimiser.step()
     return float(loss.detach())
+
+
+# The shape that small policies made here have.
+
+
+class Shape(Protocol):
+    """The size of a model."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def intermediate(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+
+
+def architecture(recipe: Shape, tokenizer: Any) -> Any:
+    """The configuration of a small Llama for `tokenizer`'s words; texts of up to 256 tokens."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -9,20 +9,69 @@ import itertools
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from selfcorrect.rewards.checker import Checker
-from selfcorrect.training.pretraining.architecture import architecture
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed, solution
-from selfcorrect.training.pretraining.homes import HOMES
-from selfcorrect.training.pretraining.learning import Report, learn
-from selfcorrect.training.pretraining.recipes import RECIPES, Recipe
-from selfcorrect.training.pretraining.second_looks import SecondLook
+from selfcorrect.training.pretraining.learning import Report, architecture, learn
+from selfcorrect.training.pretraining.second_looks import HOMES, SecondLook
 from selfcorrect.training.pretraining.vocabulary import EOS
+
+# Everything that decides what the pre-training makes, besides the versions of the libraries.
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The size of a policy and how long it learns what. The defaults are the embedded policy's."""
+
+    task: str = "countdown"
+    numbers: int = 4
+    """How many numbers (countdown) or unknowns (equations) a problem has."""
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 352
+    rows: int = 192
+    """Documents per step."""
+    solution_steps: int = 2200
+    mixed_steps: int = 600
+    verdict_steps: int = 300
+    """The third phase, in which most documents are verdicts."""
+    retry_steps: int = 0
+    """A fourth phase, of mostly second answers at a third of the rate: where verdicts taught the policy to act on what it sees, it
+    unlearns that again."""
+    attempts: int = 40_000
+    """The model's own attempts that the second phase uses."""
+    learning_rate: float = 0.02
+    """Of Muon, for the weight matrices; embeddings and norms take AdamW at 0.15 of it."""
+    mixed_learning_rate: float = 0.015
+    seed: int = 0
+
+
+COUNTDOWN = Recipe()
+"""The embedded policy."""
+
+EQUATIONS = Recipe(
+    task="equations",
+    numbers=3,
+    hidden=96,
+    layers=3,
+    intermediate=256,
+    rows=128,
+    solution_steps=800,
+    mixed_steps=500,
+    verdict_steps=300,
+    retry_steps=80,
+    attempts=20_000,
+)
+"""A policy for equations with three unknowns, of 0.35 million parameters."""
+
+RECIPES = {recipe.task: recipe for recipe in (COUNTDOWN, EQUATIONS)}
+
 
 VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
 """The mixture of the third phase. By then the model works the step out rightly; what it must still learn is to compare."""

@@ -1,10 +1,17 @@
 """How a document looks at an attempt again: true steps, to be compared with what the attempt says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import eq
+from typing import Any, Protocol
 
-from selfcorrect.tasks.countdown import LARGEST_VALUE
+from selfcorrect.agents.prompts import COUNTDOWN as PROMPTS
+from selfcorrect.agents.prompts import record_prompts
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.tasks.countdown import LARGEST_VALUE, CountdownTask
+from selfcorrect.tasks.equations import NAMES, EquationsTask
+from selfcorrect.tasks.problem import Problem, Split
+from selfcorrect.training.pretraining.vocabulary import LOOP_WORDS, WORDS, make_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +75,46 @@ def same_first_step(attempt: str, solution: str) -> bool:
 
 COUNTDOWN_LOOK = SecondLook(worked_out_once_more, eq)
 """Of the embedded policy: another way is any other text."""
+
+
+# What a small policy can be at home in: where its problems come from, its words, and how it looks at an answer again.
+
+
+class EndlessTask(Protocol):
+    """A procedural task."""
+
+    @property
+    def checker(self) -> Checker: ...
+
+    def stream(self, split: Split, *, seed: int = 0) -> Iterator[Problem]:
+        """Problems of `split` without end."""
+        ...
+
+    def problems(self, split: Split, count: int, *, seed: int = 0) -> list[Problem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """One task a policy can be pre-trained for.
+
+    Attributes:
+        open: the task with so many numbers or unknowns.
+        words: the vocabulary, besides numbers and operators.
+        look: how an answer is looked at again.
+    """
+
+    open: Callable[[int], EndlessTask]
+    words: tuple[str, ...]
+    look: SecondLook
+
+    def tokenizer(self) -> Any:
+        """Knows its words, and keeps on record which prompts the policy reads."""
+        tokenizer = make_tokenizer(self.words)
+        record_prompts(tokenizer, PROMPTS)
+        return tokenizer
+
+
+HOMES = {
+    "countdown": Home(CountdownTask, WORDS, COUNTDOWN_LOOK),
+    "equations": Home(EquationsTask, (*NAMES, *LOOP_WORDS), SecondLook(both_ends_worked_out, same_first_step)),
+}

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from selfcorrect.training.pretraining.architecture import architecture
 from selfcorrect.training.pretraining.corpus import Document
-from selfcorrect.training.pretraining.learning import Report, learn
+from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.vocabulary import make_tokenizer
-from selfcorrect.training.quiet_star.chains import Shares, chains, pretraining_text
+from selfcorrect.training.quiet_star.texts import Shares, chains, pretraining_text
 
 _WHOLE = 0.25
 """Share of the documents that are learnt from their first word; of the others only what follows "=", as questions are chance."""

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from selfcorrect.agents.quiet.choosing import greedily, sampled
-from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.model import QuietModel, greedily, sampled
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.training.quiet_star.loss import quiet_loss, talk_logprobs, targets_of
 from selfcorrect.training.quiet_star.settings import LossSettings, ThoughtSettings

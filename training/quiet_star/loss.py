@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.quiet.mixing import mixed_logits
+from selfcorrect.agents.quiet.model import mixed_logits
 
 
 @dataclass(slots=True)

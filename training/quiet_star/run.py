@@ -7,21 +7,20 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.embedded_policy import model_location
+from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.quiet.folder import open_model
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.errors import PolicyError
-from selfcorrect.training.durable_files import finite, write_whole
-from selfcorrect.training.progress import ProgressSink, SilentProgress
+from selfcorrect.files import finite, write_whole
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
-from selfcorrect.training.quiet_star.chains import ASIDE_BEGINS, ASIDE_ENDS
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge, summarise
 from selfcorrect.training.quiet_star.folder import QuietResult, QuietRun
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loop import train_steps
 from selfcorrect.training.quiet_star.report import report_page
 from selfcorrect.training.quiet_star.settings import CHAINS, QuietSettings
-from selfcorrect.training.quiet_star.texts import ChainTexts, Text, Texts, read_file
+from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, ChainTexts, Text, Texts, read_file
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 
 _TEXTS_IN_REPORT = 60
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.quiet.thinking import Thinking
-from selfcorrect.training.settings_group import Count, NonNegative, Positive, Settings, Share
+from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share
 
 CHAINS = "chains"
 """Stands for the procedural chains of arithmetic, as text, and for the small model that was pre-trained on them, as model."""

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from selfcorrect.errors import TrainingError
-from selfcorrect.rewards.verifiers.classifier import ClassifierVerifier
+from selfcorrect.rewards.verifiers.base import context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
-from selfcorrect.rewards.verifiers.heads import ScoringModel
-from selfcorrect.rewards.verifiers.model_verifier import context_of, padded
-from selfcorrect.rewards.verifiers.stepwise import StepwiseVerifier
-from selfcorrect.training.vstar.fitting import StepLog, optimiser_for, refuse_divergence
+from selfcorrect.rewards.verifiers.heads import ClassifierVerifier, ScoringModel, StepwiseVerifier
+from selfcorrect.training.settings import HeadSettings
+from selfcorrect.training.vstar.fits import StepLog, optimiser_for, refuse_divergence
 from selfcorrect.training.vstar.pairs import Labelled
-from selfcorrect.training.vstar.settings import HeadSettings
 
 Row = dict[str, Any]
 

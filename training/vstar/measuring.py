@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from selfcorrect.agents.best_of_k import best_of_k, pass_at_k, pick_best, vote_at_k
-from selfcorrect.agents.calibration import (
+from selfcorrect.agents.choosing.best_of_k import best_of_k, pass_at_k, pick_best, vote_at_k
+from selfcorrect.agents.choosing.calibration import (
     area_under_risk_coverage,
     brier,
     calibration_error,
@@ -15,9 +15,9 @@ from selfcorrect.agents.calibration import (
     reliability,
     risk_coverage,
 )
-from selfcorrect.agents.sample_pool import Sample, by_problem
+from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
 from selfcorrect.agents.search.answer_keys import answer_key
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
+from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.tasks.problem import Problem
 
 RISKS = (0.05, 0.10)

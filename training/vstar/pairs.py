@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from selfcorrect.agents.sample_pool import Sample
+from selfcorrect.agents.choosing.sample_pool import Sample
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifier import STEP_SEPARATOR, prefixes, split_steps
 

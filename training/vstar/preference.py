@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.errors import TrainingError
+from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
-from selfcorrect.rewards.verifiers.model_verifier import context_of
-from selfcorrect.training.vstar.fitting import StepLog, optimiser_for, refuse_divergence
+from selfcorrect.training.settings import PreferenceSettings
+from selfcorrect.training.vstar.fits import StepLog, optimiser_for, refuse_divergence
 from selfcorrect.training.vstar.pairs import Pair
-from selfcorrect.training.vstar.settings import PreferenceSettings
 
 
 def train_likelihood(

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from selfcorrect.training.reporting.curves import INK, inline_svg
-from selfcorrect.training.reporting.style import CSS
+from selfcorrect.training.reporting.page import CSS
 
 _COLOURS = {
     "without review": "#1f5c9c",

@@ -7,27 +7,61 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfcorrect.agents.embedded_policy import model_location
+from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
+from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.sample_pool import Sample, read_pool, sample_pool, write_pool
+from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.errors import TrainingError
+from selfcorrect.files import write_whole
+from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.loading import load_verifier
-from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.durable_files import write_whole
-from selfcorrect.training.held_out import HeldOut
-from selfcorrect.training.opened_run import opened_run
-from selfcorrect.training.opening import open_graph, open_policy, prompts_for
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.settings import RunSettings
-from selfcorrect.training.vstar.fitting import StepLog
-from selfcorrect.training.vstar.generator import train_generator
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.runs.held_out import HeldOut
+from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.settings import Kind, RunSettings
+from selfcorrect.training.vstar.fits import StepLog, train_generator
 from selfcorrect.training.vstar.measuring import verifier_figures, with_answer_keys
-from selfcorrect.training.vstar.opening import draw_problems, wording_for
 from selfcorrect.training.vstar.report import verifier_page
-from selfcorrect.training.vstar.settings import Kind
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
+
+# From settings to what V-STaR works with: wording, problems, seeds.
+
+_COUNTDOWN_REVIEW = "check : {last_step} right"
+"""The policy's own verdict on a right answer, with the last step worked out once more."""
+
+
+def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
+    """How the verifiers are shown problems and answers: as the policy is."""
+    prompts, wanted = prompts_for(settings, policy), settings.policy.template
+    chat = bool(getattr(policy.tokenizer, "chat_template", None)) and wanted != "plain"
+    own_words = prompts == COUNTDOWN and not chat
+    review = settings.vstar.review
+    if review is None:
+        review = _COUNTDOWN_REVIEW if own_words else ""
+    separator = Wording().separator if settings.task.kind != "jsonl" else "\n"
+    return Wording(attempt=prompts.attempt, template="chat" if chat else "plain", separator=separator, review=review)
+
+
+def draw_problems(settings: RunSettings, task: Task) -> tuple[list[Problem], list[Problem]]:
+    """The training problems, and those that are kept for calibration: none is in both.
+
+    Raises:
+        TaskError: the task has fewer problems.
+        TrainingError: too few are left for calibration.
+    """
+    vstar = settings.vstar
+    drawn = list(task.problems("train", vstar.problems + vstar.calibration_problems, seed=settings.seed))
+    learnt, kept = drawn[: vstar.problems], drawn[vstar.problems :]
+    if len(kept) < 5:
+        raise TrainingError(
+            f"only {len(kept)} problems are left for calibration: raise vstar.calibration_problems to 5 or more"
+        )
+    return learnt, kept
+
 
 _CALIBRATION, _HELD_OUT = 1_000_001, 1_000_002
 """Seeds of the last two pools, as children of the run's seed; round t samples with child t."""

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from selfcorrect.agents.best_of_k import pick_best
-from selfcorrect.agents.sample_pool import Sample, by_problem
+from selfcorrect.agents.choosing.best_of_k import pick_best
+from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
 from selfcorrect.errors import TrainingError
+from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import Calibration, write_calibration
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
-from selfcorrect.training.vstar.fitting import StepLog
+from selfcorrect.training.settings import Kind, VstarSettings
+from selfcorrect.training.vstar.fits import StepLog
 from selfcorrect.training.vstar.heads import train_head
 from selfcorrect.training.vstar.pairs import outcome_labels, preference_pairs, step_labels
 from selfcorrect.training.vstar.preference import train_likelihood
-from selfcorrect.training.vstar.settings import Kind, VstarSettings
 
 Answers = Sequence[tuple[float, bool]]
 """(score, correct) of answers."""

@@ -1,14 +1,234 @@
 """The tests' connection to the program: asks it to do things, and reads its answers as plain data."""
 
 import builtins
+import collections
+import datetime
+import decimal
+import fractions
+import reprlib
 import select
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NoReturn, TypeVar
 
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.inside.remote import Remote
-from selfcorrect.rewards.sandbox.inside.values import NotPlain, Reader, Writer
-from selfcorrect.rewards.sandbox.inside.wording import Exchange
+from selfcorrect.rewards.sandbox.inside.values import NamedTuple, NotPlain, Reader, Writer
+
+# What the tests hold in place of the program's functions and objects.
+#
+# The rule that keeps it honest: only plain data is compared with anything. An object of the program can be called, its attributes,
+# items, length and text can be read, it can be iterated and awaited, all by asking; but an operator between it and a test's data
+# (`==`, `<`, `+`, `in`, ...) would let it decide about itself, and shows it what the test expects. So that is refused, and
+# a refusal fails the test even if the test's code catches the exception.
+
+_Kind = TypeVar("_Kind")
+_REFUSED = (
+    "lt le gt ge add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow "
+    "lshift rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert contains int float complex index round trunc floor ceil "
+    "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor reversed copy deepcopy reduce_ex bytes"
+)
+
+
+class Remote:
+    """A function, class or object that lives with the program."""
+
+    __slots__ = ("_label", "_reference", "_session")
+    _session: "Session"
+    _reference: list[Any]
+    _label: str
+
+    def __init__(self, session: "Session", reference: list[Any], label: str) -> None:
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_reference", reference)
+        object.__setattr__(self, "_label", label)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._session.call(self, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__doc__", "__wrapped__"):
+            raise AttributeError(name)
+        return self._session.ask("getattr", self, name, label=f"{self._label}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._session.ask("setattr", self, name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._session.ask("getitem", self, key, label=f"{self._label}[...]")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._session.ask("setitem", self, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._session.ask("delitem", self, key)
+
+    def __len__(self) -> int:
+        return self._exactly(int, "len")
+
+    def __bool__(self) -> bool:
+        return self._exactly(bool, "bool")
+
+    def __str__(self) -> str:
+        return self._exactly(str, "str")
+
+    def __repr__(self) -> str:
+        return self._exactly(str, "repr")
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = self._session.ask("iter", self, label=f"iter({self._label})")
+        return iterator if isinstance(iterator, Remote) else self._session.refuse("it is no iterable object")
+
+    def __next__(self) -> Any:
+        return self._session.ask("next", self, label=f"next({self._label})")
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield from ()
+        return self._session.ask("await", self, label=f"await {self._label}")
+
+    def __enter__(self) -> Any:
+        return self._session.ask("enter", self, label=self._label)
+
+    def __exit__(self, *_: object) -> None:
+        self._session.ask("exit", self)
+
+    def __get__(self, instance: Any, _: Any = None) -> Any:
+        """In a class of the tests a function of the program is a method, as any function would be."""
+        return self if instance is None else lambda *args, **kwargs: self(instance, *args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return False if other is None else self._refuse("==")
+
+    def __ne__(self, other: object) -> bool:
+        return True if other is None else self._refuse("!=")
+
+    __hash__ = object.__hash__
+
+    def _exactly(self, kind: type[_Kind], operation: str) -> _Kind:
+        value: object = self._session.ask(operation, self)
+        if type(value) is not kind:
+            self._session.refuse(f"{operation}() of it is no {kind.__name__}")
+        return value
+
+    def _refuse(self, operation: str) -> NoReturn:
+        self._session.refuse(
+            f"{self._label} gave an object of the program ({self._reference[-1]}), and {operation} needs plain data: numbers, "
+            "text, lists, tuples, dicts, sets"
+        )
+
+
+def _refusal(name: str) -> Callable[..., None]:
+    def refuse(self: Remote, *_: Any) -> None:
+        self._refuse(name)
+
+    return refuse
+
+
+for _name in _REFUSED.split():
+    setattr(Remote, f"__{_name}__", _refusal(_name))
+
+
+# How a call and its outcome are told, in one bounded line, to a person or to a policy that shall correct itself.
+
+_MAX_LINE = 300
+
+
+class _Named:
+    """Stands for a function or object in the wording of a call."""
+
+    def __init__(self, what: Any) -> None:
+        self._what = what
+
+    def __repr__(self) -> str:
+        return f"<{self._what}>" if isinstance(self._what, str) else "<function>"
+
+
+_SHOWN = (
+    bool, type(None), float, complex, bytes, bytearray, range, fractions.Fraction, decimal.Decimal, datetime.date, datetime.datetime,
+    datetime.time, datetime.timedelta, collections.Counter, collections.OrderedDict, collections.defaultdict, NamedTuple, _Named,
+)  # fmt: skip
+
+
+class _Brief(reprlib.Repr):
+    """`repr`, bounded in length and depth, that asks no object of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 12, 12, 8, 12
+        self.maxstring = self.maxother = self.maxlong = 100
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, Remote):
+            return f"<{x._reference[-1]} object>"
+        return super().repr1(x, level)
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 4000 else f"<integer of {x.bit_length()} bits>"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        # Other objects show their address, and a reason must be the same every time.
+        return super().repr_instance(x, level) if type(x) in _SHOWN else f"<{type(x).__name__}>"
+
+
+_brief = _Brief()
+
+
+def brief(value: Any) -> str:
+    """A value in at most 300 characters."""
+    return one_line(_brief.repr(value))
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, cut to 300 characters."""
+    flat = " ".join(text[: 4 * _MAX_LINE].split())
+    return flat if len(flat) <= _MAX_LINE else flat[: _MAX_LINE - 3] + "..."
+
+
+class Exchange:
+    """One question to the program and what came of it. Nothing is formatted until somebody asks."""
+
+    def __init__(self, operation: str, written: Any, target: Any, label: str) -> None:
+        self._operation, self._written, self._target, self._label = operation, written, target, label
+        self._outcome: tuple[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether StopIteration is a proper end of it."""
+        return self._operation == "next"
+
+    @property
+    def ended(self) -> bool:
+        return self._outcome is not None
+
+    def returned(self, value: Any) -> None:
+        self._outcome = "returned", value
+
+    def raised(self, text: str) -> None:
+        self._outcome = "raised", text
+
+    def asked(self) -> str:
+        """What was asked: "f(3)". Read from the message, because the call may have changed its arguments since."""
+        if self._operation != "call" or not isinstance(self._target, Remote):
+            return self._label or self._operation
+        try:
+            _, args, kwargs = Reader(lambda written: _Named(written[-1])).read(self._written)
+        except NotPlain:
+            return self._label
+        parts = [brief(value) for value in args] + [f"{name}={brief(value)}" for name, value in kwargs.items()]
+        return one_line(f"{self._target._label}({', '.join(parts)})")
+
+    def told(self) -> str:
+        """What was asked and what came of it: "f(3) returned 8"."""
+        if self._outcome is None:
+            return f"{self.asked()} did not return"
+        how, what = self._outcome
+        return one_line(f"{self.asked()} {how} {brief(what) if how == 'returned' else what}")
+
 
 _PATIENCE_MS = 50
 _MAX_LABEL = 100

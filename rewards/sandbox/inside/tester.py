@@ -13,11 +13,17 @@ from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.inside import attacks
-from selfcorrect.rewards.sandbox.inside.cases import Mismatch, check_case
-from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
-from selfcorrect.rewards.sandbox.inside.suite import FAILED, PASSED, TestCode, UnusableTests, names_in
+from selfcorrect.rewards.sandbox.inside.session import Exchange, Session, Unloadable, one_line
+from selfcorrect.rewards.sandbox.inside.suite import (
+    FAILED,
+    PASSED,
+    Mismatch,
+    TestCode,
+    UnusableTests,
+    check_case,
+    names_in,
+)
 from selfcorrect.rewards.sandbox.inside.values import Reader, Writer
-from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, FIRST_PROGRAM = 3, 4
 

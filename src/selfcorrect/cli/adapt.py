@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
+from selfcorrect.cli.naming import NamedPolicy, open_policy
 from selfcorrect.cli.options import AsJson, ModelName, Seed
-from selfcorrect.cli.policies import NamedPolicy, open_policy
 from selfcorrect.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def adapt_command(
             named.refuse_unreadable(problem.prompt)
 
         with loading("the trainer"):
-            from selfcorrect.training.adapt import adapt, write_record
-            from selfcorrect.training.adapt_settings import AdaptSettings
+            from selfcorrect.training.adapt import AdaptSettings, adapt, write_record
             from selfcorrect.training.agreement import measured_accuracy
         settings = AdaptSettings(
             steps=steps, samples=samples, min_agreement=min_agreement, learning_rate=learning_rate, seed=seed
@@ -81,14 +80,14 @@ def adapt_command(
 
 
 def _open_task(name: str, *, words: bool = False) -> "Task":
-    from selfcorrect.cli.task_names import open_task
+    from selfcorrect.cli.naming import open_task
 
     return open_task(name, words=words)
 
 
 def _read(path: Path | None, named: NamedPolicy) -> "list[Problem]":
     """The problems of a file; answers in it are not read."""
-    from selfcorrect.cli.questions import problem_of_question
+    from selfcorrect.cli.naming import problem_of_question
 
     assert path is not None
     try:
@@ -138,7 +137,7 @@ class _Lines:
 
 
 def _sink(silent: bool) -> Any:
-    from selfcorrect.training.progress import SilentProgress
+    from selfcorrect.training.runs.progress import SilentProgress
 
     return SilentProgress() if silent else _Lines()
 

@@ -5,16 +5,13 @@ from typing import Annotated
 import typer
 
 from selfcorrect.cli.adapt import adapt_command
-from selfcorrect.cli.check import check
+from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare
-from selfcorrect.cli.demo import demo
 from selfcorrect.cli.evaluate import evaluate_command
-from selfcorrect.cli.scale import scale
+from selfcorrect.cli.scale import scale, tune_budget
 from selfcorrect.cli.serve import serve
 from selfcorrect.cli.solve import solve
-from selfcorrect.cli.train import train
-from selfcorrect.cli.tune_budget import tune_budget
-from selfcorrect.cli.validate import validate
+from selfcorrect.cli.train import demo, train
 
 app = typer.Typer(
     help="Teach language models to fix their own mistakes.",

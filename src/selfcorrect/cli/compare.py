@@ -1,16 +1,67 @@
 """`selfcorrect compare`: every way to teach correction, at equal cost."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
 from selfcorrect.cli.options import AsJson, Config, Overrides, Preset
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.compare.report import (
+    COLUMNS,
+    budget_text,
+    difference_text,
+    figure_text,
+    interval_note,
+    interval_text,
+)
 
 if TYPE_CHECKING:
-    from selfcorrect.training.compare.contest import Contest
+    from selfcorrect.training.compare.plan import Contest
+
+
+# A comparison on the terminal.
+
+
+def compare_table(result: Mapping[str, Any], way: str) -> RenderableType:
+    """The paper's table: one row an arm."""
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
+    table.add_column("arm")
+    for head in ("seeds", *COLUMNS.values()):
+        table.add_column(head, justify="right")
+    for arm, row in result[way].items():
+        cells = [
+            Text.assemble(figure_text(name, row[name]), (f"\n{interval_text(name, row[name])}", "dim"))
+            for name in COLUMNS
+        ]
+        table.add_row(arm, str(len(row["seeds"])), *cells)
+    how = "greedy" if way == "greedy" else f"sampled at temperature {result['temperature']:g}"
+    title = f"{result['policy']} on {result['task']}, {how}"
+    return Group(Text(title, style="italic"), table, Text(interval_note(result), style="dim"))
+
+
+def budget_table(result: Mapping[str, Any]) -> RenderableType:
+    """What was planned, and what it came to."""
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
+    for head in ("arm", "planned cost of training", "measured, mean of the seeds"):
+        table.add_column(head)
+    for arm, budget in result["budgets"].items():
+        table.add_row(arm, budget_text(budget["planned"]), budget_text(budget["measured"]))
+    return table
+
+
+def difference_lines(result: Mapping[str, Any], way: str) -> Iterator[str]:
+    """The paired tests against the reference, one sentence each."""
+    for figure, tests in result[f"{way}_tests"].items():
+        for arm, test in tests.items():
+            yield difference_text(result["reference"], arm, figure, test)
+
 
 _MAIN_ARMS = "base,sample-again,self-refine,single-turn,multi-turn,score"
 _QUICK = (
@@ -54,7 +105,7 @@ def compare(
     """Train arms from the same base at equal cost, evaluate them on the same problems, test their differences. Resumable."""
     with reporting(as_json=as_json):
         with loading("the arms"):
-            from selfcorrect.training.compare.contest import Contest
+            from selfcorrect.training.compare.plan import Contest
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
         contest = Contest(
             entrants=_entrants(arms),
@@ -78,10 +129,10 @@ def carry_out(contest: "Contest", out: Path, *, reference: str, silent: bool) ->
     Raises:
         typer.Exit: with status 130 after Ctrl-C.
     """
-    from selfcorrect.cli.compare_progress import ContestLines
-    from selfcorrect.training.compare.contest import SilentContest
-    from selfcorrect.training.compare.files import write_comparison
-    from selfcorrect.training.compare.running import plan_budgets, run_contest
+    from selfcorrect.cli.progress import ContestLines
+    from selfcorrect.training.compare.comparison import plan_budgets, run_contest
+    from selfcorrect.training.compare.plan import SilentContest
+    from selfcorrect.training.compare.result import write_comparison
 
     progress = SilentContest() if silent else ContestLines(notes)
     try:
@@ -94,7 +145,7 @@ def carry_out(contest: "Contest", out: Path, *, reference: str, silent: bool) ->
 
 
 def _entrants(arms: str) -> Any:
-    from selfcorrect.training.compare.entrants import entrants
+    from selfcorrect.training.arms.registry import entrants
 
     return entrants(_names(arms))
 
@@ -111,12 +162,12 @@ def _reference(asked: str | None, arms: str) -> str:
 
 
 def _settings(preset: str, config: Path | None, task: str | None, overrides: tuple[str, ...]) -> Any:
-    from selfcorrect.training.presets import PRESETS
-    from selfcorrect.training.settings_file import combine, read_settings
+    from selfcorrect.settings import combine
+    from selfcorrect.training.settings import PRESETS, read_settings
 
     base = PRESETS[preset]
     if task is not None:
-        from selfcorrect.cli.task_names import task_settings
+        from selfcorrect.cli.naming import task_settings
 
         base = base.model_copy(update={"task": task_settings(task)})
     if config is not None:
@@ -136,8 +187,8 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 
 def _show(result: dict[str, Any], out: Path) -> None:
-    from selfcorrect.cli.compare_tables import budget_table, compare_table, difference_lines
-    from selfcorrect.training.compare.words import alarm_lines
+    from selfcorrect.cli.compare import budget_table, compare_table, difference_lines
+    from selfcorrect.training.compare.report import alarm_lines
 
     results.print(budget_table(result))
     for way in ("greedy", "sampled"):

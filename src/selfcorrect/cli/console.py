@@ -1,12 +1,13 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from selfcorrect.errors import ConfigurationError, SelfCorrectError
 
@@ -59,3 +60,21 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|torch)\b")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+# A progress bar for work that can be counted.
+
+
+@contextmanager
+def counting(what: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar that disappears when the block ends; call what it yields with how much is done, and of how much."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=notes, transient=True, disable=silent or not notes.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)

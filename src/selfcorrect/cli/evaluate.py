@@ -33,10 +33,8 @@ def evaluate_command(
         from selfcorrect.agents.evaluation import evaluate
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
-        from selfcorrect.cli.bars import counting
-        from selfcorrect.cli.counted import CountedPolicy
-        from selfcorrect.cli.policies import open_policy
-        from selfcorrect.cli.task_names import open_task
+        from selfcorrect.cli.console import counting
+        from selfcorrect.cli.naming import CountedPolicy, open_policy, open_task
 
         open_task(task)  # a wrong name or a broken file is told before a model is loaded
         named = open_policy(model)

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfcorrect.cli.bars import counting
-from selfcorrect.cli.console import notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, ModelName, Temperature
-from selfcorrect.cli.searches import (
+from selfcorrect.cli.console import counting, notes, reporting, results, write_json
+from selfcorrect.cli.options import AsJson, ModelName, Seed, Temperature
+from selfcorrect.cli.search_options import (
     AnswerLimit,
     Budgets,
     PlanFile,
@@ -21,7 +20,7 @@ from selfcorrect.cli.searches import (
 )
 
 if TYPE_CHECKING:
-    from selfcorrect.training.scaling import Comparison
+    from selfcorrect.training.scaling.run import Comparison
 
 
 def scale(
@@ -43,7 +42,7 @@ def scale(
 ) -> None:
     """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty. Resumable."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.task_names import open_task
+        from selfcorrect.cli.naming import open_task
 
         answers = numbers_of(budgets)
         chosen_plan = open_plan(plan)
@@ -52,7 +51,7 @@ def scale(
         opened = open_task(task, words=searchers.named.reads_english)
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
-        from selfcorrect.training.scaling import compare, families_for, write_comparison
+        from selfcorrect.training.scaling.run import compare, families_for, write_comparison
 
         families = families_for(searchers.verifier, searchers.step_verifier, chosen_plan)
         with counting(f"searching {n * seeds:,} problems", silent=as_json) as tell:
@@ -74,8 +73,8 @@ def scale(
         about = {"task": opened.name, "model": model, "problems": n, "seeds": seeds, "temperature": temperature}
         write_comparison(out, comparison, about=about)
         if as_json:
-            from selfcorrect.agents.search.summary import as_rows
-            from selfcorrect.training.durable_files import finite
+            from selfcorrect.files import finite
+            from selfcorrect.training.scaling.summary import as_rows
 
             points = finite(as_rows(comparison.points))
             write_json({**about, "answer_tokens": comparison.answer_tokens, "points": points})
@@ -90,7 +89,7 @@ def _show(comparison: "Comparison", *, title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfcorrect.training.reporting.scale_chart import label_of
+    from selfcorrect.training.scaling.chart import label_of
 
     whole = [point for point in comparison.points if point.bin is None]
     sizes = sorted({point.answers for point in whole if point.family != "perfect verifier"})
@@ -110,3 +109,74 @@ def _cell(point: Any) -> str:
     low, high = point.ci95
     tokens = "" if point.tokens != point.tokens else f"\n{point.tokens:.0f}"  # nan: nothing was played
     return f"{point.accuracy:.3f} [{low:.3f}, {high:.3f}]{tokens}"
+
+
+# `selfcorrect tune-budget`: learn which strategy a budget is best spent on, for problems of which difficulty.
+
+
+def tune_budget(
+    task: Annotated[str, typer.Option(help="As for eval.")] = "countdown",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The plan.")] = Path("plan.json"),
+    budgets: Budgets = "1,2,4,...,64",
+    strategies: Strategies = None,
+    model: ModelName = "embedded",
+    verifier: VerifierFolder = None,
+    step_verifier: StepVerifierFolder = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=10, help="Training problems.")] = 400,
+    bins: Annotated[int, typer.Option(min=1, help="Bins of difficulty.")] = 5,
+    samples: Annotated[int, typer.Option(min=1, help="Answers by which difficulty is estimated.")] = 2,
+    seed: Seed = 101,
+    temperature: Temperature = 1.0,
+    limit: AnswerLimit = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="Keep what is played there, to go on after an interruption."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play strategies on training problems, and write a plan of the best one for each difficulty and budget."""
+    with reporting(as_json=as_json):
+        from selfcorrect.cli.naming import open_task
+
+        answers = numbers_of(budgets)
+        open_task(task)
+        searchers = open_searchers(model, verifier, step_verifier)
+        opened = open_task(task, words=searchers.named.reads_english)
+
+        from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
+
+        policy, sampling = searchers.named.policy, searchers.sampling(limit, temperature)
+        families = families_for(searchers.verifier, searchers.step_verifier, None)
+        usual = [*families, *sparing_for(policy, searchers.verifier, sampling)]
+        with counting(f"searching {n:,} training problems", silent=as_json) as tell:
+            comparison = compare(
+                policy,
+                opened,
+                prompts=searchers.named.prompts("instruction"),
+                families=list(dict.fromkeys(usual if strategies is None else strategies.split(","))),
+                answers=answers,
+                problems=n,
+                seeds=(seed,),
+                verifier=searchers.verifier,
+                step_verifier=searchers.step_verifier,
+                sampling=sampling,
+                split="train",
+                folder=folder,
+                on_progress=tell,
+                samples=samples,
+            )
+        plan = tune(
+            comparison,
+            measure_by="agreement" if searchers.verifier is None else "verifier",
+            bins=bins,
+            samples=samples,
+            task=opened.name,
+            policy=model,
+        )
+        plan.save(out)
+        if as_json:
+            write_json(plan.model_dump())
+            return
+        for one in plan.budgets:
+            results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
+        results.print(f"written to {out}", style="dim")

@@ -10,7 +10,7 @@ from selfcorrect.cli.options import Critique, ModelName
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 
 _PROMPTS = {"plain": "PLAIN", "math": "SCORE_MATH", "code": "SCORE_CODE"}
 
@@ -43,9 +43,9 @@ def serve(
 
 def _chat_model(model: str, revisions: int, critique: Critique, words: str) -> "ChatSelfCorrect":
     from selfcorrect.agents import prompts
-    from selfcorrect.agents.chat_model import ChatSelfCorrect
-    from selfcorrect.agents.prompt_choice import prompts_of
-    from selfcorrect.cli.policies import open_policy
+    from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+    from selfcorrect.agents.prompts import prompts_of
+    from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
     chosen = prompts_of(named.policy, english=getattr(prompts, _PROMPTS[words]))

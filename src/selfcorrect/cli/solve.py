@@ -1,18 +1,212 @@
 """`selfcorrect solve`: one question, the turns as they happen."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from selfcorrect.cli.console import notes, reporting, results, write_json
+from selfcorrect.cli.console import loading, notes, reporting, results, write_json
+from selfcorrect.cli.naming import open_policy
 from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed
-from selfcorrect.cli.searches import AnswerLimit, PlanFile, StepVerifierFolder, VerifierFolder
+from selfcorrect.cli.search_options import (
+    AnswerLimit,
+    PlanFile,
+    StepVerifierFolder,
+    VerifierFolder,
+    open_plan,
+    open_searchers,
+    strategy_of,
+)
+from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from selfcorrect.agents.choosing.abstaining import Abstaining, Decision
+    from selfcorrect.agents.search.state import Candidate, SearchResult
     from selfcorrect.agents.state import EpisodeState, Turn, VerdictRecord
     from selfcorrect.tasks.problem import Problem
+
+
+# `selfcorrect solve --verifier DIR --max-risk R`: one question, and an answer only if the risk is small enough.
+
+_SHORT, _LONG = 24, 512
+
+
+@dataclass(frozen=True)
+class CautiousRequest:
+    """What the user asked; see the options of `selfcorrect solve`."""
+
+    question: str
+    answer: str | None
+    model: str
+    verifier: Path | None
+    max_risk: float
+    limit: int | None
+    seed: int
+    searches: bool
+    """Whether --strategy, --budget or --plan were given too."""
+
+
+def solve_or_abstain(request: CautiousRequest, *, as_json: bool) -> None:
+    """Sample and choose as the verifier was calibrated; give the answer, or say "I don't know"."""
+    with reporting(as_json=as_json):
+        import asyncio
+
+        from selfcorrect.cli.naming import checker_of, problem_of_question
+
+        folder = _folder(request)
+        named = open_policy(request.model)
+        problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
+        named.refuse_unreadable(problem.prompt)
+        solver = _solver(folder, request, named)
+        decision = asyncio.run(solver.decide(problem, named.policy, seed=request.seed))
+        checker = checker_of(problem)
+        verdict = None if checker is None else checker.check_sync(decision.candidate, problem.reference)
+        if as_json:
+            status = None if verdict is None else verdict.status.value
+            write_json(asdict(decision) | {"prompt": problem.prompt, "rule": asdict(solver.rule), "verdict": status})
+        else:
+            _show(problem.prompt, decision, solver, verdict)
+
+
+def _folder(request: CautiousRequest) -> Path:
+    if request.verifier is None:
+        raise ConfigurationError(
+            "--max-risk needs a calibrated verifier: give --verifier DIR (`selfcorrect train vstar` makes them)"
+        )
+    if request.searches:
+        raise ConfigurationError(
+            "--max-risk holds for answers that are sampled and chosen as in the verifier's calibration: leave --strategy, --budget and "
+            "--plan away"
+        )
+    return request.verifier
+
+
+def _solver(folder: Path, request: CautiousRequest, named: Any) -> "Abstaining":
+    with loading(f"verifier {folder}"):
+        from selfcorrect.agents.choosing.abstaining import Abstaining
+
+        tokenizer = getattr(named.policy, "tokenizer", None)
+        prompts = named.prompts("instruction")
+        solver = Abstaining.from_folder(folder, request.max_risk, prompts=prompts, policy_tokenizer=tokenizer)
+    return replace(solver, max_new_tokens=request.limit or (_LONG if named.reads_english else _SHORT))
+
+
+def _show(prompt: str, decision: "Decision", solver: "Abstaining", verdict: Any) -> None:
+    results.print(Text(prompt, style="bold"))
+    results.print(Text.assemble(("\nanswer  ", "cyan"), str(decision)))
+    score = "unreadable" if decision.score is None else f"score {decision.score:.3f}"
+    if decision.answer is None:
+        results.print(Text(f"held back ({score}): {decision.candidate}", style="dim"))
+    if verdict is not None:
+        results.print(Text(f"{verdict.status.value}: {verdict.reason}", style="green" if verdict.correct else "red"))
+    results.print(Text(f"best of {decision.candidates}, {score}, {decision.tokens} tokens", style="dim"))
+    notes.print(Text(str(solver.rule), style="dim"))
+
+
+# `selfcorrect solve --strategy NAME`: one question, the candidates as they come, and the choice.
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What the user asked; see the options of `selfcorrect solve`."""
+
+    question: str
+    answer: str | None
+    model: str
+    strategy: str
+    budget: int | None
+    verifier: Path | None
+    step_verifier: Path | None
+    plan: Path | None
+    limit: int | None
+    seed: int
+
+
+def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
+    """Search, show the candidates as they come, then the answer."""
+    with reporting(as_json=as_json):
+        from selfcorrect.cli.naming import checker_of, problem_of_question
+
+        plan = open_plan(request.plan)
+        searchers = open_searchers(request.model, request.verifier, request.step_verifier)
+        named = searchers.named
+        problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
+        named.refuse_unreadable(problem.prompt)
+        sampling = searchers.sampling(request.limit, temperature)
+        strategy = strategy_of(request.strategy, plan, request.budget, sampling.max_new_tokens or 1)
+
+        from selfcorrect.agents.search.search import search_sync
+
+        if not as_json:
+            results.print(Text(problem.prompt, style="bold"))
+        result = search_sync(
+            problem,
+            strategy,
+            named.policy,
+            searchers.verifier,
+            request.budget,
+            prompts=named.prompts("instruction"),
+            sampling=sampling,
+            seed=request.seed,
+            step_verifier=searchers.step_verifier,
+            on_candidate=_no_candidate_shown if as_json else _show_candidate,
+        )
+        if result.chosen is None:
+            raise ConfigurationError(_why_nothing(result, request))
+        checker = checker_of(problem)
+        verdict = None if checker is None or not result.answer else checker.check_sync(result.answer, problem.reference)
+        if as_json:
+            write_json(
+                _plain(result)
+                | {"prompt": problem.prompt, "verdict": None if verdict is None else verdict.status.value}
+            )
+        else:
+            _show_result(result, verdict)
+
+
+def _show_candidate(candidate: "Candidate") -> None:
+    score = "" if candidate["score"] is None else f"  {candidate['score']:.2f}"
+    unread = "" if candidate["key"] is not None else "  (unreadable)"
+    results.print(
+        Text.assemble((f"{candidate['tokens']:>4} tokens{score}  ", "dim"), candidate["text"], (unread, "yellow"))
+    )
+
+
+def _show_result(result: "SearchResult", verdict: Any) -> None:
+    if result.chosen is not None:
+        results.print(Text.assemble(("\nanswer  ", "cyan"), result.answer))
+    if verdict is not None:
+        results.print(Text(f"{verdict.status.value}: {verdict.reason}", style="green" if verdict.correct else "red"))
+    saved = f", about {result.saved_tokens} saved" if result.saved_tokens else ""
+    results.print(
+        Text(
+            f"{result.strategy}: {len(result.candidates)} answers, {result.tokens} tokens{saved}; {result.stop_reason}",
+            style="dim",
+        )
+    )
+    for note in result.notes:
+        notes.print(Text(note, style="yellow"))
+
+
+def _why_nothing(result: "SearchResult", request: SearchRequest) -> str:
+    longest = max((candidate["tokens"] for candidate in result.candidates), default=0)
+    if result.stop_reason == "budget":
+        return (
+            f"the budget of {request.budget} tokens ended before one answer was complete (the longest attempt so far has {longest}); "
+            "give a larger --budget"
+        )
+    return f"none of the {len(result.candidates)} answers could be read; try another --seed or a larger --max-answer-tokens"
+
+
+def _plain(result: "SearchResult") -> dict[str, Any]:
+    return asdict(result)
+
+
+def _no_candidate_shown(candidate: "Candidate") -> None: ...
+
 
 _ROLES = {"attempt": "attempt", "critique": "critique", "revise": "revision"}
 _STYLES = {"correct": "green", "wrong": "red", "unreadable": "red", "unjudged": "yellow"}
@@ -56,13 +250,13 @@ def solve(
     """
     searches = strategy is not None or budget is not None or plan is not None
     if max_risk is not None:
-        from selfcorrect.cli.solve_abstaining import CautiousRequest, solve_or_abstain
+        from selfcorrect.cli.solve import CautiousRequest, solve_or_abstain
 
         cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, searches)
         solve_or_abstain(cautious, as_json=as_json)
         return
     if searches:
-        from selfcorrect.cli.solve_search import SearchRequest, solve_by_search
+        from selfcorrect.cli.solve import SearchRequest, solve_by_search
 
         name = strategy or ("majority" if plan is None else "compute_optimal")
         request = SearchRequest(question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed)
@@ -86,8 +280,7 @@ def _solve_by_correction(
     """The correction loop on one question."""
     import asyncio
 
-    from selfcorrect.cli.policies import open_policy
-    from selfcorrect.cli.questions import checker_of, problem_of_question
+    from selfcorrect.cli.naming import checker_of, open_policy, problem_of_question
 
     named = open_policy(model)
     problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
@@ -106,7 +299,7 @@ def _solve_by_correction(
     show = _nothing if as_json else TurnPrinter(problem).show
     state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
     if as_json:
-        from selfcorrect.training.readable import readable_episode
+        from selfcorrect.training.runs.run_directory import readable_episode
 
         write_json(readable_episode(state, policy=model))
 

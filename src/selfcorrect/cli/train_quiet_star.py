@@ -11,9 +11,9 @@ from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Resume
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from selfcorrect.training.progress import ProgressSink
     from selfcorrect.training.quiet_star.folder import QuietResult
     from selfcorrect.training.quiet_star.settings import QuietSettings
+    from selfcorrect.training.runs.progress import ProgressSink
 
 
 def quiet_star(
@@ -37,7 +37,7 @@ def quiet_star(
     """Train a model to think before every token (Quiet-STaR). Settings come from --config, then the options, then --set."""
     with reporting(as_json=as_json):
         with loading("torch and transformers"):
-            from selfcorrect.training.quiet_star.settings_file import quiet_settings
+            from selfcorrect.training.quiet_star.folder import quiet_settings
         if resume is not None and (
             config is not None or out is not None or (text, model, tokens) != (None, None, None)
         ):
@@ -74,10 +74,10 @@ def _carry_out(settings: "QuietSettings", out: Path, *, resume: bool, as_json: b
 
 def _progress(settings: "QuietSettings", *, as_json: bool) -> "ProgressSink":
     if as_json:
-        from selfcorrect.training.progress import SilentProgress
+        from selfcorrect.training.runs.progress import SilentProgress
 
         return SilentProgress()
-    from selfcorrect.cli.live import progress_for
+    from selfcorrect.cli.progress import progress_for
 
     return progress_for(notes, settings.steps)
 

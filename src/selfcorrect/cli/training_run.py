@@ -15,8 +15,8 @@ from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
-    from selfcorrect.training.progress import ProgressSink
-    from selfcorrect.training.run_directory import RunResult
+    from selfcorrect.training.runs.progress import ProgressSink
+    from selfcorrect.training.runs.run_directory import RunResult
     from selfcorrect.training.settings import RunSettings
 
 
@@ -48,9 +48,9 @@ class RunRequest:
             ConfigurationError: a setting is unknown or ill-typed.
             TrainingError: there is no run to resume.
         """
-        from selfcorrect.training.presets import PRESETS
-        from selfcorrect.training.run_directory import RunDirectory
-        from selfcorrect.training.settings_file import combine, read_settings
+        from selfcorrect.settings import combine
+        from selfcorrect.training.runs.run_directory import RunDirectory
+        from selfcorrect.training.settings import PRESETS, read_settings
 
         if self.resume is not None:
             return combine(RunDirectory.saved_settings(self.resume), {}, self.overrides, source="--set")
@@ -108,10 +108,10 @@ def carry_out(
 
 def _progress(steps: int, *, as_json: bool) -> "ProgressSink":
     if as_json:
-        from selfcorrect.training.progress import SilentProgress
+        from selfcorrect.training.runs.progress import SilentProgress
 
         return SilentProgress()
-    from selfcorrect.cli.live import progress_for
+    from selfcorrect.cli.progress import progress_for
 
     return progress_for(notes, steps)
 
@@ -140,7 +140,7 @@ def _show_a_correction(result: "RunResult") -> None:
     from rich.text import Text
 
     from selfcorrect.training.reporting.side_by_side import kind_of
-    from selfcorrect.training.run_directory import RunDirectory
+    from selfcorrect.training.runs.run_directory import RunDirectory
 
     rows = RunDirectory(result.directory).read_episodes()
     fixed = next((row for row in rows if row["policy"] == "after" and kind_of(row) == "fixed"), None)
@@ -155,7 +155,7 @@ def _show_a_correction(result: "RunResult") -> None:
 
 def _example_question(result: "RunResult") -> str:
     """A question of the kind that the run was about."""
-    from selfcorrect.training.run_directory import RunDirectory
+    from selfcorrect.training.runs.run_directory import RunDirectory
 
     kind = RunDirectory.saved_settings(result.directory).task.kind
     return {"countdown": "'3 5 7 9 get 56'", "equations": "'11 x + 7 y + 5 z = 96'"}.get(kind, "'...'")

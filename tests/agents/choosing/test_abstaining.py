@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from small_models import problem
 
-from selfcorrect.agents.abstaining import DONT_KNOW, Abstaining, candidates_of
-from selfcorrect.agents.calibration import RiskThreshold
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.choosing.abstaining import DONT_KNOW, Abstaining, candidates_of
+from selfcorrect.agents.choosing.calibration import RiskThreshold
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import ScriptedVerifier
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfcorrect.agents.best_of_k import best_of_k, pass_at_k, pick_best, pick_by_vote, vote, vote_accuracy, vote_at_k
+from selfcorrect.agents.choosing.best_of_k import (
+    best_of_k,
+    pass_at_k,
+    pick_best,
+    pick_by_vote,
+    vote,
+    vote_accuracy,
+    vote_at_k,
+)
 from selfcorrect.errors import ConfigurationError
 
 CANDIDATES = st.lists(st.tuples(st.sampled_from([None, 0.0, 0.25, 0.5, 1.0]), st.booleans()), min_size=1, max_size=5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.agents.calibration import (
+from selfcorrect.agents.choosing.calibration import (
     area_under_risk_coverage,
     brier,
     calibration_error,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from small_models import problem
 
+from selfcorrect.agents.choosing.sample_pool import Sample, by_problem, read_pool, sample_pool, write_pool
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.sample_pool import Sample, by_problem, read_pool, sample_pool, write_pool
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.rewards.countdown import CountdownChecker
 

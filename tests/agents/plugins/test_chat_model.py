@@ -13,14 +13,14 @@ from langgraph.graph.message import add_messages
 from scripted_chat_model import USAGE, ScriptedChatModel
 from small_models import CHAT_TEMPLATE, CHAT_WORDS, WORDS, llama, word_tokenizer
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
-from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.recording import recording
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, GraphError, PolicyError
 from selfcorrect.rewards.countdown import CountdownChecker
 
@@ -51,7 +51,9 @@ def test_an_accepted_answer_is_the_reply_though_a_critique_came_after_it() -> No
 def test_usage_is_the_sum_over_the_turns() -> None:
     # prompts of 1 and 1 + (1 + EOS) + 1 = 4 words, completions of a word and EOS each
     policy = ScriptedPolicy(["1", "2"], tokenizer=word_tokenizer(WORDS, pad_token="<pad>"))
-    prompts = PLAIN.__class__(attempt="{problem}", revise="again", critique="check", feedback="{reason}", says_wrong="w", says_right="r")
+    prompts = PLAIN.__class__(
+        attempt="{problem}", revise="again", critique="check", feedback="{reason}", says_wrong="w", says_right="r"
+    )
     reply = ChatSelfCorrect(policy=policy, prompts=prompts).invoke("get")
     assert reply.usage_metadata == {"input_tokens": 1 + 4, "output_tokens": 2 + 2, "total_tokens": 9}
 
@@ -121,9 +123,9 @@ def test_a_first_answer_without_token_ids_is_rendered_for_a_local_model() -> Non
     tokenizer = word_tokenizer(CHAT_WORDS, eos="<|im_end|>")
     tokenizer.chat_template = CHAT_TEMPLATE
     policy = TransformersPolicy(llama(len(CHAT_WORDS) + 3), tokenizer, max_new_tokens=2)
+    from selfcorrect.agents.policies.windowed import WindowedPolicy
     from selfcorrect.agents.policy import GREEDY
     from selfcorrect.agents.state import Generation
-    from selfcorrect.agents.windowed_policy import WindowedPolicy
 
     told = Generation(
         text="5 + 6", messages=[Message(role="user", content="1 get")], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop"
@@ -137,7 +139,12 @@ def test_a_checker_judges_the_answers_in_the_reply() -> None:
     model = ChatSelfCorrect(
         graph=build_graph(ScriptedPolicy(["3 + 5 = 8"]), checker=CountdownChecker(), revisions=0),
         inputs=lambda messages: {
-            "problem": {"id": "p", "prompt": str(messages[-1].text), "reference": {"numbers": [3, 5], "target": 8}, "checker": "countdown"},
+            "problem": {
+                "id": "p",
+                "prompt": str(messages[-1].text),
+                "reference": {"numbers": [3, 5], "target": 8},
+                "checker": "countdown",
+            },
             "turns": [],
         },
         answer=lambda state: state["turns"][-1]["verdict"]["status"],

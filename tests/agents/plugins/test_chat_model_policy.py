@@ -11,9 +11,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 from scripted_chat_model import ScriptedChatModel
 from small_models import problems
 
-from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
@@ -69,7 +69,9 @@ def test_call_options_can_be_left_to_the_model() -> None:
 @pytest.mark.parametrize(("said", "reason"), [("length", "length"), ("stop", "stop"), ("max_tokens", "length")])
 def test_an_answer_cut_off_by_the_provider_is_marked(said: str, reason: str) -> None:
     answer = AIMessage("4", response_metadata={"finish_reason": said})
-    assert generate(ChatModelPolicy(ScriptedChatModel(script=lambda messages, tools: answer)))["finish_reason"] == reason
+    assert (
+        generate(ChatModelPolicy(ScriptedChatModel(script=lambda messages, tools: answer)))["finish_reason"] == reason
+    )
 
 
 def test_a_budget_counts_the_tokens_that_the_provider_reports() -> None:
@@ -93,8 +95,8 @@ def test_options_for_a_finished_model_are_refused() -> None:
 
 def test_openai_agents_and_we_are_imported_side_by_side(tmp_path: Any) -> None:
     program = (
-        "import agents, selfcorrect.agents.chat_model; from agents import Agent; "
-        "print(Agent.__module__, selfcorrect.agents.chat_model.ChatSelfCorrect.__module__, agents is not selfcorrect.agents)"
+        "import agents, selfcorrect.agents.plugins.chat_model; from agents import Agent; "
+        "print(Agent.__module__, selfcorrect.agents.plugins.chat_model.ChatSelfCorrect.__module__, agents is not selfcorrect.agents)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["agents.agent", "selfcorrect.agents.chat_model", "True"]
+    assert done.stdout.split() == ["agents.agent", "selfcorrect.agents.plugins.chat_model", "True"]

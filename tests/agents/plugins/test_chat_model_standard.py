@@ -10,10 +10,10 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 from scripted_chat_model import ScriptedChatModel
 from small_models import WORDS, word_tokenizer
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
-from selfcorrect.agents.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.state import Message
 
 
@@ -34,7 +34,9 @@ def call_a_tool(messages: list[BaseMessage], tools: list[dict[str, Any]]) -> str
     if not tools or not isinstance(messages[-1], HumanMessage):
         return "hello"
     function = tools[0]["function"]
-    arguments = {name: VALUES[kind.get("type", "string")] for name, kind in function["parameters"]["properties"].items()}
+    arguments = {
+        name: VALUES[kind.get("type", "string")] for name, kind in function["parameters"]["properties"].items()
+    }
     return AIMessage("", tool_calls=[{"name": function["name"], "args": arguments, "id": "1", "type": "tool_call"}])
 
 

@@ -10,24 +10,24 @@ import pytest
 from langgraph_sdk import get_client
 from local_server import free_port, running, script
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.langgraph_app import conversation_graph, model_from
 from selfcorrect.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[3]
-GRAPHS = '''
-from selfcorrect.agents.chat_model import ChatSelfCorrect
+GRAPHS = """
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.person import AskPerson
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.solving.human import AskPerson
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.langgraph_app import conversation_graph
 
 policy = ScriptedPolicy(["five", "four"])
 chat = conversation_graph(ChatSelfCorrect(policy=policy))
 corrector = build_graph(policy)
 asking = build_graph(policy, checker=AskPerson(), critique="feedback")
-'''
+"""
 PROBLEM = {"problem": {"id": "p", "prompt": "2 + 2?", "reference": None, "checker": "none"}, "seed": 0, "turns": []}
 QUIET = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "NO_COLOR": "1"}
 
@@ -97,7 +97,10 @@ def test_the_served_graph_answers_without_a_server() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "words"),
-    [({"SELFCORRECT_REVISIONS": "many"}, "SELFCORRECT_REVISIONS"), ({"SELFCORRECT_CRITIQUE": "feedback"}, "SELFCORRECT_CRITIQUE")],
+    [
+        ({"SELFCORRECT_REVISIONS": "many"}, "SELFCORRECT_REVISIONS"),
+        ({"SELFCORRECT_CRITIQUE": "feedback"}, "SELFCORRECT_CRITIQUE"),
+    ],
 )
 def test_a_wrong_variable_is_told(environment: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):

@@ -10,11 +10,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from scripted_chat_model import ScriptedChatModel
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
-from selfcorrect.agents.chat_model_policy import ChatModelPolicy
-from selfcorrect.agents.middleware import SelfCorrectMiddleware
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+from selfcorrect.agents.plugins.middleware import SelfCorrectMiddleware
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.errors import GraphError
 from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.tasks.problem import Problem
@@ -68,7 +68,9 @@ def test_without_the_middleware_the_same_agent_is_wrong(call: Callable[..., Any]
 @both
 def test_a_trained_policy_can_write_the_revisions(call: Callable[..., Any]) -> None:
     middleware = SelfCorrectMiddleware(ScriptedPolicy(lambda conversation: "It is four."), critique="instruction")
-    agent = create_agent(ScriptedChatModel(script=careless), [add], middleware=[middleware], checkpointer=InMemorySaver())
+    agent = create_agent(
+        ScriptedChatModel(script=careless), [add], middleware=[middleware], checkpointer=InMemorySaver()
+    )
     assert call(agent, {"configurable": {"thread_id": "t"}})["messages"][-1].text == "It is four."
 
 

@@ -14,9 +14,9 @@ import pytest
 from local_server import free_port, running, script, serving_app
 from small_models import CHAT_TEMPLATE, CHAT_WORDS, WORDS, llama, word_tokenizer
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.openai_app import openai_app
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import GraphError

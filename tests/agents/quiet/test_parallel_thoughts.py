@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from quiet_models import one_by_one, thinkable, thinker
 from torch import Tensor
 
-from selfcorrect.agents.quiet.choosing import given as written
-from selfcorrect.agents.quiet.choosing import greedily, sampled
-from selfcorrect.agents.quiet.model import QuietModel, Thoughts
+from selfcorrect.agents.quiet.model import QuietModel, Thoughts, greedily, sampled
+from selfcorrect.agents.quiet.model import given as written
 from selfcorrect.agents.quiet.streams import Streams, read_on, read_texts
 
 EXACT = 1e-4

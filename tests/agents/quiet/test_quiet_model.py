@@ -19,12 +19,9 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from selfcorrect.agents.quiet.choosing import greedily
-from selfcorrect.agents.quiet.marks import Marks, like
-from selfcorrect.agents.quiet.mixing import MixingHead, mixed_logits
-from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.model import MixingHead, QuietModel, greedily, mixed_logits
 from selfcorrect.agents.quiet.streams import read_texts
-from selfcorrect.agents.quiet.thinking import Thinking
+from selfcorrect.agents.quiet.thinking import Marks, Thinking, like
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 SMALL: dict[str, Any] = {"vocab_size": 40, "bos_token_id": None, "eos_token_id": None}

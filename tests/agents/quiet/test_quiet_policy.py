@@ -12,16 +12,15 @@ from torch import Tensor
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.named_policy import named_policy
+from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.quiet.choosing import given, sampled
-from selfcorrect.agents.quiet.mixing import mixed_logits
+from selfcorrect.agents.quiet.model import given, mixed_logits, sampled
 from selfcorrect.agents.quiet.policy import QuietPolicy
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import PolicyError
 
 

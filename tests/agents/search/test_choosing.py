@@ -8,8 +8,7 @@ from drawn_answers import candidate, candidates
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.agents.search.rules import ChainRules, affordable
-from selfcorrect.agents.search.selection import choose, groups, still_needed
+from selfcorrect.agents.search.selection import ChainRules, affordable, choose, groups, still_needed
 from selfcorrect.errors import ConfigurationError
 
 

@@ -10,15 +10,15 @@ from step_policy import ListPolicy
 from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.search import Majority, search_sync
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal
-from selfcorrect.agents.search.families import sized
-from selfcorrect.agents.search.fitting import Outcome, fit_plan
-from selfcorrect.agents.search.measuring import Experiment, mean_answer_tokens, measure
 from selfcorrect.agents.search.plan import BudgetPlan, SearchPlan, difficulty_of
-from selfcorrect.agents.search.summary import pass_at_k, summarise, tokens_to_reach
+from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verdict import Status, Verdict
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.verifier import ScriptedVerifier
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.scaling.fitting import Outcome, fit_plan
+from selfcorrect.training.scaling.measuring import Experiment, mean_answer_tokens, measure
+from selfcorrect.training.scaling.summary import pass_at_k, summarise, tokens_to_reach
 
 
 def plan(**changes: object) -> SearchPlan:

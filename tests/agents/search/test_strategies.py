@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_policy import ListPolicy, RenewingListPolicy, TreePolicy
 
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.search import (
     Beam,
     BestOfN,
@@ -272,7 +272,16 @@ def test_names_lead_back_to_their_strategies(strategy: Strategy) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["best", "best_of_n:3:distinct=yes", "majority:x", "beam:4", "mixed:2x2:pick=worst", "majority:3:sure=1", "best_of_n:3:sure=high"]
+    "name",
+    [
+        "best",
+        "best_of_n:3:distinct=yes",
+        "majority:x",
+        "beam:4",
+        "mixed:2x2:pick=worst",
+        "majority:3:sure=1",
+        "best_of_n:3:sure=high",
+    ],
 )
 def test_names_of_nothing_are_told(name: str) -> None:
     with pytest.raises(ConfigurationError, match="strategy"):
@@ -287,7 +296,7 @@ def test_a_strategy_is_a_graph_that_can_be_drawn() -> None:
 def test_an_answer_that_cannot_be_read_again_ends_its_chain() -> None:
     from small_models import WORDS, llama, word_tokenizer
 
-    from selfcorrect.agents.transformers_policy import TransformersPolicy
+    from selfcorrect.agents.policies.transformers import TransformersPolicy
 
     tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
     policy = TransformersPolicy(llama(len(tokenizer), positions=20), tokenizer)

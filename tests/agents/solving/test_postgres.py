@@ -12,7 +12,7 @@ import pytest
 from local_server import free_port
 from long_thinker import LongThinker, NeverRight
 
-from selfcorrect.agents.solving import Solution, policy_loop, solve
+from selfcorrect.agents.solving.solve import Solution, policy_loop, solve
 from selfcorrect.agents.stopping import Budget
 
 pytestmark = pytest.mark.skipif(

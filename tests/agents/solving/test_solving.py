@@ -15,10 +15,10 @@ from long_thinker import PROBLEM, LongThinker, think
 
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
-from selfcorrect.agents.person import AskPerson
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.scripted import ScriptedPolicy
-from selfcorrect.agents.solving import policy_loop, solve, solve_sync, stream_turns
+from selfcorrect.agents.solving.human import AskPerson
+from selfcorrect.agents.solving.solve import policy_loop, solve, solve_sync, stream_turns
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.agents.stopping import Budget
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError
@@ -164,7 +164,8 @@ def test_a_person_judges_across_calls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "status"), [("correct", "correct"), ("Yes.", "correct"), ("no", "wrong"), ({"status": "unjudged"}, "unjudged")]
+    ("reply", "status"),
+    [("correct", "correct"), ("Yes.", "correct"), ("no", "wrong"), ({"status": "unjudged"}, "unjudged")],
 )
 def test_a_reply_becomes_a_verdict(reply: Any, status: str) -> None:
     graph = build_graph(ScriptedPolicy(["a"]), checker=AskPerson(), revisions=0)
@@ -228,7 +229,9 @@ def test_a_node_that_writes_what_cannot_be_stored_is_told() -> None:
         loss: Any
 
     def attempt(state: Bigger) -> dict[str, Any]:
-        generation = Generation(text="4", messages=[], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop")
+        generation = Generation(
+            text="4", messages=[], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop"
+        )
         return {"turns": [Turn(role="attempt", generation=generation, verdict=None)], "loss": torch.zeros(1)}
 
     graph = StateGraph(Bigger, context_schema=EpisodeContext)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from small_models import WORDS, llama, word_tokenizer
 
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import GREEDY, Policy
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
-from selfcorrect.agents.windowed_policy import WindowedPolicy
 from selfcorrect.errors import ConfigurationError
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.code import UnitTestChecker, read_suite
-from selfcorrect.rewards.verdict import Status, Verdict
 
 TESTS = "assert f(20) == 400\nassert f(11) == 121"
 RIGHT = (

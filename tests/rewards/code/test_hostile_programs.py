@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.code import UnitTestChecker
-from selfcorrect.rewards.verdict import Status, Verdict
 
 ASSERTS = "assert total([17, 4]) == 21\nassert total([]) == 0\nassert total([8, 8, 8]) == 24"
 CHECK = {

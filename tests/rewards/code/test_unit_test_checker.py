@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from selfcorrect.errors import ConfigurationError, SandboxError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, Status, Verdict
 from selfcorrect.rewards.code import UnitTestChecker
-from selfcorrect.rewards.verdict import Status, Verdict
 
 SQUARE = "def square(x):\n    return x * x\n"
 TESTS = "assert square(3) == 9\nassert square(-2) == 4\nassert square(0) == 0"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import AnswerPolicy, MathChecker
-from selfcorrect.rewards.verdict import Status
 
 # reference: (answers that count, answers that do not)
 POLICY: dict[str, dict[str, tuple[list[str], list[str]]]] = {

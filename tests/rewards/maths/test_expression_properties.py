@@ -9,14 +9,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from selfcorrect.rewards.maths import MathChecker
-from selfcorrect.rewards.maths.bounds import NoValue, TooCostly
-from selfcorrect.rewards.maths.cleaning import clean
 from selfcorrect.rewards.maths.equality import equal
 from selfcorrect.rewards.maths.numerals import read_numeral
-from selfcorrect.rewards.maths.syntax import parse
+from selfcorrect.rewards.maths.syntax import Node, parse
+from selfcorrect.rewards.maths.text import clean
 from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
-from selfcorrect.rewards.maths.tree import Node
-from selfcorrect.rewards.maths.values import evaluate
+from selfcorrect.rewards.maths.values import NoValue, TooCostly, evaluate
 
 with_fixtures = settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

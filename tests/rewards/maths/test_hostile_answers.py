@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from selfcorrect.rewards import maths
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import MathChecker
-from selfcorrect.rewards.verdict import Status
 
 PAYLOADS = [
     "__import__('os').system('touch {target}')",

@@ -1,8 +1,8 @@
 import pytest
 
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.rewards.maths.extraction import find_answer
-from selfcorrect.rewards.verdict import Status
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from selfcorrect.errors import SandboxError
+from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
 from selfcorrect.rewards.sandbox import jail, zygote_process
 from selfcorrect.rewards.sandbox.inside import attacks
-from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable, readable_paths
 from selfcorrect.rewards.sandbox.landlock import landlock_abi
-from selfcorrect.rewards.sandbox.readable_paths import readable_paths
-from selfcorrect.rewards.verdict import Status
 
 PROGRAM, TESTS = "def one():\n    return 1", "assert one() == 1"
 SANDBOX = "selfcorrect.rewards.sandbox"

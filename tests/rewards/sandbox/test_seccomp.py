@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.rewards.sandbox.seccomp import Instruction, filter_program
-from selfcorrect.rewards.sandbox.syscalls import ARCHITECTURES, Architecture
+from selfcorrect.rewards.sandbox.seccomp import ARCHITECTURES, Architecture, Instruction, filter_program
 
 ALLOWED, REFUSED, ABSENT, KILLED = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x80000000
 OPEN_FLAGS = {"O_WRONLY": 0o1, "O_RDWR": 0o2, "O_CREAT": 0o100, "O_TRUNC": 0o1000, "O_CLOEXEC": 0o2000000}

@@ -8,13 +8,11 @@ import pytest
 import torch
 from small_models import WORDS, llama, word_tokenizer
 
-from selfcorrect.rewards.verifiers.classifier import ClassifierVerifier
+from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.rewards.verifiers.encoding import tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
-from selfcorrect.rewards.verifiers.heads import ScoringModel
+from selfcorrect.rewards.verifiers.heads import ClassifierVerifier, ScoringModel, StepwiseVerifier
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
-from selfcorrect.rewards.verifiers.model_verifier import ModelVerifier
-from selfcorrect.rewards.verifiers.stepwise import StepwiseVerifier
 
 Make = Callable[..., ModelVerifier]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.verifiers.platt import Platt, fit_platt
+from selfcorrect.rewards.verifiers.folder import Platt, fit_platt
 
 
 def test_the_fit_finds_the_curve_that_made_the_outcomes() -> None:

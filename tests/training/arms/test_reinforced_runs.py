@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 from selfcorrect.training.arms import Arm
-from selfcorrect.training.arms.multi_turn import multi_turn
-from selfcorrect.training.arms.pag import pag
-from selfcorrect.training.arms.sample_again import sample_again
+from selfcorrect.training.arms.reinforced import multi_turn, pag, single_turn
 from selfcorrect.training.arms.score_stage2_star import stage_two_settings
-from selfcorrect.training.arms.self_refine import self_refine
-from selfcorrect.training.arms.single_turn import single_turn
-from selfcorrect.training.progress import SilentProgress
-from selfcorrect.training.run_directory import Budget, RunDirectory
+from selfcorrect.training.arms.untrained import sample_again, self_refine
+from selfcorrect.training.runs.progress import SilentProgress
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import (
     EvaluationSettings,
     OptimiserSettings,

@@ -14,11 +14,11 @@ from small_models import problem
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import EpisodeState, Generation, Turn
-from selfcorrect.rewards.verdict import Status, Verdict
-from selfcorrect.training.advantages import normalised_by_role
-from selfcorrect.training.batching import call_advantages, call_table
-from selfcorrect.training.objectives import PAG, MultiTurn, Objective, SingleTurn, StageTwo
-from selfcorrect.training.rollouts import Episode, JudgedAnswers
+from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.training.ppo.advantages import normalised_by_role
+from selfcorrect.training.ppo.batching import call_advantages, call_table
+from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Objective, SingleTurn, StageTwo
+from selfcorrect.training.ppo.rollouts import Episode, JudgedAnswers
 
 PROBLEM = problem("?")
 

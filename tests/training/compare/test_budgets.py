@@ -3,11 +3,11 @@
 import pytest
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.compare.budgets import Costs, refuse_unequal
-from selfcorrect.training.compare.entrants import ENTRANTS, entrants
-from selfcorrect.training.compare.words import drift_lines
-from selfcorrect.training.presets import DEMO
-from selfcorrect.training.run_directory import Budget
+from selfcorrect.training.arms.budgets import Costs, refuse_unequal
+from selfcorrect.training.arms.registry import ENTRANTS, entrants
+from selfcorrect.training.compare.report import drift_lines
+from selfcorrect.training.runs.run_directory import Budget
+from selfcorrect.training.settings import DEMO
 
 COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct=0.4)
 

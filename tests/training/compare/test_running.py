@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.compare.contest import Contest
-from selfcorrect.training.compare.entrant import Entrant
-from selfcorrect.training.compare.entrants import entrants
-from selfcorrect.training.compare.files import write_comparison
-from selfcorrect.training.compare.result import against_reference, held_out_alarms
-from selfcorrect.training.compare.running import evaluation_of, run_contest
-from selfcorrect.training.compare.words import markdown_table
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.arms.registry import Entrant, entrants
+from selfcorrect.training.compare.comparison import evaluation_of, run_contest
+from selfcorrect.training.compare.plan import Contest
+from selfcorrect.training.compare.report import markdown_table
+from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import CountdownSettings, EvaluationSettings, PolicySettings, RunSettings
 
 PROBLEMS = 8

@@ -5,8 +5,14 @@ import random
 
 import pytest
 
-from selfcorrect.training.compare.statistics import holm, mean_over_seeds, paired_difference
-from selfcorrect.training.compare.student import incomplete_beta, quantile, two_sided_p
+from selfcorrect.training.compare.statistics import (
+    holm,
+    incomplete_beta,
+    mean_over_seeds,
+    paired_difference,
+    quantile,
+    two_sided_p,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from dice_policy import DicePolicy
 from langgraph.graph import START, StateGraph
 from word_game import Draft, config, graph_of, likes_plus, policy_from, problems, question
 
-from selfcorrect.agents.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError, GraphError, PolicyError, TaskError, TrainingError
-from selfcorrect.training.foreign import train
+from selfcorrect.training.own_graph import train
 
 
 @pytest.fixture

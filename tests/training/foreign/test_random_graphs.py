@@ -16,9 +16,9 @@ from langgraph.types import Send
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.state import Generation
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.batching import call_table, placed_rows, row_tensors
-from selfcorrect.training.foreign_rewards import PaidByFunction
-from selfcorrect.training.rollouts import Episode, collect
+from selfcorrect.training.own_graph_rewards import PaidByFunction
+from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
+from selfcorrect.training.ppo.rollouts import Episode, collect
 
 PAD = 99
 NAMES = ["write", "check", "rewrite"]

@@ -8,10 +8,10 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
 from word_game import config, likes_plus, policy_from, problems, question
 
-from selfcorrect.agents.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import PolicyCall
-from selfcorrect.training.foreign import train
+from selfcorrect.training.own_graph import train
 
 
 class Talk(TypedDict, total=False):

@@ -12,13 +12,13 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy
 from word_game import SAMPLED, Draft, config, even_or_plus, graph_of, likes_plus, policy_from, problems, question
 
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Message
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.foreign import train
+from selfcorrect.training.own_graph import train
 
 
 def weights(policy: TransformersPolicy) -> dict[str, torch.Tensor]:

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from selfcorrect.training.pretraining.vocabulary import UNKNOWN, make_tokenizer
 from selfcorrect.training.quiet_star.chain_model import documents
-from selfcorrect.training.quiet_star.chains import (
+from selfcorrect.training.quiet_star.texts import (
     LARGEST,
     Chain,
+    ChainTexts,
     Shares,
     aside_of,
     chains,
     draw_chain,
     pretraining_text,
 )
-from selfcorrect.training.quiet_star.texts import ChainTexts
 
 CHAIN = Chain("3 + 9 / 4 * 5 =", (12, 3, 15))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from selfcorrect.training.quiet_star.coloured import coloured_texts, thoughts_table
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, summarise
+from selfcorrect.training.quiet_star.report import coloured_texts, thoughts_table
 
 
 def token(text: int, nll: float, talk: float, *, answer: bool = False) -> JudgedToken:

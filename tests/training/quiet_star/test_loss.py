@@ -7,8 +7,7 @@ import torch
 from quiet_models import one_by_one, thinkable, thinker
 from torch import Tensor
 
-from selfcorrect.agents.quiet.choosing import given
-from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.model import QuietModel, given
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.training.quiet_star.loss import Terms, advantages, quiet_loss, talk_logprobs, targets_of
 

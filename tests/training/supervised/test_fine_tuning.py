@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
-from selfcorrect.training.opening import lora_config
+from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.settings import LoraSettings
 
 EXAMPLES = [

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.training.arms.pair_sft import pair_sft
 from selfcorrect.training.arms.star import star

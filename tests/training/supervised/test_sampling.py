@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from selfcorrect.agents.embedded_policy import embedded_folder
+from selfcorrect.agents.policies.pretrained import embedded_folder
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY
 from selfcorrect.agents.prompts import COUNTDOWN, SCORE_MATH
-from selfcorrect.agents.scripted import ScriptedPolicy
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.jsonl import JsonlTask
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.arms.pair_sft import second_prompt
 from selfcorrect.training.arms.star import harvest_with
-from selfcorrect.training.arms.supervised.hints import hinted
+from selfcorrect.training.arms.supervised.examples import hinted
 from selfcorrect.training.arms.supervised.sampling import Sampled, gather, problems_of
-from selfcorrect.training.opening import open_graph
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, mixed
 from selfcorrect.training.pretraining.vocabulary import make_tokenizer
+from selfcorrect.training.runs.opening import open_graph
 from selfcorrect.training.settings import GraphSettings, PairSftSettings, RunSettings, StarSettings, SupervisedSettings
 
 TASK = CountdownTask()

@@ -7,11 +7,11 @@ import pytest
 from small_models import WORDS, llama, word_tokenizer
 
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
-from selfcorrect.training.vstar.fitting import StepLog
+from selfcorrect.training.settings import HeadSettings, PreferenceSettings
+from selfcorrect.training.vstar.fits import StepLog
 from selfcorrect.training.vstar.heads import train_head
 from selfcorrect.training.vstar.pairs import Labelled, Pair
 from selfcorrect.training.vstar.preference import train_likelihood
-from selfcorrect.training.vstar.settings import HeadSettings, PreferenceSettings
 
 PROMPTS = [f"{number} get :" for number in range(16)]
 RIGHT, WRONG = "1 + 1 = 2 ; 2 * 2 = 4", "1 + 1 = 2 ; 2 - 2 = 7"

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import WORDS, word_tokenizer
 
-from selfcorrect.agents.sample_pool import Sample
+from selfcorrect.agents.choosing.sample_pool import Sample
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.vstar.fitting import Both, StepLog, refuse_divergence
-from selfcorrect.training.vstar.generator import solutions
+from selfcorrect.training.vstar.fits import Both, StepLog, refuse_divergence, solutions
 from selfcorrect.training.vstar.heads import collate_scored, head_rows, scored_loss
 from selfcorrect.training.vstar.measuring import scored_figures, with_answer_keys
 from selfcorrect.training.vstar.pairs import (

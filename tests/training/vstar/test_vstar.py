@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from selfcorrect.agents.sample_pool import read_pool
+from selfcorrect.agents.choosing.sample_pool import read_pool
 from selfcorrect.errors import CheckerError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.loading import load_verifier
-from selfcorrect.training.settings import EvaluationSettings, RunSettings
+from selfcorrect.training.settings import (
+    EvaluationSettings,
+    GeneratorSettings,
+    HeadSettings,
+    PreferenceSettings,
+    RunSettings,
+    VstarSettings,
+)
 from selfcorrect.training.vstar import rounds
 from selfcorrect.training.vstar.rounds import vstar
-from selfcorrect.training.vstar.settings import GeneratorSettings, HeadSettings, PreferenceSettings, VstarSettings
 
 SMALL = RunSettings(
     evaluation=EvaluationSettings(problems=4),
@@ -114,7 +120,7 @@ def test_a_policy_that_is_never_right_stops_the_run_with_advice(
 
 
 def never_right(self: Any, response: str, numbers: Any, target: Any) -> Any:
-    from selfcorrect.rewards.verdict import Status
+    from selfcorrect.rewards.checker import Status
 
     return Status.WRONG, response, "no"
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from selfcorrect.agents.prompts import COUNTDOWN, Prompts
 from selfcorrect.agents.state import EpisodeState, Generation, Turn, answers, verdict_of
+from selfcorrect.tasks.problem import Problem
 
 Kind = Literal["correct", "rationalised", "incorrect to correct", "correct to correct"]
 SecondPrompt = Callable[[Generation], list[int]]
@@ -155,3 +157,27 @@ def _can_be_learnt(turn: Turn) -> bool:
 def _score(turn: Turn) -> float | None:
     verdict = verdict_of(turn)
     return None if verdict is None else verdict.score
+
+
+# A problem with its answer as a hint, for the rationalisation of STaR.
+
+
+def hinted(problem: Problem, prompts: Prompts) -> Problem | None:
+    """`problem` with a hint in its prompt; None if it has no answer that could be told.
+
+    A policy of the pre-training script knows hints: the first step of a solution before the colon, "3 5 7 get 56 hint 3 + 5 = 8 :". Others
+    are told the answer in English.
+    """
+    if prompts == COUNTDOWN:
+        return None if problem.gold is None else _with(problem, in_corpus_words(problem.prompt, problem.gold))
+    answer = problem.reference if isinstance(problem.reference, str | int | float) else problem.gold
+    return None if answer is None else _with(problem, f"{problem.prompt}\n\nHint: the correct answer is {answer}.")
+
+
+def in_corpus_words(prompt: str, gold: str) -> str:
+    """The prompt of a hint document of the pre-training corpus (see `pretraining.corpus`)."""
+    return f"{prompt.removesuffix(' :')} hint {gold.split(' ; ')[0]} :"
+
+
+def _with(problem: Problem, prompt: str) -> Problem:
+    return problem.model_copy(update={"prompt": prompt})

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.transformers_policy import TransformersPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
-from selfcorrect.training.callbacks import FiniteGradients
+from selfcorrect.training.runs.callbacks import FiniteGradients
 
 _IGNORED = -100
 _LOSSES = 10

@@ -15,22 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.readable_words import refuse_unreadable
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.transformers_policy import TransformersPolicy
 from selfcorrect.errors import TrainingError
+from selfcorrect.files import finite, json_line, write_whole
 from selfcorrect.tasks.problem import Task
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
-from selfcorrect.training.durable_files import finite, json_line, write_whole
-from selfcorrect.training.held_out import Evaluated, HeldOut
-from selfcorrect.training.opened_run import opened_run
-from selfcorrect.training.opening import lora_config, open_graph, open_policy
-from selfcorrect.training.progress import ProgressSink
-from selfcorrect.training.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.settings import RunSettings
-from selfcorrect.training.supervised_settings import SupervisedSettings
+from selfcorrect.training.runs.held_out import Evaluated, HeldOut
+from selfcorrect.training.runs.opening import lora_config, open_graph, open_policy
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.settings import RunSettings, SupervisedSettings
 
 Figures = dict[str, float]
 HarvestWith = Callable[[TransformersPolicy, Task], Harvest]

@@ -16,7 +16,7 @@ from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.supervised.examples import Example, distinct
-from selfcorrect.training.supervised_settings import SupervisedSettings
+from selfcorrect.training.settings import SupervisedSettings
 
 _EPISODES_AT_ONCE = 256
 

@@ -1,0 +1,68 @@
+"""The key/value cache of the last batch, kept so that the next turn of its conversations need not read them again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from selfcorrect.agents.decoding.engine import Decoded, Remembered, Request
+from selfcorrect.agents.decoding.kv_cache import Rows, assemble
+from selfcorrect.agents.decoding.prefill import Reader, Start, resume
+
+Fingerprint = tuple[int, tuple[float, ...]]
+
+
+class TurnMemory:
+    """Remembers one flush of the policy: every conversation as far as the model has read it.
+
+    Args:
+        limit_bytes: nothing is kept beyond this size.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._groups: list[Rows] = []
+        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._weights: Fingerprint | None = None
+
+    def forget(self) -> None:
+        self._groups, self._places, self._weights = [], {}, None
+
+    def recall(self, reader: Reader, requests: Sequence[Request]) -> Start | None:
+        """`requests` read by continuing what is remembered, or None unless every one continues a remembered conversation."""
+        if not self._places or any(request.known == 0 for request in requests):
+            return None
+        places = [self._places.get(tuple(request.prompt_ids[: request.known])) for request in requests]
+        known = [place for place in places if place is not None]
+        if len(known) < len(places) or self._weights != fingerprint(reader.model):
+            return None
+        cache, mask_RC = assemble(reader.config, self._groups, known)
+        # the last token of a completion was drawn but never read
+        return resume(reader, cache, mask_RC, [request.prompt_ids[request.known - 1 :] for request in requests])
+
+    def replace(
+        self, model: Any, batches: Sequence[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]]
+    ) -> None:
+        """Forget everything and remember these batches, if they are not too large."""
+        self.forget()
+        if sum(kept.bytes for _, _, kept in batches if kept is not None) > self.limit_bytes:
+            return
+        for requests, results, kept in batches:
+            if kept is None:
+                continue
+            offset = len(self._groups)
+            self._groups.extend(kept.groups)
+            for number, (request, result) in enumerate(zip(requests, results, strict=True)):
+                group, row = kept.places[number]
+                self._places[(*request.prompt_ids, *result.ids)] = (offset + group, row)
+        self._weights = fingerprint(model)
+
+
+def fingerprint(model: Any) -> Fingerprint:
+    """Changes when the weights do: torch's count of in-place changes, and the first number of every parameter.
+
+    The numbers catch what the count cannot see, such as adapters merged through `.data`.
+    """
+    parameters = list(model.parameters())
+    first = [parameter.detach().reshape(-1)[0] for parameter in parameters if parameter.numel()]
+    return sum(parameter._version for parameter in parameters), tuple(torch.stack(first).float().tolist())

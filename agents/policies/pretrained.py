@@ -1,0 +1,51 @@
+"""Loading a causal language model and its tokenizer from a folder or from Hugging Face."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfcorrect.errors import PolicyError
+
+
+def load_model_and_tokenizer(path_or_id: str | Path, dtype: str | torch.dtype) -> tuple[Any, Any]:
+    """The model, in evaluation mode, and the tokenizer of a model folder or Hugging Face id.
+
+    Raises:
+        PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _refuse_missing_folder(path_or_id)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path_or_id)
+        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"cannot load model and tokenizer from {str(path_or_id)!r}: {error}") from error
+    return model.eval(), tokenizer
+
+
+def _refuse_missing_folder(path_or_id: str | Path) -> None:
+    """Without this, transformers would ask the network for a model of that name."""
+    path = Path(path_or_id)
+    looks_local = isinstance(path_or_id, Path) or path.is_absolute() or str(path_or_id).startswith((".", "~"))
+    if not path.exists() and (looks_local or len(path.parts) > 2):
+        raise PolicyError(f"there is no model folder {str(path_or_id)!r}; give an existing folder or a Hugging Face id")
+    if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise PolicyError(f"the folder {str(path_or_id)!r} holds no config.json: it is not a saved transformers model")
+
+
+# The small policy that ships with the library, so that the whole loop runs without a download.
+
+EMBEDDED = "embedded"
+"""The name by which settings and commands call it."""
+
+
+def embedded_folder() -> Path:
+    """The folder of the embedded policy; loads with `AutoModelForCausalLM` and `AutoTokenizer`."""
+    return Path(__file__).parents[1] / "embedded"
+
+
+def model_location(name: str) -> str:
+    """`name` as `from_pretrained` takes it: the embedded policy's folder for "embedded", anything else as it is."""
+    return str(embedded_folder()) if name == EMBEDDED else name

@@ -1,0 +1,192 @@
+"""From messages to token ids: the first prompt of a conversation, and what a later message appends to it.
+
+A later prompt is never rendered as a whole. Chat templates rewrite earlier turns (many strip <think> blocks), and text that is
+tokenised again can come out in other tokens; either way the policy would be trained on something it never saw.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, Protocol
+
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import PolicyError, UnreadablePromptError
+
+TemplateName = Literal["auto", "plain", "chat"]
+
+_SENTINEL = "SELFCORRECT_ASSISTANT_ANSWER"
+_CACHED_TEXTS = 4096
+
+
+class Template(Protocol):
+    """Turns messages into token ids."""
+
+    def first(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation's first prompt."""
+        ...
+
+    def later(self, messages: Sequence[Message], after: Generation, *, ended: bool) -> list[int]:
+        """The ids that `messages` append after a completion.
+
+        Args:
+            messages: the new messages.
+            after: the generation that they follow.
+            ended: whether its completion ids end with a stop token. If not, the end of the assistant's turn is appended too.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptIds:
+    """What a policy is shown.
+
+    Attributes:
+        ids: all of it.
+        known: how many of `ids` are an earlier prompt and its completion, as they were read and drawn then.
+    """
+
+    ids: list[int]
+    known: int
+
+
+def prompt_after(
+    template: Template, messages: Sequence[Message], after: Generation | None, eos_ids: Collection[int]
+) -> PromptIds:
+    """The ids of `messages`, appended to `after`'s own. If `after` has none (a chat model wrote it), all of the conversation is rendered."""
+    if after is None or not after["prompt_ids"]:
+        return PromptIds(template.first(conversation_after(after, messages)), 0)
+    completion = after["completion_ids"]
+    ended = bool(completion) and completion[-1] in eos_ids
+    earlier = [*after["prompt_ids"], *completion]
+    return PromptIds([*earlier, *template.later(messages, after, ended=ended)], len(earlier))
+
+
+def conversation_after(after: Generation | None, messages: Sequence[Message]) -> list[Message]:
+    """The conversation up to and including the generation `after`, and then `messages`."""
+    earlier = [*after["messages"], Message(role="assistant", content=after["text"])] if after is not None else []
+    return [*earlier, *messages]
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to the first of the stop texts in it."""
+    found = [place for place in (text.find(words) for words in stop) if place >= 0]
+    return text[: min(found)] if found else text
+
+
+def choose_template(tokenizer: Any, name: TemplateName) -> Template:
+    """The template called `name`; "auto" is "chat" if the tokenizer has a chat template, else "plain".
+
+    Raises:
+        PolicyError: "chat" without a chat template, or a tokenizer without an EOS token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(
+            "the tokenizer has no EOS token, so a completion could never end; set one, e.g. tokenizer.eos_token = '<eos>' "
+            "(a token that the model was trained to end with), before making the policy"
+        )
+    if name not in ("auto", "plain", "chat"):
+        raise PolicyError(f"template must be 'auto', 'plain' or 'chat', got {name!r}")
+    has_chat = bool(getattr(tokenizer, "chat_template", None))
+    if name == "chat" and not has_chat:
+        raise PolicyError("template='chat', but the tokenizer has no chat_template; use template='plain' or set one")
+    return ChatTemplate(tokenizer) if has_chat and name != "plain" else PlainTemplate(tokenizer)
+
+
+class Encoder:
+    """Text to ids, remembered; refuses words that the tokenizer does not know."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        unknown = tokenizer.unk_token_id
+        # byte-level tokenizers reuse their end token as "unknown" and never need it
+        self._unknown = None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
+        self.encode = lru_cache(maxsize=_CACHED_TEXTS)(self._encode)
+
+    def _encode(self, text: str, special: bool) -> tuple[int, ...]:
+        ids = list(self.tokenizer.encode(text, add_special_tokens=special))
+        if special and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()  # some tokenizers close every text; a prompt stays open
+        if self._unknown is not None and self._unknown in ids:
+            raise UnreadablePromptError(
+                f"the tokenizer does not know {self._unknown_words(text)} in the prompt {text!r}"
+            )
+        return tuple(ids)
+
+    def _unknown_words(self, text: str) -> str:
+        words = [
+            word
+            for word in dict.fromkeys(text.split())
+            if self._unknown in self.tokenizer.encode(word, add_special_tokens=False)
+        ]
+        return ", ".join(map(repr, words)) or "some characters"
+
+
+class PlainTemplate:
+    """Messages one after the other, for base models and the embedded policy. Roles are not shown.
+
+    Messages are joined by a line break, or by a space if the tokenizer does not know line breaks. The end of an assistant's turn
+    is the EOS token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._encoder = Encoder(tokenizer)
+        self._eos = tokenizer.eos_token_id
+        line_break = tokenizer.encode("\n", add_special_tokens=False)
+        knows_line_break = bool(line_break) and tokenizer.unk_token_id not in line_break
+        self._joiner = "\n" if knows_line_break else " "
+
+    def first(self, messages: Sequence[Message]) -> list[int]:
+        return list(self._encoder.encode(self._written(messages), True))
+
+    def later(self, messages: Sequence[Message], after: Generation, *, ended: bool) -> list[int]:
+        ids = self._encoder.encode(self._joiner + self._written(messages), False)
+        return [*([] if ended else [self._eos]), *ids]
+
+    def _written(self, messages: Sequence[Message]) -> str:
+        """Every message followed by the joiner: the answer begins on a line of its own."""
+        return "".join(message["content"] + self._joiner for message in messages)
+
+
+class ChatTemplate:
+    """The tokenizer's own chat template."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
+        self._text_after = lru_cache(maxsize=_CACHED_TEXTS)(self._render_after)
+
+    def first(self, messages: Sequence[Message]) -> list[int]:
+        return list(self._encoder.encode(self._render(messages), False))
+
+    def later(self, messages: Sequence[Message], after: Generation, *, ended: bool) -> list[int]:
+        roles = tuple(message["role"] for message in after["messages"])
+        new = tuple((message["role"], message["content"]) for message in messages)
+        ids = list(self._encoder.encode(self._text_after(roles, new), False))
+        # the text begins with the end of the assistant's turn, which the policy has usually sampled itself
+        return ids[1:] if ended and ids[:1] == after["completion_ids"][-1:] else ids
+
+    def _render_after(self, roles: tuple[str, ...], new: tuple[tuple[str, str], ...]) -> str:
+        """What the template writes after an assistant's answer when `new` messages follow.
+
+        The earlier messages are stand-ins with the same roles (templates may count rounds), the answer is a sentinel.
+        """
+        earlier = [Message(role=role, content="x") for role in roles]
+        added = [Message(role=role, content=content) for role, content in new]
+        text = self._render([*earlier, Message(role="assistant", content=_SENTINEL), *added])
+        _, found, rest = text.partition(_SENTINEL)
+        if not found or _SENTINEL in rest or any(content.strip() not in rest for _, content in new):
+            raise PolicyError(
+                "the chat template does not show an assistant's answer followed by a new message, so later turns cannot be "
+                f"appended; use template='plain'. It rendered: {text!r}"
+            )
+        return rest
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = [message["role"] for message in messages]
+            raise PolicyError(f"the chat template refuses a conversation with the roles {roles}: {error}") from error
+        return str(text)

@@ -1,0 +1,315 @@
+"""A Hugging Face causal language model as a policy: batched, exact, in this process."""
+
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request
+from selfcorrect.agents.decoding.prefill import Reader, prefill
+from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
+from selfcorrect.agents.decoding.turn_cache import TurnMemory
+from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
+from selfcorrect.agents.policies.rendering import (
+    PromptIds,
+    Template,
+    TemplateName,
+    before_stop,
+    choose_template,
+    conversation_after,
+    prompt_after,
+)
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.recording import begin_call, refuse_recording
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import PolicyError, UnreadablePromptError
+
+# From token ids to a generation: where a completion ends, and what its ids say.
+
+
+def eos_ids(model: Any, tokenizer: Any) -> list[int]:
+    """All ids that end a completion: the tokenizer's EOS and those of the model's generation config."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    return sorted({tokenizer.eos_token_id, *more})
+
+
+class Completions:
+    """Reads the ids that a model wrote.
+
+    Args:
+        tokenizer: the model's.
+        eos_ids: tokens that end a completion.
+    """
+
+    def __init__(self, tokenizer: Any, eos_ids: Sequence[int]) -> None:
+        self._tokenizer, self._eos_ids = tokenizer, eos_ids
+
+    def generation(self, request: Request, decoded: Decoded, messages: list[Message]) -> Generation:
+        """What was decoded for `request`, as the answer to the conversation `messages`."""
+        text = self.text(self._without_eos(decoded.ids))
+        generation = Generation(
+            text=before_stop(text, request.stop),
+            messages=messages,
+            prompt_ids=request.prompt_ids,
+            completion_ids=decoded.ids,
+            logprobs=decoded.logprobs,
+            finish_reason="stop" if decoded.stopped else "length",
+        )
+        found = _stop_found(text, request.stop)
+        return generation if found is None else {**generation, "stop_text": found}
+
+    def joined(self, partial: Generation, part: Generation, stop: tuple[str, ...]) -> Generation:
+        """The answer that `part` makes of `partial`; stop texts inside `partial` stay."""
+        ids = [*partial["completion_ids"], *part["completion_ids"]]
+        text, old = self.text(self._without_eos(ids)), len(self.text(partial["completion_ids"]))
+        whole: Generation = {
+            **part,
+            "text": text[:old] + before_stop(text[old:], stop),
+            "prompt_ids": partial["prompt_ids"],
+            "completion_ids": ids,
+            "logprobs": [*partial["logprobs"], *part["logprobs"]],
+        }
+        return whole
+
+    def text(self, ids: list[int]) -> str:
+        """The text of `ids`, special tokens included."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        return ids[:-1] if ids and ids[-1] in self._eos_ids else ids
+
+
+def _stop_found(text: str, stop: tuple[str, ...]) -> str | None:
+    """Which stop text comes first in `text`."""
+    found = [(place, words) for words in stop if (place := text.find(words)) >= 0]
+    return min(found)[1] if found else None
+
+
+# What a model in this process is asked: the prompt of a call, the room that the model's context leaves, and the request to decode.
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCall:
+    """One call of a policy, not yet rendered."""
+
+    messages: Sequence[Message]
+    sampling: Sampling
+    after: Generation | None
+    extends: bool = False
+    """Whether the answer `after` itself goes on, rather than a new message after it."""
+    drawn: DrawnTree | None = None
+    """Completions that are not to be drawn again."""
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The messages that the answer follows."""
+        return self.after["messages"] if self.extends and self.after else conversation_after(self.after, self.messages)
+
+    def prompt(self, template: Template, eos_ids: Collection[int]) -> PromptIds:
+        """The ids that the model is shown."""
+        return _unfinished(self.after) if self.extends else prompt_after(template, self.messages, self.after, eos_ids)
+
+    def request(self, prompt: PromptIds, max_new_tokens: int) -> Request:
+        """The call as the decode loop takes it; without a seed it is given one of its own."""
+        sampling = self.sampling
+        return Request(
+            prompt_ids=prompt.ids,
+            max_new_tokens=max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            stop=sampling.stop,
+            known=prompt.known,
+            drawn=self.drawn,
+        )
+
+
+def room_after(model: Any, prompt_length: int, wanted: int) -> int:
+    """How many tokens may follow a prompt: what is wanted, or what the model's context leaves.
+
+    Raises:
+        PolicyError: the prompt is empty, or (an UnreadablePromptError) fills the context.
+    """
+    if prompt_length == 0:
+        raise PolicyError("the prompt has no tokens; show the policy at least one message with text in it")
+    context: int | None = getattr(model.config, "max_position_embeddings", None)
+    if context is None:
+        return wanted
+    if prompt_length >= context:
+        raise UnreadablePromptError(
+            f"the prompt has {prompt_length} token ids, but the model's context holds {context}, completion included; "
+            "shorten the problem, lower max_new_tokens of the earlier turns or use fewer revisions"
+        )
+    return min(wanted, context - prompt_length)
+
+
+def _unfinished(partial: Generation | None) -> PromptIds:
+    """The prompt and what was written so far: nothing new, all of it known."""
+    assert partial is not None
+    ids = [*partial["prompt_ids"], *partial["completion_ids"]]
+    return PromptIds(ids, len(ids))
+
+
+__all__ = ["TransformersPolicy", "eos_ids"]
+
+_MEMORY_BYTES = 2**30
+
+
+class TransformersPolicy:
+    """Writes turns with a Hugging Face causal language model.
+
+    Concurrent `generate` calls (the episodes of a graph) are decoded as one batch. A later turn's prompt is the earlier ids with
+    the new message's ids appended, and continues their key/value cache if the model has just read them. The recorded
+    log-probabilities are those of the model as it is, in its own precision, at the sampling temperature.
+
+    Args:
+        model: any causal LM of transformers with a key/value cache, PEFT-wrapped or not. It stays the caller's: train it and go on
+            generating. Its training mode is restored after every batch.
+        tokenizer: its tokenizer, with an EOS token. A pad token is not needed.
+        template: "chat" renders messages by the tokenizer's chat template, "plain" writes them one after the other, "auto" is
+            "chat" where there is one.
+        max_new_tokens: the limit of a completion when `Sampling` sets none.
+        max_batch: at most this many rows are decoded at a time; the rest of a flush waits.
+        device: move the model there first; None leaves it where it is.
+        reuse_cache: continue key/value caches across turns.
+        in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
+
+    Raises:
+        PolicyError: the tokenizer has no EOS token, or the template cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        template: TemplateName = "auto",
+        max_new_tokens: int = 512,
+        max_batch: int = 256,
+        device: str | torch.device | None = None,
+        reuse_cache: bool = True,
+        in_thread: bool = False,
+    ) -> None:
+        self.model = model if device is None else model.to(device)
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.max_batch = max_batch
+        self._template = choose_template(tokenizer, template)
+        self._eos_ids = eos_ids(model, tokenizer)
+        self._completions = Completions(tokenizer, self._eos_ids)
+        self._memory = TurnMemory(_MEMORY_BYTES) if reuse_cache else None
+        self._coalescer: Coalescer[LocalCall, Generation] = Coalescer(self._generate_batch, in_thread=in_thread)
+
+    @classmethod
+    def from_pretrained(
+        cls, path_or_id: str | Path, *, dtype: str | torch.dtype = "auto", **options: Any
+    ) -> "TransformersPolicy":
+        """The policy of a model folder or Hugging Face id; `options` are those of the constructor.
+
+        Raises:
+            PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
+        """
+        return cls(*load_model_and_tokenizer(path_or_id, dtype), **options)
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        """The next assistant message, decoded together with all concurrent calls; see `Policy.generate`."""
+        call = begin_call(self, messages, sampling, after=after)
+        generation = await self._coalescer.submit(LocalCall(messages, call.sampling, after))
+        call.finish(generation)
+        return generation
+
+    async def generate_new(
+        self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
+    ) -> Generation | None:
+        """An answer that is none of `drawn`, decoded together with all concurrent calls; see `RenewingPolicy.generate_new`."""
+        refuse_cut_draws(sampling)
+        refuse_recording(self)
+        tree = DrawnTree(drawn)
+        if tree.left < EXHAUSTED:
+            return None
+        return await self._coalescer.submit(LocalCall(messages, sampling, None, drawn=tree))
+
+    async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
+        """The unfinished answer `partial` with more tokens; see `ContinuingPolicy.extend`.
+
+        What is recorded for training is the new part alone, after a prompt that holds the old one.
+        """
+        call = begin_call(self, [], sampling, after=partial)
+        part = await self._coalescer.submit(LocalCall([], call.sampling, partial, extends=True))
+        call.finish(part)
+        return self._completions.joined(partial, part, sampling.stop)
+
+    def forget(self) -> None:
+        """Drop the key/value cache of the last batch. Changed weights are noticed without this; it frees memory."""
+        if self._memory is not None:
+            self._memory.forget()
+
+    def _generate_batch(self, calls: Sequence[LocalCall]) -> list[Generation | Exception]:
+        requests = [self._request_or_error(call) for call in calls]
+        good = [request for request in requests if isinstance(request, Request)]
+        results = iter(self._decode_all(good))
+        return [
+            self._completions.generation(request, next(results), call.conversation)
+            if isinstance(request, Request)
+            else request
+            for call, request in zip(calls, requests, strict=True)
+        ]
+
+    def _request_or_error(self, call: LocalCall) -> Request | PolicyError:
+        try:
+            return self._request(call)
+        except PolicyError as error:
+            return error
+
+    def _request(self, call: LocalCall) -> Request:
+        prompt = call.prompt(self._template, self._eos_ids)
+        wanted = call.sampling.max_new_tokens or self.max_new_tokens
+        return call.request(prompt, room_after(self.model, len(prompt.ids), wanted))
+
+    def _decode_all(self, requests: Sequence[Request]) -> list[Decoded]:
+        """Decode in batches of like prompt lengths, equal prompts side by side; results in the order of the requests."""
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
+        results: dict[int, Decoded] = {}
+        remembered: list[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]] = []
+        with _generating(self.model):
+            reader = Reader(self.model)
+            for begin in range(0, len(order), self.max_batch):
+                numbers = order[begin : begin + self.max_batch]
+                batch = [requests[i] for i in numbers]
+                decoded, kept = self._decode(reader, batch)
+                results.update(zip(numbers, decoded, strict=True))
+                remembered.append((batch, decoded, kept))
+            if self._memory is not None:
+                self._memory.replace(self.model, remembered)
+        return [results[i] for i in range(len(requests))]
+
+    def _decode(self, reader: Reader, batch: Sequence[Request]) -> tuple[list[Decoded], Remembered | None]:
+        start = self._memory.recall(reader, batch) if self._memory is not None else None
+        if start is None:
+            start = prefill(reader, [request.prompt_ids for request in batch])
+        limit = self._memory.limit_bytes if self._memory is not None else 0
+        decoding = Decoding(
+            reader, start, batch, eos_ids=self._eos_ids, text_of=self._completions.text, remember_bytes=limit
+        )
+        return decoding.run(), decoding.remembered
+
+
+@contextmanager
+def _generating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; the model's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,155 @@
+"""Where long episodes are kept: any LangGraph checkpointer, or the name of a database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from selfcorrect.errors import ConfigurationError, GraphError
+
+Checkpointer = BaseCheckpointSaver[Any] | str | Path | None
+
+
+@asynccontextmanager
+async def opened(checkpointer: Checkpointer) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    """A saver: the given one, that of a named database (closed afterwards), or one in memory for None.
+
+    A name is the path of a sqlite file, made if it is not there, or a "postgresql://..." address.
+
+    Raises:
+        ConfigurationError: the saver is for synchronous graphs, its extra is not installed, or the file cannot be opened.
+    """
+    if checkpointer is None:
+        from langgraph.checkpoint.memory import InMemorySaver
+
+        yield InMemorySaver()
+    elif isinstance(checkpointer, BaseCheckpointSaver):
+        yield _asynchronous(checkpointer)
+    elif str(checkpointer).startswith(("postgres://", "postgresql://")):
+        async with _postgres(str(checkpointer)) as saver:
+            yield saver
+    else:
+        async with _sqlite(Path(checkpointer)) as saver:
+            yield saver
+
+
+@asynccontextmanager
+async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    try:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    except ImportError as error:
+        raise ConfigurationError(
+            "keeping episodes in a sqlite file needs: pip install 'selfcorrect[sqlite]'"
+        ) from error
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"checkpointer {str(path)!r}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise ConfigurationError(f"checkpointer {str(path)!r} is a folder; give the path of a file")
+    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
+        yield saver
+
+
+@asynccontextmanager
+async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    try:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    except ImportError as error:
+        raise ConfigurationError("keeping episodes in Postgres needs: pip install 'selfcorrect[postgres]'") from error
+    async with AsyncPostgresSaver.from_conn_string(address) as saver:
+        await saver.setup()
+        yield saver
+
+
+def _asynchronous(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
+    name = type(saver).__name__
+    if name in ("SqliteSaver", "PostgresSaver"):
+        raise ConfigurationError(
+            f"{name} serves synchronous graphs only: give checkpointer the path of the file or the address of the database, "
+            f"or an Async{name}"
+        )
+    return saver
+
+
+async def keep_latest(saver: BaseCheckpointSaver[Any], thread: str) -> None:
+    """Forget all but the latest checkpoint of `thread`, in stores that are known.
+
+    Every checkpoint holds all turns, so that keeping them all takes space that grows with the square of the number of turns.
+    """
+    name = type(saver).__name__
+    if name == "AsyncSqliteSaver":
+        await _keep_latest_in_sqlite(saver, thread)
+    elif name == "AsyncPostgresSaver":
+        await _keep_latest_in_postgres(saver, thread)
+    elif name == "InMemorySaver":
+        _keep_latest_in_memory(saver, thread)
+
+
+_OLDER = "thread_id = {} AND checkpoint_id < (SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = {})"
+
+
+async def _keep_latest_in_sqlite(saver: Any, thread: str) -> None:
+    older = _OLDER.format("?", "?")
+    async with saver.lock:
+        await saver.conn.execute(f"DELETE FROM writes WHERE {older}", (thread, thread))
+        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        await saver.conn.commit()
+
+
+async def _keep_latest_in_postgres(saver: Any, thread: str) -> None:
+    older = _OLDER.format("%s", "%s")
+    used = (
+        "SELECT v.key || ' ' || v.value FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions') AS v "
+        "WHERE thread_id = %s"
+    )
+    async with saver.lock, saver.conn.transaction():
+        await saver.conn.execute(f"DELETE FROM checkpoint_writes WHERE {older}", (thread, thread))
+        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        await saver.conn.execute(
+            f"DELETE FROM checkpoint_blobs WHERE thread_id = %s AND channel || ' ' || version NOT IN ({used})",
+            (thread, thread),
+        )
+
+
+def _keep_latest_in_memory(saver: Any, thread: str) -> None:
+    for checkpoints in saver.storage[thread].values():
+        for old in sorted(checkpoints)[:-1]:
+            del checkpoints[old]
+    kept = {number for checkpoints in saver.storage[thread].values() for number in checkpoints}
+    for key in [key for key in saver.writes if key[0] == thread and key[2] not in kept]:
+        del saver.writes[key]
+    latest = [
+        saver.serde.loads_typed(entry[0]) for entries in saver.storage[thread].values() for entry in entries.values()
+    ]
+    used = {item for checkpoint in latest for item in checkpoint["channel_versions"].items()}
+    for key in [key for key in saver.blobs if key[0] == thread and (key[2], key[3]) not in used]:
+        del saver.blobs[key]
+
+
+def refuse_unstorable(state: dict[str, Any]) -> None:
+    """Raise a GraphError that names what in `state` a checkpointer cannot store."""
+    place = _unstorable(state, "state")
+    if place is not None:
+        raise GraphError(
+            f"{place}, which no checkpointer can store; keep plain data in it (numbers, texts, lists, dicts)"
+        )
+
+
+def _unstorable(value: Any, path: str) -> str | None:
+    """Where the innermost unstorable value is and of what type, or None."""
+    inside: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        inside = [(f"{path}[{key!r}]", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        inside = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
+    for place, item in inside:
+        found = _unstorable(item, place)
+        if found is not None:
+            return found
+    try:
+        JsonPlusSerializer().dumps_typed(value)
+    except TypeError:
+        return f"{path} holds a {type(value).__name__}"
+    return None

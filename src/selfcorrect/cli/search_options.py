@@ -1,0 +1,144 @@
+"""What commands that search share: their options, verifiers and plans by name, strategies by name and budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfcorrect.cli.console import loading
+from selfcorrect.cli.naming import NamedPolicy, open_policy
+from selfcorrect.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.policy import Sampling
+    from selfcorrect.agents.search.plan import SearchPlan
+    from selfcorrect.agents.search.strategies import Strategy
+    from selfcorrect.rewards.verifier import Verifier
+
+
+VerifierFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--verifier", metavar="DIR", help="A verifier that scores answers, as `selfcorrect train vstar` makes them."
+    ),
+]
+StepVerifierFolder = Annotated[
+    Path | None,
+    typer.Option("--step-verifier", metavar="DIR", help="One that scores unfinished answers, for beam search."),
+]
+PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan of `selfcorrect tune-budget`.")]
+AnswerLimit = Annotated[
+    int | None,
+    typer.Option("--max-answer-tokens", min=1, help="The longest answer; 24 for the embedded policy, else 512."),
+]
+Budgets = Annotated[
+    str, typer.Option(metavar="N,N,...", help="Budgets, in answers of mean length: 1,2,4 or 1,2,4,...,64.")
+]
+Strategies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,...",
+        help="What is compared: majority, best_of_n, weighted, beam, revise, mixed, compute_optimal.",
+    ),
+]
+_SHORT, _LONG = 24, 512
+
+
+@dataclass(frozen=True)
+class Searchers:
+    """A policy and the verifiers that a command names."""
+
+    named: NamedPolicy
+    verifier: "Verifier | None"
+    step_verifier: "Verifier | None"
+
+    def sampling(self, limit: int | None, temperature: float) -> "Sampling":
+        from selfcorrect.agents.policy import Sampling
+
+        if temperature == 0:
+            raise ConfigurationError(
+                "--temperature 0 draws the same answer again and again; search wants more, such as 1"
+            )
+        usual = _LONG if self.named.reads_english else _SHORT
+        return Sampling(temperature=temperature, max_new_tokens=limit or usual)
+
+
+def open_searchers(model: str, verifier: Path | None, step_verifier: Path | None) -> Searchers:
+    """Load what is named.
+
+    Raises:
+        PolicyError, CheckerError: it cannot be loaded, or a verifier belongs to a policy with another tokenizer.
+    """
+    named = open_policy(model)
+    return Searchers(named, _open_verifier(verifier, named), _open_verifier(step_verifier, named))
+
+
+def _open_verifier(folder: Path | None, named: NamedPolicy) -> Any:
+    if folder is None:
+        return None
+    with loading(f"verifier {folder}"):
+        from selfcorrect.rewards.verifiers.loading import load_verifier
+
+        return load_verifier(folder, policy_tokenizer=getattr(named.policy, "tokenizer", None))
+
+
+def open_plan(path: Path | None) -> "SearchPlan | None":
+    if path is None:
+        return None
+    from selfcorrect.agents.search.plan import SearchPlan
+
+    return SearchPlan.load(path)
+
+
+def strategy_of(name: str, plan: "SearchPlan | None", budget: int | None, limit: int) -> "Strategy":
+    """The strategy called `name`. One without numbers takes as many answers of the longest kind as the budget allows.
+
+    Raises:
+        ConfigurationError: there is none, or "compute_optimal" comes without a plan.
+    """
+    from selfcorrect.agents.search.compute_optimal import ComputeOptimal
+    from selfcorrect.agents.search.strategies import sized, strategy_named
+
+    if name == "compute_optimal":
+        if plan is None:
+            raise ConfigurationError(
+                "--strategy compute_optimal needs --plan FILE, a plan of `selfcorrect tune-budget`"
+            )
+        return ComputeOptimal(plan)
+    if budget is None or any(part[:1].isdigit() for part in name.split(":")):
+        return strategy_named(name)
+    answers = max(1, budget // limit)
+    strategy = sized(name, min(answers, 16) if name.startswith("revise") else answers)
+    if strategy is None:
+        raise ConfigurationError(f"a budget of {budget} tokens is too small for {name}: an answer may take {limit}")
+    return strategy
+
+
+def numbers_of(text: str) -> list[int]:
+    """Budgets as written: "1,2,4" or, doubling in between, "1,2,4,...,64".
+
+    Raises:
+        ConfigurationError: they are not numbers of 1 or more.
+    """
+    numbers: list[int] = []
+    parts = [part.strip() for part in text.split(",")]
+    for place, part in enumerate(parts):
+        if part == "...":
+            numbers += _doubling(numbers, parts[place + 1 :], text)
+        elif part.isdigit() and int(part) > 0:
+            numbers.append(int(part))
+        else:
+            raise ConfigurationError(f"--budgets {text!r}: expected numbers of 1 or more, such as 1,2,4,...,64")
+    return sorted(set(numbers))
+
+
+def _doubling(before: Sequence[int], after: Sequence[str], text: str) -> list[int]:
+    if not before or not after or not after[0].isdigit():
+        raise ConfigurationError(f"--budgets {text!r}: '...' stands between two numbers")
+    made, last = [], before[-1] * 2
+    while last < int(after[0]):
+        made.append(last)
+        last *= 2
+    return made

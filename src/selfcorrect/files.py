@@ -1,0 +1,122 @@
+"""Writing the files of a run so that crashes and full disks are survived or told."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcorrect.errors import TrainingError
+
+_PROBE_BYTES = 4 * 2**20
+
+
+def prove_writable(folder: Path) -> None:
+    """Make `folder` and write a few megabytes through to the disk: better to fail now than after the training.
+
+    Raises:
+        TrainingError: the folder cannot be made or written, or the disk is full.
+    """
+    probe = folder / ".probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(b"\0" * _PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or choose "
+            "another folder with --out"
+        ) from error
+    finally:
+        _remove_if_there(probe)
+
+
+def _remove_if_there(path: Path) -> None:
+    # Under a read-only folder or a file in the way, unlink fails as the write did; that error is the one to tell.
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace `path` so that a crash leaves the old content or the new, never half of it."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with told(path):
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """A disk that fills up in the middle of a run is the machine's fault, and told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last checkpoint"
+        ) from error
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """`row` as a line of a JSON Lines file."""
+    return json.dumps(finite(row), ensure_ascii=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Plain JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def row_or_none(line: str) -> dict[str, Any] | None:
+    """The step that `line` tells of, or None if a crash tore it."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+# What a run writes down at every step: a JSON Lines file that survives being killed.
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """The file `path`, a line a step."""
+
+    path: Path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one step. The line is with the operating system when this returns; `step` must be in it.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
+        if "step" not in row:
+            raise ValueError("metrics of a step need its number under 'step'")
+        with told(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json_line(row))
+
+    def read(self) -> list[dict[str, Any]]:
+        """The steps written so far, oldest first; a last line torn by a crash is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [row for row in map(row_or_none, lines) if row is not None]
+
+    def truncate(self, step: int) -> None:
+        """Forget the steps after `step`: a resumed run will do them again."""
+        kept = [row for row in self.read() if row["step"] <= step]
+        write_whole(self.path, "".join(map(json_line, kept)))

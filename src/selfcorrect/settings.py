@@ -1,0 +1,255 @@
+"""Settings of every kind: strict groups, read from YAML or TOML and from dotted overrides, refused in words that teach."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from selfcorrect.errors import ConfigurationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "path_type": "a path",
+    "list_type": "a list",
+    "model_type": "a group of settings",
+    "model_attributes_type": "a group of settings",
+    "dict_type": "a group of settings",
+    "finite_number": "a finite number",
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel], *, source: str) -> str:
+    """All faults of `error`, one a line, each with its field's dotted path."""
+    faults = list(dict.fromkeys(_fault(details, model) for details in error.errors()))
+    count = "a setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
+    return "\n".join([f"{source}: {count}", *(f"  {fault}" for fault in faults)])
+
+
+def _fault(details: ErrorDetails, model: type[BaseModel]) -> str:
+    owner, path = _walk(model, [str(part) for part in details["loc"]])
+    name = ".".join(path)
+    kind, given = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return f"{name}: unknown{_nearest(path, owner, model)}"
+    if kind == "missing":
+        return f"{name}: missing"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        given_kind = given.get("kind") if isinstance(given, Mapping) else given
+        return f"{name}.kind: expected one of {details['ctx'].get('expected_tags', _tags(model, path))}, got {given_kind!r}"
+    if kind == "value_error":
+        return f"{name}: {details['ctx']['error']}"
+    if kind in _EXPECTED:
+        return f"{name}: expected {_EXPECTED[kind]}, got {_shown(given)}"
+    expected = details["msg"].replace("Input should be", "expected").replace("valid ", "")
+    return f"{name}: {expected[0].lower()}{expected[1:]}, got {_shown(given)}"
+
+
+def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list[str]]:
+    """The group the last part of `loc` belongs to, and `loc` without the names of union members that pydantic puts in it."""
+    owner, path = model, []
+    groups: list[type[BaseModel]] = [model]
+    for part in loc:
+        member = next((group for group in groups if len(groups) > 1 and _kind(group) == part), None)
+        if member is not None:
+            owner, groups = member, [member]
+            continue
+        field = next((group.model_fields[part] for group in groups if part in group.model_fields), None)
+        owner = groups[0] if groups else owner
+        if field is None and not groups:
+            continue  # the name of a union member such as "list[str]"
+        path.append(part)
+        groups = _groups(field) if field is not None else []
+    return owner, path
+
+
+def _groups(field: FieldInfo) -> list[type[BaseModel]]:
+    """The settings groups a field may hold."""
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return [group for group in candidates if isinstance(group, type) and issubclass(group, BaseModel)]
+
+
+def _kind(group: type[BaseModel]) -> Any:
+    field = group.model_fields.get("kind")
+    return None if field is None else field.default
+
+
+def _tags(model: type[BaseModel], path: list[str]) -> str:
+    field = model.model_fields[path[-1]]
+    return ", ".join(repr(_kind(group)) for group in _groups(field))
+
+
+def _nearest(path: list[str], owner: type[BaseModel], model: type[BaseModel]) -> str:
+    """A hint: the same name elsewhere, else the nearest in the same group, else the nearest anywhere."""
+    prefix = "".join(f"{part}." for part in path[:-1])
+    everywhere = {dotted.rpartition(".")[2]: (dotted, group) for dotted, group in sorted(_names(model), key=_depth)}
+    elsewhere, group = everywhere.get(path[-1], ("", model))
+    if elsewhere == prefix + path[-1]:
+        return f" for kind {_kind(owner)!r}; it needs {prefix}kind: {_kind(group)}"
+    if elsewhere:
+        return f"; did you mean {elsewhere}?"
+    siblings = difflib.get_close_matches(path[-1], owner.model_fields, n=1)
+    if siblings:
+        return f"; did you mean {prefix}{siblings[0]}?"
+    anywhere = difflib.get_close_matches(path[-1], everywhere, n=1)
+    if anywhere:
+        return f"; did you mean {everywhere[anywhere[0]][0]}?"
+    return f"; known here: {', '.join(prefix + name for name in owner.model_fields)}"
+
+
+def _depth(named: tuple[str, type[BaseModel]]) -> int:
+    """Sorts the deepest names first."""
+    return -named[0].count(".")
+
+
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every field's dotted name and the group it is in."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, model
+        for group in _groups(field):
+            yield from _names(group, f"{prefix}{name}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# What every group of settings is: strict, frozen, documented field by field; and the ranges that numbers in them have.
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: no unknown names, no silent conversions, no changes afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+# A YAML loader that reads 2e-4 as a number, as YAML 1.2 does; PyYAML's own reads it as text.
+
+
+class Loader(yaml.SafeLoader):
+    """`yaml.SafeLoader` with YAML 1.2's floats."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+# Settings from a YAML or TOML file and from dotted overrides, with errors that name the field and the right one.
+
+Tree = dict[str, Any]
+
+
+def load_settings(path: Path, base: Model, *, overrides: Sequence[str] = ()) -> Model:
+    """The settings in `path`, over those of `base`, under `overrides` such as "score.alpha=5".
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a field in it or in an override is unknown or ill-typed; the
+            message names every such field, and the nearest right name.
+    """
+    return combine(base, _read_tree(Path(path)), overrides, source=str(path))
+
+
+def combine(base: Model, tree: Mapping[str, Any], overrides: Sequence[str], *, source: str = "settings") -> Model:
+    """`base`, changed by the nested fields of `tree`, changed by `overrides`; `source` names the tree in errors."""
+    merged = _merged(_as_tree(base), tree)
+    for override in overrides:
+        merged = _merged(merged, _override_tree(override))
+    try:
+        return type(base).model_validate(merged)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, type(base), source=source)) from error
+
+
+def settings_as_yaml(settings: BaseModel) -> str:
+    """The complete settings as `load_settings` reads them."""
+    return yaml.safe_dump(_as_tree(settings), sort_keys=False, allow_unicode=True)
+
+
+def differing_fields(left: BaseModel, right: BaseModel) -> list[str]:
+    """Dotted names of the fields in which two settings differ."""
+    a, b = dict(_leaves(_as_tree(left))), dict(_leaves(_as_tree(right)))
+    return [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
+
+
+def _as_tree(settings: BaseModel) -> Tree:
+    return settings.model_dump(mode="json")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return found
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """`base` with `changes` in it. A group of another kind replaces the one in `base`: their fields have nothing in common."""
+    if "kind" in changes and changes["kind"] != base.get("kind"):
+        return dict(changes)
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _override_tree(override: str) -> Tree:
+    name, equals, text = override.partition("=")
+    if not equals or not all(part.strip() for part in name.split(".")):
+        raise ConfigurationError(f"--set {override}: expected NAME=VALUE, such as score.alpha=5")
+    try:
+        value = yaml.load(text, Loader) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override}: the value cannot be read ({_where(error)})") from error
+    tree: Tree = {}
+    inner = tree
+    *groups, field = (part.strip() for part in name.split("."))
+    for group in groups:
+        inner = inner.setdefault(group, {})
+    inner[field] = value
+    return tree
+
+
+def _read_tree(path: Path) -> Tree:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the settings file {path}: {error}") from error
+    try:
+        tree = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, Loader)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is no valid YAML: {_where(error)}") from error
+    if tree is None:
+        raise ConfigurationError(f"{path} is empty: it should hold settings such as 'score: {{alpha: 5}}'")
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"{path}: expected named settings such as 'seed: 1', got a {type(tree).__name__}")
+    return tree
+
+
+def _where(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return str(error)

@@ -1,0 +1,148 @@
+"""SCoRe, and SCoRe with a part taken away."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Schedule, SingleTurn
+from selfcorrect.training.runs.opening import score_schedule
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.reinforced_run import Plan, train_plan
+from selfcorrect.training.runs.run_directory import RunResult
+from selfcorrect.training.settings import RunSettings
+
+# SCoRe from beginning to end.
+
+
+def train_score(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """Teach a policy to correct itself with SCoRe (Kumar et al. 2024, arXiv 2409.12917).
+
+    Args:
+        settings: everything that decides the run.
+        out: the run's folder; see `run_directory`.
+        progress: where to show what happens.
+        resume: go on with an interrupted run in `out`; it continues as if it had not been interrupted.
+
+    Returns:
+        The evaluation before and after, greedy, on held-out problems.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; the run was saved and can be resumed.
+        DivergenceError: loss or gradient was not finite; the last checkpoint can be resumed with other settings.
+        TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
+    """
+    return train_with(score_schedule(settings), settings, out=out, progress=progress, resume=resume)
+
+
+def train_with(
+    schedule: Schedule, settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """As `train_score`, for any schedule of objectives."""
+    return train_plan(Plan("score", schedule), settings, out=out, progress=progress, resume=resume)
+
+
+Part = Literal["stage1", "shaping"]
+
+
+def score(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
+    """SCoRe's two stages (Kumar et al. 2024, arXiv 2409.12917, Eq. 3 and 4). The same as `train_score`, where the errors are listed."""
+    return train_score(settings, out=out, progress=progress, resume=resume)
+
+
+def score_without(
+    parts: Collection[Part],
+    settings: RunSettings,
+    *,
+    out: Path,
+    progress: ProgressSink | None = None,
+    resume: bool = False,
+) -> RunResult:
+    """SCoRe without some of its parts, as in Table 4 of the paper.
+
+    Args:
+        parts: "stage1": Stage II takes all steps, from the base policy; "shaping": Stage II pays every answer its own score,
+            without the progress bonus.
+    """
+    kept = ablated(settings, parts)
+    plan = Plan(ablation_name(parts), score_schedule(kept))
+    return train_plan(plan, kept, out=out, progress=progress, resume=resume)
+
+
+def score_no_stage1(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """SCoRe whose steps are all Stage II's."""
+    return score_without(["stage1"], settings, out=out, progress=progress, resume=resume)
+
+
+def score_no_shaping(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """SCoRe whose Stage II pays no progress bonus."""
+    return score_without(["shaping"], settings, out=out, progress=progress, resume=resume)
+
+
+def ablated(settings: RunSettings, parts: Collection[Part]) -> RunSettings:
+    """The settings of SCoRe without `parts`, with as many steps. Ablating twice changes no more."""
+    changes: dict[str, float] = {}
+    if "stage1" in parts:
+        changes |= {"stage_one_steps": 0, "stage_two_steps": settings.score.total_steps}
+    if "shaping" in parts:
+        changes["alpha"] = 0.0
+    return settings.model_copy(update={"score": settings.score.model_copy(update=changes)})
+
+
+def ablation_name(parts: Collection[Part]) -> str:
+    """The arm as it is named on the command line: "score --no-stage1"."""
+    return " ".join(["score", *(f"--no-{part}" for part in ("stage1", "shaping") if part in parts)])
+
+
+# Direct multi-turn reinforcement learning: both answers are paid, nothing else is done.
+
+
+def multi_turn(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """Every answer is paid its own score, from the first step to the last: no Stage I, no progress bonus.
+
+    The naive way that the SCoRe paper sets out from (arXiv 2409.12917, section 4) and that PAG calls "direct multi-turn". The number
+    of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score` raises.
+    """
+    schedule = Schedule(((MultiTurn(beta1=settings.score.beta1), settings.score.total_steps),))
+    return train_plan(Plan("multi-turn", schedule), settings, out=out, progress=progress, resume=resume)
+
+
+# Ordinary reinforcement learning from checked answers: the policy never sees a second turn while it learns.
+
+
+def single_turn(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """Only the first answer is played and paid while training; evaluation plays all turns.
+
+    The arm "w/o multi-turn training" of the SCoRe paper (arXiv 2409.12917, Table 4). An episode costs fewer tokens than that of the other arms, so at
+    equal generated tokens it plays more problems a step: `compare` sees to that, here `optimiser` says how many. The number of
+    steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score` raises.
+    """
+    schedule = Schedule(((SingleTurn(beta1=settings.score.beta1), settings.score.total_steps),))
+    plan = Plan("single-turn", schedule, training_revisions=0)
+    return train_plan(plan, settings, out=out, progress=progress, resume=resume)
+
+
+# PAG: the policy is its own verifier, and revises only what it calls wrong.
+
+
+def pag(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
+    """Policy as generative verifier (PAG, arXiv 2506.10406): answer, judge the answer, revise it only if the judgement is "wrong".
+
+    Answers are paid their score and, from the second on, the progress bonus `score.alpha` (r_t - r_{t-1}); judgements are paid 1 for
+    agreeing with the checker. Turns share no credit, and advantages are normalised per role (RoleAdvNorm). The KL weight is
+    `score.beta1` (the paper's is 0), the number of steps `score.stage_one_steps + score.stage_two_steps`. Not the paper's: the baseline is
+    that of `optimiser.baseline`, not a critic. Raises what `train_score` raises.
+    """
+    judging = settings.model_copy(update={"graph": settings.graph.model_copy(update={"critique": "self"})})
+    objective = PAG(alpha=settings.score.alpha, beta1=settings.score.beta1)
+    plan = Plan("pag", Schedule(((objective, settings.score.total_steps),)), normalise_by="role")
+    return train_plan(plan, judging, out=out, progress=progress, resume=resume)

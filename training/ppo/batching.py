@@ -1,0 +1,248 @@
+"""From episodes to the padded tensors of one update."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from selfcorrect.agents.recording import PolicyCall
+from selfcorrect.errors import TrainingError
+from selfcorrect.training.ppo.advantages import (
+    Baseline,
+    NormaliseBy,
+    leave_one_out,
+    leave_one_out_given_previous,
+    normalised_by_role,
+)
+from selfcorrect.training.ppo.rollouts import Episode
+
+# The append-only record of an episode's policy calls, as rows of token ids ready for training.
+#
+# Calls whose prompts extend each other become one row; a call that was shown something else starts a row of its own. Ids are
+# taken as they were sampled and are never rendered or tokenised again, so what is trained is what was played.
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The tokens one call sampled: `ids[start:stop]` of its row. `call` is the call's position in the episode."""
+
+    call: int
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Row:
+    """One training sequence.
+
+    Attributes:
+        ids: every token id, prompts and completions in the order in which the policy saw them.
+        spans: which of them were sampled, by which call; in order, never overlapping. All other tokens are context.
+        logprobs: for each id its log-probability when it was sampled; 0.0 for context.
+    """
+
+    ids: list[int]
+    spans: list[Span] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def prompt_length(self) -> int:
+        """How many ids precede the first sampled one."""
+        return self.spans[0].start
+
+    def continues_into(self, prompt_ids: Sequence[int]) -> bool:
+        return len(prompt_ids) >= len(self.ids) and list(prompt_ids[: len(self.ids)]) == self.ids
+
+    def append(self, call: int, generation_ids: tuple[list[int], list[int]], logprobs: list[float]) -> None:
+        """Add what `call` saw beyond this row (context) and what it sampled (a new span)."""
+        prompt_ids, completion_ids = generation_ids
+        context = prompt_ids[len(self.ids) :]
+        start = len(prompt_ids)
+        self.ids = self.ids + context + completion_ids
+        self.logprobs = self.logprobs + [0.0] * len(context) + logprobs
+        self.spans.append(Span(call, start, start + len(completion_ids)))
+
+
+def rows_of(calls: Sequence[PolicyCall]) -> list[Row]:
+    """The rows of one episode: each sampled token is in exactly one span, after exactly the context it was sampled in.
+
+    Raises:
+        TrainingError: a call carries no token ids (its policy cannot be trained), no tokens, or as many log-probabilities
+            as it has not tokens.
+    """
+    rows: list[Row] = []
+    for index, call in enumerate(calls):
+        prompt_ids, completion_ids = call.generation["prompt_ids"], call.generation["completion_ids"]
+        logprobs = call.generation["logprobs"]
+        if not prompt_ids or not completion_ids or len(logprobs) != len(completion_ids):
+            raise TrainingError(
+                f"call {index} (node '{call.node}') came with {len(prompt_ids)} prompt ids, {len(completion_ids)} sampled ids and "
+                f"{len(logprobs)} log-probabilities; training needs a policy that reports them, such as TransformersPolicy"
+            )
+        row = next((row for row in reversed(rows) if row.continues_into(prompt_ids)), None)
+        if row is None:
+            row = Row(ids=[])
+            rows.append(row)
+        row.append(index, (list(prompt_ids), list(completion_ids)), list(logprobs))
+    return rows
+
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class CallTable:
+    """Every policy call of a batch of episodes, as columns of length C (episode after episode, in order).
+
+    Attributes:
+        rewards_C: NaN where a call abstains.
+        groups_C: equal for calls of the same problem and the same kind: what a baseline may compare.
+        previous_C: score of the answer before the call; NaN if none.
+        kinds_C: number of the call's kind ("answer 1", "critique 1", ...), in the order of first appearance.
+        roles_C: number of its role, the kind's first word.
+        kl_coefficients_C: beta of the call.
+        learns_C: 1.0, or 0.0 for calls whose tokens are left out of the loss.
+        offsets: the first call of each episode.
+    """
+
+    rewards_C: Tensor
+    groups_C: Tensor
+    previous_C: Tensor
+    kinds_C: Tensor
+    roles_C: Tensor
+    kl_coefficients_C: Tensor
+    learns_C: Tensor
+    offsets: list[int]
+
+
+def call_table(episodes: Sequence[Episode]) -> CallTable:
+    """Number the calls of a batch and tell which belong together. Groups are numbered by (problem, kind)."""
+    groups: dict[tuple[str, str], int] = {}
+    kinds: dict[str, int] = {}
+    roles: dict[str, int] = {}
+    rewards: list[float] = []
+    previous: list[float] = []
+    betas: list[float] = []
+    learns: list[float] = []
+    group_of: list[int] = []
+    kind_of: list[int] = []
+    role_of: list[int] = []
+    offsets: list[int] = []
+    for episode in episodes:
+        offsets.append(len(rewards))
+        for signal in episode.signals:
+            rewards.append(NAN if signal.reward is None else signal.reward)
+            group_of.append(groups.setdefault((episode.problem.id, signal.kind), len(groups)))
+            kind_of.append(kinds.setdefault(signal.kind, len(kinds)))
+            role_of.append(roles.setdefault(signal.kind.partition(" ")[0], len(roles)))
+            previous.append(NAN if signal.previous is None else signal.previous)
+            betas.append(signal.kl_coefficient)
+            learns.append(float(signal.learns))
+    return CallTable(
+        rewards_C=torch.tensor(rewards),
+        groups_C=torch.tensor(group_of),
+        previous_C=torch.tensor(previous),
+        kinds_C=torch.tensor(kind_of),
+        roles_C=torch.tensor(role_of),
+        kl_coefficients_C=torch.tensor(betas),
+        learns_C=torch.tensor(learns),
+        offsets=offsets,
+    )
+
+
+def call_advantages(table: CallTable, baseline: Baseline, normalise_by: NormaliseBy = "nothing") -> Tensor:
+    """(C,) advantage of every call; 0 where it abstains."""
+    advantages_C = _compared(table, baseline)
+    if normalise_by == "nothing":
+        return advantages_C
+    return normalised_by_role(advantages_C, table.roles_C, ~torch.isnan(table.rewards_C) & (table.learns_C > 0))
+
+
+def _compared(table: CallTable, baseline: Baseline) -> Tensor:
+    if baseline == "none":
+        return torch.nan_to_num(table.rewards_C, nan=0.0)
+    if baseline == "leave_one_out":
+        return leave_one_out(table.rewards_C, table.groups_C)
+    advantages_C = torch.zeros_like(table.rewards_C)
+    for kind in set(table.kinds_C.tolist()):
+        here = table.kinds_C == kind
+        advantages_C[here] = leave_one_out_given_previous(
+            table.rewards_C[here], table.groups_C[here], table.previous_C[here]
+        )
+    return advantages_C
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """A ledger row and where its episode's calls stand in the call table."""
+
+    row: Row
+    offset: int
+
+
+def placed_rows(episodes: Sequence[Episode], table: CallTable) -> list[PlacedRow]:
+    """The rows of all episodes, in order."""
+    return [
+        PlacedRow(row, offset)
+        for episode, offset in zip(episodes, table.offsets, strict=True)
+        for row in rows_of(episode.calls)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class RowTensors:
+    """R rows, padded. P prompt positions (left-padded), T completion positions (right-padded); see `ppo_loss` for the rest.
+
+    `calls_RT` is the index of the sampling call in the call table, -1 for context and padding.
+    """
+
+    prompt_ids_RP: Tensor
+    prompt_mask_RP: Tensor
+    completion_ids_RT: Tensor
+    completion_mask_RT: Tensor
+    calls_RT: Tensor
+    old_logprobs_RT: Tensor
+
+    def spread(self, values_C: Tensor) -> Tensor:
+        """(R, T): every sampled token gets its call's value, every other position 0."""
+        if not len(values_C):
+            return torch.zeros_like(self.old_logprobs_RT)
+        spread_RT = values_C[self.calls_RT.clamp(min=0)]
+        return torch.where(self.calls_RT >= 0, spread_RT, torch.zeros_like(spread_RT))
+
+
+def row_tensors(rows: Sequence[PlacedRow], *, pad_id: int, multiple_of: int = 1) -> RowTensors:
+    """Pad rows to tensors; rows without any token that learns are added until their number divides by `multiple_of`.
+
+    (TRL cuts off silently what does not divide into minibatches.)
+    """
+    prompt_length = max(placed.row.prompt_length for placed in rows)
+    completion_length = max(len(placed.row.ids) - placed.row.prompt_length for placed in rows)
+    size = -(-len(rows) // multiple_of) * multiple_of
+    tensors = RowTensors(
+        prompt_ids_RP=torch.full((size, prompt_length), pad_id),
+        prompt_mask_RP=torch.zeros(size, prompt_length, dtype=torch.long),
+        completion_ids_RT=torch.full((size, completion_length), pad_id),
+        completion_mask_RT=torch.zeros(size, completion_length, dtype=torch.long),
+        calls_RT=torch.full((size, completion_length), -1),
+        old_logprobs_RT=torch.zeros(size, completion_length),
+    )
+    for index in range(size):
+        _fill(tensors, index, rows[min(index, len(rows) - 1)], learns=index < len(rows))
+    return tensors
+
+
+def _fill(tensors: RowTensors, index: int, placed: PlacedRow, *, learns: bool) -> None:
+    row = placed.row
+    prompt, completion = row.ids[: row.prompt_length], row.ids[row.prompt_length :]
+    tensors.prompt_ids_RP[index, -len(prompt) :] = torch.tensor(prompt)
+    tensors.prompt_mask_RP[index, -len(prompt) :] = 1
+    tensors.completion_ids_RT[index, : len(completion)] = torch.tensor(completion)
+    tensors.completion_mask_RT[index, : len(completion)] = 1
+    if not learns:
+        return
+    tensors.old_logprobs_RT[index, : len(completion)] = torch.tensor(row.logprobs[row.prompt_length :])
+    for span in row.spans:
+        start, stop = span.start - row.prompt_length, span.stop - row.prompt_length
+        tensors.calls_RT[index, start:stop] = placed.offset + span.call

@@ -1,0 +1,99 @@
+"""What is measured of every batch: of its episodes, and of the update."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from selfcorrect.agents.state import answer_text, answers
+from selfcorrect.training.ppo.loss import LossTerms, TokenBatch
+from selfcorrect.training.ppo.rollouts import Episode
+
+
+def rollout_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+    """Shares over the episodes of one batch, as sampled (not greedy).
+
+    `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of episodes whose
+    answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are shares of answers and calls; `no_spread` is the share of problems
+    whose last answers all scored the same, which teach nothing.
+    """
+    tokens = sum(len(call.generation["completion_ids"]) for episode in episodes for call in episode.calls)
+    calls = [call for episode in episodes for call in episode.calls]
+    metrics = {
+        "tokens": float(tokens),
+        "tokens_per_second": tokens / max(seconds, 1e-9),
+        "rollout_seconds": seconds,
+        "truncated": sum(call.generation["finish_reason"] == "length" for call in calls) / len(calls),
+    }
+    metrics.update(_reward_metrics(episodes))
+    scored = [episode.scores for episode in episodes if episode.scores]
+    if scored:
+        metrics.update(_answer_metrics(episodes, scored))
+    return metrics
+
+
+def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    by_kind: dict[str, list[float]] = {}
+    for episode in episodes:
+        for signal in episode.signals:
+            if signal.reward is not None:
+                by_kind.setdefault(signal.kind.replace(" ", "_"), []).append(signal.reward)
+    return {f"reward/{kind}": sum(rewards) / len(rewards) for kind, rewards in by_kind.items()}
+
+
+def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    answers = [score for scores in scored for score in scores]
+    metrics["unjudged"] = sum(score is None for score in answers) / len(answers)
+    longest = max(map(len, scored))
+    for turn in range(longest):
+        reached = [scores[min(turn, len(scores) - 1)] for scores in scored]
+        judged = [score for score in reached if score is not None]
+        if judged:
+            metrics[f"accuracy_t{turn + 1}"] = sum(judged) / len(judged)
+    pairs = [(scores[0], scores[-1]) for scores in scored if longest > 1 and None not in scores]
+    if pairs:
+        metrics["i_to_c"] = sum(first == 0 and last == 1 for first, last in pairs) / len(pairs)
+        metrics["c_to_i"] = sum(first == 1 and last == 0 for first, last in pairs) / len(pairs)
+        metrics["delta"] = metrics["i_to_c"] - metrics["c_to_i"]
+        metrics["unchanged"] = _unchanged(episodes)
+    metrics["no_spread"] = _no_spread(episodes)
+    return metrics
+
+
+def _unchanged(episodes: Sequence[Episode]) -> float:
+    """Share of episodes whose last answer repeats the first: 1 is the collapse to copying."""
+    texts = [[answer_text(turn) for turn in answers(episode.state)] for episode in episodes if episode.scores]
+    several = [answers for answers in texts if len(answers) > 1]
+    return sum(answers[0] == answers[-1] for answers in several) / max(1, len(several))
+
+
+def _no_spread(episodes: Sequence[Episode]) -> float:
+    groups: dict[str, set[float | None]] = {}
+    for episode in episodes:
+        if episode.scores:
+            groups.setdefault(episode.problem.id, set()).add(episode.scores[-1])
+    return sum(len(scores) == 1 for scores in groups.values()) / max(1, len(groups))
+
+
+def update_metrics(
+    terms: LossTerms, batch: TokenBatch, kinds_BT: Tensor, entropies_BT: Tensor | None
+) -> dict[str, float]:
+    """Of one forward-backward pass: share of clipped tokens, mean ratio, entropy, and KL per turn in nats per token.
+
+    `kinds_BT` numbers the kinds of calls in the order of their first appearance; with `build_graph` 0 is the first answer.
+    """
+    mask_BT = batch.mask_BT
+    count = mask_BT.sum().clamp(min=1)
+    metrics = {
+        "policy_loss": float(terms.total.detach()),
+        "clipped": float((terms.clipped_BT * mask_BT).sum() / count),
+        "ratio_deviation": float(((terms.ratio_BT - 1).abs() * mask_BT).sum() / count),
+    }
+    if entropies_BT is not None:
+        metrics["entropy"] = float((entropies_BT.detach() * mask_BT).sum() / count)
+    if batch.reference_logprobs_BT is not None:
+        for kind in torch.unique(kinds_BT[kinds_BT >= 0]).tolist():
+            here_BT = (kinds_BT == kind) * mask_BT
+            metrics[f"kl_t{kind + 1}"] = float((terms.kl_BT * here_BT).sum() / here_BT.sum().clamp(min=1))
+    return metrics

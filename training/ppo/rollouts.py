@@ -1,0 +1,206 @@
+"""Playing batches of episodes through the graph, and judging them, for training."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from selfcorrect.agents.episodes import opening, rare_garbage_collection, run_blocking
+from selfcorrect.agents.nodes import EpisodeContext
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.recording import Draws, PolicyCall, recording
+from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
+from selfcorrect.errors import GraphError, SelfCorrectError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.shaping import Score
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.objectives import Objective, TurnSignal
+
+
+@dataclass(slots=True)
+class Episode:
+    """One finished episode, ready for training.
+
+    Attributes:
+        problem: what was asked.
+        state: the graph's final state.
+        calls: the policy calls, in order.
+        signals: one per call.
+        scores: of the answers, in order; empty where the graph has no answers of ours.
+    """
+
+    problem: Problem
+    state: Any
+    calls: list[PolicyCall]
+    signals: list[TurnSignal]
+    scores: list[Score]
+
+
+Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
+
+
+@dataclass(frozen=True)
+class JudgedAnswers:
+    """Signals for graphs made by `build_graph`: judges the answers with `checker` and pays what `objective` says.
+
+    Verdicts are made after the episode is over, so none can reach the policy.
+    """
+
+    objective: Objective
+    checker: Checker
+    calls_wrong: Callable[[str], bool | None] = COUNTDOWN.calls_wrong
+    """Reads a critique: whether it calls the answer wrong, None if it does not say."""
+
+    async def __call__(
+        self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall]
+    ) -> tuple[list[TurnSignal], list[Score]]:
+        """One signal per call, and the scores of the answers."""
+        turns = [turn for turn in state["turns"] if turn["generation"]["completion_ids"]]
+        if len(turns) != len(calls):
+            raise GraphError(
+                f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy calls; "
+                "give graphs with nodes of your own a reward_fn"
+            )
+        scores = list(
+            await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique"))
+        )
+        return self._signals(turns, scores), scores
+
+    async def _score(self, problem: Problem, turn: Turn) -> Score:
+        verdict = verdict_of(turn)
+        if verdict is None:
+            verdict = await self.checker.check(turn["generation"]["text"], problem.reference)
+            turn["verdict"] = verdict_record(verdict)
+        return verdict.score
+
+    def _signals(self, turns: Sequence[Turn], scores: list[Score]) -> list[TurnSignal]:
+        says_wrong = [self.calls_wrong(turn["generation"]["text"]) for turn in turns if turn["role"] == "critique"]
+        answers = iter(self.objective.answer_rewards(scores))
+        critiques = iter(self.objective.critique_rewards(scores, says_wrong))
+        signals: list[TurnSignal] = []
+        position = -1
+        for turn in turns:
+            if turn["role"] == "critique":
+                kl = self.objective.kl_coefficient(position, len(scores))
+                signals.append(TurnSignal(next(critiques), kl, scores[position], f"critique {position + 1}"))
+                continue
+            position += 1
+            kl = self.objective.kl_coefficient(position, len(scores))
+            previous = scores[position - 1] if position else None
+            judged = scores[position] is not None
+            signals.append(TurnSignal(next(answers), kl, previous, f"answer {position + 1}", learns=judged))
+        return signals
+
+
+async def collect(
+    graph: Any,
+    problems: Sequence[Problem],
+    signals: Signals,
+    *,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    policy: Any = None,
+    trainable: frozenset[str] | None = None,
+    inputs: Callable[[Problem], dict[str, Any]] | None = None,
+    context: Any = None,
+) -> list[Episode]:
+    """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
+
+    Args:
+        graph: a compiled LangGraph graph whose nodes call a trainable policy.
+        problems: B problems; repeat a problem to play it several times.
+        signals: what each call is paid.
+        sampling: how the policy draws. The nodes of `build_graph` ask for it; with `inputs` it overrules what nodes ask for.
+        seeds: B seeds, one per episode.
+        policy: only its calls are recorded; None records those of every trainable policy.
+        trainable: names of the nodes whose calls learn, with all that is inside them; None is all.
+        inputs: the graph's input for a problem; None is that of `build_graph`.
+        context: the graph's run context; None is `EpisodeContext(sampling)`, and with `inputs` no context.
+
+    Raises:
+        GraphError: an episode called no trainable policy, or raised an error of its own, which is the cause.
+    """
+    shared = EpisodeContext(sampling=sampling) if context is None and inputs is None else context
+
+    async def one(problem: Problem, seed: int) -> Episode:
+        draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
+        with recording(policy, draws) as recorder:
+            try:
+                state = await graph.ainvoke(
+                    opening(problem, seed) if inputs is None else inputs(problem), context=shared
+                )
+            except SelfCorrectError as error:
+                raise type(error)(f"problem {problem.id}: {error}") from error
+            except Exception as error:
+                raise GraphError(f"problem {problem.id}: {type(error).__name__} while playing: {error}") from error
+        calls = recorder.calls
+        if not calls:
+            raise GraphError(_no_calls(problem, recorder.others))
+        turn_signals, scores = await signals(problem, state, calls)
+        learning = [
+            signal if call.inside(trainable) else replace(signal, learns=False)
+            for call, signal in zip(calls, turn_signals, strict=True)
+        ]
+        return Episode(problem, state, calls, learning, scores)
+
+    with rare_garbage_collection():
+        return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))
+
+
+def _no_calls(problem: Problem, others: int) -> str:
+    if others:
+        return (
+            f"problem {problem.id}: the graph made {others} calls of other policies and none of the one that is trained; "
+            "pass the very policy object that the graph's nodes call"
+        )
+    return (
+        f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train. (Calls from threads that a "
+        "node starts itself are seen only if they carry its context: asyncio.to_thread does.)"
+    )
+
+
+# Plays the episodes of one batch: what they are paid, and the seeds that make a resumed run draw the same ones.
+
+SignalsAt = Callable[[int], Signals]
+"""From the batch number (from 0) to what its turns are paid: the schedule of stages."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodePlayer:
+    """Plays problems in a graph.
+
+    Args:
+        policy, graph, signals_at, trainable, inputs, context: see `PPOTrainer`.
+        config: gives the temperature and the run's seed.
+    """
+
+    policy: Any
+    graph: Any
+    signals_at: SignalsAt
+    config: PPOConfig
+    trainable: frozenset[str] | None
+    inputs: Callable[[Problem], dict[str, Any]] | None
+    context: Any
+
+    def play(self, problems: list[Problem], *, batch: int, process: int) -> list[Episode]:
+        """One episode of each of `problems`, which are what the process with number `process` plays of batch number `batch`."""
+        return run_blocking(
+            collect(
+                self.graph,
+                problems,
+                self.signals_at(batch),
+                sampling=Sampling(temperature=self.config.temperature),
+                seeds=self._seeds(len(problems), batch, process),
+                policy=self.policy,
+                trainable=self.trainable,
+                inputs=self.inputs,
+                context=self.context,
+            )
+        )
+
+    def _seeds(self, count: int, batch: int, process: int) -> list[int]:
+        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same episodes."""
+        first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
+        return [first + row for row in range(count)]

@@ -1,0 +1,148 @@
+"""Ways in which training goes wrong while its figures look fine, told as soon as they show.
+
+Pure functions of the figures of steps (see `progress.py` for their names). A figure that was not measured raises no alarm.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+Figures = Mapping[str, float | None]
+
+_COPIES = 0.98
+"""Share of unchanged answers above which a second turn has stopped to be one."""
+_LONGER = 1.5
+_TRUNCATED = 0.05
+_UNJUDGED = 0.02
+_FIRST_STEPS = 3
+"""What a run begins with stands for the base policy."""
+_RECENT_STEPS = 5
+_STANDARD_ERRORS = 3.0
+"""A fall of the first answers by less than this many standard errors may be chance: alarms are asked after every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """`name` for programs and files, `words` for people."""
+
+    name: str
+    words: str
+
+
+def alarms(recent: Sequence[Figures], start: Figures, *, episodes: int) -> list[Alarm]:
+    """What the last steps give reason to fear.
+
+    Args:
+        recent: the figures of the last steps, a handful, oldest first; their means are looked at.
+        start: the same figures of the base policy, or of the first steps.
+        episodes: in all of `recent` together, and about as many in `start`; decides what may be chance.
+    """
+    now = {name: _mean(recent, name) for name in _LOOKED_AT}
+    found = [
+        copying(now["unchanged"], start.get("unchanged")),
+        sandbagging(now["accuracy_t1"], start.get("accuracy_t1"), now["delta"], start.get("delta"), episodes=episodes),
+        length_creep(now["tokens_per_episode"], start.get("tokens_per_episode")),
+        truncation(now["truncated"], start.get("truncated")),
+        unjudged(now["unjudged"]),
+    ]
+    return [alarm for alarm in found if alarm is not None]
+
+
+_LOOKED_AT = ("unchanged", "accuracy_t1", "delta", "tokens_per_episode", "truncated", "unjudged")
+
+
+def copying(unchanged: float | None, at_start: float | None) -> Alarm | None:
+    """The second answer repeats the first: nothing is corrected any more (SCoRe section 4, "collapse")."""
+    if unchanged is None or unchanged < _COPIES or (at_start is not None and at_start >= _COPIES):
+        return None
+    return Alarm(
+        "copying", f"{unchanged:.1%} of the second answers repeat the first: the policy stops correcting itself"
+    )
+
+
+def sandbagging(
+    first: float | None,
+    first_at_start: float | None,
+    delta: float | None,
+    delta_at_start: float | None,
+    *,
+    episodes: int,
+) -> Alarm | None:
+    """Delta rises because first answers get worse: the policy errs first in order to correct itself (PAG section 5)."""
+    if first is None or first_at_start is None or delta is None or delta_at_start is None:
+        return None
+    middle = (first + first_at_start) / 2
+    error = math.sqrt(2 * middle * (1 - middle) / max(1, episodes))
+    if first_at_start - first <= _STANDARD_ERRORS * error or delta <= delta_at_start:
+        return None
+    return Alarm(
+        "sandbagging",
+        f"first answers fell from {first_at_start:.3f} to {first:.3f} while delta rose from {delta_at_start:+.3f} to {delta:+.3f}: "
+        "a larger beta2 or beta_first holds the first turn",
+    )
+
+
+def length_creep(tokens: float | None, at_start: float | None) -> Alarm | None:
+    """Episodes grow longer."""
+    if tokens is None or not at_start or tokens <= _LONGER * at_start:
+        return None
+    return Alarm("length", f"episodes grew from {at_start:.0f} to {tokens:.0f} tokens")
+
+
+def truncation(truncated: float | None, at_start: float | None) -> Alarm | None:
+    """More turns are cut off at the token limit than at the start."""
+    if truncated is None or truncated <= _TRUNCATED or truncated <= 2 * (at_start or 0.0):
+        return None
+    return Alarm(
+        "truncation", f"{truncated:.1%} of the turns are cut off at the token limit: raise policy.max_new_tokens"
+    )
+
+
+def unjudged(share: float | None) -> Alarm | None:
+    """The checker fails to judge: what it cannot judge teaches nothing, and may be what the policy learns to write."""
+    if share is None or share <= _UNJUDGED:
+        return None
+    return Alarm("unjudged", f"the checker could not judge {share:.1%} of the answers")
+
+
+class Watch:
+    """Looks at every step of a run and tells the alarms that stand.
+
+    Args:
+        episodes_per_step: of the run.
+        earlier: the steps of a resumed run that were done before.
+    """
+
+    def __init__(self, episodes_per_step: int, earlier: Sequence[Figures] = ()) -> None:
+        self._per_step = episodes_per_step
+        self._first: list[Figures] = []
+        self._last: deque[Figures] = deque(maxlen=_RECENT_STEPS)
+        self._told: set[str] = set()
+        for step in earlier:
+            self.standing(step)
+
+    def standing(self, step: Figures) -> list[Alarm]:
+        """The alarms after `step`; none before there are steps to compare with the first ones."""
+        tokens = step.get("tokens")
+        figures = {**step, "tokens_per_episode": None if tokens is None else tokens / self._per_step}
+        if len(self._first) < _FIRST_STEPS:
+            self._first.append(figures)
+            return []
+        self._last.append(figures)
+        if len(self._last) < _RECENT_STEPS:
+            return []
+        start = {name: _mean(self._first, name) for name in _LOOKED_AT}
+        return alarms(list(self._last), start, episodes=_FIRST_STEPS * self._per_step)
+
+    def untold(self, standing: Sequence[Alarm]) -> list[Alarm]:
+        """Those of `standing` that were not told before."""
+        new = [alarm for alarm in standing if alarm.name not in self._told]
+        self._told.update(alarm.name for alarm in new)
+        return new
+
+
+def _mean(steps: Sequence[Figures], name: str) -> float | None:
+    values = [value for step in steps if (value := step.get(name)) is not None]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,119 @@
+"""What happens beside the learning: figures are written and shown, Ctrl-C is heard, bad gradients stop the run."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+import torch
+from transformers import TrainerCallback
+from selfcorrect.errors import DivergenceError
+from selfcorrect.training.runs.alarms import Watch
+from selfcorrect.training.ppo.objectives import Schedule
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunDirectory
+
+
+Evaluation = Callable[[], Mapping[str, float]]
+"""Evaluates the policy as it is now; figures by name."""
+
+
+class RunLog(TrainerCallback):  # type: ignore[misc]
+    """Writes every step to metrics.jsonl and to the progress sink, and announces each stage.
+
+    Args:
+        run: where the steps are written.
+        progress: where they are shown.
+        schedule: which stage a step belongs to.
+        updates_per_step: optimiser steps per batch of episodes.
+        evaluation, every: evaluate after each `every` steps; 0 never.
+        watch: raises the alarms, which are told once each, and written down as `alarm/NAME` as long as they stand.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        progress: ProgressSink,
+        schedule: Schedule,
+        updates_per_step: int,
+        evaluation: Evaluation,
+        every: int,
+        watch: Watch,
+    ) -> None:
+        self._run, self._progress, self._schedule = run, progress, schedule
+        self._updates, self._evaluation, self._every = updates_per_step, evaluation, every
+        self._watch = watch
+        self._stage = ""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "tokens" not in logs:  # transformers' closing summary, not a step
+            return
+        step = state.global_step // self._updates
+        self._announce(step)
+        metrics = {"step": step, "stage": self._stage_number(step), **logs}
+        if self._every and step % self._every == 0:
+            metrics.update({f"eval_{name}": value for name, value in self._evaluation().items()})
+        standing = self._watch.standing(metrics)
+        metrics.update({f"alarm/{alarm.name}": 1.0 for alarm in standing})
+        self._run.append_metrics(metrics)
+        self._progress.step(metrics)
+        for alarm in self._watch.untold(standing):
+            self._progress.message(f"alarm: {alarm.words}")
+
+    def _stage_number(self, step: int) -> int:
+        objective = self._schedule.at(step - 1)
+        return [stage for stage, _ in self._schedule.stages].index(objective) + 1
+
+    def _announce(self, step: int) -> None:
+        objective = self._schedule.at(step - 1)
+        if objective.name != self._stage:
+            self._stage = objective.name
+            steps = {stage.name: batches for stage, batches in self._schedule.stages}[objective.name]
+            self._progress.start(steps, objective.name)
+
+
+class FiniteGradients(TrainerCallback):  # type: ignore[misc]
+    """Stops before an update with NaN or infinite gradients reaches the weights."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                raise DivergenceError(
+                    f"the gradient of {name} is not finite in update {state.global_step + 1}; the weights were left as they were"
+                )
+
+
+class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
+    """Turns the first Ctrl-C into "finish this step, save, stop"; the second one interrupts at once.
+
+    Use `listening()` around the training. `interrupted` tells afterwards whether it was heard.
+    """
+
+    def __init__(self, updates_per_step: int) -> None:
+        self._updates = updates_per_step
+        self.interrupted = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Only between batches: a half-learnt batch of episodes could not be resumed.
+        if self.interrupted and state.global_step % self._updates == 0:
+            control.should_save = True
+            control.should_training_stop = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear SIGINT inside the block. Outside the main thread signals cannot be heard, and nothing changes."""
+
+        def heard(number: int, frame: FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        try:
+            before = signal.signal(signal.SIGINT, heard)
+        except ValueError:  # not in the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,95 @@
+"""Evaluation of a run on held-out problems: of the base before, of what came out after."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from selfcorrect.agents.evaluation import evaluate
+from selfcorrect.agents.graph import CorrectionGraph
+from selfcorrect.agents.state import EpisodeState
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.tasks.validate import FiniteTask
+from selfcorrect.files import write_whole
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.settings import EvaluationSettings
+
+
+_KEPT_EPISODES = 200
+"""How many episodes of each policy a run's folder keeps."""
+_VALIDATION_PROBLEMS = 500
+_VALIDATION_SEED = 7_919
+_VALIDATION_FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
+
+Evaluated = tuple[dict[str, Any], list[EpisodeState]]
+"""A report's figures and the episodes they are of."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The problems of a run's evaluation, and what is done with them.
+
+    Args:
+        problems: from the test split.
+        task: judges the answers.
+        seed: of the episodes.
+        run: where the figures go.
+        progress: told of what is done.
+    """
+
+    problems: list[Problem]
+    task: Task
+    seed: int
+    run: RunDirectory
+    progress: ProgressSink
+
+    @classmethod
+    def of(cls, settings: EvaluationSettings, task: Task, run: RunDirectory, progress: ProgressSink) -> "HeldOut":
+        """The problems that `settings` ask for, or all that the task holds out if those are fewer."""
+        return cls(held_out_problems(settings, task, progress), task, settings.seed, run, progress)
+
+    def before(self, graph: CorrectionGraph) -> Evaluated:
+        """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
+        kept = self.run.checkpoints_path / "before.json"
+        if kept.exists():
+            saved = json.loads(kept.read_text(encoding="utf-8"))
+            return saved["report"], saved["episodes"]
+        self.progress.message(f"evaluating the base policy on {len(self.problems)} held-out problems")
+        report, episodes = self._evaluate(graph)
+        write_whole(kept, json.dumps({"report": report, "episodes": episodes[:_KEPT_EPISODES]}))
+        return report, episodes
+
+    def finish(self, graph: CorrectionGraph, before: Evaluated, budget: Budget) -> RunResult:
+        """Evaluate the trained policy, which plays in `graph`, and write the final files of the run."""
+        self.progress.message("evaluating the trained policy")
+        after, episodes = self._evaluate(graph)
+        self.run.write_final(before[0], after, budget=budget)
+        self.run.write_episodes(episodes[:_KEPT_EPISODES], before=before[1][:_KEPT_EPISODES])
+        self.run.write_report()
+        return RunResult(self.run.path, before[0], after)
+
+    def validate(self, graph: CorrectionGraph) -> dict[str, float]:
+        """Figures while training, greedy, on a draw of its own from the test split: they are shown, and nothing is chosen by them."""
+        count = min(_VALIDATION_PROBLEMS, len(self.problems))
+        problems = self.task.problems("test", count, seed=_VALIDATION_SEED + self.seed)
+        report, _ = evaluate(graph, problems, self.task.checker)
+        figures = report.as_dict()
+        return {name: figures[name] for name in _VALIDATION_FIGURES}
+
+    def _evaluate(self, graph: CorrectionGraph) -> Evaluated:
+        report, episodes = evaluate(graph, self.problems, self.task.checker, seed=self.seed)
+        return report.as_dict(), episodes
+
+
+def held_out_problems(settings: EvaluationSettings, task: Task, progress: ProgressSink) -> list[Problem]:
+    """`evaluation.problems` problems of the test split; all there are, and a note, if a file holds out fewer.
+
+    Raises:
+        TaskError: nothing is held out.
+    """
+    count = settings.problems
+    if isinstance(task, FiniteTask) and task.available("test") < count:
+        count = max(1, task.available("test"))
+        progress.message(
+            f"{task.name} holds out {count} problems, fewer than evaluation.problems={settings.problems}: all are used"
+        )
+    return list(task.problems("test", count, seed=settings.seed))

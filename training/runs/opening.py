@@ -1,0 +1,94 @@
+"""From settings to the objects they name: task, policy, prompts, graph, objectives."""
+
+from pathlib import Path
+from typing import Any
+from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.graph import CorrectionGraph, build_graph
+from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.prompts import math_prompts, prompts_of
+from selfcorrect.agents.prompts import COUNTDOWN, Prompts
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.training.ppo.advantages import NormaliseBy
+from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
+from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
+
+
+def open_policy(settings: PolicySettings) -> TransformersPolicy:
+    """The policy that is to be trained.
+
+    Raises:
+        PolicyError: the model or its tokenizer is unusable.
+    """
+    limit: dict[str, Any] = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
+    return TransformersPolicy.from_pretrained(model_location(settings.model), template=settings.template, **limit)
+
+
+def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
+    """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural problem in its
+    short form is asked in short words too."""
+    in_words = settings.task.kind == "jsonl" or settings.task.words
+    return prompts_of(policy, english=math_prompts(settings.graph.critique) if in_words else COUNTDOWN)
+
+
+def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
+    """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its findings are."""
+    return build_graph(
+        policy,
+        checker=checker if settings.graph.critique == "feedback" else None,
+        prompts=prompts_for(settings, policy),
+        revisions=settings.graph.revisions,
+        critique=settings.graph.critique,
+    )
+
+
+def score_schedule(settings: RunSettings) -> Schedule:
+    """SCoRe's two stages, one after the other in one run."""
+    score = settings.score
+    one = StageOne(beta1=score.beta1, beta2=score.beta2)
+    two = StageTwo(alpha=score.alpha, beta1=score.beta1, beta_first=score.beta_first)
+    return Schedule(((one, score.stage_one_steps), (two, score.stage_two_steps)))
+
+
+def ppo_config(
+    settings: RunSettings, checkpoints: Path, steps: int, *, normalise_by: NormaliseBy = "nothing"
+) -> PPOConfig:
+    """The trainer's settings."""
+    optimiser = settings.optimiser
+    return PPOConfig(
+        output_dir=checkpoints,
+        batches=steps,
+        problems_per_batch=optimiser.problems_per_step,
+        episodes_per_problem=optimiser.episodes_per_problem,
+        learning_rate=optimiser.learning_rate,
+        learning_rate_decay=optimiser.learning_rate_decay,
+        minibatches=optimiser.minibatches,
+        ppo_epochs=optimiser.ppo_epochs,
+        clip_low=optimiser.clip,
+        clip_high=optimiser.clip,
+        baseline=optimiser.baseline,
+        normalise_by=normalise_by,
+        kl_over=optimiser.kl_over,
+        entropy_coefficient=optimiser.entropy,
+        temperature=optimiser.temperature,
+        max_grad_norm=optimiser.max_grad_norm,
+        save_every=settings.save_every,
+        seed=settings.seed,
+        trl={"shuffle_dataset": False},  # the order is `epochs`', which a resumed run can take up again
+    )
+
+
+def lora_config(settings: LoraSettings | None) -> Any:
+    """The PEFT configuration, or None to train all weights."""
+    if settings is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+    )

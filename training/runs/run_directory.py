@@ -1,0 +1,251 @@
+"""The folder of a run: what was asked for, what happened, what came out.
+
+config.yaml      the settings, complete
+arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
+metrics.jsonl    one line a step (see `progress.py` for the names)
+metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and what the
+                 training cost
+episodes.jsonl   episodes as people read them, without token ids
+model/           the trained policy; loads with AutoModelForCausalLM
+checkpoints/     what `resume` continues from
+report.html      all of it in one file
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from selfcorrect.agents.state import EpisodeState, Turn
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from selfcorrect.agents.state import EpisodeState
+from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.files import finite, json_line, prove_writable, write_whole
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.settings import differing_fields, settings_as_yaml
+from selfcorrect.training.settings import read_settings
+from selfcorrect.files import StepLog
+from collections.abc import Iterator
+from contextlib import contextmanager
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+
+
+# Episodes as people read them: texts and verdicts, no token ids.
+
+def readable_episode(state: EpisodeState, *, policy: str) -> dict[str, Any]:
+    """One row of episodes.jsonl; `policy` says who played: "before" or "after"."""
+    problem: Mapping[str, Any] = state["problem"]
+    return {
+        "id": problem["id"],
+        "policy": policy,
+        "prompt": problem["prompt"],
+        "reference": problem["reference"],
+        "turns": [_readable_turn(turn) for turn in state.get("turns", [])],
+        "stop_reason": state.get("stop_reason", ""),
+    }
+
+
+def _readable_turn(turn: Turn) -> dict[str, Any]:
+    verdict = turn["verdict"]
+    row: dict[str, Any] = {"role": turn["role"], "text": turn["generation"]["text"]}
+    if verdict is not None:
+        row |= {"verdict": verdict["status"], "answer": verdict["answer"], "reason": verdict["reason"]}
+    return row
+
+
+_MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What training cost: the currency in which arms are compared.
+
+    Attributes:
+        generated_tokens: sampled while training, evaluations left out.
+        optimiser_steps: updates of the weights.
+    """
+
+    generated_tokens: int
+    optimiser_steps: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run hands back: its folder and the figures of `metrics.json`."""
+
+    directory: Path
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's folder, known to be writable. Make one with `create`."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, out: Path, settings: RunSettings, *, resume: bool = False, arm: str | None = None
+    ) -> "RunDirectory":
+        """Make the folder of a new run, or take that of an interrupted one, and prove that it can be written.
+
+        `arm` is the arm of training; a run can only be resumed as what it was begun.
+
+        Raises:
+            TrainingError: the folder cannot be written or the disk is full; a new run would overwrite another one; there is
+                no run to resume.
+            ConfigurationError: the run to resume was started with other settings, or is one of another arm.
+        """
+        run = cls(Path(out))
+        if resume:
+            run._same_arm(arm)
+            run._same_settings(settings)
+        elif run.config_path.exists() or run.metrics_log_path.exists():
+            raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
+        prove_writable(run.path)
+        run.checkpoints_path.mkdir(exist_ok=True)
+        write_whole(run.config_path, settings_as_yaml(settings))
+        if arm is not None:
+            write_whole(run.arm_path, arm + "\n")
+        return run
+
+    @staticmethod
+    def saved_settings(out: Path) -> RunSettings:
+        """The settings of the run in `out`.
+
+        Raises:
+            TrainingError: `out` holds no run.
+            ConfigurationError: its config.yaml was changed into something unusable.
+        """
+        config = RunDirectory(Path(out)).config_path
+        if not config.is_file():
+            raise TrainingError(f"{out} holds no run to resume: there is no {config.name} in it")
+        return read_settings(config)
+
+    @property
+    def arm_path(self) -> Path:
+        return self.path / "arm.txt"
+
+    @property
+    def arm(self) -> str | None:
+        """The arm of training, or None if nobody wrote it down."""
+        return self.arm_path.read_text(encoding="utf-8").strip() if self.arm_path.is_file() else None
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_log_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def final_path(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def episodes_path(self) -> Path:
+        return self.path / "episodes.jsonl"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one step to metrics.jsonl; see `StepLog.append`."""
+        StepLog(self.metrics_log_path).append(metrics)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The steps written so far."""
+        return StepLog(self.metrics_log_path).read()
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget the steps after `step`."""
+        StepLog(self.metrics_log_path).truncate(step)
+
+    def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any], *, budget: Budget | None = None) -> None:
+        """Write metrics.json, all or nothing."""
+        final = {"before": finite(before), "after": finite(after)}
+        if budget is not None:
+            final["budget"] = asdict(budget)
+        write_whole(self.final_path, json.dumps(final, indent=2) + "\n")
+
+    def read_final(self) -> dict[str, dict[str, Any]] | None:
+        """The content of metrics.json, or None before it was written."""
+        if not self.final_path.exists():
+            return None
+        final: dict[str, dict[str, Any]] = json.loads(self.final_path.read_text(encoding="utf-8"))
+        return final
+
+    def write_episodes(self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = ()) -> None:
+        """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems."""
+        rows = [readable_episode(state, policy="after") for state in episodes]
+        rows += [readable_episode(state, policy="before") for state in before]
+        write_whole(self.episodes_path, "".join(map(json_line, rows)))
+
+    def read_episodes(self) -> list[dict[str, Any]]:
+        """The rows of episodes.jsonl; [] before it was written."""
+        if not self.episodes_path.exists():
+            return []
+        return [json.loads(line) for line in self.episodes_path.read_text(encoding="utf-8").splitlines()]
+
+    def write_report(self) -> Path:
+        """Write report.html from the other files; returns its path."""
+        from selfcorrect.training.reporting.page import report_page
+
+        page = report_page(
+            settings=read_settings(self.config_path),
+            steps=self.read_metrics(),
+            final=self.read_final(),
+            episodes=self.read_episodes(),
+            arm=self.arm,
+        )
+        write_whole(self.report_path, page)
+        return self.report_path
+
+    def _same_arm(self, arm: str | None) -> None:
+        if arm is not None and self.arm is not None and arm != self.arm:
+            raise ConfigurationError(
+                f"{self.path} holds a run of the arm '{self.arm}', not of '{arm}'; go on with: selfcorrect train {self.arm} "
+                f"--resume {self.path}"
+            )
+
+    def _same_settings(self, settings: RunSettings) -> None:
+        changed = [
+            name
+            for name in differing_fields(self.saved_settings(self.path), settings)
+            if name not in _MAY_CHANGE_ON_RESUME
+        ]
+        if changed:
+            raise ConfigurationError(
+                f"{self.path} was started with other settings of {', '.join(changed)}; resume it with its own "
+                f"{self.config_path.name}, or start a new run in another folder"
+            )
+
+
+# A run from the moment it has a folder to the moment it is over, however it ends.
+
+@contextmanager
+def opened_run(
+    arm: str, settings: RunSettings, *, out: Path, progress: ProgressSink | None, resume: bool
+) -> Iterator[tuple[RunDirectory, ProgressSink]]:
+    """The run's folder, and whom to tell of it (nobody if `progress` is None); that one is told when it is over.
+
+    Raises:
+        TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`.
+    """
+    sink = progress or SilentProgress()
+    run = RunDirectory.create(Path(out), settings, resume=resume, arm=arm)
+    try:
+        yield run, sink
+    finally:
+        sink.close()

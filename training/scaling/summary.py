@@ -1,0 +1,114 @@
+"""Figures of a comparison of strategies: accuracy against generated tokens, overall and by difficulty."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import comb
+from statistics import fmean, quantiles
+from typing import Any
+
+from selfcorrect.agents.evaluation import wilson
+from selfcorrect.training.scaling.measuring import Asked, Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One strategy at one budget.
+
+    Attributes:
+        family: of the strategy.
+        answers: the budget, in answers of mean length.
+        bin: of difficulty, 0 is easy; None is all problems.
+        n: judged problems.
+        accuracy, ci95: share of right answers and its Wilson interval.
+        tokens: generated, mean over the problems; `saved`: what early stopping saved of them.
+    """
+
+    family: str
+    answers: int
+    bin: int | None
+    n: int
+    accuracy: float
+    ci95: tuple[float, float]
+    tokens: float
+    saved: float
+
+
+def summarise(asked: Sequence[Asked], measured: Iterable[Measured], *, bins: int = 5) -> list[Point]:
+    """Points of every family and budget, for all problems and for each bin of their true pass rate (Snell et al.'s oracle
+    difficulty, from all first answers; quintiles by default)."""
+    bin_of = oracle_bins(asked, bins)
+    rows: dict[tuple[str, int, int | None], list[Measured]] = {}
+    for one in measured:
+        for bin_ in (None, bin_of[one.problem]):
+            rows.setdefault((one.family, one.answers, bin_), []).append(one)
+    return [_point(*key, members) for key, members in rows.items()] + _pass_and_oracle(asked, bin_of)
+
+
+def oracle_bins(asked: Sequence[Asked], bins: int) -> dict[str, int]:
+    """Of each problem the bin of its pass rate, from 0 (highest) to `bins` - 1."""
+    rates = [one.pass_rate for one in asked]
+    edges = quantiles(rates, n=bins, method="inclusive") if len(rates) > 1 and bins > 1 else []
+    return {one.problem: sum(one.pass_rate < edge for edge in edges) for one in asked}
+
+
+def _point(family: str, answers: int, bin_: int | None, rows: Sequence[Measured]) -> Point:
+    judged = [row.correct for row in rows if row.correct is not None]
+    right = round(sum(judged))
+    return Point(
+        family,
+        answers,
+        bin_,
+        len(judged),
+        right / len(judged) if judged else float("nan"),
+        wilson(right, len(judged)),
+        fmean(row.tokens for row in rows),
+        fmean(row.saved for row in rows),
+    )
+
+
+def _pass_and_oracle(asked: Sequence[Asked], bin_of: dict[str, int]) -> list[Point]:
+    """pass@k: what a perfect verifier would reach with best of k, by the unbiased estimator (Chen et al. 2021, arXiv 2107.03374)."""
+    points = []
+    most = min((len(one.correct) for one in asked), default=0)
+    sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= most]
+    for bin_ in [None, *sorted(set(bin_of.values()))]:
+        members = [one for one in asked if bin_ is None or bin_of[one.problem] == bin_]
+        for k in sizes:
+            share = fmean(pass_at_k(one, k) for one in members)
+            interval = wilson(round(share * len(members)), len(members))
+            points.append(Point("perfect verifier", k, bin_, len(members), share, interval, float("nan"), 0.0))
+    return points
+
+
+def pass_at_k(one: Asked, k: int) -> float:
+    """Probability that k of the problem's first answers, drawn without replacement, hold a right one."""
+    n, right = len(one.correct), sum(score == 1.0 for score in one.correct)
+    return 1.0 - comb(n - right, k) / comb(n, k)
+
+
+def tokens_to_reach(points: Iterable[Point], family: str, accuracy: float) -> float | None:
+    """Mean tokens at which `family` first reaches `accuracy` over all problems, interpolated between its budgets; None: it does not."""
+    line = sorted(
+        ((one.tokens, one.accuracy) for one in points if one.family == family and one.bin is None),
+        key=lambda pair: pair[0],
+    )
+    before: tuple[float, float] | None = None
+    for tokens, reached in line:
+        if reached >= accuracy:
+            if before is None or reached == before[1]:
+                return tokens
+            return before[0] + (tokens - before[0]) * (accuracy - before[1]) / (reached - before[1])
+        before = (tokens, reached)
+    return None
+
+
+def as_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
+    """Plain JSON data; what is not a number is None."""
+    return [
+        {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in asdict(point).items()
+        }
+        for point in points
+    ]
