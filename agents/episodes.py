@@ -22,10 +22,11 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 Result = TypeVar("Result")
 
 _COLLECT_AFTER = 100_000
-"""New container objects between two looks of Python's garbage collector while episodes are played; its default is 700."""
+"""New container objects between two looks of Python's garbage collector while episodes are played; its default is
+700."""
 
 
-def opening(
+def initial_state(
     problem: Problem, seed: int, *, history: Sequence[Message] = (), attempt: Generation | None = None
 ) -> EpisodeState:
     """The state in which an episode begins.
@@ -59,7 +60,8 @@ async def play(
         graph: a graph of `build_graph`, or any other over `EpisodeState` whose context is `EpisodeContext`.
         sampling: how to draw; None is temperature 1. Its own seed is not used:
         seed: episode i is played with the i-th child of `seed`, so that problem listed twice is drawn twice.
-        concurrency: at most this many episodes at a time; None plays all at once, which lets the policy batch them best.
+        concurrency: at most this many episodes at a time; None plays all at once, which lets the policy batch them
+            best.
         on_episode: called with each final state as soon as its episode ends.
 
     Raises:
@@ -108,7 +110,7 @@ async def _episode(
     graph: Graph, problem: Problem, seed: int, context: EpisodeContext, on_episode: OnEpisode | None
 ) -> EpisodeState:
     try:
-        state = cast(EpisodeState, await graph.ainvoke(opening(problem, seed), context=context))
+        state = cast(EpisodeState, await graph.ainvoke(initial_state(problem, seed), context=context))
     except SelfCorrectError as error:
         raise type(error)(f"problem {problem.id!r}: {error}") from error
     except Exception as error:

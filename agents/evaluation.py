@@ -15,8 +15,8 @@ from selfcorrect.tasks.problem import Problem
 
 # What correction changes, in numbers: pure functions of the scores and texts of finished episodes.
 #
-# Scores are 1.0 (correct), 0.0 (not) and None (unjudged: left out wherever it would be needed). An episode that ended early keeps
-# its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
+# Scores are 1.0 (correct), 0.0 (not) and None (unjudged: left out wherever it would be needed). An episode that ended
+# early keeps its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
 
 Score = float | None
 Interval = tuple[float, float]
@@ -85,7 +85,8 @@ def flips(scores: Sequence[Sequence[Score]]) -> tuple[int, int, int]:
 
 
 def wilson(right: int, n: int) -> Interval:
-    """Wilson's 95 % score interval of a share `right` / `n` (Journal of the American Statistical Association 22, 1927)."""
+    """Wilson's 95 % score interval of a share `right` / `n` (Journal of the American Statistical Association 22,
+    1927)."""
     if n == 0:
         return math.nan, math.nan
     p, z2 = right / n, _Z95**2
@@ -97,8 +98,8 @@ def wilson(right: int, n: int) -> Interval:
 def paired_interval(fixed: int, broken: int, n: int) -> Interval:
     """95 % interval of the paired difference (`fixed` - `broken`) / `n`.
 
-    Wald's interval after half an observation is added to each of the four cells (Agresti and Min, Statistics in Medicine 24,
-    2005): unlike the plain one it has a width when nothing flipped.
+    Wald's interval after half an observation is added to each of the four cells (Agresti and Min, Statistics in
+    Medicine 24, 2005): unlike the plain one it has a width when nothing flipped.
     """
     if n == 0:
         return math.nan, math.nan
@@ -116,7 +117,8 @@ def mcnemar(fixed: int, broken: int) -> float:
 
 
 def edit_distance(first: str, last: str) -> float:
-    """Word edit distance (insert, delete, replace cost 1) divided by the longer text's length; 0.0 is equal, 1.0 all new.
+    """Word edit distance (insert, delete, replace cost 1) divided by the longer text's length; 0.0 is equal, 1.0 all
+    new.
 
     By bit-parallel dynamic programming (Myers, Journal of the ACM 46, 1999; this form by Hyyrö, 2003).
     """
@@ -164,8 +166,8 @@ def evaluate(
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """One episode per problem, judged: the report and the final states, whose answers all carry a verdict.
 
-    Answers that the graph has not judged are judged by `checker` after playing, so nothing it says can reach the policy. May be
-    called inside a running event loop.
+    Answers that the graph has not judged are judged by `checker` after playing, so nothing it says can reach the
+    policy. May be called inside a running event loop.
 
     Args:
         sampling: greedy, as SCoRe evaluates, unless told otherwise.

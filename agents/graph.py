@@ -53,11 +53,11 @@ def build_graph(
             critique "feedback" and the rule `CheckerVerdict`, its verdicts are recorded and change nothing.
         prompts: the words of the loop.
         revisions: at most this many revisions, 0 or more.
-        critique: "instruction": a fixed message asks for another answer (SCoRe, intrinsic self-correction); "self": the policy
-            first writes a verdict on its own answer (PAG); "feedback": the checker's finding is part of the message, which is
-            another setting than the other two and should be reported as such.
-        stop: when to end before all revisions are used. None is the natural rule of the critique mode: `FixedRevisions`,
-            `OwnVerdict` and `CheckerVerdict`, in the order above.
+        critique: "instruction": a fixed message asks for another answer (SCoRe, intrinsic self-correction); "self": the
+            policy first writes a verdict on its own answer (PAG); "feedback": the checker's finding is part of the
+            message, which is another setting than the other two and should be reported as such.
+        stop: when to end before all revisions are used. None is the natural rule of the critique mode:
+            `FixedRevisions`, `OwnVerdict` and `CheckerVerdict`, in the order above.
         checkpointer: LangGraph's, for applications that stop and go on; training and evaluation want none.
 
     The nodes are asynchronous: run the graph by `play`, `play_sync` or `await graph.ainvoke(...)`.
@@ -93,7 +93,8 @@ Route = tuple[Callable[[EpisodeState], Awaitable[str]], list[str]]
 def _end_or(node: str) -> Route:
     """The way out if the episode has a stop reason, else to `node`."""
 
-    # LangGraph runs a plain function in a thread: episodes would come back one by one, and their next turns miss each other's batch.
+    # LangGraph runs a plain function in a thread: episodes would come back one by one, and their next turns miss each
+    # other's batch.
     async def end_or_go_on(state: EpisodeState) -> str:
         return END if state.get("stop_reason") else node
 
@@ -114,7 +115,8 @@ def _most_steps(revisions: int) -> int:
 
 
 def _rule_for(critique: CritiqueMode, stop: Stop | None, prompts: Prompts) -> Stop:
-    """The stop rule, completed: the critique mode's own one if none is given, and the words an `OwnVerdict` looks for."""
+    """The stop rule, completed: the critique mode's own one if none is given, and the words an `OwnVerdict` looks
+    for."""
     if stop == OwnVerdict() or (stop is None and critique == "self"):
         return OwnVerdict(prompts)
     if stop is None:
@@ -143,7 +145,8 @@ SAMPLE_AGAIN = "sampling again"
 
 @dataclass(frozen=True)
 class AttemptAnew:
-    """Node: show the problem as if for the first time, and take the answer for a revision. The earlier answers are not shown."""
+    """Node: show the problem as if for the first time, and take the answer for a revision. The earlier answers are
+    not shown."""
 
     policy: Policy
     prompts: Prompts
@@ -161,7 +164,8 @@ class AttemptAnew:
 def build_sample_again(policy: Policy, *, prompts: Prompts = SCORE_MATH) -> CorrectionGraph:
     """A graph that attempts a problem twice, the second time without knowing of the first.
 
-    What a revision gains over this is correction; what it does not is a second draw. Greedily both attempts are the same.
+    What a revision gains over this is correction; what it does not is a second draw. Greedily both attempts are the
+    same.
     """
     graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
     graph.add_node("attempt", Attempt(policy, prompts))

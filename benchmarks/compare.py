@@ -2,8 +2,8 @@
 
     python benchmarks/compare.py --runs runs/compare --seeds 3
 
-What is finished in the folder is not run again. Writes benchmarks/results/compare.json and docs/compare.svg. `--draw` only draws the plot
-anew from the results that are there.
+What is finished in the folder is not run again. Writes benchmarks/results/compare.json and docs/compare.svg. `--draw`
+only draws the plot anew from the results that are there.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.settings import combine
-from selfcorrect.training.arms.registry import entrants
-from selfcorrect.training.compare.comparison import plan_budgets, run_contest
-from selfcorrect.training.compare.plan import Contest, SilentContest
+from selfcorrect.training.arms.registry import arm_specs
+from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
+from selfcorrect.training.compare.plan import Comparison, SilentComparison
 from selfcorrect.training.compare.report import difference_text, markdown_table, save_drawing
 from selfcorrect.training.compare.result import write_comparison
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
@@ -57,10 +57,11 @@ SETTINGS = (
     "save_every=24",
     "star.loops=3",
 )
-"""Over the preset `demo`: fewer steps of half its episodes, so half its rate; five seeds of all arms take four hours of one core; a short Stage I."""
+"""Over the preset `demo`: fewer steps of half its episodes, so half its rate; five seeds of all arms take four hours
+of one core; a short Stage I."""
 
 
-class Lines(SilentContest):
+class Lines(SilentComparison):
     """One line a part."""
 
     def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
@@ -68,15 +69,15 @@ class Lines(SilentContest):
         return SilentProgress()
 
 
-def contest_of(arms: list[str], seeds: list[int]) -> Contest:
-    return Contest(entrants(arms), combine(DEMO, {}, SETTINGS), seeds, problems=2000, temperature=0.7)
+def comparison_of(arms: list[str], seeds: list[int]) -> Comparison:
+    return Comparison(arm_specs(arms), combine(DEMO, {}, SETTINGS), seeds, problems=2000, temperature=0.7)
 
 
 def write_results(runs: Path, seeds: list[int]) -> Mapping[str, Any]:
     """Results and plot of everything that is finished in `runs`."""
     present = [arm for arm in ORDER if any((runs / arm / f"seed-{seed}" / "greedy.json").exists() for seed in seeds)]
-    contest = contest_of(present, seeds)
-    result = write_comparison(contest, runs, plan_budgets(contest, runs)[1], reference="score")
+    comparison = comparison_of(present, seeds)
+    result = write_comparison(comparison, runs, plan_budgets(comparison, runs)[1], reference="score")
     RESULTS.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     save_drawing(result, DRAWING)
     return result
@@ -95,7 +96,7 @@ def main() -> None:
         return
     seeds = list(range(arguments.seeds))
     if not arguments.collect:
-        run_contest(contest_of(arguments.arms.split(","), seeds), arguments.runs, Lines())
+        run_comparison(comparison_of(arguments.arms.split(","), seeds), arguments.runs, Lines())
     result = write_results(arguments.runs, seeds)
     for way in ("greedy", "sampled"):
         print(f"{way}\n{markdown_table(result, way)}")

@@ -1,10 +1,13 @@
 """The arms on a second task: equations in positive whole numbers, with a policy made for them.
 
-    python benchmarks/compare_equations.py --seeds 3 --problems 1000 --set score.stage_one_steps=12 --set score.stage_two_steps=36 \\
-        --set score.beta_first=0.05 --set optimiser.problems_per_step=16 --set optimiser.learning_rate=2.5e-4 --set evaluation.problems=200
+    python benchmarks/compare_equations.py --seeds 3 --problems 1000 --set score.stage_one_steps=12 --set
+    score.stage_two_steps=36 \\
+        --set score.beta_first=0.05 --set optimiser.problems_per_step=16 --set optimiser.learning_rate=2.5e-4 --set
+        evaluation.problems=200
 
-Makes the policy if it is not there, compares the arms from it at equal cost, and writes benchmarks/results/compare-equations.json.
-What is finished is not done again. The line above made the committed result: a third of the demo's steps, each of half its episodes at half its rate.
+Makes the policy if it is not there, compares the arms from it at equal cost, and writes
+benchmarks/results/compare-equations.json. What is finished is not done again. The line above made the committed result:
+a third of the demo's steps, each of half its episodes at half its rate.
 """
 
 import argparse

@@ -3,8 +3,9 @@
     python benchmarks/graph_overhead.py [--rounds 20] [--json FILE]
 
 An episode is an attempt and one revision: two nodes, or four where both answers are judged. At a concurrency of C, C
-episodes share one event loop, as in training. "Per episode" is the time of a round of C divided by C: what an episode adds to a
-batch. "Latency" is how long an episode takes from its own beginning to its own end, while the others take their turns.
+episodes share one event loop, as in training. "Per episode" is the time of a round of C divided by C: what an episode
+adds to a batch. "Latency" is how long an episode takes from its own beginning to its own end, while the others take
+their turns.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 
-from selfcorrect.agents.episodes import Graph, opening, rare_garbage_collection
+from selfcorrect.agents.episodes import Graph, initial_state, rare_garbage_collection
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
@@ -98,7 +99,7 @@ def player(graph: Graph) -> Callable[[int], Any]:
 
     def play_one(number: int) -> Any:
         config: Any = {"configurable": {"thread_id": str(next(names))}} if stored else None
-        return graph.ainvoke(opening(PROBLEM, number), config)
+        return graph.ainvoke(initial_state(PROBLEM, number), config)
 
     return play_one
 

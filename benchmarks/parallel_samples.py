@@ -1,7 +1,8 @@
 """What it saves to read a prompt once for all parallel samples of a problem.
 
     python benchmarks/parallel_samples.py
-    python benchmarks/parallel_samples.py --samples 64 --prompts 16 64 192 --json benchmarks/results/parallel_samples.json
+    python benchmarks/parallel_samples.py --samples 64 --prompts 16 64 192 --json
+    benchmarks/results/parallel_samples.json
 
 Three ways to draw N samples of one prompt from the embedded policy, in turns, round after round:
 
@@ -9,8 +10,8 @@ Three ways to draw N samples of one prompt from the embedded policy, in turns, r
 - repeated: as one batch too, but every row reads the prompt for itself;
 - one by one: N calls, one after the other.
 
-Prompts of other lengths than the task's are made of its tokens; speed does not depend on what they say. Tokens per second count
-sampled tokens; a way's figure is its best round.
+Prompts of other lengths than the task's are made of its tokens; speed does not depend on what they say. Tokens per
+second count sampled tokens; a way's figure is its best round.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Quiet-STaR on chains of arithmetic whose steps are left out, against plain training and pause tokens of equal length.
 
-    python benchmarks/quiet_star.py --seeds 0 1 2 --runs runs/quiet-star-study      # train what is missing, then measure
-    python benchmarks/quiet_star.py --runs runs/quiet-star-study --only-cost        # what thinking costs
+    python benchmarks/quiet_star.py --seeds 0 1 2 --runs runs/quiet-star-study      # train what is missing, then
+    measure python benchmarks/quiet_star.py --runs runs/quiet-star-study --only-cost        # what thinking costs
 
-Every arm sees the same texts in the same order and begins with the same pre-trained model. Runs that are finished are not run
-again, interrupted ones go on. Writes benchmarks/results/quiet_star.json and docs/quiet_star.svg.
+Every arm sees the same texts in the same order and begins with the same pre-trained model. Runs that are finished are
+not run again, interrupted ones go on. Writes benchmarks/results/quiet_star.json and docs/quiet_star.svg.
 """
 
 import argparse
@@ -106,7 +106,8 @@ def measure(run: QuietRun) -> dict[str, Any]:
 
 @torch.no_grad()
 def _sampled(model: QuietModel, drawn: Sequence[Chain]) -> dict[str, float]:
-    """The same with thoughts sampled at temperature 1, as in training: what the answer's NLL is, and how often they hold the steps."""
+    """The same with thoughts sampled at temperature 1, as in training: what the answer's NLL is, and how often they
+    hold the steps."""
     if model.thinking.kind == "pause":
         return {}
     texts = ChainTexts(model.tokenizer, 0).held_out(len(drawn))

@@ -68,8 +68,8 @@ def _cost(base: Path, thought: ThoughtSettings, loss: LossSettings, step: StepSe
 def parallel_against_one_by_one(positions: int = 64, tokens: int = 8, repeats: int = 5) -> dict[str, float]:
     """One text of `positions` tokens, the embedded policy, one greedy thought at each position; CPU milliseconds.
 
-    "one by one" thinks at one position after the other on the cache of the text, which was read once; "each alone" reads
-    every prefix anew, as generation from a prompt does.
+    "one by one" thinks at one position after the other on the cache of the text, which was read once; "each alone"
+    reads every prefix anew, as generation from a prompt does.
     """
     torch.set_num_threads(1)
     lm, tokenizer = open_model(embedded_folder())

@@ -6,7 +6,8 @@
 Three ways to sample two turns an episode from the same model, in turns, round after round:
 
 - graph: `play` on the graph of `build_graph`, everything included (LangGraph, rendering, decoding, log-probabilities);
-- generate: transformers' own `model.generate` on the prompts that the graph showed, one call a batch and turn, left-padded,
+- generate: transformers' own `model.generate` on the prompts that the graph showed, one call a batch and turn,
+left-padded,
   sampling at temperature 1, without log-probabilities and without decoding to text;
 - one by one: the graph with one episode at a time (on fewer episodes).
 

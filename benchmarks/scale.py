@@ -1,14 +1,17 @@
-"""What test-time compute is worth on Countdown: accuracy against tokens, compute-optimal search, small against large, adaptation.
+"""What test-time compute is worth on Countdown: accuracy against tokens, compute-optimal search, small against large,
+adaptation.
 
-    python -m selfcorrect.training.pretraining ...                                  # only for --small, a policy of a quarter of the size
-    python benchmarks/scale.py --verifier DIR [--step-verifier DIR] [--small DIR] --work runs/scale --parts tune test beam small adapt report
+    python -m selfcorrect.training.pretraining ...                                  # only for --small, a policy of a
+    quarter of the size python benchmarks/scale.py --verifier DIR [--step-verifier DIR] [--small DIR] --work runs/scale
+    --parts tune test beam small adapt report
 
 Parts, each resumable; `report` writes benchmarks/results/scale.json and docs/scale.svg from what is there:
 
 - tune    a plan from 800 training problems;
 - test    every strategy and the plan, three seeds of 334 held-out problems;
 - beam    beam search with the step verifier, on the same problems;
-- small   the small policy with search against the embedded policy, at equal floating-point operations, on the same problems;
+- small   the small policy with search against the embedded policy, at equal floating-point operations, on the same
+problems;
 - greedy  the embedded policy's one greedy answer to these;
 - adapt   334 held-out problems, their answers unknown to the policy; another 334 to see what carries over; three seeds.
 """
@@ -71,7 +74,8 @@ class Bench:
         return self.work / "plan.json"
 
     def tune(self) -> None:
-        """All strategies on one set of training problems; how sure to be, and whether to repeat, on that and another."""
+        """All strategies on one set of training problems; how sure to be, and whether to repeat, on that and
+        another."""
         options: dict[str, Any] = {"split": "train", "chunk": 200, "problems": 400}
         first = self.played("tune", ("majority", "weighted", "revise", "mixed"), seeds=(201,), **options)
         second = self.played("tune-sure", ("best_of_n", *SURE, *DISTINCT), seeds=(201, 202), **options)
@@ -157,8 +161,8 @@ class Bench:
         print(json.dumps({name: result[name] for name in ("by_seed", "best_of_64")}, indent=1))
 
     def _small_against_large(self, large: Comparison) -> dict[str, Any]:
-        """Equal floating-point operations per answer: 2 for each weight and token, read or written (Kaplan et al. 2020); the small
-        policy's include its verifier's, which reads prompt, answer and review."""
+        """Equal floating-point operations per answer: 2 for each weight and token, read or written (Kaplan et al.
+        2020); the small policy's include its verifier's, which reads prompt, answer and review."""
         small, greedy = self.small(), self.greedy()
         mine = {one.problem for one in small.asked}
         weights = {
@@ -259,7 +263,8 @@ def _by_seed(played: Comparison) -> dict[str, dict[str, list[float]]]:
 
 
 def _weights(model: Any) -> int:
-    """Weights that a token passes through: all but the embedding, which is looked up, plus the output layer it is tied to."""
+    """Weights that a token passes through: all but the embedding, which is looked up, plus the output layer it is
+    tied to."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -21,10 +21,10 @@ from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageTwo
-from selfcorrect.training.ppo.rollouts import JudgedAnswers
-from selfcorrect.training.ppo.trainer import PPOTrainer
+from selfcorrect.training.ppo.rollouts import CheckerRewards
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -32,12 +32,12 @@ def measure(rounds: int) -> dict[str, Any]:
     task = CountdownTask(4)
     policy = TransformersPolicy.from_pretrained(str(embedded_folder()))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = PPOTrainer(
+        trainer = TurnPPOTrainer(
             policy,
             build_graph(policy, prompts=COUNTDOWN),
             task.problems("train", 32),
-            lambda batch: JudgedAnswers(StageTwo(alpha=2.0), task.checker),
-            PPOConfig(output_dir=Path(folder), batches=1),
+            lambda batch: CheckerRewards(StageTwo(alpha=2.0), task.checker),
+            TurnPPOConfig(output_dir=Path(folder), batches=1),
         )
         trainer.current_gradient_accumulation_steps = 1
         trainer.model.train()

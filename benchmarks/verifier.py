@@ -2,9 +2,10 @@
 
     python benchmarks/verifier.py --work runs/verifier --seeds 0 1 2
 
-Samples the embedded policy's first answers, trains the verifiers of `PLANS` on those to training problems, calibrates them on others,
-and measures on 1,000 held-out problems a seed with 64 answers each. Pools, verifiers and scores that are in the work folder are not
-made again. Writes benchmarks/results/verifier.json, in which it replaces the plans that it measures, and docs/verifier.svg.
+Samples the embedded policy's first answers, trains the verifiers of `PLANS` on those to training problems, calibrates
+them on others, and measures on 1,000 held-out problems a seed with 64 answers each. Pools, verifiers and scores that
+are in the work folder are not made again. Writes benchmarks/results/verifier.json, in which it replaces the plans that
+it measures, and docs/verifier.svg.
 """
 
 import argparse
@@ -186,7 +187,8 @@ def per_problem(samples: list[Sample], scores: list[float | None]) -> dict[str, 
 
 
 def summary(columns: list[dict[str, list[float]]]) -> dict[str, Any]:
-    """Over all problems of all seeds: means and differences with 95 % intervals, and the share of the gap that is closed."""
+    """Over all problems of all seeds: means and differences with 95 % intervals, and the share of the gap that is
+    closed."""
     joined = {name: [value for one in columns for value in one[name]] for name in columns[0]}
     found: dict[str, Any] = {name: mean_with_interval(values) for name, values in joined.items()}
     for name, other in (("majority", "best - majority"), ("pass@1", "best - pass@1")):

@@ -2,9 +2,9 @@
 
     python benchmarks/vstar_rounds.py --runs runs/vstar --seeds 0 1 2
 
-Three rounds on 2,000 training problems with 16 answers each (the defaults of `selfcorrect train vstar`, likelihood verifier only), then 16
-answers of every round's generator to 1,000 held-out problems. Runs and pools that are there are not made again. Writes
-benchmarks/results/vstar_rounds.json.
+Three rounds on 2,000 training problems with 16 answers each (the defaults of `selfcorrect train vstar`, likelihood
+verifier only), then 16 answers of every round's generator to 1,000 held-out problems. Runs and pools that are there are
+not made again. Writes benchmarks/results/vstar_rounds.json.
 """
 
 import argparse

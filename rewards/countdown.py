@@ -19,8 +19,8 @@ class CountdownChecker:
     """Judges answers written as steps, "3 + 5 = 8 ; 8 * 7 = 56", against `{"numbers": [3, 5, 7], "target": 56}`.
 
     Rules: n numbers need n - 1 steps; each operand is a given number or an earlier result, used once; each equation is
-    true in exact rational arithmetic; the last result is the target, and nothing is left over. When a response holds more
-    steps than that (an earlier try, say), the last n - 1 count. No step at all is UNREADABLE.
+    true in exact rational arithmetic; the last result is the target, and nothing is left over. When a response holds
+    more steps than that (an earlier try, say), the last n - 1 count. No step at all is UNREADABLE.
     """
 
     def check_sync(self, response: str, reference: Mapping[str, Any]) -> Verdict:

@@ -20,12 +20,16 @@ Step = tuple[int, str, int, int]
 
 
 class EquationChecker:
-    """Judges "96 - 33 = 63 ; 63 - 28 = 35 ; 35 / 5 = 7" against `{"coefficients": [11, 7, 5], "total": 96}`: 11 x + 7 y + 5 z = 96.
+    """Judges "96 - 33 = 63 ; 63 - 28 = 35 ; 35 / 5 = 7" against `{"coefficients": [11, 7, 5], "total": 96}`: 11 x + 7 y
+    + 5 z = 96.
 
-    Rules: n unknowns need n steps. The first n - 1 take something away, beginning with the total, each going on with what the one
-    before left; the last divides the rest by a coefficient. Every step is true. What is taken away are positive multiples of the
-    other coefficients, one of each in any order, and the quotient is a positive whole number: then the unknowns are known, and
-    solve the equation. When a response holds more steps (an earlier try, say), the last n count. No step at all is UNREADABLE.
+    Rules: n unknowns need n steps. The first n - 1 take something away, beginning with the total, each going on with
+        what the one
+    before left; the last divides the rest by a coefficient. Every step is true. What is taken away are positive
+    multiples of the other coefficients, one of each in any order, and the quotient is a positive whole number: then the
+        unknowns are known, and
+    solve the equation. When a response holds more steps (an earlier try, say), the last n count. No step at all is
+    UNREADABLE.
     """
 
     def check_sync(self, response: str, reference: Mapping[str, Any]) -> Verdict:
@@ -103,7 +107,8 @@ def _falsehood(step: Step) -> str:
 
 
 def _values(steps: Sequence[Step], coefficients: Sequence[int]) -> list[int] | None:
-    """The unknowns in the equation's order, from true steps in the right order; None if the steps do not settle them."""
+    """The unknowns in the equation's order, from true steps in the right order; None if the steps do not settle
+    them."""
     amounts = [step[2] for step in steps[:-1]] + [steps[-1][0]]
     for order in permutations(range(len(coefficients))):
         if coefficients[order[-1]] != steps[-1][2]:

@@ -19,7 +19,8 @@ from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost
 from selfcorrect.rewards.worker_process import DeadlinePassed, Ending, WorkerGone, WorkerProcess
 
 _TRIES_AFTER_OUTSIDE_KILL = 10
-"""A worker killed from outside says nothing about its job; somebody who keeps killing them all is not waited out for ever."""
+"""A worker killed from outside says nothing about its job; somebody who keeps killing them all is not waited out for
+ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +191,8 @@ class ForkSafeLock:
 
 # A pool of worker processes that may be killed at any moment without losing or mixing up an answer.
 #
-# Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place; and
-# their spawn and forkserver methods run the user's main module again.
+# Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place;
+# and their spawn and forkserver methods run the user's main module again.
 
 __all__ = ["Outcome", "WorkerPool"]
 
@@ -199,12 +200,13 @@ __all__ = ["Outcome", "WorkerPool"]
 class WorkerPool:
     """Processes that serve jobs of plain JSON data, for threads and for coroutines alike.
 
-    Workers start on demand. A job that passes its deadline has its worker killed (SIGKILL), and a new one takes the place at
-    once. A worker's crash is tried again on another worker. Pickling a pool carries its settings, never its processes, and
-    a forked child starts workers of its own.
+    Workers start on demand. A job that passes its deadline has its worker killed (SIGKILL), and a new one takes the
+    place at once. A worker's crash is tried again on another worker. Pickling a pool carries its settings, never its
+    processes, and a forked child starts workers of its own.
 
     Args:
-        handler: "package.module:function"; the function takes the payload and a function that reports the stage reached.
+        handler: "package.module:function"; the function takes the payload and a function that reports the stage
+            reached.
         workers: how many processes at most; None means the number of processors, at most 4.
         deadline: wall-clock seconds for a job, from its start in a worker (not while it waits for a free one).
         memory_mb: address space of a worker, in MiB; what it starts with counts.
@@ -321,7 +323,8 @@ class PairPool:
         self._all: list[ZygotePair] = []
 
     def run(self, work: Callable[[ZygotePair], Result]) -> Result:
-        """Do `work` with a pair of one's own. If a process of the pair is killed from outside, do it again with another.
+        """Do `work` with a pair of one's own. If a process of the pair is killed from outside, do it again with
+        another.
 
         Raises:
             ZygoteLost: that happened ten times.

@@ -26,8 +26,8 @@ def score_stage_one(scores: Sequence[Score], *, learning_turn: int | None = None
 
     Args:
         scores: r_1 ... r_T.
-        learning_turn: the turn that is paid, counted from 0; I(a) is 1, I(b) is 2. Turns before it are held in place by their
-            KL alone; turns after it get nothing.
+        learning_turn: the turn that is paid, counted from 0; I(a) is 1, I(b) is 2. Turns before it are held in place by
+            their KL alone; turns after it get nothing.
     """
     paid = len(scores) - 1 if learning_turn is None else learning_turn
     return [score if turn == paid else None for turn, score in enumerate(scores)]
@@ -45,12 +45,13 @@ def pag(
 
     Args:
         scores: r_1 ... r_T of the answers.
-        says_wrong: for every answer that the policy judged, whether it said "wrong"; None if its verdict cannot be read.
+        says_wrong: for every answer that the policy judged, whether it said "wrong"; None if its verdict cannot be
+            read.
         alpha: weight of the progress bonus.
 
     Returns:
-        The answers' rewards (as Stage II) and the verdicts': 1 if the verdict agrees with the checker, 0 if it does not or
-        cannot be read, None if the answer is unjudged.
+        The answers' rewards (as Stage II) and the verdicts': 1 if the verdict agrees with the checker, 0 if it does not
+        or cannot be read, None if the answer is unjudged.
     """
     verdicts = [
         None if score is None else float(wrong is not None and wrong == (score < 0.5))

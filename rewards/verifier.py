@@ -32,7 +32,8 @@ class Verifier(Protocol):
 
 @runtime_checkable
 class StepVerifier(Verifier, Protocol):
-    """Also scores every step. Its `scores` are those of the last step written, so unfinished responses can be ranked in batches."""
+    """Also scores every step. Its `scores` are those of the last step written, so unfinished responses can be ranked
+    in batches."""
 
     async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
         """One score for each step of `response`: how likely a right answer is after this step, given all before it."""
@@ -57,8 +58,8 @@ class ScriptedVerifier:
     """Says what it is told, for tests and documentation: no model, no chance.
 
     Args:
-        script: a mapping from response (or the beginning of one, up to the end of a step) to its score; or a function of
-            (prompt, response).
+        script: a mapping from response (or the beginning of one, up to the end of a step) to its score; or a function
+            of (prompt, response).
         separator: what stands between steps.
     """
 

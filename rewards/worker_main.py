@@ -1,7 +1,8 @@
 """The inside of a worker process: reads jobs from its standard input, writes results to its standard output.
 
 Frames, both ways: four bytes with the length (big-endian), then that many bytes of JSON. A job is `{"id", "payload",
-"seconds"}`; the answers are any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error", "cpu"}`.
+"seconds"}`; the answers are any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error",
+"cpu"}`.
 """
 
 import importlib

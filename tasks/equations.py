@@ -1,4 +1,5 @@
-"""Linear equations in positive whole numbers, "11 x + 7 y + 5 z = 96", solved by steps written out. Procedural, without end."""
+"""Linear equations in positive whole numbers, "11 x + 7 y + 5 z = 96", solved by steps written out. Procedural,
+without end."""
 
 import hashlib
 import random
@@ -30,9 +31,10 @@ WORDS = (
 class EquationsTask:
     """Equations with `unknowns` unknowns, different coefficients of 3 to 15, and a right side of 60 to 149.
 
-    An equation belongs to the test split if a hash of its sorted coefficients and its right side says so, whatever the seed: no
-    equation can be in both, not even with its terms in another order. Every equation has a solution in positive whole numbers;
-    most have many.
+    An equation belongs to the test split if a hash of its sorted coefficients and its right side says so, whatever the
+        seed: no
+    equation can be in both, not even with its terms in another order. Every equation has a solution in positive whole
+    numbers; most have many.
 
     Args:
         unknowns: 2 to 4. More unknowns need more steps, but leave more choice.
@@ -104,7 +106,8 @@ def written(coefficients: Sequence[int], total: int) -> str:
 
 
 def steps_of(coefficients: Sequence[int], values: Sequence[int]) -> str:
-    """The steps that show a solution: every product but the last taken away, the rest divided by the last coefficient."""
+    """The steps that show a solution: every product but the last taken away, the rest divided by the last
+    coefficient."""
     products = [coefficient * value for coefficient, value in zip(coefficients, values, strict=True)]
     rest, steps = sum(products), []
     for product in products[:-1]:
@@ -121,7 +124,8 @@ def split_of(coefficients: Sequence[int], total: int) -> Split:
 
 
 def _random_values(coefficients: Sequence[int], rng: random.Random) -> list[int]:
-    """Positive values whose products add up to at most a right side drawn at random; each takes a random part of what is left."""
+    """Positive values whose products add up to at most a right side drawn at random; each takes a random part of
+    what is left."""
     room = rng.randint(SMALLEST_TOTAL, LARGEST_TOTAL) - sum(coefficients)
     values = []
     for coefficient in coefficients:

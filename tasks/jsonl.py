@@ -1,4 +1,5 @@
-"""Problems from a file of one JSON object a line: {"prompt": ..., "answer": ...}, judged by the math checker by default."""
+"""Problems from a file of one JSON object a line: {"prompt": ..., "answer": ...}, judged by the math checker by
+default."""
 
 import difflib
 import hashlib
@@ -179,9 +180,10 @@ def _shown(value: Any) -> str:
 class JsonlTask:
     """The problems of a JSON Lines file. It is read, and refused if any row is unusable, when the task is made.
 
-    A row has `prompt` (text) and `answer` (text or a number), may have `id` (text or a whole number, unique) and `difficulty`
-    (a number); other fields become the problem's metadata. Rows that repeat a prompt and its answer are merged. A prompt belongs
-    to the test split if its hash says so, whatever the order of the file and the rest of it: no prompt can be in both.
+    A row has `prompt` (text) and `answer` (text or a number), may have `id` (text or a whole number, unique) and
+    `difficulty` (a number); other fields become the problem's metadata. Rows that repeat a prompt and its answer are
+    merged. A prompt belongs to the test split if its hash says so, whatever the order of the file and the rest of it:
+    no prompt can be in both.
 
     Args:
         path: the file, UTF-8.

@@ -84,7 +84,8 @@ def validate_problems(
 def validate_task(
     task: Task, *, procedural: int = 1000, seed: int = 0, on_progress: OnProgress | None = None
 ) -> ValidationReport:
-    """`validate_problems` for both splits of `task`: all of a finite one's, else `procedural` problems of each split."""
+    """`validate_problems` for both splits of `task`: all of a finite one's, else `procedural` problems of each
+    split."""
     problems: list[Problem] = []
     for split in _SPLITS:
         count = task.available(split) if isinstance(task, FiniteTask) else procedural

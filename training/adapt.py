@@ -1,10 +1,11 @@
-"""Learning from problems without answers, while they are being solved: test-time reinforcement learning on the policy's own votes.
+"""Learning from problems without answers, while they are being solved: test-time reinforcement learning on the policy's
+own votes.
 
-TTRL (Zuo et al. 2025, arXiv 2504.16084): several answers to each problem are sampled, the most frequent one stands for the unknown
-right one, and answers that agree with it are paid 1, others 0. That can only sharpen what the policy already tends to, and
-confirms mistakes that it makes often. So: problems whose vote is not clear are not paid at all; training ends, and goes back to the
-last good state, when agreement falls or different problems begin to get one and the same answer; and what is learnt is a low-rank
-adapter, which can be taken off again. The base weights are never changed.
+TTRL (Zuo et al. 2025, arXiv 2504.16084): several answers to each problem are sampled, the most frequent one stands for
+the unknown right one, and answers that agree with it are paid 1, others 0. That can only sharpen what the policy
+already tends to, and confirms mistakes that it makes often. So: problems whose vote is not clear are not paid at all;
+training ends, and goes back to the last good state, when agreement falls or different problems begin to get one and the
+same answer; and what is learnt is a low-rank adapter, which can be taken off again. The base weights are never changed.
 """
 
 import json
@@ -20,7 +21,7 @@ from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.agreement import AgreementGuard, AgreementSignals, BatchOfVotes, GuardSettings
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import epochs
@@ -72,8 +73,8 @@ class Adapted:
     """What came of it.
 
     Attributes:
-        adapter_path: the adapter and the tokenizer; `TransformersPolicy.from_pretrained` loads it on top of its base. Not loading it
-            is going back.
+        adapter_path: the adapter and the tokenizer; `TransformersPolicy.from_pretrained` loads it on top of its base.
+            Not loading it is going back.
         batches: what the votes of each batch were.
         stop_reason: "steps", or why the guard stopped: "agreement fell", "answers collapsed".
         kept_steps: how many updates the saved adapter has had.
@@ -101,8 +102,8 @@ def adapt(
     key: Callable[[Problem], AnswerKey] | None = None,
     progress: ProgressSink | None = None,
 ) -> Adapted:
-    """Adapt `policy` to `problems`, whose references are never looked at. Afterwards the policy answers with the adapter; `revert`
-    takes it off.
+    """Adapt `policy` to `problems`, whose references are never looked at. Afterwards the policy answers with the
+    adapter; `revert` takes it off.
 
     Args:
         policy: a `TransformersPolicy` whose model has no adapter.
@@ -110,8 +111,8 @@ def adapt(
         prompts: the words around a problem.
         out: the adapter goes to `out`/adapter, what happened to `out`/adapt.json.
         settings: see there; None is the default.
-        key: of a problem, what its vote counts as equal; None is the expression (all equations) for Countdown, which is stricter
-            than what search counts, and `answer_key` elsewhere.
+        key: of a problem, what its vote counts as equal; None is the expression (all equations) for Countdown, which is
+            stricter than what search counts, and `answer_key` elsewhere.
         progress: where to show the batches.
 
     Raises:
@@ -174,11 +175,11 @@ def _trainer(
     signals: AgreementSignals,
     guard: AgreementGuard,
 ) -> Any:
-    from selfcorrect.training.ppo.trainer import PPOTrainer
+    from selfcorrect.training.ppo.trainer import TurnPPOTrainer
     from selfcorrect.training.runs.callbacks import FiniteGradients
 
     per_step = min(settings.problems_per_step, len(problems))
-    config = PPOConfig(
+    config = TurnPPOConfig(
         output_dir=out / "training",
         batches=settings.steps,
         problems_per_batch=per_step,
@@ -189,7 +190,7 @@ def _trainer(
         seed=settings.seed,
         trl={"shuffle_dataset": False, "save_strategy": "no"},
     )
-    return PPOTrainer(
+    return TurnPPOTrainer(
         policy,
         build_graph(policy, prompts=prompts, revisions=0),
         epochs(list(problems), batches=settings.steps, per_batch=per_step, seed=settings.seed),

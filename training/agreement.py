@@ -35,7 +35,8 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class BatchOfVotes:
-    """The votes of one batch: mean agreement, how many problems, how many were held back, the largest share of one answer."""
+    """The votes of one batch: mean agreement, how many problems, how many were held back, the largest share of one
+    answer."""
 
     agreement: float
     problems: int
@@ -60,12 +61,15 @@ def vote(keys: Sequence[str | None], min_agreement: float) -> tuple[Vote, list[S
 
 @dataclass
 class AgreementSignals:
-    """Signals for `PPOTrainer`: an answer is paid when all `samples` answers to its problem are there, by their vote.
+    """Signals for `TurnPPOTrainer`: an answer is paid when all `samples` answers to its problem are there, by their
+    vote.
 
-    A problem whose first vote was not clear is never paid, however sure the policy grows of an answer to it later: what it has learnt
+    A problem whose first vote was not clear is never paid, however sure the policy grows of an answer to it later: what
+        it has learnt
     from other problems is no evidence about this one.
 
-    All episodes of a problem are played in one process at a time, which `PPOTrainer` sees to; else this would wait for ever.
+    All episodes of a problem are played in one process at a time, which `TurnPPOTrainer` sees to; else this would wait
+    for ever.
     """
 
     samples: int
@@ -115,7 +119,8 @@ def summary_of(votes: Sequence[Vote]) -> BatchOfVotes:
 def measured_accuracy(
     policy: Any, problems: Sequence[Problem], checker: Checker, prompts: Prompts, samples: int, seed: int
 ) -> dict[str, float]:
-    """For measuring only, where references are known: mean accuracy of `samples` answers, of their vote, and their agreement."""
+    """For measuring only, where references are known: mean accuracy of `samples` answers, of their vote, and their
+    agreement."""
     draw = Sampling(max_new_tokens=getattr(policy, "max_new_tokens", None))
     found = run_blocking(
         search_all(problems, Majority(samples, early=False), policy, prompts=prompts, sampling=draw, seed=seed)
@@ -139,7 +144,8 @@ class GuardSettings:
 
     Args:
         fall: stop when mean agreement, over `window` batches, is this much below that of the first `window` batches.
-        collapse: stop when the most frequent winning answer is that of this share of a batch's different problems (of 4 or more).
+        collapse: stop when the most frequent winning answer is that of this share of a batch's different problems (of 4
+            or more).
         window: batches.
     """
 

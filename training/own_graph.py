@@ -11,24 +11,24 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from selfcorrect.errors import ConfigurationError, GraphError, TaskError
 from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.training.own_graph_rewards import PaidByFunction, RewardFn, kind_of
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.own_graph_rewards import FunctionRewards, RewardFn, kind_of
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.rollouts import Episode
-from selfcorrect.training.ppo.trainer import PPOTrainer
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.runs.callbacks import FiniteGradients, StopOnInterrupt
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import epochs
 
 
 @dataclass
-class ForeignRun:
+class OwnGraphRun:
     """Trains `policy` in `graph` and keeps the figures."""
 
     graph: Any
     policy: Any
     problems: list[Problem]
-    signals: PaidByFunction
-    config: PPOConfig
+    signals: FunctionRewards
+    config: TurnPPOConfig
     progress: ProgressSink
     steps: list[dict[str, float]] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class ForeignRun:
         config, checkpoint = self.config, self._checkpoint(resume)
         interrupt = StopOnInterrupt(config.updates_per_batch)
         something_learns = _SomethingLearns(trainable)
-        trainer = PPOTrainer(
+        trainer = TurnPPOTrainer(
             self.policy,
             self.graph,
             epochs(self.problems, batches=config.batches, per_batch=config.problems_per_batch, seed=config.seed),
@@ -80,7 +80,7 @@ class ForeignRun:
             )
         return str(checkpoint)
 
-    def _save(self, trainer: PPOTrainer) -> Path:
+    def _save(self, trainer: TurnPPOTrainer) -> Path:
         """The trained weights as a plain model, which becomes the policy's: an adapter is merged into its base."""
         path = Path(self.config.output_dir) / "model"
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -95,7 +95,7 @@ class ForeignRun:
 class _Figures(TrainerCallback):  # type: ignore[misc]
     """Keeps the figures of every batch and shows them."""
 
-    def __init__(self, run: ForeignRun) -> None:
+    def __init__(self, run: OwnGraphRun) -> None:
         self._run = run
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -110,9 +110,9 @@ class _SomethingLearns(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainable: frozenset[str] | None) -> None:
         self._trainable = trainable
-        self._trainer: PPOTrainer | None = None
+        self._trainer: TurnPPOTrainer | None = None
 
-    def watch(self, trainer: PPOTrainer) -> None:
+    def watch(self, trainer: TurnPPOTrainer) -> None:
         self._trainer = trainer
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -161,7 +161,8 @@ class PlayableGraph:
 def playable(graph: Any) -> PlayableGraph:
     """`graph` without checkpointer and cache, and its nodes.
 
-    A cache would hand the same text to all episodes of a problem; a checkpointer would want a thread for each and keep it.
+    A cache would hand the same text to all episodes of a problem; a checkpointer would want a thread for each and keep
+    it.
 
     Raises:
         GraphError: it is not a compiled graph.
@@ -207,10 +208,10 @@ def checked_names(names: Iterable[str], known: PlayableGraph, argument: str) -> 
 
 # Training a policy inside a LangGraph graph that was not made by us, as it is.
 #
-#     train(graph, task, policy=policy, reward_fn=paid, inputs=lambda problem: {"question": problem.prompt}, config=config)
+# train(graph, task, policy=policy, reward_fn=paid, inputs=lambda problem: {"question": problem.prompt}, config=config)
 #
-# Each call that the graph makes of `policy` is recorded and paid by `reward_fn`. Everything else the graph does, calls of other
-# models too, is left alone.
+# Each call that the graph makes of `policy` is recorded and paid by `reward_fn`. Everything else the graph does, calls
+# of other models too, is left alone.
 
 Inputs = Callable[[Problem], Mapping[str, Any]]
 
@@ -220,7 +221,8 @@ class Trained:
     """What `train` leaves behind, beside the policy itself, whose model was trained in place.
 
     Attributes:
-        steps: the figures of every batch of episodes, oldest first; "reward/<node>_<turn>" is the mean reward of a call.
+        steps: the figures of every batch of episodes, oldest first; "reward/<node>_<turn>" is the mean reward of a
+            call.
         model_path: the trained model and its tokenizer; loads with `TransformersPolicy.from_pretrained`.
     """
 
@@ -235,7 +237,7 @@ def train(
     policy: Any,
     reward_fn: RewardFn,
     inputs: Inputs,
-    config: PPOConfig,
+    config: TurnPPOConfig,
     trainable: Collection[str] | None = None,
     kl: float | Mapping[str, float] = 0.01,
     context: Any = None,
@@ -246,36 +248,37 @@ def train(
 ) -> Trained:
     """Train `policy` in place by per-turn PPO, in episodes of a compiled LangGraph graph.
 
-    The graph is played as it is, but without its checkpointer and cache, so that training episodes neither meet nor stay. The
-    calls that learn are drawn at `config.temperature` with seeds of the episode, whatever their nodes ask for; a graph that is
-    greedy in use trains unchanged. A call is compared with the same call of the other episodes of its problem: the n-th of its
-    node, counted along each parallel branch after the other.
+    The graph is played as it is, but without its checkpointer and cache, so that training episodes neither meet nor
+    stay. The calls that learn are drawn at `config.temperature` with seeds of the episode, whatever their nodes ask
+    for; a graph that is greedy in use trains unchanged. A call is compared with the same call of the other episodes of
+    its problem: the n-th of its node, counted along each parallel branch after the other.
 
     Args:
         graph: any compiled graph whose nodes call `policy`, directly or through a chat model made of it.
         task: a `Task`, whose train split is used, or the problems themselves (ids must differ).
         policy: a `TransformersPolicy`, the very object that the graph calls.
-        reward_fn: `reward_fn(state, turns)` or `reward_fn(state, turns, problem)`, plain or async: from the graph's final state
-            and the recorded calls to one reward per call; None abstains. See `PolicyCall` for what a call knows.
+        reward_fn: `reward_fn(state, turns)` or `reward_fn(state, turns, problem)`, plain or async: from the graph's
+            final state and the recorded calls to one reward per call; None abstains. See `PolicyCall` for what a call
+            knows.
         inputs: the graph's input for a problem.
         config: the trainer's settings.
-        trainable: names of nodes; only calls made in them learn, or in subgraphs inside them. The others are recorded and may be
-            paid, but stay as they are: a frozen critic. None is all.
-        kl: weight of KL(policy || reference) on a call's tokens, in reward per nat; one for all, or by node (others 0). Nothing
-            is charged where `config.kl` is False.
+        trainable: names of nodes; only calls made in them learn, or in subgraphs inside them. The others are recorded
+            and may be paid, but stay as they are: a frozen critic. None is all.
+        kl: weight of KL(policy || reference) on a call's tokens, in reward per nat; one for all, or by node (others 0).
+            Nothing is charged where `config.kl` is False.
         context: the graph's run context.
-        reference, peft_config: see `PPOTrainer`.
+        reference, peft_config: see `TurnPPOTrainer`.
         progress: where to show the figures of each batch.
         resume: go on from the last checkpoint in `config.output_dir`; needs `config.save_every`.
 
     Raises:
-        GraphError: the graph cannot be played or calls no policy, a node's name is unknown, or `reward_fn` does not pay as it
-            should; with the problem's id where there is one.
+        GraphError: the graph cannot be played or calls no policy, a node's name is unknown, or `reward_fn` does not pay
+            as it should; with the problem's id where there is one.
         ConfigurationError, TaskError: the arguments cannot be used.
         TrainingError, DivergenceError: the run cannot start or go on.
         KeyboardInterrupt: Ctrl-C was pressed; the run was saved and can be resumed.
     """
-    from selfcorrect.training.own_graph import ForeignRun
+    from selfcorrect.training.own_graph import OwnGraphRun
 
     if not hasattr(policy, "model") or not hasattr(policy, "tokenizer"):
         raise ConfigurationError(
@@ -285,8 +288,8 @@ def train(
     learning = None if trainable is None else checked_names(trainable, known, "trainable")
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
-    signals = PaidByFunction(reward_fn, weights)
-    run = ForeignRun(known.graph, policy, problems, signals, config, progress or SilentProgress())
+    signals = FunctionRewards(reward_fn, weights)
+    run = OwnGraphRun(known.graph, policy, problems, signals, config, progress or SilentProgress())
     return Trained(*run.play(inputs, learning, context, reference, peft_config, resume=resume))
 
 
@@ -299,7 +302,7 @@ def _kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[
     return kl
 
 
-def _problems(task: Task | Sequence[Problem], config: PPOConfig) -> list[Problem]:
+def _problems(task: Task | Sequence[Problem], config: TurnPPOConfig) -> list[Problem]:
     """As many problems as the run can use; a finite source gives what it has, and problems then come again."""
     if isinstance(task, Sequence):
         ids = [problem.id for problem in task]

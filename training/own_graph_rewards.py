@@ -18,11 +18,12 @@ RewardFn = Callable[..., Rewards | Awaitable[Rewards]]
 
 
 @dataclass(frozen=True)
-class PaidByFunction:
+class FunctionRewards:
     """Signals for any graph: every recorded call is paid what `reward_fn` says.
 
     Args:
-        reward_fn: (state, calls) or (state, calls, problem) -> one reward per call, None where it abstains; plain or async.
+        reward_fn: (state, calls) or (state, calls, problem) -> one reward per call, None where it abstains; plain or
+            async.
         kl: KL weight of all calls, or by the name of a node the call is made in, the innermost named one first.
 
     Raises:

@@ -17,13 +17,15 @@ from selfcorrect.tasks.problem import Task
 
 
 class SupervisedSettings(Settings):
-    """What the supervised arms share: what is sampled, and how long is learnt from it. All counts are per loop; Pair-SFT has one."""
+    """What the supervised arms share: what is sampled, and how long is learnt from it. All counts are per loop;
+    Pair-SFT has one."""
 
     problems: PositiveInt = 2560
     """How many training problems are asked; of a smaller file, each problem once."""
     samples_per_problem: PositiveInt = 4
     tokens: PositiveInt | None = None
-    """Sample until this many tokens are generated, however many of `problems` that takes: for comparisons at equal cost."""
+    """Sample until this many tokens are generated, however many of `problems` that takes: for comparisons at equal
+    cost."""
     temperature: NonNegative = 1.0
     """Of sampling; 0 is greedy, as in the STaR paper, and wants one sample per problem."""
     steps: PositiveInt = 160
@@ -44,8 +46,8 @@ class StarSettings(SupervisedSettings):
     """STaR (arXiv 2203.14465), and the SCoRe paper's way to teach correction with it."""
 
     data: Literal["single", "single+rationalised", "multi", "multi+correct"] = "multi"
-    """What is learnt: right first answers; those and what the hinted policy makes of failures; second answers that mend a wrong first
-    one (D_STaR); those and second answers that keep to a right one (D+_STaR)."""
+    """What is learnt: right first answers; those and what the hinted policy makes of failures; second answers that mend
+    a wrong first one (D_STaR); those and second answers that keep to a right one (D+_STaR)."""
     loops: PositiveInt = 4
 
     @property
@@ -141,7 +143,8 @@ class FitSettings(Settings):
     """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
 
     optimiser: Optimiser = "adamw"
-    """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights; it needs torch 2.9."""
+    """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights;
+    it needs torch 2.9."""
     learning_rate: Positive = 1e-3
     epochs: PositiveInt = 1
     batch: PositiveInt = 128
@@ -156,7 +159,8 @@ class PreferenceSettings(FitSettings):
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 3e-3
     beta: Positive = 1.0
-    """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
+    """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1
+    did worse here."""
     pairs_per_problem: PositiveInt = 4
     """At most this many pairs of a problem's correct x incorrect product."""
     measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
@@ -183,8 +187,8 @@ class VstarSettings(Settings):
     samples_per_problem: PositiveInt = 16
     temperature: Positive = 1.0
     review: str | None = None
-    """A second look that is read after an answer; see `Wording`. None is the embedded policy's own ("check : {last_step} right") where
-    it is asked in its own words, else nothing; "" is nothing, as in the paper."""
+    """A second look that is read after an answer; see `Wording`. None is the embedded policy's own ("check :
+    {last_step} right") where it is asked in its own words, else nothing; "" is nothing, as in the paper."""
     kinds: list[Kind] = Field(default=["likelihood", "classifier", "stepwise"], min_length=1)
     """Which verifiers are trained on the labelled answers of all rounds."""
     generator: GeneratorSettings = GeneratorSettings()
@@ -259,7 +263,8 @@ class ScoreSettings(Settings):
     beta2: NonNegative = 0.3
     """KL coefficient of the first turn in Stage I."""
     beta_first: NonNegative | None = None
-    """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling first turn."""
+    """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
+    first turn."""
 
     @property
     def total_steps(self) -> int:
@@ -286,7 +291,8 @@ class OptimiserSettings(Settings):
     """Optimiser steps per PPO epoch; must divide the number of episodes of a step."""
     clip: Positive = 0.2
     baseline: Literal["leave_one_out", "leave_one_out_given_previous", "none"] = "leave_one_out"
-    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which lowers the noise."""
+    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which
+    lowers the noise."""
     kl_over: Literal["token", "turn"] = "token"
     """Whether a token is charged for its own KL or for that of the rest of its turn too."""
     entropy: NonNegative = 0.0

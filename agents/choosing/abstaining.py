@@ -47,7 +47,8 @@ class Abstaining:
 
     Args:
         verifier: scores the answers.
-        rule: from which score on they are given; its guarantee is for answers that are sampled and chosen as in the calibration.
+        rule: from which score on they are given; its guarantee is for answers that are sampled and chosen as in the
+            calibration.
         candidates: how many are sampled.
         temperature: at which.
         prompts: the words around the problem.

@@ -1,9 +1,11 @@
-"""Choosing one of several answers, and what choosing is worth: best-of-k, pass@k, majority and weighted votes. Pure functions.
+"""Choosing one of several answers, and what choosing is worth: best-of-k, pass@k, majority and weighted votes. Pure
+functions.
 
-Conventions. `correct[i]` says whether candidate i is right. `scores[i]` is a verifier's score, None where it abstained: an
-abstention ranks below every score. `answers[i]` is the answer as the checker read it; equal answers are one vote, and None (nothing
-readable) has no vote. Ties are broken at random, and the figures below are exact expectations over those breaks: with constant
-scores best-of-k is pass@1, so that a verifier without information does not look informative.
+Conventions. `correct[i]` says whether candidate i is right. `scores[i]` is a verifier's score, None where it abstained:
+an abstention ranks below every score. `answers[i]` is the answer as the checker read it; equal answers are one vote,
+and None (nothing readable) has no vote. Ties are broken at random, and the figures below are exact expectations over
+those breaks: with constant scores best-of-k is pass@1, so that a verifier without information does not look
+    informative.
 """
 
 import math
@@ -21,12 +23,13 @@ _ALL_SUBSETS_UP_TO = 2_000
 def best_of_k(scores: Sequence[Score], correct: Sequence[bool], k: int) -> float:
     """Probability that the highest-scored of k candidates, drawn without replacement from N, is right.
 
-    V-STaR's estimator (Hosseini et al. 2024, arXiv 2402.06457, section 4.2) with a_i the correctness sorted by score, descending:
+    V-STaR's estimator (Hosseini et al. 2024, arXiv 2402.06457, section 4.2) with a_i the correctness sorted by score,
+    descending:
 
         sum over i = 0 ... N-k of C(N-i-1, k-1) / C(N, k) * a_i
 
-    Candidate i is the best of a subset if the other k-1 come from the N-i-1 below it. Candidates with equal scores share the mean of
-    their correctness, which is the expectation over random breaks of the tie.
+    Candidate i is the best of a subset if the other k-1 come from the N-i-1 below it. Candidates with equal scores
+    share the mean of their correctness, which is the expectation over random breaks of the tie.
 
     Raises:
         ConfigurationError: k is not in 1 ... N, or the lengths differ.
@@ -55,8 +58,8 @@ def vote(answers: Sequence[str | None], scores: Sequence[Score] | None = None) -
 
     Args:
         answers: of the candidates.
-        scores: a candidate's vote counts its score (an abstention counts 0); None lets every vote count 1. If the scores of all
-            readable answers are 0 or abstentions, every vote counts 1.
+        scores: a candidate's vote counts its score (an abstention counts 0); None lets every vote count 1. If the
+            scores of all readable answers are 0 or abstentions, every vote counts 1.
     """
     weights = _weights(answers, scores)
     highest = max(weights.values(), default=0.0)
@@ -80,7 +83,8 @@ def vote_at_k(
     draws: int = 200,
     seed: int = 0,
 ) -> float:
-    """`vote_accuracy` of k candidates drawn without replacement: over all subsets if they are few, else over `draws` random ones.
+    """`vote_accuracy` of k candidates drawn without replacement: over all subsets if they are few, else over `draws`
+    random ones.
 
     Raises:
         ConfigurationError: k is not in 1 ... N, or the lengths differ.
@@ -113,7 +117,8 @@ def pick_best(scores: Sequence[Score]) -> int:
 def pick_by_vote(answers: Sequence[str | None], scores: Sequence[Score] | None = None) -> int | None:
     """The number of the candidate that stands for the vote's winner, or None if no answer is readable.
 
-    Of tied answers the one that was given first wins; of the candidates with that answer, the best scored (or the first).
+    Of tied answers the one that was given first wins; of the candidates with that answer, the best scored (or the
+    first).
 
     Raises:
         ConfigurationError: there are no candidates.

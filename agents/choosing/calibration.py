@@ -1,7 +1,8 @@
 """How far a verifier's scores can be trusted, and from which score on an answer is risked at all. Pure functions.
 
-Throughout, `scores[i]` is the probability that answer i is right, as a verifier gave it, None where it abstained; `correct[i]` says
-whether it is. Abstentions are left out of calibration figures; in risk-coverage they are answers that are never given.
+Throughout, `scores[i]` is the probability that answer i is right, as a verifier gave it, None where it abstained;
+`correct[i]` says whether it is. Abstentions are left out of calibration figures; in risk-coverage they are answers that
+are never given.
 """
 
 import math
@@ -27,7 +28,8 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """Answering only where the score is `threshold` or more: the share of problems answered, and of wrong answers among them."""
+    """Answering only where the score is `threshold` or more: the share of problems answered, and of wrong answers
+    among them."""
 
     threshold: float
     coverage: float
@@ -65,13 +67,15 @@ class RiskThreshold:
 
 
 def brier(scores: Sequence[Score], correct: Sequence[bool]) -> float:
-    """Mean squared difference between score and outcome (Brier 1950): 0 is perfect, p (1 - p) is knowing nothing but the share p."""
+    """Mean squared difference between score and outcome (Brier 1950): 0 is perfect, p (1 - p) is knowing nothing but
+    the share p."""
     known = _known(scores, correct)
     return sum((score - right) ** 2 for score, right in known) / len(known) if known else math.nan
 
 
 def calibration_error(scores: Sequence[Score], correct: Sequence[bool], *, bins: int = 10) -> float:
-    """Expected calibration error: mean |share of right answers - mean score| over bins of equal width, weighted by their counts.
+    """Expected calibration error: mean |share of right answers - mean score| over bins of equal width, weighted by
+    their counts.
 
     Guo et al. 2017 (arXiv 1706.04599), Eq. 3.
     """
@@ -112,7 +116,8 @@ def risk_coverage(scores: Sequence[Score], correct: Sequence[bool]) -> list[Risk
 
 
 def coverage_at_risk(scores: Sequence[Score], correct: Sequence[bool], risk: float) -> float:
-    """The largest coverage whose risk is at most `risk` on these very answers: what is possible, not what is promised."""
+    """The largest coverage whose risk is at most `risk` on these very answers: what is possible, not what is
+    promised."""
     return max((point.coverage for point in risk_coverage(scores, correct) if point.risk <= risk), default=0.0)
 
 
@@ -130,14 +135,16 @@ def threshold_for_risk(
 ) -> RiskThreshold:
     """The lowest threshold that keeps the share of wrong answers at `max_risk` or less, with `confidence`.
 
-    Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) with Bonferroni: each of a fixed grid of thresholds gets the upper
-    Clopper-Pearson bound on its risk at level (1 - confidence) / size of the grid, so all bounds hold at once, and of the
-    thresholds whose bound is within `max_risk` the one that answers most is taken. Needs no assumption about the scores; it needs the
-    calibration answers to be independent draws, and later problems and answers to come as they did. Calibration answers must be
-    one per problem, and chosen as the answers will be (best of 16 candidates for best-of-16).
+    Learn-then-Test (Angelopoulos et al. 2021, arXiv 2110.01052) with Bonferroni: each of a fixed grid of thresholds
+    gets the upper Clopper-Pearson bound on its risk at level (1 - confidence) / size of the grid, so all bounds hold at
+    once, and of the thresholds whose bound is within `max_risk` the one that answers most is taken. Needs no assumption
+    about the scores; it needs the calibration answers to be independent draws, and later problems and answers to come
+    as they did. Calibration answers must be one per problem, and chosen as the answers will be (best of 16 candidates
+    for best-of-16).
 
     Raises:
-        ConfigurationError: risk or confidence make no sense, or no threshold of the grid can be shown to be safe enough.
+        ConfigurationError: risk or confidence make no sense, or no threshold of the grid can be shown to be safe
+            enough.
     """
     if not 0 < max_risk < 1 or not 0 < confidence < 1:
         raise ConfigurationError(f"risk and confidence must be above 0 and below 1, got {max_risk} and {confidence}")
@@ -154,7 +161,8 @@ def threshold_for_risk(
 
 
 def upper_bound(wrong: int, n: int, level: float) -> float:
-    """Clopper and Pearson's upper bound on a share of which `wrong` of `n` were seen; it fails with probability `level` at most."""
+    """Clopper and Pearson's upper bound on a share of which `wrong` of `n` were seen; it fails with probability
+    `level` at most."""
     if n == 0 or wrong >= n:
         return 1.0
     low, high = wrong / n, 1.0
@@ -165,7 +173,8 @@ def upper_bound(wrong: int, n: int, level: float) -> float:
 
 
 def _binomial_tail(most: int, n: int, p: float) -> float:
-    """P(X <= most) of a binomial X; 1.0 without summing where `most` is at or above the mean, as that is never small."""
+    """P(X <= most) of a binomial X; 1.0 without summing where `most` is at or above the mean, as that is never
+    small."""
     if most >= n * p:
         return 1.0
     log_p, log_q = math.log(p), math.log1p(-p) if p < 1 else -math.inf

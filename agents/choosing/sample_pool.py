@@ -1,4 +1,5 @@
-"""Many judged answers to every problem, sampled once and kept in a file: what verifiers learn from and are measured on."""
+"""Many judged answers to every problem, sampled once and kept in a file: what verifiers learn from and are measured
+on."""
 
 import asyncio
 import json

@@ -14,15 +14,16 @@ QUIET_PASSES = 2
 """A batch is run when this many passes of the event loop have brought no further request."""
 
 
-class Coalescer(Generic[Request, Result]):
+class Batcher(Generic[Request, Result]):
     """Answers concurrent `submit` calls by batched calls of `run_batch`.
 
-    There is no clock: as long as the loop's ready tasks keep submitting, the batch grows; as soon as none is left that could
+    There is no clock: as long as the loop's ready tasks keep submitting, the batch grows; as soon as none is left that
+        could
     submit without waiting for something else, it runs. One batch runs at a time; what arrives meanwhile forms the next.
 
     Args:
-        run_batch: requests -> for each its result, or the exception to raise for it alone. An exception that it raises itself
-            goes to every caller.
+        run_batch: requests -> for each its result, or the exception to raise for it alone. An exception that it raises
+            itself goes to every caller.
         in_thread: run batches in a thread, so that the event loop stays responsive, rather than on the loop.
     """
 

@@ -1,8 +1,8 @@
 """The decode loop: many prompts continued at once, each by its own rules, with exact log-probabilities.
 
-Rows are padded on the left; positions and attention mask are explicit, so a row's result does not depend on what shares its
-batch (up to the rounding of the matrix products). Shapes: R rows still being decoded, C columns (prompt and completion), V
-vocabulary.
+Rows are padded on the left; positions and attention mask are explicit, so a row's result does not depend on what shares
+its batch (up to the rounding of the matrix products). Shapes: R rows still being decoded, C columns (prompt and
+completion), V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ from selfcorrect.agents.seeding import seed_array, uniforms
 class Request:
     """One prompt and how to continue it; see `Sampling`.
 
-    `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn. `drawn` holds completions that
-    are not to be drawn again.
+    `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn. `drawn` holds
+    completions that are not to be drawn again.
     """
 
     prompt_ids: list[int]
@@ -237,7 +237,8 @@ class Decoding:
 
 
 def _holds_stop(text_of: Callable[[list[int]], str], tokens: Tensor, stop: tuple[str, ...]) -> bool:
-    """Whether the text of the last tokens holds a stop text; a token is taken to write at least one character or part."""
+    """Whether the text of the last tokens holds a stop text; a token is taken to write at least one character or
+    part."""
     if not stop:
         return False
     reach = 4 * max(map(len, stop)) + 4

@@ -1,6 +1,7 @@
 """A key/value cache whose rows (sequences) can be dropped, repeated and remembered.
 
-Layout: each layer stores keys and values as (R rows, C columns, H heads, D head size), with room for more columns than are
+Layout: each layer stores keys and values as (R rows, C columns, H heads, D head size), with room for more columns than
+    are
 used, so that a decoding step writes one column in place rather than copying the whole cache.
 """
 
@@ -64,7 +65,8 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped h
 
 
 def new_cache(config: Any) -> Cache:
-    """An empty cache for a model with this config: of `RowLayer`s if all its layers attend fully, else transformers' own."""
+    """An empty cache for a model with this config: of `RowLayer`s if all its layers attend fully, else transformers'
+    own."""
     cache = DynamicCache(config=config)
     if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return cache

@@ -16,7 +16,8 @@ from selfcorrect.agents.decoding.kv_cache import new_cache, select_rows
 
 @dataclass(slots=True)
 class Start:
-    """Prompts that the model has read: the cache, its mask (R, C), each row's last position (R,), the next logits (R, V)."""
+    """Prompts that the model has read: the cache, its mask (R, C), each row's last position (R,), the next logits
+    (R, V)."""
 
     cache: Any
     mask_RC: Tensor
@@ -41,7 +42,8 @@ class Reader:
         return device
 
     def read(self, ids_RC: Tensor, mask_RC: Tensor, positions_RC: Tensor, cache: Any) -> Tensor:
-        """Append `ids_RC` to `cache`; the float32 logits (R, V) after the last column. `mask_RC` spans the whole cache."""
+        """Append `ids_RC` to `cache`; the float32 logits (R, V) after the last column. `mask_RC` spans the whole
+        cache."""
         arguments: dict[str, Any] = {"position_ids": positions_RC} if self._takes_positions else {}
         if self._takes_last:
             arguments["logits_to_keep"] = 1

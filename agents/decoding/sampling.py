@@ -1,8 +1,8 @@
 """Sampling without replacement: what was drawn before, as a tree of tokens that knows how much probability it holds.
 
-Shi, Bieber & Sutton 2020, "Incremental Sampling Without Replacement for Sequence Models" (arXiv 2002.09067): a token is drawn in
-proportion to its probability times the share of it that no earlier completion holds. Whole completions are then distributed as
-if they were drawn again and again until a new one comes.
+Shi, Bieber & Sutton 2020, "Incremental Sampling Without Replacement for Sequence Models" (arXiv 2002.09067): a token is
+drawn in proportion to its probability times the share of it that no earlier completion holds. Whole completions are
+then distributed as if they were drawn again and again until a new one comes.
 """
 
 import math
@@ -30,7 +30,8 @@ class Beginning:
 
     Attributes:
         probability: of its last token, given those before.
-        held: the share of everything that could follow, in [0, 1], that drawn completions hold; 1 for a whole completion.
+        held: the share of everything that could follow, in [0, 1], that drawn completions hold; 1 for a whole
+            completion.
         follow: the beginnings that are one token longer, by that token.
     """
 
@@ -82,7 +83,8 @@ class Cursors:
         return bool(self._at)
 
     def without_drawn(self, logits_RV: "Tensor", requests_R: Sequence[int], temperature_R: "Tensor") -> "Tensor":
-        """`logits_RV`, by which draws at `temperature_R` leave out what is drawn already; `logits_RV` itself if no row has any."""
+        """`logits_RV`, by which draws at `temperature_R` leave out what is drawn already; `logits_RV` itself if no
+        row has any."""
         here = [(row, self._at[request]) for row, request in enumerate(requests_R) if request in self._at]
         places = [(row, token, child.held) for row, at in here for token, child in at.follow.items()]
         if not places:
@@ -135,8 +137,8 @@ def draw(
         uniform_B: a float64 number in [0, 1) for each row; None if all rows are greedy.
 
     Returns:
-        Tokens, and the log-probability of each under softmax(logits / temperature), temperature 1 for greedy rows, before any
-        top-p cut.
+        Tokens, and the log-probability of each under softmax(logits / temperature), temperature 1 for greedy rows,
+        before any top-p cut.
     """
     import torch
 
@@ -188,7 +190,8 @@ def _draw(
 
 
 def invert(probs_BV: "Tensor", uniform_B: "Tensor") -> "Tensor":
-    """Inverse-CDF sampling: the first token whose cumulated mass exceeds `uniform` times the total. Mass need not sum to 1."""
+    """Inverse-CDF sampling: the first token whose cumulated mass exceeds `uniform` times the total. Mass need not
+    sum to 1."""
     import torch
 
     cumulated_BV = probs_BV.cumsum(dim=-1)

@@ -12,7 +12,7 @@ from selfcorrect.agents.decoding.prefill import Reader, Start, resume
 Fingerprint = tuple[int, tuple[float, ...]]
 
 
-class TurnMemory:
+class TurnCache:
     """Remembers one flush of the policy: every conversation as far as the model has read it.
 
     Args:
@@ -29,7 +29,8 @@ class TurnMemory:
         self._groups, self._places, self._weights = [], {}, None
 
     def recall(self, reader: Reader, requests: Sequence[Request]) -> Start | None:
-        """`requests` read by continuing what is remembered, or None unless every one continues a remembered conversation."""
+        """`requests` read by continuing what is remembered, or None unless every one continues a remembered
+        conversation."""
         if not self._places or any(request.known == 0 for request in requests):
             return None
         places = [self._places.get(tuple(request.prompt_ids[: request.known])) for request in requests]

@@ -111,13 +111,14 @@ Answer = Callable[[Any], str]
 class ChatSelfCorrect(BackgroundChatModel):
     """A LangChain chat model whose replies have been revised.
 
-    The last message of the user is the problem; what came before it is shown first. `response_metadata["turns"]` of a reply
-    holds every turn (role, text, verdict), `usage_metadata` is their sum. Streams yield an empty chunk for each turn as it is
-    written, then the reply. Synchronous calls run on one background event loop, so that concurrent ones share batches.
+    The last message of the user is the problem; what came before it is shown first. `response_metadata["turns"]` of a
+    reply holds every turn (role, text, verdict), `usage_metadata` is their sum. Streams yield an empty chunk for each
+    turn as it is written, then the reply. Synchronous calls run on one background event loop, so that concurrent ones
+    share batches.
 
     Args:
-        policy: writes every turn. With `revisions=0` a call is exactly one call of it: the way to use a policy in the nodes of a
-            LangGraph graph that is to be trained.
+        policy: writes every turn. With `revisions=0` a call is exactly one call of it: the way to use a policy in the
+            nodes of a LangGraph graph that is to be trained.
         graph: instead of a policy: a graph of `build_graph`, or any compiled graph with `inputs` and `answer`.
         inputs: the graph's input, made from the messages; for graphs over other states than `EpisodeState`.
         answer: the reply, read from the graph's final state; likewise.
@@ -270,7 +271,8 @@ class ChatSelfCorrect(BackgroundChatModel):
         description: str | None = None,
         arg_types: dict[str, type] | None = None,
     ) -> BaseTool:
-        """This model as an agent's tool with one argument, `problem`; see `selfcorrect.agents.plugins.chat_model.as_tool`.
+        """This model as an agent's tool with one argument, `problem`; see
+        `selfcorrect.agents.plugins.chat_model.as_tool`.
 
         With `args_schema` or `arg_types` it is LangChain's own `as_tool`.
         """

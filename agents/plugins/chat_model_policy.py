@@ -34,10 +34,11 @@ class ChatModelPolicy:
     """Writes turns with a LangChain chat model. For inference and evaluation: there are no token ids to train on.
 
     Args:
-        model: a chat model (or one with retries or fallbacks around it), or a name like "openai:gpt-5-mini" for LangChain's
-            `init_chat_model`, which needs `pip install 'selfcorrect[langchain]'` and the provider's own package.
-        call_options: what of a `Sampling` is passed with each call, under the provider's names. `lambda sampling: {}` leaves
-            everything as the model was made, for models that refuse a temperature.
+        model: a chat model (or one with retries or fallbacks around it), or a name like "openai:gpt-5-mini" for
+            LangChain's `init_chat_model`, which needs `pip install 'selfcorrect[langchain]'` and the provider's own
+            package.
+        call_options: what of a `Sampling` is passed with each call, under the provider's names. `lambda sampling: {}`
+            leaves everything as the model was made, for models that refuse a temperature.
         **model_options: passed to `init_chat_model`; only with a name.
 
     Raises:

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from selfcorrect.agents.episodes import Graph, opening
+from selfcorrect.agents.episodes import Graph, initial_state
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
@@ -24,10 +24,12 @@ from selfcorrect.agents.stopping import Stop
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem
 
-# What happens inside one call of `ChatSelfCorrect`: calls that nobody outside should see twice, and tools of an inner model.
+# What happens inside one call of `ChatSelfCorrect`: calls that nobody outside should see twice, and tools of an inner
+# model.
 
 UNTRACED: RunnableConfig = {"callbacks": []}
-"""For the calls inside an episode. Their callbacks would count its tokens twice, and mix the turns into streams of the reply."""
+"""For the calls inside an episode. Their callbacks would count its tokens twice, and mix the turns into streams of
+the reply."""
 
 
 @contextmanager
@@ -115,4 +117,4 @@ def _start(
     question, history = question_and_history(messages)
     problem = Problem(id="chat", prompt=question, reference=None, checker="none")
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
-    return opening(problem, seed, history=history, attempt=attempt), EpisodeContext(sampling)
+    return initial_state(problem, seed, history=history, attempt=attempt), EpisodeContext(sampling)

@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from selfcorrect.agents.episodes import opening
+from selfcorrect.agents.episodes import initial_state
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.background import run_in_background
@@ -43,13 +43,13 @@ def problem_of_conversation(conversation: Sequence[Message]) -> Problem:
 class SelfCorrectMiddleware(AgentMiddleware):
     """Takes every final answer of an agent through a correction loop; calls of tools pass untouched.
 
-    Only the corrected answer enters the agent's messages; `response_metadata["turns"]` of it holds all turns. Revisions are
-    written without tools. Both `invoke` and `ainvoke` of the agent work.
+    Only the corrected answer enters the agent's messages; `response_metadata["turns"]` of it holds all turns. Revisions
+    are written without tools. Both `invoke` and `ainvoke` of the agent work.
 
     Args:
         policy: writes critiques and revisions; None is the agent's own model.
-        revisions, critique, checker, prompts, stop: as in `build_graph`. Agents' questions differ in kind, so "self" is the default:
-            the answer stands unless the model's own critique calls it wrong.
+        revisions, critique, checker, prompts, stop: as in `build_graph`. Agents' questions differ in kind, so "self" is
+            the default: the answer stands unless the model's own critique calls it wrong.
         problem_of: the problem in the conversation, with the reference that `checker` compares with.
         sampling: how critiques and revisions are drawn.
 
@@ -102,7 +102,7 @@ class SelfCorrectMiddleware(AgentMiddleware):
         self, request: ModelRequest[Any], response: ModelResponse[Any], answer: AIMessage
     ) -> ModelResponse[Any]:
         conversation = from_langchain(_shown(request))
-        start = opening(
+        start = initial_state(
             self._problem_of(conversation), secrets.randbits(63), attempt=generation_of(answer, conversation)
         )
         graph = self._graph or self._graph_of(ChatModelPolicy(request.model, call_options=_no_options))

@@ -1,7 +1,7 @@
 """From messages to token ids: the first prompt of a conversation, and what a later message appends to it.
 
-A later prompt is never rendered as a whole. Chat templates rewrite earlier turns (many strip <think> blocks), and text that is
-tokenised again can come out in other tokens; either way the policy would be trained on something it never saw.
+A later prompt is never rendered as a whole. Chat templates rewrite earlier turns (many strip <think> blocks), and text
+that is tokenised again can come out in other tokens; either way the policy would be trained on something it never saw.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,7 +31,8 @@ class Template(Protocol):
         Args:
             messages: the new messages.
             after: the generation that they follow.
-            ended: whether its completion ids end with a stop token. If not, the end of the assistant's turn is appended too.
+            ended: whether its completion ids end with a stop token. If not, the end of the assistant's turn is appended
+                too.
         """
         ...
 
@@ -52,7 +53,8 @@ class PromptIds:
 def prompt_after(
     template: Template, messages: Sequence[Message], after: Generation | None, eos_ids: Collection[int]
 ) -> PromptIds:
-    """The ids of `messages`, appended to `after`'s own. If `after` has none (a chat model wrote it), all of the conversation is rendered."""
+    """The ids of `messages`, appended to `after`'s own. If `after` has none (a chat model wrote it), all of the
+    conversation is rendered."""
     if after is None or not after["prompt_ids"]:
         return PromptIds(template.first(conversation_after(after, messages)), 0)
     completion = after["completion_ids"]
@@ -124,8 +126,8 @@ class Encoder:
 class PlainTemplate:
     """Messages one after the other, for base models and the embedded policy. Roles are not shown.
 
-    Messages are joined by a line break, or by a space if the tokenizer does not know line breaks. The end of an assistant's turn
-    is the EOS token.
+    Messages are joined by a line break, or by a space if the tokenizer does not know line breaks. The end of an
+    assistant's turn is the EOS token.
     """
 
     def __init__(self, tokenizer: Any) -> None:

@@ -22,10 +22,11 @@ class ScriptedPolicy:
         script: one of
             - a function from the conversation (all messages, oldest first) to the next output;
             - a list: the outputs of an episode in order; every episode gets the same ones;
-            - a mapping from a problem's prompt to such a list. The longest key that the first user message contains counts.
-        tokenizer: a Hugging Face tokenizer. With it, generations carry well-formed ids (prompt of a later turn = earlier
-            prompt + completion + new message; completions end with the EOS token, if there is one) and the log-probability
-            `SCRIPTED_LOGPROB` for each token. Without it, ids and log-probabilities are [].
+            - a mapping from a problem's prompt to such a list. The longest key that the first user message contains
+            counts.
+        tokenizer: a Hugging Face tokenizer. With it, generations carry well-formed ids (prompt of a later turn =
+            earlier prompt + completion + new message; completions end with the EOS token, if there is one) and the
+            log-probability `SCRIPTED_LOGPROB` for each token. Without it, ids and log-probabilities are [].
     """
 
     def __init__(self, script: Script, *, tokenizer: Any = None) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
-from selfcorrect.agents.decoding.turn_cache import TurnMemory
+from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
     PromptIds,
@@ -91,7 +91,8 @@ def _stop_found(text: str, stop: tuple[str, ...]) -> str | None:
     return min(found)[1] if found else None
 
 
-# What a model in this process is asked: the prompt of a call, the room that the model's context leaves, and the request to decode.
+# What a model in this process is asked: the prompt of a call, the room that the model's context leaves, and the request
+# to decode.
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +165,16 @@ _MEMORY_BYTES = 2**30
 class TransformersPolicy:
     """Writes turns with a Hugging Face causal language model.
 
-    Concurrent `generate` calls (the episodes of a graph) are decoded as one batch. A later turn's prompt is the earlier ids with
-    the new message's ids appended, and continues their key/value cache if the model has just read them. The recorded
-    log-probabilities are those of the model as it is, in its own precision, at the sampling temperature.
+    Concurrent `generate` calls (the episodes of a graph) are decoded as one batch. A later turn's prompt is the earlier
+    ids with the new message's ids appended, and continues their key/value cache if the model has just read them. The
+    recorded log-probabilities are those of the model as it is, in its own precision, at the sampling temperature.
 
     Args:
-        model: any causal LM of transformers with a key/value cache, PEFT-wrapped or not. It stays the caller's: train it and go on
-            generating. Its training mode is restored after every batch.
+        model: any causal LM of transformers with a key/value cache, PEFT-wrapped or not. It stays the caller's: train
+            it and go on generating. Its training mode is restored after every batch.
         tokenizer: its tokenizer, with an EOS token. A pad token is not needed.
-        template: "chat" renders messages by the tokenizer's chat template, "plain" writes them one after the other, "auto" is
-            "chat" where there is one.
+        template: "chat" renders messages by the tokenizer's chat template, "plain" writes them one after the other,
+            "auto" is "chat" where there is one.
         max_new_tokens: the limit of a completion when `Sampling` sets none.
         max_batch: at most this many rows are decoded at a time; the rest of a flush waits.
         device: move the model there first; None leaves it where it is.
@@ -203,8 +204,8 @@ class TransformersPolicy:
         self._template = choose_template(tokenizer, template)
         self._eos_ids = eos_ids(model, tokenizer)
         self._completions = Completions(tokenizer, self._eos_ids)
-        self._memory = TurnMemory(_MEMORY_BYTES) if reuse_cache else None
-        self._coalescer: Coalescer[LocalCall, Generation] = Coalescer(self._generate_batch, in_thread=in_thread)
+        self._memory = TurnCache(_MEMORY_BYTES) if reuse_cache else None
+        self._coalescer: Batcher[LocalCall, Generation] = Batcher(self._generate_batch, in_thread=in_thread)
 
     @classmethod
     def from_pretrained(
@@ -229,7 +230,8 @@ class TransformersPolicy:
     async def generate_new(
         self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
     ) -> Generation | None:
-        """An answer that is none of `drawn`, decoded together with all concurrent calls; see `RenewingPolicy.generate_new`."""
+        """An answer that is none of `drawn`, decoded together with all concurrent calls; see
+        `RenewingPolicy.generate_new`."""
         refuse_cut_draws(sampling)
         refuse_recording(self)
         tree = DrawnTree(drawn)
@@ -275,7 +277,8 @@ class TransformersPolicy:
         return call.request(prompt, room_after(self.model, len(prompt.ids), wanted))
 
     def _decode_all(self, requests: Sequence[Request]) -> list[Decoded]:
-        """Decode in batches of like prompt lengths, equal prompts side by side; results in the order of the requests."""
+        """Decode in batches of like prompt lengths, equal prompts side by side; results in the order of the
+        requests."""
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         results: dict[int, Decoded] = {}
         remembered: list[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]] = []

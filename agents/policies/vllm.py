@@ -23,11 +23,12 @@ _SECONDS = 600.0
 
 
 class VLLMPolicy:
-    """Writes turns with a model that a server holds, token for token as `TransformersPolicy` would show and record them.
+    """Writes turns with a model that a server holds, token for token as `TransformersPolicy` would show and record
+    them.
 
-    Prompts are sent as ids to `/completions` and ids come back, so later turns are appended, never tokenised again. The server batches
-    concurrent episodes by itself. Its weights are its own: this policy is for evaluation, data, search and applications; the trainer's
-    generation with vLLM is TRL's (`PPOConfig(trl={"use_vllm": True})`).
+    Prompts are sent as ids to `/completions` and ids come back, so later turns are appended, never tokenised again. The
+    server batches concurrent episodes by itself. Its weights are its own: this policy is for evaluation, data, search
+    and applications; the trainer's generation with vLLM is TRL's (`TurnPPOConfig(trl={"use_vllm": True})`).
 
     Args:
         url: of the server's API, such as "http://localhost:8000/v1".
@@ -36,8 +37,9 @@ class VLLMPolicy:
         template: as for `TransformersPolicy`.
         max_new_tokens: the limit of a completion when `Sampling` sets none.
         api_key: sent as a bearer token.
-        processed_logprobs: whether the server was started with `--logprobs-mode processed_logprobs`. Without it, it reports log-probabilities
-            before the temperature; draws at other temperatures than 0 and 1 are then recorded without any.
+        processed_logprobs: whether the server was started with `--logprobs-mode processed_logprobs`. Without it, it
+            reports log-probabilities before the temperature; draws at other temperatures than 0 and 1 are then recorded
+            without any.
         concurrency: requests at a time.
         transport: of httpx, for proxies and tests.
 

@@ -1,4 +1,5 @@
-"""A policy that is shown the opening of a conversation and its latest exchanges, so that episodes can go on for ever."""
+"""A policy that is shown the opening of a conversation and its latest exchanges, so that episodes can go on for
+ever."""
 
 from collections.abc import Sequence
 
@@ -10,10 +11,11 @@ from selfcorrect.errors import ConfigurationError
 class WindowedPolicy:
     """Shows `policy` the messages up to the problem and only the last `exchanges` answers with the messages after them.
 
-    With 1, every revision sees the problem and the last answer: what SCoRe's second turn was trained on, however often it is
-    repeated. A call that nothing is cut from, and whose token ids are known, is appended to the earlier ids as ever; any other
-    is shown as a new conversation (in training, a row of its own). The opening ends where the first answer begins, so a window
-    is for episodes without an earlier conversation.
+    With 1, every revision sees the problem and the last answer: what SCoRe's second turn was trained on, however often
+        it is
+    repeated. A call that nothing is cut from, and whose token ids are known, is appended to the earlier ids as ever;
+    any other is shown as a new conversation (in training, a row of its own). The opening ends where the first answer
+    begins, so a window is for episodes without an earlier conversation.
 
     Args:
         policy: writes the turns.

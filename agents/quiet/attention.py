@@ -1,8 +1,9 @@
 """Attention for thoughts: every stream sees the text up to its position, and itself; no stream sees another.
 
-This is the diagonal mask of Quiet-STaR (arXiv 2403.09629, figure 3) without the mask: what a mask would hide is never computed, so
-time and memory grow with streams x length, not with its square. It is an attention function of transformers
-(`AttentionInterface`), so that a model's own code for projections, rotary positions and grouped heads stays in charge.
+This is the diagonal mask of Quiet-STaR (arXiv 2403.09629, figure 3) without the mask: what a mask would hide is never
+computed, so time and memory grow with streams x length, not with its square. It is an attention function of
+transformers (`AttentionInterface`), so that a model's own code for projections, rotary positions and grouped heads
+stays in charge.
 """
 
 from typing import Any
@@ -32,7 +33,8 @@ def thought_attention(
     Args:
         module: the attention layer.
         query: (B, H, L S, head size), all streams' first new tokens first, then their second ones.
-        key: (B, key heads, T + M S, head size): the text, then the M tokens of every stream, the new ones included, in that order.
+        key: (B, key heads, T + M S, head size): the text, then the M tokens of every stream, the new ones included, in
+            that order.
         value: like `key`.
         attention_mask: (B, 1, S, T) bool: which part of the text each stream sees.
         dropout: of attention weights; not supported in streams, 0 expected.
@@ -92,7 +94,8 @@ def use_thought_attention(lm: Any) -> None:
     """Make a causal language model able to read thought streams, and prove on a few tokens that it reads them rightly.
 
     Raises:
-        PolicyError: its family has attention of another kind (none at all, sliding windows, biases by distance, soft caps).
+        PolicyError: its family has attention of another kind (none at all, sliding windows, biases by distance, soft
+            caps).
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
@@ -135,7 +138,8 @@ def _refuse_windows(config: Any, family: str) -> None:
 
 @torch.no_grad()
 def _probe(lm: Any, streams: int | None) -> Tensor:
-    """The logits after six tokens, once for each stream; of which the last two are read as streams, if there are any."""
+    """The logits after six tokens, once for each stream; of which the last two are read as streams, if there are
+    any."""
     from transformers import DynamicCache
 
     mode, device = lm.training, next(lm.parameters()).device

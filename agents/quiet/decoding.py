@@ -24,7 +24,8 @@ class ThoughtBefore:
 
 @dataclass(slots=True)
 class Continuation:
-    """A continuation: visible ids, log-probability of each given its thought, the thoughts, and whether it came to its end."""
+    """A continuation: visible ids, log-probability of each given its thought, the thoughts, and whether it came to
+    its end."""
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -36,8 +37,8 @@ class Continuation:
 class QuietDecoding:
     """One batch on its way. Call `run` once.
 
-    Draws are a function of a request's seed and of the place in its completion, whatever else shares the batch. Thoughts are
-    drawn at temperature 1 where visible tokens are sampled, greedily where they are not.
+    Draws are a function of a request's seed and of the place in its completion, whatever else shares the batch.
+    Thoughts are drawn at temperature 1 where visible tokens are sampled, greedily where they are not.
 
     Args:
         model: thinks and writes.

@@ -19,10 +19,11 @@ from selfcorrect.errors import PolicyError
 
 
 class MixingHead(nn.Module):
-    """One weight in (0, 1) for each thought, from the hidden states before and after it: a ReLU network of three layers.
+    """One weight in (0, 1) for each thought, from the hidden states before and after it: a ReLU network of three
+    layers.
 
-    0 is the prediction without the thought, 1 that with it. (The paper's w weighs the other side.) The last layer begins with
-    zeros, so that every weight begins as `initial`.
+    0 is the prediction without the thought, 1 that with it. (The paper's w weighs the other side.) The last layer
+    begins with zeros, so that every weight begins as `initial`.
     """
 
     def __init__(self, hidden: int, *, initial: float = 0.1) -> None:
@@ -44,8 +45,9 @@ class MixingHead(nn.Module):
 def mixed_logits(base: Tensor, thought: Tensor, weight: Tensor) -> Tensor:
     """Logits (..., V) of the mixture: log p = (1 - w) log p_base + w log p_thought, up to a constant.
 
-    Arxiv 2403.09629, section 4.3. The constants that make the parts log-probabilities do not matter before a softmax, so logits
-    are mixed as they are; softmax makes the mixture a distribution, which the sum of the paper's equation alone is not.
+    Arxiv 2403.09629, section 4.3. The constants that make the parts log-probabilities do not matter before a softmax,
+    so logits are mixed as they are; softmax makes the mixture a distribution, which the sum of the paper's equation
+    alone is not.
 
     Args:
         base: logits without the thought, (..., V).
@@ -127,7 +129,8 @@ class QuietModel(nn.Module):
         """A model that has not thought before; the tokenizer gets the marks' tokens added.
 
         Raises:
-            PolicyError: the model's family cannot read thoughts in parallel; the tokenizer has the marks' tokens already.
+            PolicyError: the model's family cannot read thoughts in parallel; the tokenizer has the marks' tokens
+                already.
         """
         use_thought_attention(lm)
         table = lm.get_input_embeddings().weight.detach()
@@ -155,7 +158,8 @@ class QuietModel(nn.Module):
         return model.eval()
 
     def save(self, folder: Path) -> None:
-        """Write everything to `folder`. The model alone, without thoughts, loads from there with AutoModelForCausalLM."""
+        """Write everything to `folder`. The model alone, without thoughts, loads from there with
+        AutoModelForCausalLM."""
         self.lm.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         write_extras(folder, self.thinking, self._extras())
@@ -174,8 +178,8 @@ class QuietModel(nn.Module):
             anchor_BS: the column each stream follows.
             choose: draws the thoughts' tokens.
             ahead: how many of the text's tokens to predict, N; the first N - 1 are read.
-            straight_through: let gradients reach the thoughts' distribution through their embeddings too, as if the drawn token
-                were the mean under it (Bengio et al. 2013, arXiv 1308.3432).
+            straight_through: let gradients reach the thoughts' distribution through their embeddings too, as if the
+                drawn token were the mean under it (Bengio et al. 2013, arXiv 1308.3432).
 
         Raises:
             PolicyError: text, thought and tokens ahead do not fit the model's context.
@@ -198,7 +202,8 @@ class QuietModel(nn.Module):
     def _write(
         self, streams: Streams, anchor_BS: Tensor, choose: Chooser, straight_through: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Thoughts (B, S, M), their log-probabilities (B, S), and the embedding (B, 1, S, D) of their last, unread tokens."""
+        """Thoughts (B, S, M), their log-probabilities (B, S), and the embedding (B, 1, S, D) of their last, unread
+        tokens."""
         embedding, ids, logprobs = self._mark(0, anchor_BS), [], []
         for step in range(self.thinking.tokens):
             logits_BLSV, _ = streams.append(embedding)
@@ -223,14 +228,16 @@ class QuietModel(nn.Module):
         return mark_D.expand(anchor_BS.shape[0], 1, anchor_BS.shape[1], -1)
 
     def _true_tokens(self, reading: Reading, anchor_BS: Tensor, count: int) -> Tensor:
-        """Embeddings (B, count, S, D) of the text after each anchor; past the end of the text, of whatever stands there."""
+        """Embeddings (B, count, S, D) of the text after each anchor; past the end of the text, of whatever stands
+        there."""
         step_L = torch.arange(1, count + 1, device=anchor_BS.device)
         column_BLS = (anchor_BS[:, None] + step_L[None, :, None]).clamp(max=reading.ids_BT.shape[1] - 1)
         ids_BLS = reading.ids_BT[:, None].expand(-1, count, -1).gather(2, column_BLS)
         return self._embed(ids_BLS)
 
     def without_marks(self, logits_V: Tensor) -> Tensor:
-        """Logits that never choose a mark. Where the model's table has room beyond its vocabulary, their ids lie in it."""
+        """Logits that never choose a mark. Where the model's table has room beyond its vocabulary, their ids lie in
+        it."""
         return _without(logits_V, self.mark_ids)
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -242,7 +249,8 @@ class QuietModel(nn.Module):
         return weights
 
     def _table(self) -> Tensor:
-        """All embeddings (V, D) as the model reads them (some families scale them), for as many tokens as it predicts."""
+        """All embeddings (V, D) as the model reads them (some families scale them), for as many tokens as it
+        predicts."""
         size = self.lm.get_output_embeddings().weight.shape[0]
         return self._embed(torch.arange(size, device=self._weights().device))
 

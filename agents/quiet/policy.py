@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.engine import Request
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
@@ -74,15 +74,16 @@ class _Call:
 class QuietPolicy:
     """Writes turns with a model that thinks before each token.
 
-    Ids, log-probabilities (given the thought that was drawn) and, by default, the text are those of the visible tokens: graphs,
-    checkers and search see no difference to other policies.
+    Ids, log-probabilities (given the thought that was drawn) and, by default, the text are those of the visible tokens:
+    graphs, checkers and search see no difference to other policies.
 
     Args:
         model: the model; see `QuietModel.load`.
         template: how messages become text; see `TransformersPolicy`.
         max_new_tokens: the limit of a completion when `Sampling` sets none.
         max_batch: at most this many rows are decoded at a time.
-        show_thoughts: write each thought into the text before its token, between its marks. For people: a checker would read it.
+        show_thoughts: write each thought into the text before its token, between its marks. For people: a checker would
+            read it.
         in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
 
     Raises:
@@ -105,7 +106,7 @@ class QuietPolicy:
         self.cost = Cost()
         self._template = choose_template(self.tokenizer, template)
         self._eos_ids = eos_ids(model.lm, self.tokenizer)
-        self._coalescer: Coalescer[_Call, tuple[Generation, Continuation]] = Coalescer(self._batch, in_thread=in_thread)
+        self._coalescer: Batcher[_Call, tuple[Generation, Continuation]] = Batcher(self._batch, in_thread=in_thread)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: object) -> "QuietPolicy":

@@ -48,7 +48,8 @@ def read_texts(lm: Any, ids_BT: Tensor, mask_BT: Tensor) -> Reading:
 
 
 def read_on(lm: Any, reading: Reading, ids_BC: Tensor, mask_BC: Tensor) -> Reading:
-    """Read more columns after those of `reading`, whose cache is used up; logits and hidden states are of the new columns only."""
+    """Read more columns after those of `reading`, whose cache is used up; logits and hidden states are of the new
+    columns only."""
     mask_BT = torch.cat([reading.mask_BT, mask_BC], dim=1)
     position_BT = (mask_BT.long().cumsum(1) - 1).clamp(min=0)
     output = lm(

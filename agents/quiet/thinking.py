@@ -13,7 +13,8 @@ from selfcorrect.errors import ConfigurationError, PolicyError
 
 START, END, PAUSE = "<|startofthought|>", "<|endofthought|>", "<|pause|>"
 DASHES = ("—", "---", "-")
-"""What a mark starts out as: the em dash, which in written language sets a thought apart; else what typewriters put for it."""
+"""What a mark starts out as: the em dash, which in written language sets a thought apart; else what typewriters put
+for it."""
 
 
 class Marks(nn.Module):
@@ -21,9 +22,9 @@ class Marks(nn.Module):
 
     Args:
         initial: (R, D), the embeddings to start from.
-        gradient_weight: how much faster than other parameters they learn. What is stored is the embedding divided by this, so
-            its gradient is this much larger *and* an optimiser that ignores the size of gradients (Adam) moves the embedding
-            this much further; a factor on the gradient alone would change nothing there.
+        gradient_weight: how much faster than other parameters they learn. What is stored is the embedding divided by
+            this, so its gradient is this much larger *and* an optimiser that ignores the size of gradients (Adam) moves
+            the embedding this much further; a factor on the gradient alone would change nothing there.
     """
 
     def __init__(self, initial: Tensor, *, gradient_weight: float = 1.0) -> None:
@@ -60,8 +61,8 @@ def like(tokenizer: Any, table: Tensor, text: str | None) -> Tensor:
     Args:
         tokenizer: of the model.
         table: (V, D), the model's embeddings.
-        text: the mean of this text's tokens; None takes the first of `DASHES` that the tokenizer knows, or the mean of all
-            embeddings where it knows none.
+        text: the mean of this text's tokens; None takes the first of `DASHES` that the tokenizer knows, or the mean of
+            all embeddings where it knows none.
 
     Raises:
         PolicyError: the tokenizer does not know `text`.
@@ -100,7 +101,8 @@ class Thinking:
             2310.02226), the marks' places included: the same computation, with nothing to say.
         names: of the start and end tokens, or of the pause token; None are the usual ones.
         like: texts whose embeddings the marks start from; None takes a dash (see `marks.like`).
-        never: tokens that a thought does not hold, besides marks and the end of text; such as what its end mark starts from.
+        never: tokens that a thought does not hold, besides marks and the end of text; such as what its end mark starts
+            from.
         gradient_weight: of the marks' embeddings; see `Marks`.
         initial_weight: of every thought in the mixture, before training; in (0, 1).
     """

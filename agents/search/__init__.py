@@ -9,8 +9,8 @@ print(result.answer, result.tokens, result.stop_reason)
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal
 from selfcorrect.agents.search.plan import SearchPlan
-from selfcorrect.agents.search.players import Players
 from selfcorrect.agents.search.search import search, search_all, search_sync, stream_candidates
+from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.state import Candidate, SearchContext, SearchResult, SearchState
 from selfcorrect.agents.search.strategies import (
     Beam,
@@ -31,9 +31,9 @@ __all__ = [
     "ComputeOptimal",
     "Majority",
     "Mixed",
-    "Players",
     "Revise",
     "SearchContext",
+    "SearchModels",
     "SearchPlan",
     "SearchResult",
     "SearchState",

@@ -1,11 +1,13 @@
 """What a vote counts as the same answer: a function from a response to a key, one for each kind of task.
 
-Mathematics: the checker's own extraction, without white space and signs of layout: "\\frac{1}{2}" and "1/2" stay apart, as a
-vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually claims to, so the
-value says nothing; what is counted is the last equation (`countdown_last_equation`): a right one can be reached by several first
-steps, while slips are scattered. On 1,000 training problems a vote of 64 answers of the embedded policy was right in 0.478 of the
-cases by last equation, in 0.451 by all equations, in 0.439 by text. Equations: the values of the unknowns, as far as the steps tell
-them. Code: the program, without outer white space. Anything
+Mathematics: the checker's own extraction, without white space and signs of layout: "\\frac{1}{2}" and "1/2" stay apart,
+    as a
+vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually
+claims to, so the value says nothing; what is counted is the last equation (`countdown_last_equation`): a right one can
+be reached by several first steps, while slips are scattered. On 1,000 training problems a vote of 64 answers of the
+embedded policy was right in 0.478 of the cases by last equation, in 0.451 by all equations, in 0.439 by text.
+Equations: the values of the unknowns, as far as the steps tell them. Code: the program, without outer white space.
+    Anything
 else: the text.
 """
 
@@ -49,8 +51,8 @@ def expression_key(problem: Problem) -> AnswerKey:
 def countdown_expression(response: str, steps: int | None = None) -> str | None:
     """The equations of a Countdown answer, as far as their order and the order of + and * do not matter.
 
-    "3 + 5 = 8 ; 8 * 7 = 56" and "5 + 3 = 8 ; 7 * 8 = 56" have one key. Equations are compared as they are written; whether they
-    are true is not looked at: that would be the checker's work.
+    "3 + 5 = 8 ; 8 * 7 = 56" and "5 + 3 = 8 ; 7 * 8 = 56" have one key. Equations are compared as they are written;
+    whether they are true is not looked at: that would be the checker's work.
 
     Args:
         response: the answer; of a revised one, the last `steps` equations count, as for the checker.
@@ -64,7 +66,8 @@ def countdown_expression(response: str, steps: int | None = None) -> str | None:
 
 
 def shown_to_verifier(problem: Problem, response: str) -> str:
-    """The answer in `response` without what a revision says about the answer before it: of Countdown, its steps as written."""
+    """The answer in `response` without what a revision says about the answer before it: of Countdown, its steps as
+    written."""
     steps = _steps_of(problem) if problem.checker == "countdown" else None
     found = [] if steps is None else _STEP.findall(response)
     if steps is None or len(found) < steps:
@@ -81,7 +84,8 @@ def countdown_last_equation(response: str, steps: int | None = None) -> str | No
 
 @lru_cache(maxsize=65_536)
 def equation_values(response: str, unknowns: int) -> str | None:
-    """What an equation's answer takes away, in any order, and its last division: together they are the values of the unknowns."""
+    """What an equation's answer takes away, in any order, and its last division: together they are the values of the
+    unknowns."""
     found = _STEP.findall(response)[-unknowns:] if unknowns else []
     if len(found) < unknowns or not found:
         return None
@@ -113,7 +117,8 @@ def _equation(left: str, operator: str, right: str, result: str) -> str:
 
 
 def _steps_of(problem: Problem) -> int | None:
-    """How many equations an answer needs: one less than the prompt has numbers. The prompt tells it, not the reference."""
+    """How many equations an answer needs: one less than the prompt has numbers. The prompt tells it, not the
+    reference."""
     shown = _PROMPT.match(problem.prompt) or _PROMPT.search(problem.prompt)
     if shown is None:
         return None

@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policy import ContinuingPolicy, Sampling
 from selfcorrect.agents.search.chains import Choose, Score, SearchGraph
-from selfcorrect.agents.search.players import Players, scores_of
+from selfcorrect.agents.search.search_models import SearchModels, scores_of
 from selfcorrect.agents.search.selection import Pick, affordable
 from selfcorrect.agents.search.state import (
     Candidate,
@@ -40,7 +40,8 @@ _SEEDS_OF_STEPS = 1_000_003
 
 @dataclass(frozen=True)
 class BeamRules:
-    """`width` beginnings are kept after every step, each goes on in `expand` ways; a search begins with `width` x `expand` first steps.
+    """`width` beginnings are kept after every step, each goes on in `expand` ways; a search begins with `width` x
+    `expand` first steps.
 
     Args:
         width, expand: 1 or more.
@@ -67,7 +68,8 @@ class BeamRules:
             raise ConfigurationError("beam: separator is empty; name the text that ends a step, such as ' ; '")
 
     def sampling(self, sampling: Sampling, limit: int | None, seed: int) -> Sampling:
-        """To write one step: it ends at the separator. Tokenizers may hold back its last blank, so that is not waited for."""
+        """To write one step: it ends at the separator. Tokenizers may hold back its last blank, so that is not
+        waited for."""
         stop = (*sampling.stop, self.separator.rstrip() or self.separator)
         return replace(sampling, max_new_tokens=limit, stop=stop, seed=seed)
 
@@ -76,7 +78,7 @@ class BeamRules:
 class Expand:
     """Node: the next step of every beginning, in several ways."""
 
-    players: Players
+    search_models: SearchModels
     policy: ContinuingPolicy
     rules: BeamRules
 
@@ -111,7 +113,7 @@ class Expand:
 
     async def _step(self, problem: Problem, root: Partial | None, sampling: Sampling) -> Partial:
         if root is None:
-            generation = await self.policy.generate(self.players.opening(problem), sampling)
+            generation = await self.policy.generate(self.search_models.opening(problem), sampling)
             return _partial(generation, tokens_of(generation))
         generation = await self.policy.extend(root["generation"], sampling)
         return _partial(generation, tokens_of(generation) - tokens_of(root["generation"]))
@@ -163,7 +165,7 @@ class ScoreSteps:
 class Prune:
     """Node: finished answers become candidates, the best beginnings are kept."""
 
-    players: Players
+    search_models: SearchModels
     rules: BeamRules
     scores_answers: bool
 
@@ -185,7 +187,7 @@ class Prune:
         return {**update, "beams": kept[: self.rules.width]}
 
     def _candidate(self, problem: Problem, piece: Partial, number: int) -> Candidate:
-        made = self.players.candidate(problem, piece["generation"], chain=number)
+        made = self.search_models.candidate(problem, piece["generation"], chain=number)
         return {**made, "score": piece["score"] if self.scores_answers and made["key"] is not None else None}
 
 
@@ -201,30 +203,30 @@ def _different(pieces: Sequence[Partial]) -> list[Partial]:
     return list(first.values())
 
 
-def beam_graph(players: Players, rules: BeamRules, *, name: str) -> SearchGraph:
+def beam_graph(search_models: SearchModels, rules: BeamRules, *, name: str) -> SearchGraph:
     """A compiled graph over `SearchState` that searches by `rules`.
 
     Raises:
         ConfigurationError: the verifier does not score steps, or the policy cannot go on with an unfinished answer.
     """
-    verifier = players.step_verifier or players.need_verifier(name)
+    verifier = search_models.step_verifier or search_models.need_verifier(name)
     if not isinstance(verifier, StepVerifier):
         raise ConfigurationError(
             f"{name} scores unfinished answers: a {type(verifier).__name__} cannot (it is no StepVerifier); give step_verifier=... "
             "(--step-verifier DIR)"
         )
-    policy = players.policy
+    policy = search_models.policy
     if not isinstance(policy, ContinuingPolicy):
         raise ConfigurationError(
             f"{name} goes on with unfinished answers, which a {type(policy).__name__} cannot (it has no `extend`); use a "
             "TransformersPolicy"
         )
     graph = StateGraph(SearchState, context_schema=SearchContext)
-    graph.add_node("expand", Expand(players, policy, rules))
+    graph.add_node("expand", Expand(search_models, policy, rules))
     graph.add_node("score", ScoreSteps(verifier))
-    last = None if players.verifier in (None, verifier) else players.verifier
+    last = None if search_models.verifier in (None, verifier) else search_models.verifier
     """Who scores the finished answers, if that is somebody else."""
-    graph.add_node("prune", Prune(players, rules, scores_answers=last is None))
+    graph.add_node("prune", Prune(search_models, rules, scores_answers=last is None))
     graph.add_node("choose", Choose(rules.pick))
     graph.add_edge(START, "expand")
     if rules.lookahead:
@@ -238,7 +240,7 @@ def beam_graph(players: Players, rules: BeamRules, *, name: str) -> SearchGraph:
         "prune", _go_on, {"expand": "expand", "end": "choose" if last is None else "score_answers"}
     )
     if last is not None:
-        graph.add_node("score_answers", Score(players, last))
+        graph.add_node("score_answers", Score(search_models, last))
         graph.add_edge("score_answers", "choose")
     graph.add_edge("choose", END)
     return graph.compile(name=name).with_config(recursion_limit=5 * rules.max_steps + 10)

@@ -1,10 +1,10 @@
-"""Policies and verifiers that remember what they said, so that strategies which ask the same are compared on the same answers and
-nothing is computed twice."""
+"""Policies and verifiers that remember what they said, so that strategies which ask the same are compared on the same
+answers and nothing is computed twice."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.search.state import tokens_of
 from selfcorrect.agents.state import Generation, Message
@@ -17,8 +17,8 @@ _Asked = tuple[str, str]
 class CachedPolicy:
     """Passes calls on to `policy` once; equal calls (conversation, sampling, seed) get the same generation again.
 
-    A call without a seed is never remembered. A remembered answer with room to spare also answers a call with another token
-    limit. `calls` counts what was passed on.
+    A call without a seed is never remembered. A remembered answer with room to spare also answers a call with another
+    token limit. `calls` counts what was passed on.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -86,7 +86,7 @@ class CachedVerifier:
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
         self._known: dict[_Asked, VerifierScore] = {}
-        self._coalescer: Coalescer[tuple[_Asked, ...], list[VerifierScore]] = Coalescer(self._together, in_thread=False)
+        self._coalescer: Batcher[tuple[_Asked, ...], list[VerifierScore]] = Batcher(self._together, in_thread=False)
 
     async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
         """See `Verifier.scores`."""

@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.search.answer_keys import shown_to_verifier
-from selfcorrect.agents.search.players import Players, scores_of
+from selfcorrect.agents.search.search_models import SearchModels, scores_of
 from selfcorrect.agents.search.selection import ChainRules, Pick, affordable, choose
 from selfcorrect.agents.search.state import Candidate, SearchContext, SearchState, context_of, without_generation
 from selfcorrect.agents.seeding import derive_seed
@@ -37,22 +37,25 @@ class SearchNode(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then revisions.
+    """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then
+    revisions.
 
-    The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that, whatever the
+    The first answer of chain c is drawn with child c of the search's seed, its r-th revision with child r of that,
+    whatever the
     strategy: strategies that are compared under one seed see the same first answers. A chain
-    whose last answer the policy cannot be shown again (a word that its tokenizer does not know, a full context) ends: its further
-    answers are "", unreadable, and cost nothing. Where first answers are to be distinct and the policy has no other one left,
-    the search ends ("exhausted").
+    whose last answer the policy cannot be shown again (a word that its tokenizer does not know, a full context) ends:
+        its further
+    answers are "", unreadable, and cost nothing. Where first answers are to be distinct and the policy has no other one
+    left, the search ends ("exhausted").
 
     Args:
-        players: see there.
+        search_models: see there.
         rules: how many.
         window: how many earlier exchanges a revision sees.
         tells: whether it streams its answers; where they are scored, that is left to `Score`.
     """
 
-    players: Players
+    search_models: SearchModels
     rules: ChainRules
     window: int | None = 1
     tells: bool = True
@@ -88,21 +91,21 @@ class Draw:
             if generation is None:
                 return None
         else:
-            policy = WindowedPolicy(self.players.policy, self.window)
-            ask = Message(role="user", content=self.players.prompts.revise)
+            policy = WindowedPolicy(self.search_models.policy, self.window)
+            ask = Message(role="user", content=self.search_models.prompts.revise)
             before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
             try:
                 generation = await policy.generate([ask], seeded, after=before["generation"])
             except UnreadablePromptError:
                 return _ended(before, chain, revision)
-        return self.players.candidate(problem, generation, chain=chain, revision=revision)
+        return self.search_models.candidate(problem, generation, chain=chain, revision=revision)
 
     async def _first(self, problem: Problem, state: SearchState, sampling: Sampling) -> Generation | None:
         """A first answer; None if it is to be a new one and there is none."""
-        opening, before = self.players.opening(problem), state.get("candidates", [])
+        opening, before = self.search_models.opening(problem), state.get("candidates", [])
         if not self.rules.distinct or not before:
-            return await self.players.policy.generate(opening, sampling)
-        policy = self.players.need_renewing_policy("this search")
+            return await self.search_models.policy.generate(opening, sampling)
+        policy = self.search_models.need_renewing_policy("this search")
         drawn = [candidate["generation"] for candidate in before if candidate["revision"] == 0]
         return await policy.generate_new(opening, sampling, drawn=drawn)
 
@@ -111,7 +114,7 @@ class Draw:
 class Score:
     """Node: the verifier's scores of the answers that have none yet. Unreadable answers are not shown to it."""
 
-    players: Players
+    search_models: SearchModels
     verifier: Verifier
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def _ended(before: Candidate, chain: int, revision: int) -> Candidate:
 SearchGraph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]
 
 
-def chain_graph(players: Players, rules: ChainRules, *, name: str, window: int | None = 1) -> SearchGraph:
+def chain_graph(search_models: SearchModels, rules: ChainRules, *, name: str, window: int | None = 1) -> SearchGraph:
     """A compiled graph over `SearchState` that plays by `rules`.
 
     A search that begins with candidates (those by which difficulty was estimated) goes on after them.
@@ -170,19 +173,19 @@ def chain_graph(players: Players, rules: ChainRules, *, name: str, window: int |
     Raises:
         ConfigurationError: the rules need a verifier and there is none.
     """
-    verifier = players.need_verifier(name) if rules.needs_verifier else None
+    verifier = search_models.need_verifier(name) if rules.needs_verifier else None
     graph = StateGraph(SearchState, context_schema=SearchContext)
     drawing = ["attempt", "revise"] if rules.revisions else ["attempt"]
     go_on, ends = _route(rules), [*drawing, "choose"]
     graph.add_conditional_edges(START, go_on, ends)
     for node in drawing:
-        graph.add_node(node, Draw(players, rules, window, tells=verifier is None))
+        graph.add_node(node, Draw(search_models, rules, window, tells=verifier is None))
         if verifier is None:
             graph.add_conditional_edges(node, go_on, ends)
         else:
             graph.add_edge(node, "score")
     if verifier is not None:
-        graph.add_node("score", Score(players, verifier))
+        graph.add_node("score", Score(search_models, verifier))
         graph.add_conditional_edges("score", go_on, ends)
     graph.add_node("choose", Choose(rules.pick, rules))
     graph.add_edge("choose", END)

@@ -1,8 +1,10 @@
-"""The strategy that chooses a strategy: estimates how hard a problem is for this policy, and spends the budget as a plan says.
+"""The strategy that chooses a strategy: estimates how hard a problem is for this policy, and spends the budget as a
+plan says.
 
     estimate -> (score) -> assess -> one of the plan's strategies -> END
 
-What the estimate costs is part of the budget, and nothing of it is thrown away: its answers are the first ones of the strategy.
+What the estimate costs is part of the budget, and nothing of it is thrown away: its answers are the first ones of the
+    strategy.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,7 +16,7 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.search.chains import Draw, Score, SearchGraph
 from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
-from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import ChainRules, affordable
 from selfcorrect.agents.search.state import SearchContext, SearchState
 from selfcorrect.agents.search.strategies import Mixed, Revise, Strategy, strategy_named
@@ -36,26 +38,26 @@ class ComputeOptimal:
     def name(self) -> str:
         return "compute_optimal"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         plan = self.plan
         if plan.measure == "verifier" and any(one.estimates for one in plan.budgets):
-            players.need_verifier("a plan whose difficulty is the verifier's score")
+            search_models.need_verifier("a plan whose difficulty is the verifier's score")
         strategies = {name: strategy_named(name) for one in plan.budgets for name in one.strategies}
         for one in plan.budgets:
             if one.estimates:
                 _refuse_narrow([strategies[name] for name in one.strategies], plan.samples)
         graph = StateGraph(SearchState, context_schema=SearchContext)
         for name, strategy in strategies.items():
-            graph.add_node(_node(name), strategy.graph(players))
+            graph.add_node(_node(name), strategy.graph(search_models))
             graph.add_edge(_node(name), END)
         names = [_node(name) for name in strategies]
         rules = ChainRules(plan.samples, 0, "majority", early=False)
-        scores = plan.measure == "verifier" and players.verifier is not None
-        graph.add_node("estimate", Draw(players, rules, tells=not scores))
+        scores = plan.measure == "verifier" and search_models.verifier is not None
+        graph.add_node("estimate", Draw(search_models, rules, tells=not scores))
         graph.add_node("assess", _Assess(plan))
         if scores:
-            assert players.verifier is not None
-            graph.add_node("score", Score(players, players.verifier))
+            assert search_models.verifier is not None
+            graph.add_node("score", Score(search_models, search_models.verifier))
             graph.add_edge("estimate", "score")
             graph.add_conditional_edges("score", _until_estimated(plan), ["estimate", "assess"])
         else:

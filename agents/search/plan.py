@@ -1,4 +1,5 @@
-"""A plan: which strategy to use at which budget, for problems of which difficulty (Snell et al., arXiv 2408.03314, section 3.2).
+"""A plan: which strategy to use at which budget, for problems of which difficulty (Snell et al., arXiv 2408.03314,
+section 3.2).
 
 Plain JSON, so that it can be read, compared and changed by hand.
 """
@@ -29,8 +30,8 @@ class BudgetPlan(_Frozen):
     Attributes:
         answers: the budget in answers of mean length.
         tokens: the budget.
-        strategies: names, one for each bin of difficulty from easy to hard; a single one is for all problems, and then nothing is
-            estimated.
+        strategies: names, one for each bin of difficulty from easy to hard; a single one is for all problems, and then
+            nothing is estimated.
         accuracy: of each on the problems it was fitted on; None where there were none.
         mean_tokens: what each used there on average, the estimate included.
     """
@@ -52,7 +53,8 @@ class SearchPlan(_Frozen):
     Attributes:
         task, policy: what it was fitted on, for people.
         measure: difficulty is 1 - the verifier's mean score ("verifier"), or 1 - the share of the most frequent answer
-            ("agreement"), of the first `samples` answers. They count towards the budget, and are the strategy's first answers.
+            ("agreement"), of the first `samples` answers. They count towards the budget, and are the strategy's first
+            answers.
         edges: between the bins, ascending; a problem of difficulty d belongs to bin number bisect_right(edges, d).
         answer_tokens: mean tokens of an answer.
         budgets: by ascending tokens.
@@ -84,7 +86,8 @@ class SearchPlan(_Frozen):
         return self
 
     def at(self, tokens: int | None) -> BudgetPlan:
-        """The plan of the largest budget within `tokens`; of the smallest one below all of them, of the largest one for None."""
+        """The plan of the largest budget within `tokens`; of the smallest one below all of them, of the largest one
+        for None."""
         fitting = [one for one in self.budgets if tokens is None or one.tokens <= tokens]
         return fitting[-1] if fitting else self.budgets[0]
 

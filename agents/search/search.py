@@ -10,7 +10,7 @@ from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.chains import SearchGraph
-from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import groups
 from selfcorrect.agents.search.state import Candidate, SearchContext, SearchResult, SearchState, without_generation
 from selfcorrect.agents.search.strategies import Strategy
@@ -47,7 +47,8 @@ def result_of(state: SearchState, strategy: Strategy) -> SearchResult:
 
 
 def _saved(state: SearchState, candidates: Sequence[Candidate]) -> int:
-    """What the answers that were not drawn would have taken, at the mean length of those that were, within the budget."""
+    """What the answers that were not drawn would have taken, at the mean length of those that were, within the
+    budget."""
     missing = max(0, state.get("planned", 0) - len(candidates))
     mean = sum(candidate["tokens"] for candidate in candidates) / max(1, len(candidates))
     budget = state.get("budget")
@@ -79,11 +80,11 @@ async def search(
         strategy: how; see `strategies`.
         policy: writes the answers.
         verifier: scores them. Strategies that vote or revise do without.
-        budget: generated tokens, in all; never exceeded. None is no limit. If not one answer fits, the result's answer is "",
-            its stop reason "budget" and its notes say so.
+        budget: generated tokens, in all; never exceeded. None is no limit. If not one answer fits, the result's answer
+            is "", its stop reason "budget" and its notes say so.
         prompts: the words around the problem.
-        sampling: how to draw; None is temperature 1. Its `max_new_tokens` is what the budget reserves for an answer (512 if
-            None), so give the longest answer's length for a budget to be used up in few rounds.
+        sampling: how to draw; None is temperature 1. Its `max_new_tokens` is what the budget reserves for an answer
+            (512 if None), so give the longest answer's length for a budget to be used up in few rounds.
         seed: of the whole search. Answer i is the same one whatever the strategy.
         key: what a vote counts as equal; None is `answer_key(problem)`.
         step_verifier: scores unfinished answers for `Beam`; None leaves that to `verifier`.
@@ -94,7 +95,7 @@ async def search(
         SelfCorrectError: of the kind that the policy or the verifier raised, with the problem's id.
     """
     asked = as_problem(problem, "search")
-    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
+    graph = strategy.graph(SearchModels(policy, verifier, prompts, key, step_verifier))
     state = await _play(
         graph, asked, _opening(asked, seed, budget), SearchContext(sampling or Sampling()), on_candidate
     )
@@ -119,7 +120,7 @@ async def search_all(
 
     The budget is that of each problem. Problem i is searched with child i of `seed`.
     """
-    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
+    graph = strategy.graph(SearchModels(policy, verifier, prompts, key, step_verifier))
     context = SearchContext(sampling or Sampling())
 
     async def one(number: int, problem: Problem) -> SearchResult:
@@ -159,7 +160,7 @@ async def stream_candidates(
 ) -> AsyncIterator[Candidate]:
     """The answers of `search`, as they come. Stop reading to stop the search."""
     asked = as_problem(problem, "search")
-    graph = strategy.graph(Players(policy, verifier, prompts, key, step_verifier))
+    graph = strategy.graph(SearchModels(policy, verifier, prompts, key, step_verifier))
     stream: Any = _stream(graph, _opening(asked, seed, budget), SearchContext(sampling or Sampling()))
     async with aclosing(stream):
         async for kind, value in stream:

@@ -1,8 +1,9 @@
 """Which candidate wins, and whether more candidates could change that. Pure functions.
 
-Two rules are used by Snell et al. (arXiv 2408.03314, section 5.1): best of N, and best of N *weighted*, where the scores of equal
-answers are summed (Li et al. 2022, arXiv 2206.02336). The plain vote is self-consistency (Wang et al. 2022, arXiv 2203.11171).
-Ties go to the answer that was found first, so results do not depend on anything but the candidates.
+Two rules are used by Snell et al. (arXiv 2408.03314, section 5.1): best of N, and best of N *weighted*, where the
+scores of equal answers are summed (Li et al. 2022, arXiv 2206.02336). The plain vote is self-consistency (Wang et al.
+2022, arXiv 2203.11171). Ties go to the answer that was found first, so results do not depend on anything but the
+candidates.
 """
 
 import math
@@ -29,7 +30,8 @@ class Group:
 
 
 def groups(candidates: Sequence[Candidate], weight: Weight = "count") -> list[Group]:
-    """The readable candidates by key, heaviest first, ties by which was found first. Candidates without a score weigh 0 by score."""
+    """The readable candidates by key, heaviest first, ties by which was found first. Candidates without a score
+    weigh 0 by score."""
     found: dict[str, list[int]] = {}
     for number, candidate in enumerate(candidates):
         if candidate["key"] is not None:
@@ -44,9 +46,9 @@ def groups(candidates: Sequence[Candidate], weight: Weight = "count") -> list[Gr
 def choose(candidates: Sequence[Candidate], pick: Pick) -> int | None:
     """Number of the winning candidate; None if none can be read.
 
-    "last" is the last readable one; "verifier" the highest score; "majority" and "weighted" are votes, in which the winning
-    answer is written as its best-scored candidate wrote it, or in a majority as most of them did. Where no readable candidate has
-    a score, "verifier" and "weighted" fall back to the majority.
+    "last" is the last readable one; "verifier" the highest score; "majority" and "weighted" are votes, in which the
+    winning answer is written as its best-scored candidate wrote it, or in a majority as most of them did. Where no
+    readable candidate has a score, "verifier" and "weighted" fall back to the majority.
     """
     readable = [number for number, candidate in enumerate(candidates) if candidate["key"] is not None]
     if not readable:
@@ -62,10 +64,11 @@ def choose(candidates: Sequence[Candidate], pick: Pick) -> int | None:
 
 
 def still_needed(candidates: Sequence[Candidate], planned: int, weight: Weight = "count") -> int:
-    """The fewest further candidates after which the vote over `planned` candidates could be decided; 0 if it is decided already.
+    """The fewest further candidates after which the vote over `planned` candidates could be decided; 0 if it is decided
+    already.
 
-    Sampling just that many and asking again draws no candidate that sampling one by one would have saved. By score, a candidate
-    weighs at most 1. The bound is safe: once it says 0, no further candidates change the winning answer.
+    Sampling just that many and asking again draws no candidate that sampling one by one would have saved. By score, a
+    candidate weighs at most 1. The bound is safe: once it says 0, no further candidates change the winning answer.
     """
     left = planned - len(candidates)
     if left <= 0:
@@ -112,7 +115,8 @@ def _rank(candidate: Candidate) -> float:
     return -1.0 if candidate["score"] is None else candidate["score"]
 
 
-# When a search that writes whole answers draws how many more, and when it ends. Pure functions of what was drawn so far.
+# When a search that writes whole answers draws how many more, and when it ends. Pure functions of what was drawn so
+# far.
 
 DEFAULT_LIMIT = 512
 """Tokens reserved for an answer where `Sampling.max_new_tokens` says nothing."""
@@ -127,8 +131,8 @@ class ChainRules:
         revisions: of each chain, 0 or more.
         pick: how the answer is chosen; see `selection.choose`.
         early: end as soon as no further answer can change the vote (only for votes).
-        sure: end as soon as the verifier scores an answer so high; None never does. A score of 1 always ends the search for the
-            highest score.
+        sure: end as soon as the verifier scores an answer so high; None never does. A score of 1 always ends the search
+            for the highest score.
         wave: with `sure` or `distinct`, how many answers are drawn at a time.
         distinct: draw first answers without replacement. Those of one wave do not know of each other.
     """
@@ -168,7 +172,8 @@ class ChainRules:
         return min(in_round, self.planned - drawn if weight is None else still_needed(candidates, self.planned, weight))
 
     def end(self, candidates: Sequence[Candidate]) -> str:
-        """Why the search could end now: "sure", "settled", or "complete" if for no other reason than having drawn everything."""
+        """Why the search could end now: "sure", "settled", or "complete" if for no other reason than having drawn
+        everything."""
         best = max((candidate["score"] or 0.0 for candidate in candidates if candidate["key"] is not None), default=0.0)
         if self.sure is not None and best >= self.sure:
             return "sure"
@@ -195,9 +200,9 @@ class ChainRules:
 def affordable(state: SearchState, wanted: int, limit: int | None) -> tuple[int, int | None]:
     """How many of `wanted` answers the budget allows now, and the token limit of each.
 
-    Each answer is given the room of the longest possible one (`limit`), as far as there is room; what it leaves is used by later
-    ones. So no budget is ever exceeded, and only an answer that is the last anyway can be cut off by it. When less is left than
-    the shortest finished answer took, nothing more is drawn.
+    Each answer is given the room of the longest possible one (`limit`), as far as there is room; what it leaves is used
+    by later ones. So no budget is ever exceeded, and only an answer that is the last anyway can be cut off by it. When
+    less is left than the shortest finished answer took, nothing more is drawn.
     """
     budget = state.get("budget")
     if budget is None:

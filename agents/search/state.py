@@ -45,8 +45,9 @@ class SearchState(TypedDict, total=False):
         tokens: generated so far, unfinished and thrown-away pieces included.
         rounds: of sampling or of steps, so far.
         chosen: number of the winning candidate; None if none can be read.
-        stop_reason: why the search ended: "complete" (all that the strategy draws), "settled" (more could not change the vote),
-            "sure" (the verifier is), "exhausted" (the policy has no answer left that it did not give), "budget".
+        stop_reason: why the search ended: "complete" (all that the strategy draws), "settled" (more could not change
+            the vote), "sure" (the verifier is), "exhausted" (the policy has no answer left that it did not give),
+            "budget".
         planned: how many candidates the strategy would have drawn at most.
         notes: what went otherwise than planned, for people.
         difficulty: what `ComputeOptimal` estimated; 0 is easy, 1 hard.
@@ -109,8 +110,8 @@ class SearchResult:
         chosen: number of the winning one; None if none can be read.
         votes: (key, votes or summed scores) of the readable answers, the most first.
         tokens: generated in all.
-        saved_tokens: about how many the strategy would have generated besides, had it not stopped early: the candidates that
-            were not drawn, at the mean length of those that were.
+        saved_tokens: about how many the strategy would have generated besides, had it not stopped early: the candidates
+            that were not drawn, at the mean length of those that were.
         stop_reason: see `SearchState`.
         notes: what went otherwise than planned: a verifier that abstained throughout, for example.
         strategy: name of what was played; that which it chose, for `ComputeOptimal`.

@@ -1,5 +1,5 @@
-"""Ways to spend tokens on one problem. Each is a small frozen type that builds a LangGraph graph; its `name` is what the command
-line and plans call it.
+"""Ways to spend tokens on one problem. Each is a small frozen type that builds a LangGraph graph; its `name` is what
+the command line and plans call it.
 
     majority:16            16 answers, the most frequent one wins
     best_of_n:16           16 answers, the one the verifier likes best
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from selfcorrect.agents.search.beam import BeamRules, beam_graph
 from selfcorrect.agents.search.chains import SearchGraph, chain_graph
-from selfcorrect.agents.search.players import Players
+from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import ChainRules, Pick
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import STEP_SEPARATOR
@@ -32,11 +32,11 @@ class Strategy(Protocol):
         """What the command line, plans and results call it."""
         ...
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         """The compiled graph that plays it, over `SearchState`.
 
         Raises:
-            ConfigurationError: the players lack what it needs, or its own numbers make no sense.
+            ConfigurationError: the search_models lack what it needs, or its own numbers make no sense.
         """
         ...
 
@@ -55,19 +55,19 @@ class Majority:
     def name(self) -> str:
         return f"majority:{self.n}"
 
-    def graph(self, players: Players) -> SearchGraph:
-        return chain_graph(players, ChainRules(self.n, 0, "majority", self.early), name=self.name)
+    def graph(self, search_models: SearchModels) -> SearchGraph:
+        return chain_graph(search_models, ChainRules(self.n, 0, "majority", self.early), name=self.name)
 
 
 @dataclass(frozen=True)
 class BestOfN:
     """`n` answers, of which the verifier's highest score wins. `sure`: end at the first answer with such a score.
 
-    With `distinct`, answers are drawn without replacement (Shi et al. 2020, arXiv 2002.09067): none is paid for twice, and the
-    search ends when the policy has nothing else to say.
+    With `distinct`, answers are drawn without replacement (Shi et al. 2020, arXiv 2002.09067): none is paid for twice,
+    and the search ends when the policy has nothing else to say.
 
-    `wave` answers are drawn at a time where `sure` or `distinct` is given: more are faster, fewer waste less. None is 4, and 1
-    with `distinct`, whose answers of one wave do not know of each other.
+    `wave` answers are drawn at a time where `sure` or `distinct` is given: more are faster, fewer waste less. None is
+    4, and 1 with `distinct`, whose answers of one wave do not know of each other.
     """
 
     n: int = 16
@@ -80,13 +80,13 @@ class BestOfN:
         wave = "" if self.wave is None else f":wave={self.wave}"
         return f"best_of_n:{self.n}{':distinct=true' if self.distinct else ''}{_sure(self.sure)}{wave}"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         usual = 1 if self.distinct else _WAVE
         wave = usual if self.wave is None else self.wave
         rules = ChainRules(self.n, 0, "verifier", sure=self.sure, wave=wave, distinct=self.distinct)
         if self.distinct:
-            players.need_renewing_policy(self.name)
-        return chain_graph(players, rules, name=self.name)
+            search_models.need_renewing_policy(self.name)
+        return chain_graph(search_models, rules, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,15 @@ class WeightedBestOfN:
     def name(self) -> str:
         return f"weighted:{self.n}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         rules = ChainRules(self.n, 0, "weighted", self.early, self.sure, self.wave)
-        return chain_graph(players, rules, name=self.name)
+        return chain_graph(search_models, rules, name=self.name)
 
 
 @dataclass(frozen=True)
 class Beam:
-    """Beam search over steps with a step verifier, and lookahead search (Snell et al. 2024, section 5.2); see `BeamRules`."""
+    """Beam search over steps with a step verifier, and lookahead search (Snell et al. 2024, section 5.2); see
+    `BeamRules`."""
 
     width: int = 4
     expand: int = 4
@@ -122,9 +123,9 @@ class Beam:
     def name(self) -> str:
         return f"beam:{self.width}x{self.expand}{f':lookahead={self.lookahead}' if self.lookahead else ''}"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         rules = BeamRules(self.width, self.expand, self.max_steps, self.lookahead, self.separator, self.pick)
-        return beam_graph(players, rules, name=self.name)
+        return beam_graph(search_models, rules, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,15 @@ class Mixed:
     def name(self) -> str:
         return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         rules = ChainRules(self.parallel, self.revisions, self.pick, sure=self.sure, wave=self.wave)
-        return chain_graph(players, rules, name=self.name, window=self.window)
+        return chain_graph(search_models, rules, name=self.name, window=self.window)
 
 
 @dataclass(frozen=True)
 class Revise:
-    """One answer and `n` revisions of it, one after the other; the answer is the last one, the most frequent or the best scored."""
+    """One answer and `n` revisions of it, one after the other; the answer is the last one, the most frequent or the
+    best scored."""
 
     n: int = 4
     pick: Pick = "last"
@@ -163,9 +165,9 @@ class Revise:
     def name(self) -> str:
         return f"revise:{self.n}{_pick(self.pick, usual='last')}{_sure(self.sure)}"
 
-    def graph(self, players: Players) -> SearchGraph:
+    def graph(self, search_models: SearchModels) -> SearchGraph:
         rules = ChainRules(1, self.n, self.pick, sure=self.sure, wave=1)
-        return chain_graph(players, rules, name=self.name, window=self.window)
+        return chain_graph(search_models, rules, name=self.name, window=self.window)
 
 
 _WAVE = 4
@@ -246,7 +248,8 @@ def _example(fields: tuple[str, ...]) -> str:
     return "16" if len(fields) == 1 else "4x4"
 
 
-# Strategies by the size of the budget: "beam" at 16 answers is a beam of 4 x 4. For comparing strategies at equal tokens.
+# Strategies by the size of the budget: "beam" at 16 answers is a beam of 4 x 4. For comparing strategies at equal
+# tokens.
 
 _EXPAND = 4
 """Ways in which a beam goes on with each beginning, as in Snell et al."""
@@ -257,8 +260,10 @@ _LONGEST_CHAIN = 16
 def sized(family: str, answers: int) -> Strategy | None:
     """The strategy of `family` that writes about `answers` answers; None where it has none so small.
 
-    A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority" (pick=verifier
-    unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as many revisions as attempts).
+    A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority"
+        (pick=verifier
+    unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as many revisions
+    as attempts).
 
     Raises:
         ConfigurationError: there is no such family.

@@ -1,6 +1,7 @@
 """The graph that `langgraph dev` serves (see langgraph.json): a conversation whose replies have been revised.
 
-Environment: SELFCORRECT_MODEL is "embedded" (default), a model folder, a Hugging Face id, or "provider:model" of LangChain.
+Environment: SELFCORRECT_MODEL is "embedded" (default), a model folder, a Hugging Face id, or "provider:model" of
+    LangChain.
 SELFCORRECT_REVISIONS (default 1) and SELFCORRECT_CRITIQUE ("instruction", "self"; default "instruction") set the loop.
 """
 
@@ -56,7 +57,8 @@ def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:
 
 
 async def graph() -> Graph:
-    """What langgraph.json names. The server calls it for every run; the model is loaded by the first, off the event loop."""
+    """What langgraph.json names. The server calls it for every run; the model is loaded by the first, off the event
+    loop."""
     return await asyncio.to_thread(_graph_of_environment)
 
 

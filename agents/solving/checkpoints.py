@@ -20,7 +20,8 @@ async def opened(checkpointer: Checkpointer) -> AsyncIterator[BaseCheckpointSave
     A name is the path of a sqlite file, made if it is not there, or a "postgresql://..." address.
 
     Raises:
-        ConfigurationError: the saver is for synchronous graphs, its extra is not installed, or the file cannot be opened.
+        ConfigurationError: the saver is for synchronous graphs, its extra is not installed, or the file cannot be
+            opened.
     """
     if checkpointer is None:
         from langgraph.checkpoint.memory import InMemorySaver
@@ -76,7 +77,8 @@ def _asynchronous(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
 async def keep_latest(saver: BaseCheckpointSaver[Any], thread: str) -> None:
     """Forget all but the latest checkpoint of `thread`, in stores that are known.
 
-    Every checkpoint holds all turns, so that keeping them all takes space that grows with the square of the number of turns.
+    Every checkpoint holds all turns, so that keeping them all takes space that grows with the square of the number of
+    turns.
     """
     name = type(saver).__name__
     if name == "AsyncSqliteSaver":

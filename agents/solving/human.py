@@ -23,10 +23,11 @@ def is_question(asked: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class AskPerson:
+class AskHuman:
     """A checker that asks a person, by LangGraph's `interrupt`. The graph needs a checkpointer.
 
-    The reply that resumes the graph is "correct", or says what is wrong in any words, or is a dict with `status` and `reason`.
+    The reply that resumes the graph is "correct", or says what is wrong in any words, or is a dict with `status` and
+    `reason`.
 
     Args:
         ask: the words of the question.

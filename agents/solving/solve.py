@@ -1,7 +1,7 @@
 """Think about one problem for as long as a budget allows: minutes or weeks, through restarts, with a person as judge.
 
-Every turn is stored before the next one begins. Whoever is killed is started again with the same call and goes on from the last
-stored turn; the turn that was being written is written again, from the same seed.
+Every turn is stored before the next one begins. Whoever is killed is started again with the same call and goes on from
+the last stored turn; the turn that was being written is written again, from the same seed.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -11,7 +11,7 @@ from typing import Any, cast
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
-from selfcorrect.agents.episodes import Graph, opening, run_blocking
+from selfcorrect.agents.episodes import Graph, initial_state, run_blocking
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.windowed import WindowedPolicy
@@ -67,7 +67,8 @@ def policy_loop(
     checker: Checker | None = None,
     prompts: Prompts = PLAIN,
 ) -> Graph:
-    """The graph that `solve` makes of a policy: `build_graph` without an end, whose revisions see the problem and the last answer.
+    """The graph that `solve` makes of a policy: `build_graph` without an end, whose revisions see the problem and the
+    last answer.
 
     What a turn costs therefore does not grow with the number of turns.
     """
@@ -98,18 +99,18 @@ async def solve(
         problem: what to solve; a text is shown as it is.
         solver: a policy (see `policy_loop` for its graph), or a graph of `build_graph` or `policy_loop`.
         budget: ends the work after the turn in which it runs out. Calling again with more goes on.
-        checkpointer: where every turn is stored: the path of a sqlite file, a "postgresql://" address, or a LangGraph saver for
-            asynchronous graphs. None keeps the episode in memory and forgets it at the end. Of a store that is given by name,
-            only the latest checkpoint of the thread is kept; a saver keeps its whole history.
-        thread_id: the episode's name in the store; None is the problem's id. A call with a known name goes on with that episode, and
-            one that is finished is given back without a single generation.
+        checkpointer: where every turn is stored: the path of a sqlite file, a "postgresql://" address, or a LangGraph
+            saver for asynchronous graphs. None keeps the episode in memory and forgets it at the end. Of a store that
+            is given by name, only the latest checkpoint of the thread is kept; a saver keeps its whole history.
+        thread_id: the episode's name in the store; None is the problem's id. A call with a known name goes on with that
+            episode, and one that is finished is given back without a single generation.
         sampling: how to draw; None is temperature 1. Every turn has its own seed, derived from `seed`.
-        reply: what the person said whom an earlier call has asked (see `AskPerson`).
+        reply: what the person said whom an earlier call has asked (see `AskHuman`).
         on_turn: called with each new turn as it is written (and judged, where the graph judges).
 
     Raises:
-        GraphError: the thread belongs to another problem or is being played right now; the state cannot be stored; a reply to no
-            question.
+        GraphError: the thread belongs to another problem or is being played right now; the state cannot be stored; a
+            reply to no question.
         ConfigurationError: the checkpointer cannot be used.
     """
     solution: Solution | None = None
@@ -181,7 +182,7 @@ async def _events(
 ) -> AsyncGenerator[EpisodeEvent]:
     asked = as_problem(problem, "solve")
     thread = asked.id if thread_id is None else thread_id
-    start = opening(asked, seed)
+    start = initial_state(asked, seed)
     async with opened(checkpointer) as saver:
         if checkpointer is not None:
             refuse_unstorable(cast(dict[str, Any], start))

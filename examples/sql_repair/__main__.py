@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from selfcorrect.training.own_graph import train
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from sql_repair.checker import SqlChecker
 from sql_repair.data import SqlTask
 from sql_repair.graph import Paid, build, question
@@ -42,7 +42,7 @@ def main() -> None:
     warm_up(policy, steps=chosen.warm_up, seed=chosen.seed)
     graph = build(policy)
     print("before: first query {:.3f}, last query {:.3f}".format(*asyncio.run(accuracy(graph))))
-    config = PPOConfig(
+    config = TurnPPOConfig(
         output_dir=chosen.out, batches=chosen.batches, problems_per_batch=16, episodes_per_problem=8,
         learning_rate=5e-4, minibatches=4, seed=chosen.seed,
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""A query is right if it returns what the reference query returns, on the database of the question and on two others."""
+"""A query is right if it returns what the reference query returns, on the database of the question and on two
+others."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""The graph: write -> run -> check -> (rewrite -> run -> check ...) -> END. It is plain LangGraph; training is not mentioned."""
+"""The graph: write -> run -> check -> (rewrite -> run -> check ...) -> END. It is plain LangGraph; training is not
+mentioned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

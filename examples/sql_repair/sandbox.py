@@ -28,7 +28,8 @@ def run_query(
 ) -> Outcome:
     """Run one query on a fresh database in memory.
 
-    The statement may only read: no writing, attaching, pragmas or functions beyond a short list. It runs in this process, in
+    The statement may only read: no writing, attaching, pragmas or functions beyond a short list. It runs in this
+        process, in
     sqlite's own interpreter.
 
     Args:

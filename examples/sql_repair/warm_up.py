@@ -1,4 +1,5 @@
-"""A small model from nothing that knows the words: it writes, checks and rewrites queries, often wrongly. Then it can learn."""
+"""A small model from nothing that knows the words: it writes, checks and rewrites queries, often wrongly. Then it
+can learn."""
 
 import random
 from collections.abc import Iterator

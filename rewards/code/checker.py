@@ -128,16 +128,17 @@ _UNSAFE = ' [isolation="unsafe": the program was not jailed]'
 class UnitTestChecker:
     """Judges the program in a response by unit tests, all or nothing: CORRECT only if every test passes.
 
-    The program and the tests run in two jailed processes that exchange plain data; the program's is forked for this check alone. Only
-    the tests' process reports here, and only a deadline watched here ends them. The forms of tests are in `suites.py`. The reason of a
-    verdict tells how many tests passed, and of the first that failed the call and what came of it (not what was expected).
+    The program and the tests run in two jailed processes that exchange plain data; the program's is forked for this
+    check alone. Only the tests' process reports here, and only a deadline watched here ends them. The forms of tests
+    are in `suites.py`. The reason of a verdict tells how many tests passed, and of the first that failed the call and
+    what came of it (not what was expected).
 
-    A program that runs out of time or memory, ends early or breaks the protocol is WRONG. UNJUDGED is kept for tests that cannot be
-    used, processes killed from outside, and a machine too busy to run the program.
+    A program that runs out of time or memory, ends early or breaks the protocol is WRONG. UNJUDGED is kept for tests
+    that cannot be used, processes killed from outside, and a machine too busy to run the program.
 
     Args:
-        isolation: "jail" (Linux 5.13 or later, x86_64 or aarch64; needs no privileges), "bubblewrap" (the same inside namespaces),
-            or "unsafe": processes with resource limits only, which every verdict then says.
+        isolation: "jail" (Linux 5.13 or later, x86_64 or aarch64; needs no privileges), "bubblewrap" (the same inside
+            namespaces), or "unsafe": processes with resource limits only, which every verdict then says.
         deadline: wall-clock seconds for one check, all its tests together.
         memory_mb: address space of the program's process, in MiB.
         workers: checks at a time at most; None means the number of processors. Processes start when first needed.
@@ -198,7 +199,8 @@ class UnitTestChecker:
         return await waiting
 
     def validate_reference(self, reference: Any) -> str | None:
-        """Why the tests `reference` cannot be used, or None. Tests that a program which does nothing passes are refused.
+        """Why the tests `reference` cannot be used, or None. Tests that a program which does nothing passes are
+        refused.
 
         Whether a known solution passes is for the data set to try: `selfcorrect validate`.
         """

@@ -23,8 +23,8 @@ class Found:
 def find_program(response: str) -> Found:
     """The last complete Python block of a Markdown answer, or all of a response without any fence.
 
-    Blocks marked as Python go before unmarked ones, wherever they stand; blocks marked as another language never count. A block
-    that is not closed (a response cut off at its length limit) is not complete.
+    Blocks marked as Python go before unmarked ones, wherever they stand; blocks marked as another language never count.
+    A block that is not closed (a response cut off at its length limit) is not complete.
     """
     blocks, fences = _blocks(response)
     marked = [code for language, code in blocks if language in _PYTHON]

@@ -20,9 +20,9 @@ class _Tests(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     given: str = ""
-    """Python that the task gives: runs before the program, in its process, and again, out of its reach, before the tests.
-    HumanEval's prompts (imports, helper functions, the stub) are such code. Its functions are the tests' own; its classes live with
-    the program."""
+    """Python that the task gives: runs before the program, in its process, and again, out of its reach, before the
+    tests. HumanEval's prompts (imports, helper functions, the stub) are such code. Its functions are the tests' own;
+    its classes live with the program."""
 
 
 class Asserts(_Tests):
@@ -101,9 +101,9 @@ _KINDS = {"asserts", "function", "calls", "stdio"}
 def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
     """Tests in any accepted form.
 
-    A string or list of strings is `Asserts`. A dict may leave out its "kind" where its fields tell it: "entry_point", "function",
-    "code", or cases with "stdin". Three shorter forms are read as well: {"pairs": [[args, expected], ...], "entry_point": name},
-    {"check": source, "entry_point": name} and {"stdin_stdout": [[stdin, stdout], ...]}.
+    A string or list of strings is `Asserts`. A dict may leave out its "kind" where its fields tell it: "entry_point",
+    "function", "code", or cases with "stdin". Three shorter forms are read as well: {"pairs": [[args, expected], ...],
+    "entry_point": name}, {"check": source, "entry_point": name} and {"stdin_stdout": [[stdin, stdout], ...]}.
 
     Raises:
         CheckerError: they are in none of the forms; says what is wrong with which field.

@@ -1,6 +1,6 @@
 """The judge of mathematical answers. What counts as the same answer is told in docs/math-answers.md."""
 
 from selfcorrect.rewards.maths.checker import MathChecker
-from selfcorrect.rewards.maths.comparison import AnswerPolicy
+from selfcorrect.rewards.maths.comparison import EquivalenceRules
 
-__all__ = ["AnswerPolicy", "MathChecker"]
+__all__ = ["EquivalenceRules", "MathChecker"]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
-from selfcorrect.rewards.maths.comparison import AnswerPolicy, Comparison, Pair
+from selfcorrect.rewards.maths.comparison import Comparison, EquivalenceRules, Pair
 from selfcorrect.rewards.maths.extraction import choice_letter, find_answer, without_choice_letter
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
 from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, open_pool, worth_asking
@@ -94,13 +94,14 @@ _Questions = Generator[list[Pair], Outcome, _Finding]
 class MathChecker:
     """Judges the answer in a response against a reference answer, plain ("1/2", "x^2+1", "(3, 4)", "Monday") or LaTeX.
 
-    Numbers, fractions, expressions, tuples, sets, intervals, equations, units, choices and words are decided here, exactly, in
-    about 0.1 ms. What our evaluator does not know goes to math-verify, in worker processes that are killed at the deadline. Model
-    text reaches no eval and no sympy parser in this process. docs/math-answers.md tells what counts as the same answer.
+    Numbers, fractions, expressions, tuples, sets, intervals, equations, units, choices and words are decided here,
+    exactly, in about 0.1 ms. What our evaluator does not know goes to math-verify, in worker processes that are killed
+    at the deadline. Model text reaches no eval and no sympy parser in this process. docs/math-answers.md tells what
+    counts as the same answer.
 
-    An answer that is too costly to compare is WRONG; UNJUDGED is kept for a judge that fails by itself (a worker killed from
-    outside, a machine too busy) and for references that cannot be read, which `validate_reference` finds when a data set is
-    loaded.
+    An answer that is too costly to compare is WRONG; UNJUDGED is kept for a judge that fails by itself (a worker killed
+    from outside, a machine too busy) and for references that cannot be read, which `validate_reference` finds when a
+    data set is loaded.
 
     Args:
         deadline: wall-clock seconds in a worker for one check.
@@ -115,9 +116,9 @@ class MathChecker:
         deadline: float = 5.0,
         memory_mb: int = 1024,
         workers: int | None = None,
-        policy: AnswerPolicy | None = None,
+        policy: EquivalenceRules | None = None,
     ) -> None:
-        self.policy = policy or AnswerPolicy()
+        self.policy = policy or EquivalenceRules()
         self._pool = open_pool(deadline, memory_mb, workers)
 
     def check_sync(self, response: str, reference: Any) -> Verdict:
@@ -158,7 +159,8 @@ class MathChecker:
         return self._opaque(read)
 
     def start(self) -> None:
-        """Start a worker in the background, so that the first check that needs one does not wait for it (half a second)."""
+        """Start a worker in the background, so that the first check that needs one does not wait for it (half a
+        second)."""
         self._pool.start()
 
     @property

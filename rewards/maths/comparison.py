@@ -64,7 +64,8 @@ def has_alternatives(answer: Answer) -> bool:
 
 
 def as_equation(answer: Answer) -> Relation | None:
-    """An equation between variables: as it is, or y = 2x + 1 as one. A mere value (x = 4) is none: x^2 = 16 does not say it."""
+    """An equation between variables: as it is, or y = 2x + 1 as one. A mere value (x = 4) is none: x^2 = 16 does not
+    say it."""
     if isinstance(answer, Relation):
         return answer if answer.signs == ("=",) else None
     if not isinstance(answer, Labelled) or not isinstance(answer.answer, Scalar) or answer.answer.node is None:
@@ -88,12 +89,12 @@ def describe(answer: Answer) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerPolicy:
+class EquivalenceRules:
     """Choices that depend on the data set, not on mathematics.
 
     Attributes:
-        worked_out: a reference that is a plain number wants a number: "17*23" is no answer to 391, nor "84/12" to 7. Otherwise a
-            policy learns to copy the exercise.
+        worked_out: a reference that is a plain number wants a number: "17*23" is no answer to 391, nor "84/12" to 7.
+            Otherwise a policy learns to copy the exercise.
         lowest_terms: 2/4 is no answer to 1/2. For data sets whose exercises ask to simplify a fraction.
         ordered_lists: the bare list "3, 2" is no answer to "2, 3". Otherwise a policy learns to copy a list that it was
             asked to sort. Solutions joined by "or", labelled ones (x = 2, x = 3) and sets are never ordered.
@@ -120,7 +121,7 @@ class ValueComparison:
         why: the first reason found why the answer is wrong.
     """
 
-    policy: AnswerPolicy
+    policy: EquivalenceRules
     oracle: Mapping[Pair, bool] = field(default_factory=dict)
     undecided: set[Pair] = field(default_factory=set)
     why: str = ""
@@ -311,7 +312,8 @@ class Comparison(ValueComparison):
         return verdict
 
     def _relations(self, reference: Relation, answer: Relation) -> bool | None:
-        """Equations are the same if their differences are proportional; inequalities if that factor has the right sign."""
+        """Equations are the same if their differences are proportional; inequalities if that factor has the right
+        sign."""
         if [squeeze(s.text) for s in reference.sides] == [squeeze(s.text) for s in answer.sides] and (
             reference.signs == answer.signs
         ):

@@ -1,4 +1,5 @@
-"""Whether two expressions are equal: exactly where both are rational, else at three fixed complex points to 40 digits."""
+"""Whether two expressions are equal: exactly where both are rational, else at three fixed complex points to 40
+digits."""
 
 from fractions import Fraction
 from functools import lru_cache
@@ -50,7 +51,8 @@ def close(first: Value, second: Value) -> bool:
 
 
 def _vanishes(node: Node, value: Value, point: int) -> bool:
-    """Whether a value is zero. Digits left over by cancellation shrink when more are computed; a tiny number does not."""
+    """Whether a value is zero. Digits left over by cancellation shrink when more are computed; a tiny number does
+    not."""
     if isinstance(value, Fraction) or value == 0:
         return bool(value == 0)
     if abs(value) > arithmetic().mpf(10) ** -_TOLERANCE_DIGITS:
@@ -98,7 +100,8 @@ LONG_DECIMAL = 10
 
 
 def within(reference: Numeral, value: Fraction) -> bool:
-    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places, and within a thousandth."""
+    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places, and within a
+    thousandth."""
     excess = abs(value) - abs(reference.value)
     if excess == 0 or not reference.unit:
         return value == reference.value

@@ -204,8 +204,9 @@ _THOUGHT_END = "</think>"
 def find_answer(response: str, *, in_words: bool = False) -> Found:
     """The last answer that `response` states.
 
-    Boxes (\\boxed{...}) and statements ("the answer is ...", "#### ...") count in the order in which they stand; without any,
-    a short response as a whole, then the last formula or number. Text before a closing </think> does not count.
+    Boxes (\\boxed{...}) and statements ("the answer is ...", "#### ...") count in the order in which they stand;
+    without any, a short response as a whole, then the last formula or number. Text before a closing </think> does not
+    count.
 
     Args:
         response: any text at all.

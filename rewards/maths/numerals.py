@@ -19,7 +19,8 @@ class Numeral:
 
     Attributes:
         value: exactly what the digits say (in the base that they are in).
-        form: how it was written; scientific notation is "decimal" if its coefficient has a point or its exponent a minus.
+        form: how it was written; scientific notation is "decimal" if its coefficient has a point or its exponent a
+            minus.
         unit: one in the last place of a decimal (0.01 for 3.14), otherwise 0.
         reduced: False for a fraction that is not in lowest terms.
         percent: whether a per cent sign follows; `value` is already divided by 100.

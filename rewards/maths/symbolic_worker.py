@@ -18,7 +18,8 @@ _LATEX_ONLY = [
         boxed_match_priority=-1,
     )
 ]
-"""Formulas alone: math-verify's reading of plain expressions goes through sympy's parse_expr, which no answer may reach."""
+"""Formulas alone: math-verify's reading of plain expressions goes through sympy's parse_expr, which no answer may
+reach."""
 _ROUNDING = 30
 
 logging.disable(logging.CRITICAL)

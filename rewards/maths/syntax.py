@@ -14,7 +14,8 @@ class Node:
     """One node of an expression.
 
     Attributes:
-        op: "number", "symbol", "infinity", "+", "-", "*", "/", "^", "neg", "!", "root" (radicand, degree) or a function's name.
+        op: "number", "symbol", "infinity", "+", "-", "*", "/", "^", "neg", "!", "root" (radicand, degree) or a
+            function's name.
         args: the operands.
         value: of a number.
         name: of a symbol.

@@ -83,7 +83,8 @@ def clean(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """The key under which two cleaned texts are literally the same: no needless spaces, no braces around one character."""
+    """The key under which two cleaned texts are literally the same: no needless spaces, no braces around one
+    character."""
     text = re.sub(r"\{\s*([a-zA-Z0-9])\s*\}", r"{\1}", text)
     text = re.sub(r"([_^])\s*\{([a-zA-Z0-9])\}", r"\1\2", text)
     text = re.sub(r"\\cdot\s*", "*", text)
@@ -107,8 +108,9 @@ def _words(match: re.Match[str]) -> str:
 # Brackets: splitting a text at separators outside of them, and finding the pair around the whole.
 
 Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", ":"]
-"""How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that are all
-meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, ratio or time."""
+"""How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that
+are all meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, ratio
+or time."""
 
 MAX_NESTING = 30
 _BRACKET = re.compile(r'\\\{|\\\}|\\langle|\\rangle|\\begin\s*\{[a-zA-Z]*\}|\\end\s*\{[a-zA-Z]*\}|[(\[{)\]}"]')

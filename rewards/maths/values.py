@@ -1,4 +1,5 @@
-"""Values of expressions: exact fractions where possible, else 60 digits; every bound is checked before the operation."""
+"""Values of expressions: exact fractions where possible, else 60 digits; every bound is checked before the
+operation."""
 
 import hashlib
 import math

@@ -55,7 +55,8 @@ def hide_memory() -> None:
 
 
 def limit_resources(memory_mb: int, seconds: float) -> None:
-    """Cap address space (MiB), processor time (a second above the wall clock's deadline), files and open descriptors."""
+    """Cap address space (MiB), processor time (a second above the wall clock's deadline), files and open
+    descriptors."""
     cpu = math.ceil(seconds) + 1
     for limit, value in (
         (resource.RLIMIT_AS, memory_mb * 2**20),
@@ -72,13 +73,15 @@ def limit_resources(memory_mb: int, seconds: float) -> None:
 # The files a jailed process may read: the standard library without any installed package, and shared libraries.
 
 _PACKAGES = ("site-packages", "dist-packages")
-"""Installed packages may hold what a program must not see (a benchmark's tests, say), and lie inside the standard library's folder."""
+"""Installed packages may hold what a program must not see (a benchmark's tests, say), and lie inside the standard
+library's folder."""
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _LIBRARIES = (
     "ld- libc. libm. libdl. libpthread. librt. libutil. libgcc_s. libstdc++. libpython libffi. libz. libbz2. liblzma. libzstd. libexpat. "
     "libmpdec. libssl. libcrypto. libsqlite3. libuuid. libreadline. libtinfo libncurses libpanel libcrypt. libnsl. libtirpc. libgdbm libdb-"
 )
-"""What the standard library's extension modules link to. Not every library of the machine: the kernel copies the rules at every fork."""
+"""What the standard library's extension modules link to. Not every library of the machine: the kernel copies the
+rules at every fork."""
 _SINGLE_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 
 

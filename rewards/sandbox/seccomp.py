@@ -1,9 +1,10 @@
 """A seccomp filter: which system calls a jailed process may make, and with which arguments.
 
-Everything not listed fails with EPERM (clone3 with ENOSYS, so that libraries fall back to clone, which fails). The filter assumes
-native code in the process, not just Python: it lists what is harmless, whoever calls it.
+Everything not listed fails with EPERM (clone3 with ENOSYS, so that libraries fall back to clone, which fails). The
+filter assumes native code in the process, not just Python: it lists what is harmless, whoever calls it.
 
-- No fork, thread, exec, signal to anybody, ptrace, socket, connect or bind; nothing that changes files, limits or identity.
+- No fork, thread, exec, signal to anybody, ptrace, socket, connect or bind; nothing that changes files, limits or
+identity.
 - Pairs of connected sockets are allowed, because asyncio needs one to wake itself; sending to an address is not.
 - Files may be opened for reading only: Landlock before ABI 3 does not know of truncation.
 - fcntl may not name a process to be signalled (F_SETOWN), nor may ioctl.
@@ -20,8 +21,9 @@ from selfcorrect.rewards.sandbox.libc import libc, system_call
 
 # System call numbers by name, for the two architectures the jail knows.
 #
-# Source: the kernel's arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. The lists hold only what the jail
-# allows or treats specially. aarch64 came late and lacks the older forms (open, stat, poll, ...): they are absent there.
+# Source: the kernel's arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h. The lists hold only
+# what the jail allows or treats specially. aarch64 came late and lacks the older forms (open, stat, poll, ...): they
+# are absent there.
 
 _X86_64 = (
     "read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 rt_sigaction=13 "

@@ -1,4 +1,5 @@
-"""The jail attacks itself before it is trusted: every attempt must fail, in a program's process and in the tests' alike.
+"""The jail attacks itself before it is trusted: every attempt must fail, in a program's process and in the tests'
+alike.
 
 The parent lays out what the attacks are aimed at: a secret file, itself. A layer that the kernel only pretends to have
 (a container runtime that filters the calls, say) is found here, whatever the reason.

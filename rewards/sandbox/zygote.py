@@ -1,13 +1,15 @@
 """A process that forks jailed children and does nothing else: it never sees a program, a test or an answer.
 
-Started fresh (`python -P -s -S`, an environment of one variable), never forked from the user's process: a fork of a process with
-torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves its parent over a socket on descriptor 0, one request a
-packet, and ends when that socket is closed.
+Started fresh (`python -P -s -S`, an environment of one variable), never forked from the user's process: a fork of a
+process with torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves its parent over a socket on descriptor 0,
+one request a packet, and ends when that socket is closed.
 
-- `{"fork": role, "seconds": s, "stays": bool}` with descriptors: fork a child that gets the descriptors as 3, 4, ... and calls
-  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed, unless it
-  stays.
-- `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal, memory, time.
+- `{"fork": role, "seconds": s, "stays": bool}` with descriptors: fork a child that gets the descriptors as 3, 4, ...
+and calls
+  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed,
+  unless it stays.
+- `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal,
+memory, time.
 """
 
 import gc
@@ -33,8 +35,8 @@ _PRELOADED = (
     "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq io itertools "
     "json math operator random re statistics string struct sys textwrap time types typing warnings"
 )
-"""Loaded before the fork, so that programs import them at no cost. Not threading (nor queue, logging, ...): what it does after every
-fork costs half a millisecond."""
+"""Loaded before the fork, so that programs import them at no cost. Not threading (nor queue, logging, ...): what it
+does after every fork costs half a millisecond."""
 
 Role = Callable[[], None]
 

@@ -16,11 +16,12 @@ _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
 _TESTS = "selfcorrect.rewards.sandbox.inside.tester"
 _MAX_REPORT = 1_000_000
 LAST_BREATH = 0.2
-"""Seconds: a process whose connection is closed is given that long to be dead, so that its own end is told from our killing it."""
+"""Seconds: a process whose connection is closed is given that long to be dead, so that its own end is told from our
+killing it."""
 _WAITED, _WORKED = 0.7, 0.15
-"""Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it, and had one
-for hardly any. A program that computed for longer than the second share is slow, however busy the machine: a policy shall not
-learn that endless loops abstain."""
+"""Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it,
+and had one for hardly any. A program that computed for longer than the second share is slow, however busy the machine:
+a policy shall not learn that endless loops abstain."""
 
 
 @dataclass(slots=True)
@@ -142,7 +143,8 @@ class ZygotePair:
     def blame_outsiders(self, ending: Ending) -> None:
         """Raise `ZygoteLost` if a child was killed by somebody outside.
 
-        Nobody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal. The exception is the kernel that runs out of memory,
+        Nobody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal. The exception is the kernel that runs
+            out of memory,
         and for that a child which had much is to blame.
         """
         if (

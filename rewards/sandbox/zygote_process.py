@@ -109,7 +109,8 @@ class ZygoteProcess:
     def fork(self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False) -> int:
         """Fork a child that plays `role` with `descriptors`; its process id. At most one child lives at a time.
 
-        One that is not ended within `seconds` (and two) ends anyway, unless it `stays`; processor time is limited in any case.
+        One that is not ended within `seconds` (and two) ends anyway, unless it `stays`; processor time is limited in
+        any case.
 
         Raises:
             ZygoteLost: the zygote is dead.
@@ -208,8 +209,8 @@ PROGRAMS_AT_MOST = 16
 class TestsProcess:
     """The process of the tests, with connections to the programs it is going to test, one after the other.
 
-    Most suites compare calls with literals and run no code of their own. After one of those the process is as it was before, and a fork
-    is saved; after any other it is ended.
+    Most suites compare calls with literals and run no code of their own. After one of those the process is as it was
+    before, and a fork is saved; after any other it is ended.
     """
 
     def __init__(self, zygote: ZygoteProcess, deadline: float, connections: int) -> None:

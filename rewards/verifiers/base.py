@@ -20,12 +20,13 @@ Asked = tuple[str, str]
 
 
 class ModelVerifier(ABC):
-    """A verifier with a model. Equal responses to a prompt are read once and get equal scores; nothing is drawn at random.
+    """A verifier with a model. Equal responses to a prompt are read once and get equal scores; nothing is drawn at
+    random.
 
     Attributes:
         card: what it is; see `VerifierCard`.
-        unreadable: how many responses it abstained on so far because it could not read them (blank, words that its tokenizer
-            does not know, longer than its context).
+        unreadable: how many responses it abstained on so far because it could not read them (blank, words that its
+            tokenizer does not know, longer than its context).
         not_finite: how many scores came out as nan or infinite and were replaced by None.
     """
 

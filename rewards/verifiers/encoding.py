@@ -20,9 +20,10 @@ class Wording:
         attempt: template around the problem's prompt, as the policy was asked; holds `{problem}`.
         template: "chat" renders by the tokenizer's chat template, "plain" writes the answer after the prompt.
         separator: what stands between the steps of an answer.
-        review: what follows a whole answer (after the EOS token) and is read as if it were part of it: a second look that finds the
-            answer right, in the words that the model knows; `{last_step}` is the answer's last step. A model that works a step out
-            better than it recognises a false one finds the review of a wrong answer unlikely. "" for none.
+        review: what follows a whole answer (after the EOS token) and is read as if it were part of it: a second look
+            that finds the answer right, in the words that the model knows; `{last_step}` is the answer's last step. A
+            model that works a step out better than it recognises a false one finds the review of a wrong answer
+            unlikely. "" for none.
     """
 
     attempt: str = "{problem}"
@@ -49,8 +50,8 @@ class Encoded:
 class ResponseEncoder:
     """Encodes by one tokenizer and wording, in training and in use.
 
-    A whole response ends with the EOS token. Responses that are scored step by step are encoded step by step and have none, so a
-    step's ids don't depend on what follows it.
+    A whole response ends with the EOS token. Responses that are scored step by step are encoded step by step and have
+    none, so a step's ids don't depend on what follows it.
 
     Raises:
         CheckerError: a review is asked for with a chat template, which has no place for it.
@@ -122,7 +123,8 @@ class ResponseEncoder:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash of everything by which two tokenizers would give other ids: vocabulary, special tokens, rules of splitting."""
+    """A hash of everything by which two tokenizers would give other ids: vocabulary, special tokens, rules of
+    splitting."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = {} if backend is None else json.loads(backend.to_str())
     described = {

@@ -4,7 +4,8 @@ verifier.json       its kind, wording, calibration, and the fingerprint of its t
 model/              weights (safetensors) and tokenizer
 head.safetensors    of the kinds with a head
 reference/          of the likelihood kind: the model it is compared with
-calibration.json    answers with known scores and outcomes, from which thresholds are chosen (see agents/choosing/calibration.py)
+calibration.json    answers with known scores and outcomes, from which thresholds are chosen (see
+agents/choosing/calibration.py)
 """
 
 import json
@@ -19,8 +20,8 @@ from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprin
 
 # From raw scores to probabilities: a logistic curve with two parameters.
 #
-# Platt, "Probabilistic outputs for support vector machines", 1999; with the smoothed targets of its section 2.2, so that the fit
-# exists even where the scores separate the classes.
+# Platt, "Probabilistic outputs for support vector machines", 1999; with the smoothed targets of its section 2.2, so
+# that the fit exists even where the scores separate the classes.
 
 _STEPS = 100
 _SMALLEST_STEP = 1e-10
@@ -174,7 +175,8 @@ class Calibration:
 
     Attributes:
         temperature: at which they were sampled.
-        answers: (score, correct) by how an answer was chosen: "attempt" is the first sample, "best_of_16" the best-scored of 16.
+        answers: (score, correct) by how an answer was chosen: "attempt" is the first sample, "best_of_16" the
+            best-scored of 16.
     """
 
     temperature: float

@@ -102,7 +102,8 @@ class HeadVerifier(ModelVerifier):
         self.model.save(folder)
 
 
-# An outcome verifier (ORM): a head on the hidden state of a response's last token (Cobbe et al. 2021, arXiv 2110.14168).
+# An outcome verifier (ORM): a head on the hidden state of a response's last token (Cobbe et al. 2021, arXiv
+# 2110.14168).
 
 
 class ClassifierVerifier(HeadVerifier):
@@ -122,10 +123,12 @@ class ClassifierVerifier(HeadVerifier):
 
 
 class StepwiseVerifier(HeadVerifier):
-    """Scores every step as Math-Shepherd does (Wang et al. 2024, arXiv 2312.08935): by the success frequency of continuations.
+    """Scores every step as Math-Shepherd does (Wang et al. 2024, arXiv 2312.08935): by the success frequency of
+    continuations.
 
-    A response's score is the last step's (Snell et al. 2024 found that best), the lowest or the product, as the card's `reduction`
-    says. With "last", an unfinished response is scored by how promising it is, and a finished one by whether it is right.
+    A response's score is the last step's (Snell et al. 2024 found that best), the lowest or the product, as the card's
+    `reduction` says. With "last", an unfinished response is scored by how promising it is, and a finished one by
+    whether it is right.
     """
 
     async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:

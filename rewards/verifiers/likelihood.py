@@ -14,12 +14,14 @@ from selfcorrect.rewards.verifiers.folder import VerifierCard, open_tokenizer, r
 
 
 class LikelihoodVerifier(ModelVerifier):
-    """Scores a response y to a prompt x by a model pi that DPO has trained from a reference (Hosseini et al. 2024, section 3.2).
+    """Scores a response y to a prompt x by a model pi that DPO has trained from a reference (Hosseini et al. 2024,
+    section 3.2).
 
     The raw score, in nats per token over the |y| response tokens (the EOS token included), by the card's measure:
 
         log_ratio        (log pi(y|x) - log ref(y|x)) / |y|: DPO's implicit reward over beta, per token
-        log_likelihood   log pi(y|x) / |y|: as the paper ranks, but per token, so that long answers are not at a disadvantage
+        log_likelihood   log pi(y|x) / |y|: as the paper ranks, but per token, so that long answers are not at a
+        disadvantage
 
     A response's probability of being right is the logistic curve of the card (`platt`) at the raw score.
 
@@ -73,7 +75,8 @@ class LikelihoodVerifier(ModelVerifier):
 
 
 def mean_logprobs(model: Any, ids: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
-    """Mean log-probability (R,) of the tokens of rows `ids` (R, T) from place `begins` (R,) on, given all before them."""
+    """Mean log-probability (R,) of the tokens of rows `ids` (R, T) from place `begins` (R,) on, given all before
+    them."""
     logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
     places = torch.arange(1, ids.shape[1], device=ids.device)

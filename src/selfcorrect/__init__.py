@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.policy import GREEDY, Policy, Sampling
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.quiet.policy import QuietPolicy
-    from selfcorrect.agents.solving.human import AskPerson
+    from selfcorrect.agents.solving.human import AskHuman
     from selfcorrect.agents.solving.solve import Solution, policy_loop, solve, solve_sync, stream_turns
     from selfcorrect.agents.state import EpisodeState, Generation, Turn
     from selfcorrect.agents.stopping import Budget
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from selfcorrect.tasks.validate import validate_task
     from selfcorrect.training.arms.reinforced import train_score
     from selfcorrect.training.own_graph import train
-    from selfcorrect.training.ppo.config import PPOConfig
+    from selfcorrect.training.ppo.config import TurnPPOConfig
     from selfcorrect.training.runs.run_directory import RunResult
     from selfcorrect.training.settings import DEMO, FULL, RunSettings, read_settings
 
@@ -63,7 +63,7 @@ _HOMES = {
     "agents.policy": ("GREEDY", "Policy", "Sampling"),
     "agents.prompts": ("Prompts",),
     "agents.quiet.policy": ("QuietPolicy",),
-    "agents.solving.human": ("AskPerson",),
+    "agents.solving.human": ("AskHuman",),
     "agents.solving.solve": ("Solution", "policy_loop", "solve", "solve_sync", "stream_turns"),
     "agents.state": ("EpisodeState", "Generation", "Turn"),
     "agents.stopping": ("Budget",),
@@ -90,7 +90,7 @@ _HOMES = {
     "tasks.validate": ("validate_task",),
     "training.arms.reinforced": ("train_score",),
     "training.own_graph": ("train",),
-    "training.ppo.config": ("PPOConfig",),
+    "training.ppo.config": ("TurnPPOConfig",),
     "training.runs.run_directory": ("RunResult",),
     "training.settings": ("DEMO", "FULL", "RunSettings", "read_settings"),
 }
@@ -100,7 +100,7 @@ __all__ = [
     "DEMO",
     "FULL",
     "GREEDY",
-    "AskPerson",
+    "AskHuman",
     "Budget",
     "ChatModelPolicy",
     "ChatSelfCorrect",
@@ -117,7 +117,6 @@ __all__ = [
     "GraphError",
     "JsonlTask",
     "MathChecker",
-    "PPOConfig",
     "Policy",
     "PolicyError",
     "Problem",
@@ -137,6 +136,7 @@ __all__ = [
     "TrainingError",
     "TransformersPolicy",
     "Turn",
+    "TurnPPOConfig",
     "UnitTestChecker",
     "VLLMPolicy",
     "Verdict",

@@ -1,4 +1,5 @@
-"""Settings of every kind: strict groups, read from YAML or TOML and from dotted overrides, refused in words that teach."""
+"""Settings of every kind: strict groups, read from YAML or TOML and from dotted overrides, refused in words that
+teach."""
 
 import difflib
 import re
@@ -58,7 +59,8 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list[str]]:
-    """The group the last part of `loc` belongs to, and `loc` without the names of union members that pydantic puts in it."""
+    """The group the last part of `loc` belongs to, and `loc` without the names of union members that pydantic puts
+    in it."""
     owner, path = model, []
     groups: list[type[BaseModel]] = [model]
     for part in loc:
@@ -204,7 +206,8 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """`base` with `changes` in it. A group of another kind replaces the one in `base`: their fields have nothing in common."""
+    """`base` with `changes` in it. A group of another kind replaces the one in `base`: their fields have nothing in
+    common."""
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
     merged = dict(base)

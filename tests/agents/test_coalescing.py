@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from selfcorrect.agents.decoding.batcher import Coalescer
+from selfcorrect.agents.decoding.batcher import Batcher
 
 
 class Doubler:
@@ -14,7 +14,7 @@ class Doubler:
 
     def __init__(self, *, in_thread: bool) -> None:
         self.batches: list[list[int]] = []
-        self.coalescer: Coalescer[int, int] = Coalescer(self.run, in_thread=in_thread)
+        self.coalescer: Batcher[int, int] = Batcher(self.run, in_thread=in_thread)
 
     def run(self, numbers: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(numbers))

@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from small_models import problem, roles, texts
 
-from selfcorrect.agents.episodes import opening, play_sync
+from selfcorrect.agents.episodes import initial_state, play_sync
 from selfcorrect.agents.graph import CritiqueMode, build_graph
 from selfcorrect.agents.nodes import Attempt, EpisodeContext, Judge, Revise
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
@@ -215,7 +215,7 @@ def test_an_episode_survives_a_checkpointer() -> None:
     thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
 
     async def play_and_look_up() -> tuple[Any, Any]:
-        return await graph.ainvoke(opening(PROBLEM, 0), thread), (await graph.aget_state(thread)).values
+        return await graph.ainvoke(initial_state(PROBLEM, 0), thread), (await graph.aget_state(thread)).values
 
     played, stored = asyncio.run(play_and_look_up())
     assert played == stored
@@ -232,5 +232,5 @@ def test_nodes_serve_in_a_graph_of_ones_own() -> None:
     graph.add_edge("draft", "final")
     graph.add_edge("final", "judge")
     graph.add_edge("judge", END)
-    state = asyncio.run(graph.compile().ainvoke(opening(PROBLEM, 0)))
+    state = asyncio.run(graph.compile().ainvoke(initial_state(PROBLEM, 0)))
     assert statuses(state) == [None, Status.CORRECT]

@@ -23,7 +23,8 @@ def run(*arguments: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded policy's own reviews as a verifier, with made-up calibration answers: scores of 0.5 and more are safe."""
+    """The embedded policy's own reviews as a verifier, with made-up calibration answers: scores of 0.5 and more are
+    safe."""
     made = tmp_path_factory.mktemp("verifier")
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     wording, platt = Wording(review="check : {last_step} right"), Platt(26.0, 37.0)

@@ -20,7 +20,7 @@ from selfcorrect.rewards.checker import Checker, Status
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.tasks.validate import validate_task
 from selfcorrect.training.own_graph import train
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 
 ROWS = (("ada", "oslo", "sales", 40, 50), ("ben", "rome", "sales", 30, 60))
 
@@ -152,7 +152,7 @@ def test_the_graph_trains_as_it_is(tmp_path: Path) -> None:
     torch.manual_seed(0)
     policy = untrained(tokenizer(), hidden=32, layers=1)
     warm_up(policy, steps=80, rows=24, learning_rate=1e-2)
-    config = PPOConfig(
+    config = TurnPPOConfig(
         output_dir=tmp_path, batches=10, problems_per_batch=4, episodes_per_problem=8, learning_rate=5e-3
     )
     trained = train(

@@ -11,7 +11,8 @@ from selfcorrect.agents.state import Generation, Message
 
 @dataclass(eq=False)
 class DicePolicy:
-    """Draws 1 to 4 ids out of 0 .. 3, so that prompts often begin alike by chance. A message's text is a list of ids."""
+    """Draws 1 to 4 ids out of 0 .. 3, so that prompts often begin alike by chance. A message's text is a list of
+    ids."""
 
     drawn: list[Generation] = field(default_factory=list)
     by: list[str] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """A policy that thinks in numbered steps, for episodes that are killed and taken up again.
 
-As a program (`python long_thinker.py FOLDER KILLS SEED`) it plays episodes in child processes and kills each with SIGKILL at a random
-moment, until it has killed KILLS of them; an episode is started again until it ends. It prints what came of every episode.
+As a program (`python long_thinker.py FOLDER KILLS SEED`) it plays episodes in child processes and kills each with
+SIGKILL at a random moment, until it has killed KILLS of them; an episode is started again until it ends. It prints what
+came of every episode.
 """
 
 import asyncio

@@ -24,7 +24,8 @@ def thinker(family: str = "llama", **options: Any) -> QuietModel:
 
 
 def one_by_one(model: QuietModel, text: list[int], thought: list[int], ahead: list[int]) -> tuple[Tensor, Tensor]:
-    """Logits (L, V) and hidden states (L, D) of every token of a text, its thought between marks, and the true tokens ahead."""
+    """Logits (L, V) and hidden states (L, D) of every token of a text, its thought between marks, and the true
+    tokens ahead."""
     marks = model.marks()
     embed = model.lm.get_input_embeddings()
 

@@ -1,4 +1,5 @@
-"""A policy of search: answers come from a list by the number of the call, or step by step from a tree. No model, no chance."""
+"""A policy of search: answers come from a list by the number of the call, or step by step from a tree. No model, no
+chance."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +17,8 @@ def generation(text: str, tokens: int, messages: Sequence[Message] = (), *, cut_
 
 
 class ListPolicy:
-    """Attempts are `answers` one after the other, again from the beginning after the last; revisions come from `revise`.
+    """Attempts are `answers` one after the other, again from the beginning after the last; revisions come from
+    `revise`.
 
     Every answer costs as many tokens as it has words, and is cut off where that is more than it may take.
     """
@@ -51,7 +53,8 @@ class RenewingListPolicy(ListPolicy):
 
 
 class TreePolicy:
-    """Writes steps from a tree: `tree[beginning]` are its continuations, in turn; one that the tree does not hold is finished.
+    """Writes steps from a tree: `tree[beginning]` are its continuations, in turn; one that the tree does not hold is
+    finished.
 
     Steps are joined by " ; "; each costs one token.
     """

@@ -104,8 +104,8 @@ def exact_objective(
 ) -> Tensor:
     """SCoRe's objective with credit per turn, by enumeration: a scalar whose gradient is the exact policy gradient.
 
-    Each turn's term sees the other turn's distribution as given (discount 0 between turns), so the first turn's probabilities
-    are detached in the second term; rewards are functions of (r1, r2).
+    Each turn's term sees the other turn's distribution as given (discount 0 between turns), so the first turn's
+    probabilities are detached in the second term; rewards are functions of (r1, r2).
     """
     total = torch.zeros((), dtype=torch.float64)
     for first in ANSWERS:

@@ -13,10 +13,10 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageTwo
-from selfcorrect.training.ppo.rollouts import JudgedAnswers
-from selfcorrect.training.ppo.trainer import PPOTrainer
+from selfcorrect.training.ppo.rollouts import CheckerRewards
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class LikesEven:
         return Verdict(Status.CORRECT if word.isdigit() and int(word) % 2 == 0 else Status.WRONG)
 
 
-def train(model: Path, out: Path) -> PPOTrainer:
+def train(model: Path, out: Path) -> TurnPPOTrainer:
     policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5)
-    judged: Any = JudgedAnswers(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
-    config = PPOConfig(
+    judged: Any = CheckerRewards(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
+    config = TurnPPOConfig(
         output_dir=out, batches=2, problems_per_batch=4, episodes_per_problem=4, learning_rate=1e-2, seed=3,
         trl={"use_cpu": True, "shuffle_dataset": False},
     )  # fmt: skip
     problems = CountdownTask(3).problems("train", 8)
-    trainer = PPOTrainer(policy, build_graph(policy, prompts=COUNTDOWN), problems, lambda batch: judged, config)
+    trainer = TurnPPOTrainer(policy, build_graph(policy, prompts=COUNTDOWN), problems, lambda batch: judged, config)
     trainer.train()
     return trainer
 

@@ -11,7 +11,7 @@ from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Message
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 
 
 class Draft(TypedDict, total=False):
@@ -72,7 +72,7 @@ def even_or_plus(text: str) -> bool:
     return word == "+" or (word.isdigit() and int(word) % 2 == 0)
 
 
-def config(out: Path, **changes: Any) -> PPOConfig:
+def config(out: Path, **changes: Any) -> TurnPPOConfig:
     settings = {
         "output_dir": out,
         "batches": 2,
@@ -80,7 +80,7 @@ def config(out: Path, **changes: Any) -> PPOConfig:
         "episodes_per_problem": 4,
         "learning_rate": 1e-2,
     }
-    return PPOConfig(**(settings | changes))
+    return TurnPPOConfig(**(settings | changes))
 
 
 SAMPLED = Sampling(temperature=1.0)

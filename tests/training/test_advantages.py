@@ -45,7 +45,8 @@ def test_leave_one_out_sums_to_zero_in_every_group(rows: list[tuple[float, int]]
 def test_no_baseline_depends_on_the_reward_it_is_subtracted_from(
     rows: list[tuple[float, int, float]], data: st.DataObject
 ) -> None:
-    """The condition for an unbiased gradient: moving one reward by 1 moves its own advantage by exactly 1 (or not at all)."""
+    """The condition for an unbiased gradient: moving one reward by 1 moves its own advantage by exactly 1 (or not at
+    all)."""
     rewards = torch.tensor([row[0] for row in rows], dtype=torch.float64)
     groups, previous = (
         torch.tensor([row[1] for row in rows]),

@@ -1,7 +1,7 @@
 """The gradient of the whole path (objective, ledger, batch, advantages, loss) against exact enumeration.
 
-All 81 episodes of a toy policy are put through the training code, each weighted with its probability, so that there is no
-sampling error: the gradient must equal that of SCoRe's objective.
+All 81 episodes of a toy policy are put through the training code, each weighted with its probability, so that there is
+no sampling error: the gradient must equal that of SCoRe's objective.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,8 @@ def test_multi_and_single_turn_gradients_are_exact(policies: tuple[TabularPolicy
 
 
 def test_the_stage_two_bonus_only_scales_the_second_turn(policies: tuple[TabularPolicy, TabularPolicy]) -> None:
-    """With credit per turn, -alpha * r1 is a constant for turn 2: the gradient is (1 + alpha) times that of r2 alone."""
+    """With credit per turn, -alpha * r1 is a constant for turn 2: the gradient is (1 + alpha) times that of r2
+    alone."""
     policy, reference = policies
     plain = training_gradient(policy, reference, StageTwo(alpha=0.0, beta1=0.0))
     shaped = training_gradient(policy, reference, StageTwo(alpha=4.0, beta1=0.0))

@@ -103,7 +103,8 @@ train_score(settings_for(Path({folder!r})), out=Path({out!r}), progress=Killed()
 
 
 def test_a_killed_run_resumes_as_if_nothing_had_happened(tiny_model_folder: Path, tmp_path: Path) -> None:
-    """kill -9 in step 4, after the checkpoint of step 2 or 4: across the switch of stages, every figure must come out the same."""
+    """kill -9 in step 4, after the checkpoint of step 2 or 4: across the switch of stages, every figure must come
+    out the same."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = settings_for(tiny_model_folder)
     train_score(settings, out=whole)

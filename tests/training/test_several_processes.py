@@ -9,11 +9,12 @@ import train_as_one_of_many
 from safetensors.torch import load_file
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 
 
 def test_two_processes_make_the_same_update_as_one(tiny_model_folder: Path, tmp_path: Path) -> None:
-    """Each plays its half of the problems; gradients meet over gloo. Episodes, rewards and so the weights are those of one process."""
+    """Each plays its half of the problems; gradients meet over gloo. Episodes, rewards and so the weights are those
+    of one process."""
     alone = {
         name: tensor.detach()
         for name, tensor in train_as_one_of_many.train(tiny_model_folder, tmp_path / "alone").model.named_parameters()
@@ -38,4 +39,4 @@ def test_a_problem_is_never_split_over_processes(monkeypatch: pytest.MonkeyPatch
     """Its episodes are each other's baseline."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigurationError, match="3 problems a batch do not divide into 2 processes"):
-        PPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=3, episodes_per_problem=4)
+        TurnPPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=3, episodes_per_problem=4)

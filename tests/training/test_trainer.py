@@ -17,10 +17,10 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError, TrainingError
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.ppo.config import CriticConfig, PPOConfig
+from selfcorrect.training.ppo.config import CriticConfig, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, StageOne, StageTwo
-from selfcorrect.training.ppo.rollouts import JudgedAnswers
-from selfcorrect.training.ppo.trainer import PPOTrainer
+from selfcorrect.training.ppo.rollouts import CheckerRewards
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,19 @@ def trainer_on(
     peft_config: Any = None,
     reference: Any = None,
     **settings: Any,
-) -> tuple[PPOTrainer, Log]:
+) -> tuple[TurnPPOTrainer, Log]:
     policy = TransformersPolicy.from_pretrained(str(folder), max_new_tokens=5)
     graph = build_graph(policy, prompts=COUNTDOWN)
     log = Log()
-    config = PPOConfig(
+    config = TurnPPOConfig(
         **(
             {"output_dir": out, "batches": 2, "problems_per_batch": 4, "episodes_per_problem": 4, "learning_rate": 1e-3}
             | settings
         )
     )
-    judged = JudgedAnswers(objective or StageTwo(alpha=1.0, beta1=0.01), checker or LikesPlus())
+    judged = CheckerRewards(objective or StageTwo(alpha=1.0, beta1=0.01), checker or LikesPlus())
     problems = CountdownTask(3).problems("train", 32)
-    trainer = PPOTrainer(
+    trainer = TurnPPOTrainer(
         policy,
         graph,
         problems,
@@ -84,7 +84,7 @@ def trainer_on(
     return trainer, log
 
 
-def weights(trainer: PPOTrainer) -> dict[str, Tensor]:
+def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
@@ -182,12 +182,12 @@ def test_the_reference_is_the_policy_as_it_was_given_not_what_its_name_says(
     policy = TransformersPolicy.from_pretrained(str(tiny_model_folder), max_new_tokens=5)
     with torch.no_grad():
         policy.model.model.embed_tokens.weight.mul_(1.5)
-    trainer = PPOTrainer(
+    trainer = TurnPPOTrainer(
         policy,
         build_graph(policy, prompts=COUNTDOWN),
         CountdownTask(3).problems("train", 8),
-        lambda batch: JudgedAnswers(StageTwo(), LikesPlus()),
-        PPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=4, episodes_per_problem=2),
+        lambda batch: CheckerRewards(StageTwo(), LikesPlus()),
+        TurnPPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=4, episodes_per_problem=2),
     )
     assert torch.equal(trainer.ref_model.model.embed_tokens.weight, policy.model.model.embed_tokens.weight)
     assert trainer.ref_model is not policy.model
@@ -237,11 +237,12 @@ def test_fewer_problems_than_a_batch_are_an_error_not_an_empty_run(tiny_model_fo
 )
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        PPOConfig(**({"output_dir": tmp_path, "batches": 1} | settings))
+        TurnPPOConfig(**({"output_dir": tmp_path, "batches": 1} | settings))
 
 
 def test_trl_still_has_the_seams_we_hold() -> None:
-    """If a TRL release moves one of these, training would silently be TRL's own. Read its changes before editing this test."""
+    """If a TRL release moves one of these, training would silently be TRL's own. Read its changes before editing
+    this test."""
     seams = {
         "_generate_and_score_completions": ["self", "inputs"],
         "_compute_loss": ["self", "model", "inputs"],

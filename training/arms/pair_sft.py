@@ -23,10 +23,10 @@ def pair_sft(
 ) -> RunResult:
     """Pair-SFT (Welleck et al. 2023, arXiv 2211.00053, in the form of the SCoRe paper, arXiv 2409.12917, section 4).
 
-    Samples several answers to every problem from the base policy, puts a wrong and a right one together as the two turns of a
-    conversation that nobody had, and fine-tunes one model, once, on the second turns. `settings.pair_sft.data` is "pairs" (D_SFT) or
-    "pairs+correct", which adds a right answer after a right one (D+_SFT). The loss is on the second answer alone. Raises what
-    `train_supervised` raises.
+    Samples several answers to every problem from the base policy, puts a wrong and a right one together as the two
+    turns of a conversation that nobody had, and fine-tunes one model, once, on the second turns.
+    `settings.pair_sft.data` is "pairs" (D_SFT) or "pairs+correct", which adds a right answer after a right one
+    (D+_SFT). The loss is on the second answer alone. Raises what `train_supervised` raises.
     """
     refuse_other_loops(settings, "pair-sft")
     plan = SupervisedPlan(

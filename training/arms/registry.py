@@ -1,4 +1,5 @@
-"""One arm of a comparison: how it is trained, in which loop it is evaluated, and how its budget is fitted and planned."""
+"""One arm of a comparison: how it is trained, in which loop it is evaluated, and how its budget is fitted and
+planned."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ BuildLoop = Callable[[RunSettings, Any, Checker], CorrectionGraph]
 
 
 @dataclass(frozen=True)
-class Entrant:
+class ArmSpec:
     """One arm in a comparison.
 
     Attributes:
@@ -63,8 +64,9 @@ def reinforced(
     *,
     episode: Callable[[RunSettings, Costs], float] = usual_episode,
     loop: BuildLoop = usual_loop,
-) -> Entrant:
-    """An arm of reinforcement learning whose training episodes cost `episode` tokens: cheaper ones are played more often a step."""
+) -> ArmSpec:
+    """An arm of reinforcement learning whose training episodes cost `episode` tokens: cheaper ones are played more
+    often a step."""
 
     def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
         ratio = usual_episode(settings, costs) / episode(settings, costs)
@@ -79,7 +81,7 @@ def reinforced(
             optimiser_steps=goal_of(settings, costs).optimiser_steps,
         )
 
-    return Entrant(name, says, loop, load, fitted, planned)
+    return ArmSpec(name, says, loop, load, fitted, planned)
 
 
 def goal_of(settings: RunSettings, costs: Costs) -> Budget:
@@ -91,7 +93,7 @@ def goal_of(settings: RunSettings, costs: Costs) -> Budget:
     )
 
 
-def self_taught(name: str, says: str, load: Callable[[], Arm], data: StarData) -> Entrant:
+def self_taught(name: str, says: str, load: Callable[[], Arm], data: StarData) -> ArmSpec:
     """STaR on one kind of data: the goal's tokens and steps in equal parts over its loops."""
 
     def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
@@ -113,10 +115,10 @@ def self_taught(name: str, says: str, load: Callable[[], Arm], data: StarData) -
         loops = settings.star.loops
         return Budget(loops * (settings.star.tokens or 0), loops * settings.star.steps)
 
-    return Entrant(name, says, usual_loop, load, fitted, planned)
+    return ArmSpec(name, says, usual_loop, load, fitted, planned)
 
 
-def paired(name: str, says: str, load: Callable[[], Arm], data: PairData) -> Entrant:
+def paired(name: str, says: str, load: Callable[[], Arm], data: PairData) -> ArmSpec:
     """Pair-SFT on one kind of data, in one loop."""
 
     def fitted(settings: RunSettings, costs: Costs) -> RunSettings:
@@ -132,7 +134,7 @@ def paired(name: str, says: str, load: Callable[[], Arm], data: PairData) -> Ent
     def planned(settings: RunSettings, costs: Costs) -> Budget:
         return Budget(settings.pair_sft.tokens or 0, settings.pair_sft.steps)
 
-    return Entrant(name, says, usual_loop, load, fitted, planned)
+    return ArmSpec(name, says, usual_loop, load, fitted, planned)
 
 
 # What can be compared.
@@ -218,10 +220,10 @@ def _judged_episode(settings: RunSettings, costs: Costs) -> float:
     return tokens
 
 
-ENTRANTS: tuple[Entrant, ...] = (
-    Entrant("base", "the base policy", usual_loop),
-    Entrant("sample-again", "base, second attempt drawn anew", _sample_again_loop),
-    Entrant("self-refine", "base, critique before the revision", _self_refine_loop),
+ENTRANTS: tuple[ArmSpec, ...] = (
+    ArmSpec("base", "the base policy", usual_loop),
+    ArmSpec("sample-again", "base, second attempt drawn anew", _sample_again_loop),
+    ArmSpec("self-refine", "base, critique before the revision", _self_refine_loop),
     self_taught("star", "STaR, mended second answers (D_STaR)", _star, "multi"),
     self_taught("star-plus", "STaR, mended and kept second answers (D+_STaR)", _star, "multi+correct"),
     self_taught("star-single", "STaR on first answers, without rationalisation", _star, "single"),
@@ -238,13 +240,13 @@ ENTRANTS: tuple[Entrant, ...] = (
 )
 
 
-def entrants(names: Sequence[str]) -> list[Entrant]:
-    """The entrants of these names, in this order, each once.
+def arm_specs(names: Sequence[str]) -> list[ArmSpec]:
+    """The arm_specs of these names, in this order, each once.
 
     Raises:
         ConfigurationError: a name is unknown; the message names the nearest.
     """
-    known = {entrant.name: entrant for entrant in ENTRANTS}
+    known = {arm_spec.name: arm_spec for arm_spec in ENTRANTS}
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)

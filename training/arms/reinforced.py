@@ -47,7 +47,8 @@ Part = Literal["stage1", "shaping"]
 
 
 def score(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
-    """SCoRe's two stages (Kumar et al. 2024, arXiv 2409.12917, Eq. 3 and 4). The same as `train_score`, where the errors are listed."""
+    """SCoRe's two stages (Kumar et al. 2024, arXiv 2409.12917, Eq. 3 and 4). The same as `train_score`, where the
+    errors are listed."""
     return train_score(settings, out=out, progress=progress, resume=resume)
 
 
@@ -62,8 +63,8 @@ def score_without(
     """SCoRe without some of its parts, as in Table 4 of the paper.
 
     Args:
-        parts: "stage1": Stage II takes all steps, from the base policy; "shaping": Stage II pays every answer its own score,
-            without the progress bonus.
+        parts: "stage1": Stage II takes all steps, from the base policy; "shaping": Stage II pays every answer its own
+            score, without the progress bonus.
     """
     kept = ablated(settings, parts)
     plan = Plan(ablation_name(parts), score_schedule(kept))
@@ -107,8 +108,9 @@ def multi_turn(
 ) -> RunResult:
     """Every answer is paid its own score, from the first step to the last: no Stage I, no progress bonus.
 
-    The naive way that the SCoRe paper sets out from (arXiv 2409.12917, section 4) and that PAG calls "direct multi-turn". The number
-    of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score` raises.
+    The naive way that the SCoRe paper sets out from (arXiv 2409.12917, section 4) and that PAG calls "direct
+    multi-turn". The number of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`.
+    Raises what `train_score` raises.
     """
     schedule = Schedule(((MultiTurn(beta1=settings.score.beta1), settings.score.total_steps),))
     return train_plan(Plan("multi-turn", schedule), settings, out=out, progress=progress, resume=resume)
@@ -122,9 +124,11 @@ def single_turn(
 ) -> RunResult:
     """Only the first answer is played and paid while training; evaluation plays all turns.
 
-    The arm "w/o multi-turn training" of the SCoRe paper (arXiv 2409.12917, Table 4). An episode costs fewer tokens than that of the other arms, so at
-    equal generated tokens it plays more problems a step: `compare` sees to that, here `optimiser` says how many. The number of
-    steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score` raises.
+    The arm "w/o multi-turn training" of the SCoRe paper (arXiv 2409.12917, Table 4). An episode costs fewer tokens than
+    that of the other arms, so at equal generated tokens it plays more problems a step: `compare` sees to that, here
+        `optimiser` says how many. The number of
+    steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score`
+    raises.
     """
     schedule = Schedule(((SingleTurn(beta1=settings.score.beta1), settings.score.total_steps),))
     plan = Plan("single-turn", schedule, training_revisions=0)
@@ -135,12 +139,14 @@ def single_turn(
 
 
 def pag(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
-    """Policy as generative verifier (PAG, arXiv 2506.10406): answer, judge the answer, revise it only if the judgement is "wrong".
+    """Policy as generative verifier (PAG, arXiv 2506.10406): answer, judge the answer, revise it only if the judgement
+    is "wrong".
 
-    Answers are paid their score and, from the second on, the progress bonus `score.alpha` (r_t - r_{t-1}); judgements are paid 1 for
-    agreeing with the checker. Turns share no credit, and advantages are normalised per role (RoleAdvNorm). The KL weight is
-    `score.beta1` (the paper's is 0), the number of steps `score.stage_one_steps + score.stage_two_steps`. Not the paper's: the baseline is
-    that of `optimiser.baseline`, not a critic. Raises what `train_score` raises.
+    Answers are paid their score and, from the second on, the progress bonus `score.alpha` (r_t - r_{t-1}); judgements
+    are paid 1 for agreeing with the checker. Turns share no credit, and advantages are normalised per role
+    (RoleAdvNorm). The KL weight is `score.beta1` (the paper's is 0), the number of steps `score.stage_one_steps +
+    score.stage_two_steps`. Not the paper's: the baseline is that of `optimiser.baseline`, not a critic. Raises what
+    `train_score` raises.
     """
     judging = settings.model_copy(update={"graph": settings.graph.model_copy(update={"critique": "self"})})
     objective = PAG(alpha=settings.score.alpha, beta1=settings.score.beta1)

@@ -16,11 +16,12 @@ ARM = "score --stage2 star"
 def score_stage2_star(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
-    """Stage I by reinforcement learning, then STaR on its policy ("w/ STaR instead of REINFORCE Stage II", arXiv 2409.12917, Table 4).
+    """Stage I by reinforcement learning, then STaR on its policy ("w/ STaR instead of REINFORCE Stage II", arXiv
+    2409.12917, Table 4).
 
-    STaR samples and fine-tunes as `settings.star` says, with Stage I's policy as its original, and as many tokens and optimiser steps as
-    Stage II would have had, in equal parts over its loops. Both parts leave a run folder of their own, `stage1` and `stage2`, in
-    `out`. Raises what `train_score` and `star` raise.
+    STaR samples and fine-tunes as `settings.star` says, with Stage I's policy as its original, and as many tokens and
+    optimiser steps as Stage II would have had, in equal parts over its loops. Both parts leave a run folder of their
+    own, `stage1` and `stage2`, in `out`. Raises what `train_score` and `star` raise.
     """
     sink = progress or SilentProgress()
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)

@@ -27,11 +27,12 @@ from selfcorrect.training.settings import RunSettings
 def star(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Self-taught reasoner (STaR, Zelikman et al. 2022, arXiv 2203.14465), of one turn or of two.
 
-    Each of `settings.star.loops` loops samples the current policy, keeps right answers, and fine-tunes the original policy on them (not the
-    current one: errors would pile up). `settings.star.data` says what is kept:
+    Each of `settings.star.loops` loops samples the current policy, keeps right answers, and fine-tunes the original
+    policy on them (not the current one: errors would pile up). `settings.star.data` says what is kept:
 
     - "single": right first answers; no second turn is played while training.
-    - "single+rationalised": also the right answers that the policy gives to unsolved problems when it is shown a hint. The hint is no
+    - "single+rationalised": also the right answers that the policy gives to unsolved problems when it is shown a hint.
+    The hint is no
       part of what is learnt.
     - "multi": right second answers to wrong first ones, D_STaR of the SCoRe paper (arXiv 2409.12917, section 4).
     - "multi+correct": also right second answers to right first ones, D+_STaR.
@@ -109,7 +110,8 @@ class _Rationalising(_SingleTurn):
         first_of = {problem.id: problem for problem in problems if problem.id in failed}
         prompts = prompts_for(self.settings, self.policy)
         with_hints = [shown for problem in first_of.values() if (shown := hinted(problem, prompts)) is not None]
-        # the samples have used the children 0, 1, ... of the seed, one each; the hinted ones take those of its complement
+        # the samples have used the children 0, 1, ... of the seed, one each; the hinted ones take those of its
+        # complement
         hinted_states = self.episodes(with_hints, ~seed)
         shown_ids = {state["problem"]["id"]: answers(state)[0]["generation"]["prompt_ids"] for state in sampled.states}
         examples: list[Example] = sampled.examples + rationalised(hinted_states, shown_ids)

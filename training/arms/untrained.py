@@ -26,7 +26,8 @@ def evaluate_untrained(
     progress: ProgressSink | None = None,
     resume: bool = False,
 ) -> RunResult:
-    """Evaluate the base policy in the usual loop ("before") and in `loop` ("after"), and leave a run folder without a model behind.
+    """Evaluate the base policy in the usual loop ("before") and in `loop` ("after"), and leave a run folder without a
+    model behind.
 
     Raises:
         TrainingError, TaskError, PolicyError, ConfigurationError: something is unusable.
@@ -70,7 +71,8 @@ def sample_again_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
 def self_refine(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
-    """Self-Refine prompting (Madaan et al. 2023, arXiv 2303.17651) as a baseline: evaluation only; see `evaluate_untrained`."""
+    """Self-Refine prompting (Madaan et al. 2023, arXiv 2303.17651) as a baseline: evaluation only; see
+    `evaluate_untrained`."""
     return evaluate_untrained("self-refine", self_refine_loop, settings, out=out, progress=progress, resume=resume)
 
 

@@ -1,4 +1,5 @@
-"""Arms of training compared at equal cost: the same base, the same generated tokens, the same optimiser steps, the same problems.
+"""Arms of training compared at equal cost: the same base, the same generated tokens, the same optimiser steps, the same
+problems.
 
 OUT/ARM/seed-N/               the run folder of one arm and one seed (see `run_directory`)
 OUT/ARM/seed-N/greedy.json    what its policy did on every held-out problem, greedily

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from selfcorrect.errors import TrainingError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, measured_costs, refuse_unequal
-from selfcorrect.training.arms.registry import Entrant, self_judging_loop
+from selfcorrect.training.arms.registry import ArmSpec, self_judging_loop
 from selfcorrect.training.compare.outcomes import (
     Evaluation,
     digest_of,
@@ -16,14 +16,15 @@ from selfcorrect.training.compare.outcomes import (
     read_evaluation,
     write_evaluation,
 )
-from selfcorrect.training.compare.plan import Contest, ContestProgress, SilentContest
+from selfcorrect.training.compare.plan import Comparison, ComparisonProgress, SilentComparison
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import RunSettings
 
 Way = Literal["greedy", "sampled"]
 WAYS: tuple[Way, ...] = ("greedy", "sampled")
-"""In this order: the second evaluations come when everything is trained, so that an unfinished comparison is of use early."""
+"""In this order: the second evaluations come when everything is trained, so that an unfinished comparison is of use
+early."""
 
 
 def folder_of(out: Path, arm: str, seed: int) -> Path:
@@ -36,23 +37,24 @@ def evaluation_of(out: Path, arm: str, seed: int, way: Way) -> Evaluation | None
     return read_evaluation(folder_of(out, arm, seed) / f"{way}.json")
 
 
-def plan_budgets(contest: Contest, out: Path) -> tuple[Costs, dict[str, Budget]]:
+def plan_budgets(comparison: Comparison, out: Path) -> tuple[Costs, dict[str, Budget]]:
     """What every arm will cost, by the base policy's lengths.
 
     Raises:
         ConfigurationError: not the same, and that was not allowed.
     """
-    judges_itself = any(entrant.loop is self_judging_loop for entrant in contest.entrants)
-    costs = measured_costs(contest.settings, out / "costs.json", judges_itself=judges_itself)
+    judges_itself = any(arm_spec.loop is self_judging_loop for arm_spec in comparison.arm_specs)
+    costs = measured_costs(comparison.settings, out / "costs.json", judges_itself=judges_itself)
     planned = {
-        entrant.name: entrant.planned(contest.settings_of(entrant, costs), costs) for entrant in contest.entrants
+        arm_spec.name: arm_spec.planned(comparison.settings_of(arm_spec, costs), costs)
+        for arm_spec in comparison.arm_specs
     }
-    if not contest.allow_unequal:
+    if not comparison.allow_unequal:
         refuse_unequal(planned, tolerance=TOLERANCE)
     return costs, planned
 
 
-def run_contest(contest: Contest, out: Path, progress: ContestProgress | None = None) -> dict[str, Budget]:
+def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgress | None = None) -> dict[str, Budget]:
     """Carry out what is missing in `out`; returns the planned budgets.
 
     Raises:
@@ -60,91 +62,91 @@ def run_contest(contest: Contest, out: Path, progress: ContestProgress | None = 
         ConfigurationError: budgets are unequal, or `out` holds runs with other settings.
         SelfCorrectError: an arm failed.
     """
-    told = progress or SilentContest()
+    told = progress or SilentComparison()
     out.mkdir(parents=True, exist_ok=True)
-    costs, planned = plan_budgets(contest, out)
+    costs, planned = plan_budgets(comparison, out)
     told.planned(planned)
-    exam = _Exam.of(contest, out)
+    exam = _Exam.of(comparison, out)
     parts = [
-        (way, seed, entrant)
+        (way, seed, arm_spec)
         for way in WAYS
-        for seed in contest.seeds
-        for entrant in contest.entrants
-        if not exam.finished(way, entrant, seed)
+        for seed in comparison.seeds
+        for arm_spec in comparison.arm_specs
+        if not exam.finished(way, arm_spec, seed)
     ]
-    for part, (way, seed, entrant) in enumerate(parts, 1):
-        sink = told.begin(entrant.name, seed, part, len(parts))
-        settings = contest.settings_of(entrant, costs).model_copy(update={"seed": seed})
-        _train(entrant, settings, folder_of(out, entrant.name, seed), sink)
+    for part, (way, seed, arm_spec) in enumerate(parts, 1):
+        sink = told.begin(arm_spec.name, seed, part, len(parts))
+        settings = comparison.settings_of(arm_spec, costs).model_copy(update={"seed": seed})
+        _train(arm_spec, settings, folder_of(out, arm_spec.name, seed), sink)
         sink.message(f"evaluating on {len(exam.problems)} held-out problems, {way}")
-        exam.evaluate(way, entrant, settings)
+        exam.evaluate(way, arm_spec, settings)
         told.end()
     return planned
 
 
-def _train(entrant: Entrant, settings: RunSettings, folder: Path, sink: ProgressSink) -> None:
+def _train(arm_spec: ArmSpec, settings: RunSettings, folder: Path, sink: ProgressSink) -> None:
     """Train what is not trained yet."""
-    if entrant.load is None:
+    if arm_spec.load is None:
         return
     run = RunDirectory(folder)
     if run.read_final() is None:
-        entrant.load()(settings, out=folder, progress=sink, resume=run.config_path.exists())
+        arm_spec.load()(settings, out=folder, progress=sink, resume=run.config_path.exists())
 
 
 @dataclass(frozen=True)
 class _Exam:
     """The evaluation that is the same for all arms."""
 
-    contest: Contest
+    comparison: Comparison
     out: Path
     task: Task
     problems: Sequence[Problem]
     digest: str
 
     @classmethod
-    def of(cls, contest: Contest, out: Path) -> "_Exam":
-        task = contest.settings.task.open()
-        problems = task.problems("test", contest.problems, seed=contest.settings.evaluation.seed)
-        return cls(contest, out, task, problems, digest_of(problems))
+    def of(cls, comparison: Comparison, out: Path) -> "_Exam":
+        task = comparison.settings.task.open()
+        problems = task.problems("test", comparison.problems, seed=comparison.settings.evaluation.seed)
+        return cls(comparison, out, task, problems, digest_of(problems))
 
     def temperature(self, way: Way) -> float:
-        return 0.0 if way == "greedy" else self.contest.temperature
+        return 0.0 if way == "greedy" else self.comparison.temperature
 
-    def finished(self, way: Way, entrant: Entrant, seed: int) -> bool:
-        found = evaluation_of(self.out, entrant.name, seed, way)
+    def finished(self, way: Way, arm_spec: ArmSpec, seed: int) -> bool:
+        found = evaluation_of(self.out, arm_spec.name, seed, way)
         if found is None:
             return False
         if (found.digest, found.temperature) != (self.digest, self.temperature(way)):
             raise TrainingError(
-                f"{folder_of(self.out, entrant.name, seed)} was evaluated on other problems or at another temperature; take another "
+                f"{folder_of(self.out, arm_spec.name, seed)} was evaluated on other problems or at another temperature; take another "
                 f"--out, or remove {way}.json there to evaluate it anew"
             )
         return True
 
-    def evaluate(self, way: Way, entrant: Entrant, settings: RunSettings) -> None:
-        folder = folder_of(self.out, entrant.name, settings.seed)
-        evaluation = self._known(way, entrant)
+    def evaluate(self, way: Way, arm_spec: ArmSpec, settings: RunSettings) -> None:
+        folder = folder_of(self.out, arm_spec.name, settings.seed)
+        evaluation = self._known(way, arm_spec)
         if evaluation is None:
-            graph = entrant.loop(settings, _trained(entrant, settings, folder), self.task.checker)
+            graph = arm_spec.loop(settings, _trained(arm_spec, settings, folder), self.task.checker)
             # The draws of the sampled evaluation are part of what differs between seeds.
             evaluation = evaluated(
                 graph, self.problems, self.task.checker, temperature=self.temperature(way), seed=settings.seed
             )
         write_evaluation(folder / f"{way}.json", evaluation)
 
-    def _known(self, way: Way, entrant: Entrant) -> Evaluation | None:
+    def _known(self, way: Way, arm_spec: ArmSpec) -> Evaluation | None:
         """Without training, greedy answers are the same for every seed."""
-        if way == "sampled" or entrant.load is not None:
+        if way == "sampled" or arm_spec.load is not None:
             return None
-        others = (evaluation_of(self.out, entrant.name, seed, way) for seed in self.contest.seeds)
+        others = (evaluation_of(self.out, arm_spec.name, seed, way) for seed in self.comparison.seeds)
         return next((other for other in others if other is not None and other.digest == self.digest), None)
 
 
-def _trained(entrant: Entrant, settings: RunSettings, folder: Path) -> Any:
-    """The policy that `entrant` left in `folder`; the base where nothing is trained."""
+def _trained(arm_spec: ArmSpec, settings: RunSettings, folder: Path) -> Any:
+    """The policy that `arm_spec` left in `folder`; the base where nothing is trained."""
     from selfcorrect.training.runs.opening import open_policy
 
-    if entrant.load is None:
+    if arm_spec.load is None:
         return open_policy(settings.policy)
     trained = {"model": str(RunDirectory(folder).model_path), "lora": None}
     return open_policy(settings.policy.model_copy(update=trained))

@@ -6,18 +6,18 @@ from typing import Protocol
 
 from selfcorrect.settings import combine
 from selfcorrect.training.arms.budgets import Costs
-from selfcorrect.training.arms.registry import Entrant
+from selfcorrect.training.arms.registry import ArmSpec
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import Budget
 from selfcorrect.training.settings import RunSettings
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """Everything that decides a comparison.
 
     Args:
-        entrants: the arms, in the order of the tables.
+        arm_specs: the arms, in the order of the tables.
         settings: those of every arm before its budget is fitted; their seed is not used.
         seeds: of training. Every arm is trained once with each.
         problems: how many held-out problems; the same for all.
@@ -26,7 +26,7 @@ class Contest:
         allow_unequal: compare arms that do not cost the same.
     """
 
-    entrants: Sequence[Entrant]
+    arm_specs: Sequence[ArmSpec]
     settings: RunSettings
     seeds: Sequence[int]
     problems: int = 2000
@@ -34,14 +34,14 @@ class Contest:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_unequal: bool = False
 
-    def settings_of(self, entrant: Entrant, costs: Costs) -> RunSettings:
+    def settings_of(self, arm_spec: ArmSpec, costs: Costs) -> RunSettings:
         """The settings of an arm, of whatever seed."""
         return combine(
-            entrant.fitted(self.settings, costs), {}, self.overrides.get(entrant.name, ()), source=entrant.name
+            arm_spec.fitted(self.settings, costs), {}, self.overrides.get(arm_spec.name, ()), source=arm_spec.name
         )
 
 
-class ContestProgress(Protocol):
+class ComparisonProgress(Protocol):
     """Is told how a comparison goes on."""
 
     def planned(self, budgets: Mapping[str, Budget]) -> None:
@@ -49,7 +49,8 @@ class ContestProgress(Protocol):
         ...
 
     def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
-        """Part `part` of `parts` that are to be done, counted from 1: an arm and a seed. The sink is told of its steps."""
+        """Part `part` of `parts` that are to be done, counted from 1: an arm and a seed. The sink is told of its
+        steps."""
         ...
 
     def end(self) -> None:
@@ -57,7 +58,7 @@ class ContestProgress(Protocol):
         ...
 
 
-class SilentContest:
+class SilentComparison:
     """Shows nothing."""
 
     def planned(self, budgets: Mapping[str, Budget]) -> None: ...

@@ -62,7 +62,8 @@ def difference_text(reference: str, arm: str, figure: str, test: Mapping[str, An
 
 
 def alarm_lines(result: Mapping[str, Any]) -> list[str]:
-    """What was feared while training, what the evaluation gives reason to fear, and who did not cost what was planned."""
+    """What was feared while training, what the evaluation gives reason to fear, and who did not cost what was
+    planned."""
     training = [
         f"{arm}, while training: {name} (seeds {', '.join(map(str, seeds))})"
         for arm, raised in result["alarms"].items()
@@ -75,7 +76,8 @@ def alarm_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def drift_lines(budgets: Mapping[str, Any]) -> list[str]:
-    """Arms that generated other than planned: what a policy learns to write, or to leave out, is only known afterwards."""
+    """Arms that generated other than planned: what a policy learns to write, or to leave out, is only known
+    afterwards."""
     lines = []
     for arm, budget in budgets.items():
         planned, measured = budget["planned"]["generated_tokens"], (budget["measured"] or {}).get("generated_tokens")
@@ -132,7 +134,8 @@ def save_drawing(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
-    """For each arm a line from accuracy@1 to accuracy@2, with the interval of the latter. What is far below is written at the edge."""
+    """For each arm a line from accuracy@1 to accuracy@2, with the interval of the latter. What is far below is
+    written at the edge."""
     edge = _left_edge(rows)
     for position, row in enumerate(rows.values()):
         first, second = row["accuracy_t1"]["mean"], row["accuracy_t2"]["mean"]
@@ -168,8 +171,8 @@ def _left_edge(rows: Mapping[str, Any]) -> float:
 
 
 def _draw_curves(axes: Any, result: Mapping[str, Any]) -> None:
-    """accuracy@2 over generated tokens, on the problems that are looked at while training: the same for all arms, and others than
-    those of the final evaluation."""
+    """accuracy@2 over generated tokens, on the problems that are looked at while training: the same for all arms, and
+    others than those of the final evaluation."""
     for number, (arm, points) in enumerate(result["curves"].items()):
         tokens, accuracies = [point["tokens"] for point in points], [point["accuracy_t2"] for point in points]
         colour, style = _COLOURS[number % len(_COLOURS)], "-" if number < len(_COLOURS) else "--"

@@ -12,7 +12,7 @@ from typing import Any
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.compare.comparison import WAYS, Way, evaluation_of, folder_of, measured_budget
 from selfcorrect.training.compare.outcomes import Evaluation
-from selfcorrect.training.compare.plan import Contest
+from selfcorrect.training.compare.plan import Comparison
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
 from selfcorrect.training.runs.alarms import alarms
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory
@@ -26,39 +26,42 @@ Evaluations = Mapping[str, Mapping[int, Evaluation]]
 """By arm and seed."""
 
 
-def comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, reference: str) -> dict[str, Any]:
+def comparison_result(
+    comparison: Comparison, out: Path, planned: Mapping[str, Budget], *, reference: str
+) -> dict[str, Any]:
     """Everything that is known so far; arms and seeds that are not finished are left out.
 
     Args:
         reference: the arm that the others are tested against.
     """
-    arms = [entrant.name for entrant in contest.entrants]
-    untrained = {entrant.name for entrant in contest.entrants if entrant.load is None}
+    arms = [arm_spec.name for arm_spec in comparison.arm_specs]
+    untrained = {arm_spec.name for arm_spec in comparison.arm_specs if arm_spec.load is None}
     result: dict[str, Any] = {
-        "task": contest.settings.task.open().name,
-        "policy": contest.settings.policy.model,
-        "problems": contest.problems,
-        "temperature": contest.temperature,
-        "seeds": list(contest.seeds),
+        "task": comparison.settings.task.open().name,
+        "policy": comparison.settings.policy.model,
+        "problems": comparison.problems,
+        "temperature": comparison.temperature,
+        "seeds": list(comparison.seeds),
         "reference": reference,
-        "arms": {entrant.name: entrant.says for entrant in contest.entrants},
-        "budgets": {arm: _budgets(contest, out, arm, planned[arm]) for arm in arms},
-        "curves": {arm: curve for arm in arms if (curve := _curve(contest, out, arm))},
-        "alarms": {arm: raised for arm in arms if (raised := _alarms(contest, out, arm))},
+        "arms": {arm_spec.name: arm_spec.says for arm_spec in comparison.arm_specs},
+        "budgets": {arm: _budgets(comparison, out, arm, planned[arm]) for arm in arms},
+        "curves": {arm: curve for arm in arms if (curve := _curve(comparison, out, arm))},
+        "alarms": {arm: raised for arm in arms if (raised := _alarms(comparison, out, arm))},
     }
     for way in WAYS:
-        found = _evaluations(contest, out, arms, way)
+        found = _evaluations(comparison, out, arms, way)
         result[way] = {
             arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained)) for arm, seeds in found.items()
         }
         result[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
-    result["held_out_alarms"] = held_out_alarms(result["greedy"], contest.problems)
+    result["held_out_alarms"] = held_out_alarms(result["greedy"], comparison.problems)
     plain: dict[str, Any] = finite(result)
     return plain
 
 
 def against_reference(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
-    """For accuracy@2 and delta: `reference` minus each other arm, paired by seed and problem, with Holm's p over the arms."""
+    """For accuracy@2 and delta: `reference` minus each other arm, paired by seed and problem, with Holm's p over the
+    arms."""
     tests: dict[str, dict[str, dict[str, Any]]] = {}
     for figure in TESTED:
         differences = {
@@ -106,10 +109,10 @@ def _scores(evaluation: Evaluation, figure: str) -> Sequence[float | None]:
     return evaluation.at(1) if figure == "accuracy_t2" else evaluation.gained()
 
 
-def _evaluations(contest: Contest, out: Path, arms: Sequence[str], way: Way) -> dict[str, dict[int, Evaluation]]:
+def _evaluations(comparison: Comparison, out: Path, arms: Sequence[str], way: Way) -> dict[str, dict[int, Evaluation]]:
     found: dict[str, dict[int, Evaluation]] = {}
     for arm in arms:
-        for seed in contest.seeds:
+        for seed in comparison.seeds:
             evaluation = evaluation_of(out, arm, seed, way)
             if evaluation is not None:
                 found.setdefault(arm, {})[seed] = evaluation
@@ -135,8 +138,8 @@ def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
     return row
 
 
-def _budgets(contest: Contest, out: Path, arm: str, planned: Budget) -> dict[str, Any]:
-    measured = [budget for seed in contest.seeds if (budget := measured_budget(out, arm, seed)) is not None]
+def _budgets(comparison: Comparison, out: Path, arm: str, planned: Budget) -> dict[str, Any]:
+    measured = [budget for seed in comparison.seeds if (budget := measured_budget(out, arm, seed)) is not None]
     return {
         "planned": asdict(planned),
         "measured": None
@@ -148,10 +151,10 @@ def _budgets(contest: Contest, out: Path, arm: str, planned: Budget) -> dict[str
     }
 
 
-def _curve(contest: Contest, out: Path, arm: str) -> list[dict[str, float]]:
+def _curve(comparison: Comparison, out: Path, arm: str) -> list[dict[str, float]]:
     """Held-out greedy figures over generated tokens, the mean of the seeds that got as far."""
     points: dict[int, list[dict[str, float]]] = {}
-    for seed in contest.seeds:
+    for seed in comparison.seeds:
         steps = RunDirectory(folder_of(out, arm, seed)).read_metrics()
         tokens = list(accumulate(step.get("tokens") or 0.0 for step in steps))
         for step, so_far in zip(steps, tokens, strict=True):
@@ -166,10 +169,10 @@ def _curve(contest: Contest, out: Path, arm: str) -> list[dict[str, float]]:
     ]
 
 
-def _alarms(contest: Contest, out: Path, arm: str) -> dict[str, list[int]]:
+def _alarms(comparison: Comparison, out: Path, arm: str) -> dict[str, list[int]]:
     """The seeds in whose training each alarm stood at some step."""
     raised: dict[str, list[int]] = {}
-    for seed in contest.seeds:
+    for seed in comparison.seeds:
         steps = RunDirectory(folder_of(out, arm, seed)).read_metrics()
         names = {name.removeprefix("alarm/") for step in steps for name in step if name.startswith("alarm/")}
         for name in sorted(names):
@@ -180,11 +183,13 @@ def _alarms(contest: Contest, out: Path, arm: str) -> dict[str, list[int]]:
 # The files of a comparison as a whole.
 
 
-def write_comparison(contest: Contest, out: Path, planned: Mapping[str, Budget], *, reference: str) -> dict[str, Any]:
+def write_comparison(
+    comparison: Comparison, out: Path, planned: Mapping[str, Budget], *, reference: str
+) -> dict[str, Any]:
     """Write compare.json and compare.html of all that is finished in `out`; returns what is in the first."""
     from selfcorrect.training.compare.report import compare_page
 
-    result = comparison(contest, out, planned, reference=reference)
+    result = comparison_result(comparison, out, planned, reference=reference)
     write_whole(out / "compare.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     write_whole(out / "compare.html", compare_page(result))
     return result

@@ -112,10 +112,12 @@ def mean_over_seeds(values: Sequence[float]) -> Mean:
 def paired_difference(one: Grid, other: Grid) -> Difference:
     """The mean of one - other over the same seeds and problems, with the noise of both.
 
-    Seeds and problems are crossed: every seed meets every problem. The variance of the mean is that of the seeds' means plus
-    that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller, Journal of Business
-    & Economic Statistics 29, 2011), with Satterthwaite's degrees of freedom, at least seeds - 1 (as Westfall, Kenny and Judd do for crossed
-    samples, Journal of Experimental Psychology: General 143, 2014). With a single seed the interval is about problems only, and normal.
+    Seeds and problems are crossed: every seed meets every problem. The variance of the mean is that of the seeds' means
+        plus
+    that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller,
+    Journal of Business & Economic Statistics 29, 2011), with Satterthwaite's degrees of freedom, at least seeds - 1 (as
+    Westfall, Kenny and Judd do for crossed samples, Journal of Experimental Psychology: General 143, 2014). With a
+        single seed the interval is about problems only, and normal.
 
     Args:
         one, other: of the same shape; a problem that some seed has not judged in either arm is left out.
@@ -173,7 +175,8 @@ def _variance(values: Sequence[float]) -> float:
 
 
 def holm(ps: Mapping[Name, float]) -> dict[Name, float]:
-    """Holm's adjusted p of several tests (Scandinavian Journal of Statistics 6, 1979): any of them false with at most that risk."""
+    """Holm's adjusted p of several tests (Scandinavian Journal of Statistics 6, 1979): any of them false with at
+    most that risk."""
     adjusted: dict[Name, float] = {}
     least = 0.0
     ordered = sorted((name for name in ps if not math.isnan(ps[name])), key=lambda name: ps[name])

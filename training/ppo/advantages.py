@@ -42,8 +42,8 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     """As `leave_one_out`, but the expectation also knows the previous answer's score, which this turn could not change.
 
     A baseline may depend on anything that came before the turn without bias. The mean of the other episodes of the same
-    problem with the same previous score is drawn towards the mean of all other episodes with that score, as if one more such
-    episode had been seen; so small groups still have a baseline.
+    problem with the same previous score is drawn towards the mean of all other episodes with that score, as if one more
+    such episode had been seen; so small groups still have a baseline.
 
     Args:
         rewards_B: (B,) float; NaN abstains.
@@ -68,8 +68,8 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
 def normalised_by_role(advantages_C: Tensor, roles_C: Tensor, counted_C: Tensor) -> Tensor:
     """Advantages brought to mean 0 and variance 1 within each role (PAG's RoleAdvNorm, arXiv 2506.10406).
 
-    Judging an answer is easier than finding one, so the two roles' rewards have different spreads: without this, one role's
-    gradient would drown the other's.
+    Judging an answer is easier than finding one, so the two roles' rewards have different spreads: without this, one
+    role's gradient would drown the other's.
 
     Args:
         advantages_C: (C,) of the calls of a batch.
@@ -104,8 +104,8 @@ def gae_within_turns(
     """Generalised advantage estimation (Schulman et al. 2016), cut at turn boundaries: nothing flows between turns.
 
     Args:
-        rewards_BT: (B, T) reward of each token (usually the turn's reward on its last token); NaN on any token of a turn
-            makes the whole turn abstain.
+        rewards_BT: (B, T) reward of each token (usually the turn's reward on its last token); NaN on any token of a
+            turn makes the whole turn abstain.
         values_BT: (B, T) value predicted before each token.
         turns_BT: (B, T) index of the turn that sampled the token; -1 for context. A turn's tokens are contiguous.
         discount: per token, within a turn.

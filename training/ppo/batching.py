@@ -19,8 +19,8 @@ from selfcorrect.training.ppo.rollouts import Episode
 
 # The append-only record of an episode's policy calls, as rows of token ids ready for training.
 #
-# Calls whose prompts extend each other become one row; a call that was shown something else starts a row of its own. Ids are
-# taken as they were sampled and are never rendered or tokenised again, so what is trained is what was played.
+# Calls whose prompts extend each other become one row; a call that was shown something else starts a row of its own.
+# Ids are taken as they were sampled and are never rendered or tokenised again, so what is trained is what was played.
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def rows_of(calls: Sequence[PolicyCall]) -> list[Row]:
     """The rows of one episode: each sampled token is in exactly one span, after exactly the context it was sampled in.
 
     Raises:
-        TrainingError: a call carries no token ids (its policy cannot be trained), no tokens, or as many log-probabilities
-            as it has not tokens.
+        TrainingError: a call carries no token ids (its policy cannot be trained), no tokens, or as many
+            log-probabilities as it has not tokens.
     """
     rows: list[Row] = []
     for index, call in enumerate(calls):
@@ -192,7 +192,8 @@ def placed_rows(episodes: Sequence[Episode], table: CallTable) -> list[PlacedRow
 
 @dataclass(frozen=True, slots=True)
 class RowTensors:
-    """R rows, padded. P prompt positions (left-padded), T completion positions (right-padded); see `ppo_loss` for the rest.
+    """R rows, padded. P prompt positions (left-padded), T completion positions (right-padded); see `ppo_loss` for the
+    rest.
 
     `calls_RT` is the index of the sampling call in the call table, -1 for context and padding.
     """

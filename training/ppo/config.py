@@ -29,8 +29,8 @@ class CriticConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PPOConfig:
-    """Settings of `PPOTrainer`.
+class TurnPPOConfig:
+    """Settings of `TurnPPOTrainer`.
 
     Args:
         output_dir: where checkpoints go.
@@ -39,22 +39,26 @@ class PPOConfig:
         episodes_per_problem: K, at least 2 for a leave-one-out baseline.
         learning_rate: of Adam, after `warmup_batches`.
         learning_rate_decay: it falls linearly to 0 over the run; else it is constant.
-        minibatches: optimiser steps per pass over a batch. 1 with `ppo_epochs` 1 is the on-policy REINFORCE of the SCoRe paper.
+        minibatches: optimiser steps per pass over a batch. 1 with `ppo_epochs` 1 is the on-policy REINFORCE of the
+            SCoRe paper.
         ppo_epochs: passes over each batch.
         gradient_accumulation: forward-backward passes per optimiser step, for memory.
         clip_low, clip_high: PPO's clip range.
         baseline: what a reward is compared with; see `advantages`.
-        normalise_by: "role" brings the advantages of a batch's answers, and those of its critiques, to mean 0 and variance 1 each.
-        critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for none.
+        normalise_by: "role" brings the advantages of a batch's answers, and those of its critiques, to mean 0 and
+            variance 1 each.
+        critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for
+            none.
         kl: whether any turn may have a KL coefficient; False needs no reference model.
-        kl_over: "token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of the later
-            tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of more noise.
+        kl_over: "token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of
+            the later tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of
+            more noise.
         entropy_coefficient: bonus per token.
         log_entropy: measure the entropy even without a bonus (costs a little).
         temperature: of sampling; the log-probabilities are those at this temperature.
         max_grad_norm: gradient clipping.
-        recompute_old_logprobs: score the batch once more before learning rather than trusting the log-probabilities that came
-            with the samples; for engines whose numbers differ from the trainer's (vLLM).
+        recompute_old_logprobs: score the batch once more before learning rather than trusting the log-probabilities
+            that came with the samples; for engines whose numbers differ from the trainer's (vLLM).
         save_every: batches between checkpoints; 0 saves at the end only.
         keep_checkpoints: how many to keep.
         seed: of everything random.

@@ -1,8 +1,8 @@
 """A critic in place of the leave-one-out baseline: it predicts, before every token, the reward of the token's turn.
 
-It is a linear head on the policy's last hidden states, which it does not change: policy and critic share no gradient, the saved
-policy stays a plain model, and the head learns with an optimiser of its own. A turn's value knows all that came before the
-turn, the previous answer included.
+It is a linear head on the policy's last hidden states, which it does not change: policy and critic share no gradient,
+the saved policy stays a plain model, and the head learns with an optimiser of its own. A turn's value knows all that
+came before the turn, the previous answer included.
 """
 
 from pathlib import Path
@@ -110,6 +110,7 @@ def _on_last_tokens(rewards_C: Tensor, calls_RT: Tensor) -> Tensor:
 
 
 def _first_calls(calls_RT: Tensor) -> Tensor:
-    """(R, T): the row's smallest call index on sampled tokens, 0 on context, so that turns count from 0 in every row."""
+    """(R, T): the row's smallest call index on sampled tokens, 0 on context, so that turns count from 0 in every
+    row."""
     first_R1 = torch.where(calls_RT >= 0, calls_RT, calls_RT.max() + 1).min(dim=1, keepdim=True).values
     return torch.where(calls_RT >= 0, first_R1, torch.zeros_like(calls_RT))

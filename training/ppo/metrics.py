@@ -13,9 +13,10 @@ from selfcorrect.training.ppo.rollouts import Episode
 def rollout_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
     """Shares over the episodes of one batch, as sampled (not greedy).
 
-    `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of episodes whose
-    answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are shares of answers and calls; `no_spread` is the share of problems
-    whose last answers all scored the same, which teach nothing.
+    `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of
+    episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
+    shares of answers and calls; `no_spread` is the share of problems whose last answers all scored the same, which
+    teach nothing.
     """
     tokens = sum(len(call.generation["completion_ids"]) for episode in episodes for call in episode.calls)
     calls = [call for episode in episodes for call in episode.calls]
@@ -81,7 +82,8 @@ def update_metrics(
 ) -> dict[str, float]:
     """Of one forward-backward pass: share of clipped tokens, mean ratio, entropy, and KL per turn in nats per token.
 
-    `kinds_BT` numbers the kinds of calls in the order of their first appearance; with `build_graph` 0 is the first answer.
+    `kinds_BT` numbers the kinds of calls in the order of their first appearance; with `build_graph` 0 is the first
+    answer.
     """
     mask_BT = batch.mask_BT
     count = mask_BT.sum().clamp(min=1)

@@ -18,7 +18,8 @@ class TurnSignal:
         kl_coefficient: weight of KL(policy || reference) on the call's tokens, in reward per nat.
         previous: score of the answer before this call, which a baseline may know; None if there is none.
         kind: calls are compared with calls of the same kind: "answer 1", "answer 2", "critique 1", ...
-        learns: False takes the call's tokens out of the loss altogether (unjudged answers, nodes that are not to be trained).
+        learns: False takes the call's tokens out of the loss altogether (unjudged answers, nodes that are not to be
+            trained).
     """
 
     reward: Score
@@ -55,7 +56,8 @@ class _UnpaidCritiques:
 
 @dataclass(frozen=True)
 class StageOne(_UnpaidCritiques):
-    """SCoRe Stage I (arXiv 2409.12917, Eq. 3): one answer is paid, the ones before it are held to the reference by beta2.
+    """SCoRe Stage I (arXiv 2409.12917, Eq. 3): one answer is paid, the ones before it are held to the reference by
+    beta2.
 
     Args:
         beta1: KL weight of the paid answer.
@@ -80,8 +82,9 @@ class StageOne(_UnpaidCritiques):
 class StageTwo(_UnpaidCritiques):
     """SCoRe Stage II (Eq. 4): r1 for the first answer, r_t + alpha (r_t - r_{t-1}) for the later ones, one small KL.
 
-    Because turns do not share credit, the term -alpha r_{t-1} is a constant for answer t: the bonus multiplies the later
-    turns' gradient by 1 + alpha, and a baseline that knows r_{t-1} (`leave_one_out_given_previous`) removes its noise.
+    Because turns do not share credit, the term -alpha r_{t-1} is a constant for answer t: the bonus multiplies the
+    later turns' gradient by 1 + alpha, and a baseline that knows r_{t-1} (`leave_one_out_given_previous`) removes its
+    noise.
     """
 
     alpha: float = 10.0
@@ -145,8 +148,8 @@ class PAG:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which objective holds at which batch of episodes; the position is the trainer's own step count, so that a resumed run
-    goes on in the stage it was killed in.
+    """Which objective holds at which batch of episodes; the position is the trainer's own step count, so that a resumed
+    run goes on in the stage it was killed in.
 
     Args:
         stages: (objective, number of batches) in order.

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from selfcorrect.agents.episodes import opening, rare_garbage_collection, run_blocking
+from selfcorrect.agents.episodes import initial_state, rare_garbage_collection, run_blocking
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
@@ -15,7 +15,7 @@ from selfcorrect.errors import GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, TurnSignal
 
 
@@ -42,7 +42,7 @@ Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tupl
 
 
 @dataclass(frozen=True)
-class JudgedAnswers:
+class CheckerRewards:
     """Signals for graphs made by `build_graph`: judges the answers with `checker` and pays what `objective` says.
 
     Verdicts are made after the episode is over, so none can reach the policy.
@@ -112,7 +112,8 @@ async def collect(
         graph: a compiled LangGraph graph whose nodes call a trainable policy.
         problems: B problems; repeat a problem to play it several times.
         signals: what each call is paid.
-        sampling: how the policy draws. The nodes of `build_graph` ask for it; with `inputs` it overrules what nodes ask for.
+        sampling: how the policy draws. The nodes of `build_graph` ask for it; with `inputs` it overrules what nodes ask
+            for.
         seeds: B seeds, one per episode.
         policy: only its calls are recorded; None records those of every trainable policy.
         trainable: names of the nodes whose calls learn, with all that is inside them; None is all.
@@ -129,7 +130,7 @@ async def collect(
         with recording(policy, draws) as recorder:
             try:
                 state = await graph.ainvoke(
-                    opening(problem, seed) if inputs is None else inputs(problem), context=shared
+                    initial_state(problem, seed) if inputs is None else inputs(problem), context=shared
                 )
             except SelfCorrectError as error:
                 raise type(error)(f"problem {problem.id}: {error}") from error
@@ -172,20 +173,21 @@ class EpisodePlayer:
     """Plays problems in a graph.
 
     Args:
-        policy, graph, signals_at, trainable, inputs, context: see `PPOTrainer`.
+        policy, graph, signals_at, trainable, inputs, context: see `TurnPPOTrainer`.
         config: gives the temperature and the run's seed.
     """
 
     policy: Any
     graph: Any
     signals_at: SignalsAt
-    config: PPOConfig
+    config: TurnPPOConfig
     trainable: frozenset[str] | None
     inputs: Callable[[Problem], dict[str, Any]] | None
     context: Any
 
     def play(self, problems: list[Problem], *, batch: int, process: int) -> list[Episode]:
-        """One episode of each of `problems`, which are what the process with number `process` plays of batch number `batch`."""
+        """One episode of each of `problems`, which are what the process with number `process` plays of batch number
+        `batch`."""
         return run_blocking(
             collect(
                 self.graph,
@@ -201,6 +203,7 @@ class EpisodePlayer:
         )
 
     def _seeds(self, count: int, batch: int, process: int) -> list[int]:
-        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same episodes."""
+        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same
+        episodes."""
         first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
         return [first + row for row in range(count)]

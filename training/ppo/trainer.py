@@ -1,7 +1,7 @@
 """The trainer: TRL's GRPOTrainer with two seams of our own, how episodes are produced and scored, and the loss.
 
-From TRL and transformers come data loading, the generation buffer (several PPO epochs and minibatches a batch), PEFT, accelerate,
-DeepSpeed, FSDP, logging, checkpoints and resume.
+From TRL and transformers come data loading, the generation buffer (several PPO epochs and minibatches a batch), PEFT,
+accelerate, DeepSpeed, FSDP, logging, checkpoints and resume.
 """
 
 import copy
@@ -32,7 +32,7 @@ from selfcorrect.training.ppo.batching import (
     placed_rows,
     row_tensors,
 )
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.critic import Critic
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
 from selfcorrect.training.ppo.metrics import rollout_metrics, update_metrics
@@ -92,14 +92,14 @@ def token_batch(inputs: dict[str, Any], normaliser: Tensor) -> TokenBatch:
 class ReferenceModel:
     """A frozen model that is chosen explicitly, never looked up by the name in a config.
 
-    Looked up by name, a policy that was loaded from its Stage I checkpoint would be anchored to Stage I in Stage II, and one
-    built in memory to nothing at all.
+    Looked up by name, a policy that was loaded from its Stage I checkpoint would be anchored to Stage I in Stage II,
+    and one built in memory to nothing at all.
     """
 
     model: Any
 
     @classmethod
-    def of(cls, policy_model: Any, reference: Any, config: PPOConfig) -> "ReferenceModel":
+    def of(cls, policy_model: Any, reference: Any, config: TurnPPOConfig) -> "ReferenceModel":
         """`reference` as a frozen model of the policy's dtype.
 
         Args:
@@ -138,11 +138,12 @@ def _load(reference: str | Path, policy_model: Any) -> Any:
         raise PolicyError(f"the reference model '{reference}' cannot be loaded: {error}") from error
 
 
-class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Per-turn PPO in a LangGraph graph.
 
-    Every step plays `episodes_per_problem` episodes of each of `problems_per_batch` problems through `graph`, pays every policy
-    call its own reward, compares it with the same call of the other episodes of that problem, and updates the policy.
+    Every step plays `episodes_per_problem` episodes of each of `problems_per_batch` problems through `graph`, pays
+    every policy call its own reward, compares it with the same call of the other episodes of that problem, and updates
+    the policy.
 
     Args:
         policy: a `TransformersPolicy`; its model is trained, in place.
@@ -150,8 +151,8 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         problems: what to train on, at least one batch.
         signals: what the calls of batch number n are paid; see `SignalsAt`.
         config: the settings.
-        reference: folder, Hub id or model of the fixed reference; None is a copy of the policy's model as it is now, or with
-            `peft_config` the base model under the adapter. It is never re-loaded from a name by chance.
+        reference: folder, Hub id or model of the fixed reference; None is a copy of the policy's model as it is now, or
+            with `peft_config` the base model under the adapter. It is never re-loaded from a name by chance.
         peft_config: train an adapter only.
         trainable: names of the nodes whose calls learn; None is all.
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
@@ -166,7 +167,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         graph: Any,
         problems: Sequence[Problem],
         signals: SignalsAt,
-        config: PPOConfig,
+        config: TurnPPOConfig,
         *,
         reference: Any = None,
         peft_config: Any = None,
@@ -249,7 +250,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
         moved["num_items_in_batch"] = self.accelerator.gather(batch["tool_mask"].sum().to(device)).sum()
         if self._settings.recompute_old_logprobs:
-            moved["old_per_token_logps"] = self._score(self.model, moved)
+            moved["old_per_token_logps"] = self._logprobs(self.model, moved)
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
@@ -262,8 +263,9 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._record({"value_loss": value_loss})
         return advantages_RT
 
-    def _score(self, model: Any, batch: dict[str, Any]) -> Tensor:
-        """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without gradient."""
+    def _logprobs(self, model: Any, batch: dict[str, Any]) -> Tensor:
+        """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without
+        gradient."""
         with torch.no_grad():
             logprobs_RT, _, _ = self._get_per_token_logps_and_entropies(
                 model, *whole_rows(batch), batch_size=self.args.per_device_train_batch_size
@@ -273,7 +275,7 @@ class PPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _reference_logprobs(self, rows: RowTensors) -> Tensor:
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in text_of(rows).items()}
         with self._adapter_off():
-            return self._score(self.ref_model if self.ref_model is not None else self.model, batch).cpu()
+            return self._logprobs(self.ref_model if self.ref_model is not None else self.model, batch).cpu()
 
     def _adapter_off(self) -> AbstractContextManager[Any]:
         model = self.accelerator.unwrap_model(self.model)

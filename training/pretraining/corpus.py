@@ -6,9 +6,10 @@
     verdict    3 5 7 get 56 : <an attempt of the model> check : 8 * 7 = 56 right <eos>
     hint       3 5 7 get 56 hint 3 + 5 = 8 : 3 + 5 = 8 ; 8 * 7 = 56 <eos>
 
-Only what follows the last ":" is learnt; attempts are context. A second look begins with true steps that test the attempt's end
-(see `second_looks`). In retries, "right" and "wrong" are then drawn without
-regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look again and
+Only what follows the last ":" is learnt; attempts are context. A second look begins with true steps that test the
+attempt's end (see `second_looks`). In retries, "right" and "wrong" are then drawn without
+regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look
+    again and
 to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
@@ -94,8 +95,8 @@ def _retry(
     if stands_by:
         return Document(f"{_shown(item)} again :", f"{look.recheck(item.attempt)}right {item.attempt}")
     if _goes_the_gold_way(item, look):
-        # "wrong" is followed by another way. Another attempt, as right or wrong as this one, takes its place: dropping the
-        # document would make "wrong" rarer after right attempts, and so tell when to revise.
+        # "wrong" is followed by another way. Another attempt, as right or wrong as this one, takes its place: dropping
+        # the document would make "wrong" rarer after right attempts, and so tell when to revise.
         if not other_way[item.correct]:  # only where there are hardly any attempts
             return solution(item.problem)
         item = rng.choice(other_way[item.correct])

@@ -24,7 +24,8 @@ def learn(
     learning_rate: float,
     report: Report,
 ) -> None:
-    """`steps` updates of `rows` documents; the learning rate rises over 50 steps and falls to 0 over the second half."""
+    """`steps` updates of `rows` documents; the learning rate rises over 50 steps and falls to 0 over the second
+    half."""
     optimisers = _optimisers(model, learning_rate)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
     losses: list[float] = []

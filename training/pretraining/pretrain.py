@@ -1,7 +1,10 @@
-"""Make a small policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --task countdown --out FOLDER`.
+"""Make a small policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --task countdown --out
+FOLDER`.
 
-A small Llama learns a task in phases: solutions alone; then solutions, second answers, verdicts and hints, in which the first
-answers are its own; then the same with mostly verdicts; for equations, a little of mostly second answers at last. It ends as a base model
+A small Llama learns a task in phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
+    first
+answers are its own; then the same with mostly verdicts; for equations, a little of mostly second answers at last. It
+ends as a base model
 does: it solves about half of the problems, and its second answers break about as many first ones as they mend.
 """
 
@@ -42,8 +45,8 @@ class Recipe:
     verdict_steps: int = 300
     """The third phase, in which most documents are verdicts."""
     retry_steps: int = 0
-    """A fourth phase, of mostly second answers at a third of the rate: where verdicts taught the policy to act on what it sees, it
-    unlearns that again."""
+    """A fourth phase, of mostly second answers at a third of the rate: where verdicts taught the policy to act on what
+    it sees, it unlearns that again."""
     attempts: int = 40_000
     """The model's own attempts that the second phase uses."""
     learning_rate: float = 0.02
@@ -74,7 +77,8 @@ RECIPES = {recipe.task: recipe for recipe in (COUNTDOWN, EQUATIONS)}
 
 
 VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
-"""The mixture of the third phase. By then the model works the step out rightly; what it must still learn is to compare."""
+"""The mixture of the third phase. By then the model works the step out rightly; what it must still learn is to
+compare."""
 
 RETRIES = Mixture(retries=0.80, verdicts=0.10, hints=0.03)
 """The mixture of the fourth phase, if there is one."""
@@ -135,7 +139,8 @@ def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path
 def attempts(
     model: Any, tokenizer: Any, problems: Sequence[Any], checker: Checker, *, max_new_tokens: int, rows: int = 512
 ) -> list[Attempted]:
-    """One attempt of the model at each problem, sampled at temperature 1. All prompts have the same number of tokens."""
+    """One attempt of the model at each problem, sampled at temperature 1. All prompts have the same number of
+    tokens."""
     made = []
     model.eval()
     for start in range(0, len(problems), rows):

@@ -46,8 +46,9 @@ def worked_out_once_more(attempt: str) -> str:
 def both_ends_worked_out(attempt: str) -> str:
     """The last subtraction of an attempt at an equation worked out anew, and its division multiplied back.
 
-    For "... ; 63 - 28 = 36 ; 36 / 5 = 7" this is "63 - 28 = 35 ; 7 * 5 = 35 ": the two values are the same if what was left is
-    what was divided. A difference below 1 is written as 0. "" if the steps cannot be read, or the product is not in the vocabulary.
+    For "... ; 63 - 28 = 36 ; 36 / 5 = 7" this is "63 - 28 = 35 ; 7 * 5 = 35 ": the two values are the same if what was
+    left is what was divided. A difference below 1 is written as 0. "" if the steps cannot be read, or the product is
+    not in the vocabulary.
     """
     before, _, last = attempt.rpartition(" ; ")
     difference, division = _last_step(before, "-"), _last_step(last, "/")

@@ -1,4 +1,5 @@
-"""The small model that the experiments on chains begin with: `python -m selfcorrect.training.quiet_star.chain_model --out FOLDER`.
+"""The small model that the experiments on chains begin with: `python -m selfcorrect.training.quiet_star.chain_model
+--out FOLDER`.
 
 A Llama of the embedded policy's make and vocabulary, pre-trained on plain chains and chains with asides (see `chains`).
 """
@@ -17,7 +18,8 @@ from selfcorrect.training.pretraining.vocabulary import make_tokenizer
 from selfcorrect.training.quiet_star.texts import Shares, chains, pretraining_text
 
 _WHOLE = 0.25
-"""Share of the documents that are learnt from their first word; of the others only what follows "=", as questions are chance."""
+"""Share of the documents that are learnt from their first word; of the others only what follows "=", as questions
+are chance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def _means(tokens: Sequence[JudgedToken]) -> dict[str, float]:
 
 
 def _standard_error(tokens: Sequence[JudgedToken], mean: float) -> float:
-    """Of the mean gain, from the differences between texts: tokens of one text are not independent. 0 for a single text."""
+    """Of the mean gain, from the differences between texts: tokens of one text are not independent. 0 for a single
+    text."""
     rest: dict[int, float] = {}
     for token in tokens:
         rest[token.text] = rest.get(token.text, 0.0) + token.gain - mean

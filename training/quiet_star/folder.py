@@ -2,9 +2,9 @@
 
 config.yaml      the settings, complete
 arm.txt          "quiet-star"
-metrics.jsonl    one line a step: nll and nll_base (nats per token with and without thoughts, sampled), gain, weight, advantage, ...
-metrics.json     {"before": ..., "after": ...}: held-out texts, greedy thoughts; see `evaluation.summarise`
-tokens.jsonl     some held-out texts, token by token, with gains, weights and thoughts
+metrics.jsonl    one line a step: nll and nll_base (nats per token with and without thoughts, sampled), gain, weight,
+advantage, ... metrics.json     {"before": ..., "after": ...}: held-out texts, greedy thoughts; see
+`evaluation.summarise` tokens.jsonl     some held-out texts, token by token, with gains, weights and thoughts
 base/            the model that training began with, if the run made it
 model/           the trained model; `QuietPolicy.from_pretrained` opens it, AutoModelForCausalLM without its thoughts
 checkpoints/     what `--resume` continues from

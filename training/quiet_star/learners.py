@@ -1,4 +1,5 @@
-"""What is trained: a model that thinks (or pauses), or, for comparison, the plain model. Both answer the same two questions."""
+"""What is trained: a model that thinks (or pauses), or, for comparison, the plain model. Both answer the same two
+questions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,8 @@ class ThinkingLearner:
 
 
 def _weights(weight_W: Tensor) -> dict[str, float]:
-    """The mean weight of thoughts, and that of the tenth that weighs most: whether the head has learnt where to listen."""
+    """The mean weight of thoughts, and that of the tenth that weighs most: whether the head has learnt where to
+    listen."""
     top = weight_W.topk(max(1, len(weight_W) // 10)).values
     return {"weight": float(weight_W.mean()), "weight_top": float(top.mean())}
 

@@ -75,7 +75,8 @@ def advantages(reward_BPK: Tensor, *, positive_part: bool) -> Tensor:
 
     Args:
         reward_BPK: log-likelihood of the tokens ahead under each thought, nats.
-        positive_part: pay only thoughts that are better than the mean, as the paper does for stability (at the price of a bias).
+        positive_part: pay only thoughts that are better than the mean, as the paper does for stability (at the price of
+            a bias).
     """
     reward_BPK = reward_BPK.detach()
     advantage_BPK = reward_BPK - reward_BPK.mean(dim=2, keepdim=True)

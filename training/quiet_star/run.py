@@ -67,7 +67,7 @@ def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink
     after = summarise(tokens)
     learner.save(run.model_path)
     run.write_final(before, after)
-    run.write_tokens(_readable_texts(held_out[:_TEXTS_IN_REPORT], tokens, tokenizer))
+    run.write_tokens(_text_records(held_out[:_TEXTS_IN_REPORT], tokens, tokenizer))
     write_whole(run.report_path, report_page(settings, run.read_metrics(), run.read_final(), run.read_tokens()))
     return QuietResult(run.path, before, after)
 
@@ -121,7 +121,7 @@ def _refuse_long_texts(config: Any, settings: QuietSettings, longest: int) -> No
         )
 
 
-def _readable_texts(texts: Sequence[Text], tokens: Sequence[JudgedToken], tokenizer: Any) -> list[dict[str, Any]]:
+def _text_records(texts: Sequence[Text], tokens: Sequence[JudgedToken], tokenizer: Any) -> list[dict[str, Any]]:
     """The rows of tokens.jsonl: one for each text, with all its tokens. Nothing is known of the first one."""
     rows: list[list[dict[str, Any]]] = [[{"token": tokenizer.decode(text.ids[:1])}] for text in texts]
     for token in tokens:

@@ -9,7 +9,8 @@ from selfcorrect.agents.quiet.thinking import Thinking
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share
 
 CHAINS = "chains"
-"""Stands for the procedural chains of arithmetic, as text, and for the small model that was pre-trained on them, as model."""
+"""Stands for the procedural chains of arithmetic, as text, and for the small model that was pre-trained on them, as
+model."""
 
 
 class ThoughtSettings(Settings):
@@ -28,7 +29,8 @@ class ThoughtSettings(Settings):
     never: tuple[str, ...] = Field(default=(), strict=False)
     """Tokens that thoughts do not hold, besides their start and end and the end of text."""
     gradient_weight: Positive = 1.0
-    """How much faster the start and end token's embeddings learn. The paper's 100 goes with its learning rate of 1e-6."""
+    """How much faster the start and end token's embeddings learn. The paper's 100 goes with its learning rate of
+    1e-6."""
     initial_weight: Share = 0.1
     """Of a thought in the mixture, before training."""
 
@@ -64,7 +66,8 @@ class StepSettings(Settings):
     learning_rate: Positive = 2e-4
     """Of AdamW. Pre-trained language models want 1e-6, as in the paper, or 1e-5."""
     head_learning_rate: Positive = 3e-3
-    """Of the mixing head, which begins from nothing and must learn where thoughts help before it has given up on all of them."""
+    """Of the mixing head, which begins from nothing and must learn where thoughts help before it has given up on all
+    of them."""
     warm_up: Count = 20
     """Steps in which it rises to that."""
     weight_decay: NonNegative = 0.001

@@ -20,9 +20,9 @@ from selfcorrect.training.pretraining.vocabulary import EOS
 #     worked    3 + 9 / 4 * 5 = : 12 3 15 ; 15 <eos>        an aside between ":" and ";" that helps
 #     idle      3 + 9 / 4 * 5 = : 5 17 5 ; 15 <eos>         an aside that does not
 #
-# A model is first pre-trained on all three kinds, as language models have seen asides of every kind, and then goes on with plain
-# chains alone. It knows how to write intermediate results, and the text never asks for them. An aside may stop early, or say the
-# last value again, so that its length tells nothing.
+# A model is first pre-trained on all three kinds, as language models have seen asides of every kind, and then goes on
+# with plain chains alone. It knows how to write intermediate results, and the text never asks for them. An aside may
+# stop early, or say the last value again, so that its length tells nothing.
 
 LARGEST = 40
 """Running values are 1 to this."""
@@ -190,13 +190,15 @@ def read_file(path: Path, tokenizer: Any, *, span: int, ahead: int, held_out: fl
     Args:
         path: the file.
         tokenizer: of the model.
-        span: tokens of a text; what remains at the end of the file is a shorter one, if it holds more than `ahead` tokens.
+        span: tokens of a text; what remains at the end of the file is a shorter one, if it holds more than `ahead`
+            tokens.
         ahead: tokens that a thought is judged by.
         held_out: the share of the spans that is held out, at least one.
         seed: of their order.
 
     Raises:
-        TaskError: the file cannot be read, is empty or too short, or is written in words that the tokenizer does not know.
+        TaskError: the file cannot be read, is empty or too short, or is written in words that the tokenizer does not
+            know.
     """
     try:
         text = path.read_text(encoding="utf-8")

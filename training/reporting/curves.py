@@ -49,8 +49,8 @@ CHARTS = (
 def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> str:
     """`chart` over `steps`; "" if none of its curves was measured.
 
-    Thin lines are the steps, thick ones a running mean of nine, dots the evaluations on held-out problems. Vertical lines part
-    the stages.
+    Thin lines are the steps, thick ones a running mean of nine, dots the evaluations on held-out problems. Vertical
+    lines part the stages.
     """
     import matplotlib
     from matplotlib.figure import Figure

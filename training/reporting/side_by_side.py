@@ -37,7 +37,8 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
 
 
 def episodes_html(rows: Sequence[Row]) -> str:
-    """Ten episodes of the trained policy, and under each what the base wrote for the same problem, where that is known."""
+    """Ten episodes of the trained policy, and under each what the base wrote for the same problem, where that is
+    known."""
     before = {row["id"]: row for row in rows if row["policy"] == "before"}
     after = [row for row in rows if row["policy"] == "after"]
     return "\n".join(_episode(row, before.get(row["id"])) for row in chosen(after))

@@ -1,13 +1,13 @@
 """Ways in which training goes wrong while its figures look fine, told as soon as they show.
 
-Pure functions of the figures of steps (see `progress.py` for their names). A figure that was not measured raises no alarm.
+Pure functions of the figures of steps (see `progress.py` for their names). A figure that was not measured raises no
+alarm.
 """
 
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
 
 Figures = Mapping[str, float | None]
 
@@ -20,7 +20,8 @@ _FIRST_STEPS = 3
 """What a run begins with stands for the base policy."""
 _RECENT_STEPS = 5
 _STANDARD_ERRORS = 3.0
-"""A fall of the first answers by less than this many standard errors may be chance: alarms are asked after every step."""
+"""A fall of the first answers by less than this many standard errors may be chance: alarms are asked after every
+step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
 import torch
 from transformers import TrainerCallback
+
 from selfcorrect.errors import DivergenceError
-from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.ppo.objectives import Schedule
+from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory
-
 
 Evaluation = Callable[[], Mapping[str, float]]
 """Evaluates the policy as it is now; figures by name."""

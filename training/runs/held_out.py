@@ -3,16 +3,16 @@
 import json
 from dataclasses import dataclass
 from typing import Any
+
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import CorrectionGraph
 from selfcorrect.agents.state import EpisodeState
+from selfcorrect.files import write_whole
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.validate import FiniteTask
-from selfcorrect.files import write_whole
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings
-
 
 _KEPT_EPISODES = 200
 """How many episodes of each policy a run's folder keeps."""
@@ -68,7 +68,8 @@ class HeldOut:
         return RunResult(self.run.path, before[0], after)
 
     def validate(self, graph: CorrectionGraph) -> dict[str, float]:
-        """Figures while training, greedy, on a draw of its own from the test split: they are shown, and nothing is chosen by them."""
+        """Figures while training, greedy, on a draw of its own from the test split: they are shown, and nothing is
+        chosen by them."""
         count = min(_VALIDATION_PROBLEMS, len(self.problems))
         problems = self.task.problems("test", count, seed=_VALIDATION_SEED + self.seed)
         report, _ = evaluate(graph, problems, self.task.checker)

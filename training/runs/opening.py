@@ -2,15 +2,15 @@
 
 from pathlib import Path
 from typing import Any
-from selfcorrect.agents.policies.pretrained import model_location
+
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.policy import Policy
-from selfcorrect.agents.prompts import math_prompts, prompts_of
-from selfcorrect.agents.prompts import COUNTDOWN, Prompts
+from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.prompts import COUNTDOWN, Prompts, math_prompts, prompts_of
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.ppo.advantages import NormaliseBy
-from selfcorrect.training.ppo.config import PPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
 from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
 
@@ -26,14 +26,15 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
 
 
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
-    """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural problem in its
-    short form is asked in short words too."""
+    """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural
+    problem in its short form is asked in short words too."""
     in_words = settings.task.kind == "jsonl" or settings.task.words
     return prompts_of(policy, english=math_prompts(settings.graph.critique) if in_words else COUNTDOWN)
 
 
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
-    """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its findings are."""
+    """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its
+    findings are."""
     return build_graph(
         policy,
         checker=checker if settings.graph.critique == "feedback" else None,
@@ -53,10 +54,10 @@ def score_schedule(settings: RunSettings) -> Schedule:
 
 def ppo_config(
     settings: RunSettings, checkpoints: Path, steps: int, *, normalise_by: NormaliseBy = "nothing"
-) -> PPOConfig:
+) -> TurnPPOConfig:
     """The trainer's settings."""
     optimiser = settings.optimiser
-    return PPOConfig(
+    return TurnPPOConfig(
         output_dir=checkpoints,
         batches=steps,
         problems_per_batch=optimiser.problems_per_step,

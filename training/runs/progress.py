@@ -1,6 +1,7 @@
 """How a run tells what it is doing. Training knows only this protocol; the command line draws it.
 
-Names of the figures of one step, in `ProgressSink.step` and in `metrics.jsonl`. Shares are of the step's episodes, sampled:
+Names of the figures of one step, in `ProgressSink.step` and in `metrics.jsonl`. Shares are of the step's episodes,
+sampled:
 
     step                 counted from 1 over both stages
     stage                1 or 2

@@ -2,26 +2,24 @@
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
 from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.advantages import NormaliseBy
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.objectives import Schedule
+from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import FiniteGradients, RunLog, StopOnInterrupt
-from selfcorrect.training.ppo.config import PPOConfig
 from selfcorrect.training.runs.held_out import HeldOut
-from selfcorrect.training.ppo.objectives import Schedule
-from selfcorrect.training.runs.run_directory import opened_run
 from selfcorrect.training.runs.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.ppo.rollouts import JudgedAnswers
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings
-
 
 # The order in which problems are played when a run is longer than its problems.
 
@@ -31,9 +29,9 @@ Item = TypeVar("Item")
 def epochs(problems: Sequence[Item], *, batches: int, per_batch: int, seed: int) -> list[Item]:
     """The problems of a whole run, batch after batch: all of them shuffled, then all shuffled anew, and so on.
 
-    The list is known from the beginning, so that a run that is resumed in a later epoch goes on in the same order; TRL's sampler
-    would begin with the first epoch's order again. No batch holds a problem twice; what is left of an epoch that does not fill
-    a batch is left out, as TRL does.
+    The list is known from the beginning, so that a run that is resumed in a later epoch goes on in the same order;
+    TRL's sampler would begin with the first epoch's order again. No batch holds a problem twice; what is left of an
+    epoch that does not fill a batch is left out, as TRL does.
 
     Args:
         problems: at least `per_batch`; fewer are returned as they are, for the trainer to refuse.
@@ -108,7 +106,7 @@ class _Session:
     def _train(self, *, resume: bool) -> None:
         from transformers.trainer_utils import get_last_checkpoint
 
-        from selfcorrect.training.ppo.trainer import PPOTrainer
+        from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 
         config = self._config()
         interrupt = StopOnInterrupt(config.updates_per_batch)
@@ -124,7 +122,7 @@ class _Session:
             self.settings.evaluation.every,
             Watch(config.episodes_per_batch, self.run.read_metrics()),
         )
-        trainer = PPOTrainer(
+        trainer = TurnPPOTrainer(
             self.policy,
             self.training_graph,
             self._training_problems(config.batches, config.problems_per_batch),
@@ -151,7 +149,7 @@ class _Session:
         graph = self.settings.graph.model_copy(update={"revisions": revisions})
         return open_graph(self.settings.model_copy(update={"graph": graph}), self.policy, self.task.checker)
 
-    def _config(self) -> PPOConfig:
+    def _config(self) -> TurnPPOConfig:
         batches = self.plan.schedule.total_batches
         return ppo_config(self.settings, self.run.checkpoints_path, batches, normalise_by=self.plan.normalise_by)
 
@@ -163,8 +161,8 @@ class _Session:
             optimiser_steps=len(steps) * self._config().updates_per_batch,
         )
 
-    def _signals_at(self, batch: int) -> JudgedAnswers:
-        return JudgedAnswers(
+    def _signals_at(self, batch: int) -> CheckerRewards:
+        return CheckerRewards(
             self.plan.schedule.at(batch), self.task.checker, prompts_for(self.settings, self.policy).calls_wrong
         )
 

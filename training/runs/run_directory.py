@@ -3,7 +3,8 @@
 config.yaml      the settings, complete
 arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
-metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and what the
+metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and
+what the
                  training cost
 episodes.jsonl   episodes as people read them, without token ids
 model/           the trained policy; loads with AutoModelForCausalLM
@@ -11,28 +12,24 @@ checkpoints/     what `resume` continues from
 report.html      all of it in one file
 """
 
-from collections.abc import Mapping
-from typing import Any
-from selfcorrect.agents.state import EpisodeState, Turn
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from selfcorrect.agents.state import EpisodeState
-from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.files import finite, json_line, prove_writable, write_whole
-from selfcorrect.training.settings import RunSettings
-from selfcorrect.settings import differing_fields, settings_as_yaml
-from selfcorrect.training.settings import read_settings
-from selfcorrect.files import StepLog
-from collections.abc import Iterator
-from contextlib import contextmanager
-from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from typing import Any
 
+from selfcorrect.agents.state import EpisodeState, Turn
+from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
+from selfcorrect.settings import differing_fields, settings_as_yaml
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.settings import RunSettings, read_settings
 
 # Episodes as people read them: texts and verdicts, no token ids.
 
-def readable_episode(state: EpisodeState, *, policy: str) -> dict[str, Any]:
+
+def episode_record(state: EpisodeState, *, policy: str) -> dict[str, Any]:
     """One row of episodes.jsonl; `policy` says who played: "before" or "after"."""
     problem: Mapping[str, Any] = state["problem"]
     return {
@@ -40,12 +37,12 @@ def readable_episode(state: EpisodeState, *, policy: str) -> dict[str, Any]:
         "policy": policy,
         "prompt": problem["prompt"],
         "reference": problem["reference"],
-        "turns": [_readable_turn(turn) for turn in state.get("turns", [])],
+        "turns": [_turn_record(turn) for turn in state.get("turns", [])],
         "stop_reason": state.get("stop_reason", ""),
     }
 
 
-def _readable_turn(turn: Turn) -> dict[str, Any]:
+def _turn_record(turn: Turn) -> dict[str, Any]:
     verdict = turn["verdict"]
     row: dict[str, Any] = {"role": turn["role"], "text": turn["generation"]["text"]}
     if verdict is not None:
@@ -93,8 +90,8 @@ class RunDirectory:
         `arm` is the arm of training; a run can only be resumed as what it was begun.
 
         Raises:
-            TrainingError: the folder cannot be written or the disk is full; a new run would overwrite another one; there is
-                no run to resume.
+            TrainingError: the folder cannot be written or the disk is full; a new run would overwrite another one;
+                there is no run to resume.
             ConfigurationError: the run to resume was started with other settings, or is one of another arm.
         """
         run = cls(Path(out))
@@ -188,8 +185,8 @@ class RunDirectory:
 
     def write_episodes(self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = ()) -> None:
         """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems."""
-        rows = [readable_episode(state, policy="after") for state in episodes]
-        rows += [readable_episode(state, policy="before") for state in before]
+        rows = [episode_record(state, policy="after") for state in episodes]
+        rows += [episode_record(state, policy="before") for state in before]
         write_whole(self.episodes_path, "".join(map(json_line, rows)))
 
     def read_episodes(self) -> list[dict[str, Any]]:
@@ -233,6 +230,7 @@ class RunDirectory:
 
 
 # A run from the moment it has a folder to the moment it is over, however it ends.
+
 
 @contextmanager
 def opened_run(

@@ -41,13 +41,13 @@ def fit_plan(
 ) -> SearchPlan:
     """The best strategy for each bin of difficulty and each budget.
 
-    "Best" is the cheapest of those whose accuracy is within `tolerance` of the highest: of strategies that are as good, the one
-    that stops earlier. Budgets of fewer than two estimates are not worth one, and get one strategy for all problems. A bin
-    without problems takes its budget's overall best.
+    "Best" is the cheapest of those whose accuracy is within `tolerance` of the highest: of strategies that are as good,
+    the one that stops earlier. Budgets of fewer than two estimates are not worth one, and get one strategy for all
+    problems. A bin without problems takes its budget's overall best.
 
     Args:
-        outcomes: of every strategy at every budget, on training problems. The strategies of a budget must cost no more than it,
-            those of an estimated one with the estimate's answers included.
+        outcomes: of every strategy at every budget, on training problems. The strategies of a budget must cost no more
+            than it, those of an estimated one with the estimate's answers included.
         difficulties: of the problems, as estimated by `samples` answers.
         samples, measure: how they were estimated.
         answer_tokens: mean tokens of an answer.

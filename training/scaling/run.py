@@ -1,4 +1,5 @@
-"""Accuracy against generated tokens: strategies of search compared on held-out problems, and plans fitted on training problems."""
+"""Accuracy against generated tokens: strategies of search compared on held-out problems, and plans fitted on
+training problems."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -138,7 +139,8 @@ def tune(
 ) -> SearchPlan:
     """A plan from a comparison on training problems.
 
-    What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's answers, and
+    What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's
+        answers, and
     take at least those; a beam does not, so it is allowed only what the estimate leaves of the budget.
     """
     difficulties = {one.problem: one.difficulty[measure_by] for one in comparison.asked}
@@ -150,7 +152,8 @@ def tune(
 
 
 def _with_estimate(comparison: Comparison, samples: int) -> list[Outcome]:
-    """The outcomes as they would be after an estimate: a smaller beam takes the place of one that would exceed the budget."""
+    """The outcomes as they would be after an estimate: a smaller beam takes the place of one that would exceed the
+    budget."""
     sizes, estimate = sorted({one.answers for one in comparison.measured}), round(samples * comparison.answer_tokens)
     outcomes: list[Outcome] = []
     for one in comparison.measured:

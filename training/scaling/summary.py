@@ -35,8 +35,8 @@ class Point:
 
 
 def summarise(asked: Sequence[Asked], measured: Iterable[Measured], *, bins: int = 5) -> list[Point]:
-    """Points of every family and budget, for all problems and for each bin of their true pass rate (Snell et al.'s oracle
-    difficulty, from all first answers; quintiles by default)."""
+    """Points of every family and budget, for all problems and for each bin of their true pass rate (Snell et al.'s
+    oracle difficulty, from all first answers; quintiles by default)."""
     bin_of = oracle_bins(asked, bins)
     rows: dict[tuple[str, int, int | None], list[Measured]] = {}
     for one in measured:
@@ -68,7 +68,8 @@ def _point(family: str, answers: int, bin_: int | None, rows: Sequence[Measured]
 
 
 def _pass_and_oracle(asked: Sequence[Asked], bin_of: dict[str, int]) -> list[Point]:
-    """pass@k: what a perfect verifier would reach with best of k, by the unbiased estimator (Chen et al. 2021, arXiv 2107.03374)."""
+    """pass@k: what a perfect verifier would reach with best of k, by the unbiased estimator (Chen et al. 2021, arXiv
+    2107.03374)."""
     points = []
     most = min((len(one.correct) for one in asked), default=0)
     sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= most]
@@ -88,7 +89,8 @@ def pass_at_k(one: Asked, k: int) -> float:
 
 
 def tokens_to_reach(points: Iterable[Point], family: str, accuracy: float) -> float | None:
-    """Mean tokens at which `family` first reaches `accuracy` over all problems, interpolated between its budgets; None: it does not."""
+    """Mean tokens at which `family` first reaches `accuracy` over all problems, interpolated between its budgets;
+    None: it does not."""
     line = sorted(
         ((one.tokens, one.accuracy) for one in points if one.family == family and one.bin is None),
         key=lambda pair: pair[0],

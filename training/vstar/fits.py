@@ -113,7 +113,8 @@ def train_generator(
     out: Path,
     seed: int,
 ) -> dict[str, float]:
-    """Fine-tune the base (never the last round's generator: STaR and V-STaR start over every round) and save it to `out`.
+    """Fine-tune the base (never the last round's generator: STaR and V-STaR start over every round) and save it to
+    `out`.
 
     Args:
         base: the model to start from.

@@ -28,7 +28,8 @@ Score = float | None
 
 
 def with_answer_keys(pool: Sequence[Sample], problems: Sequence[Problem]) -> list[Sample]:
-    """The pool with answers as votes count them at test time (see `answer_key`), which is a stronger vote than that of whole answers."""
+    """The pool with answers as votes count them at test time (see `answer_key`), which is a stronger vote than that
+    of whole answers."""
     keys = {problem.id: answer_key(problem) for problem in problems}
     return [replace(one, answer=keys[one.id](one.text)) for one in pool]
 
@@ -44,9 +45,10 @@ def verifier_figures(verifier: ModelVerifier, pool: Sequence[Sample]) -> dict[st
 def scored_figures(pool: Sequence[Sample], scores: Sequence[Score]) -> dict[str, Any]:
     """Figures of a pool of judged samples and their scores, as plain JSON data.
 
-    `choosing` holds, for k = 1, 2, 4, ...: the oracle's pass@k, majority@k, the verifier's best-of-k and its weighted vote, each a mean
-    over problems with a 95 % interval (normal, of the mean). `gap_closed` is (best-of-N - pass@1) / (oracle@N - pass@1).
-    `samples` are calibration figures of all samples, `chosen` those of the best-scored answer to each problem.
+    `choosing` holds, for k = 1, 2, 4, ...: the oracle's pass@k, majority@k, the verifier's best-of-k and its weighted
+    vote, each a mean over problems with a 95 % interval (normal, of the mean). `gap_closed` is (best-of-N - pass@1) /
+    (oracle@N - pass@1). `samples` are calibration figures of all samples, `chosen` those of the best-scored answer to
+    each problem.
     """
     groups, rest = by_problem(pool), iter(scores)
     scored = [[next(rest) for _ in group] for group in groups]
@@ -99,7 +101,8 @@ def calibration_figures(scores: Sequence[Score], correct: Sequence[bool]) -> dic
 
 
 def gap_closed(choosing: dict[str, Any]) -> float:
-    """The share of the gap between pass@1 and the oracle that the verifier closes with all candidates; nan without a gap."""
+    """The share of the gap between pass@1 and the oracle that the verifier closes with all candidates; nan without a
+    gap."""
     single, most = choosing["1"]["oracle"]["mean"], list(choosing.values())[-1]
     gap = most["oracle"]["mean"] - single
     return (most["best_of_k"]["mean"] - single) / gap if gap > 0 else math.nan

@@ -32,8 +32,8 @@ class Labelled:
 def preference_pairs(samples: Sequence[Sample], *, per_problem: int, seed: int) -> list[Pair]:
     """Correct x incorrect answers of each problem (V-STaR, section 3.2), in random order.
 
-    Answers with the same text count once. Of a problem's Cartesian product at most `per_problem` pairs are drawn, so that
-    problems with many answers of both kinds do not drown the others.
+    Answers with the same text count once. Of a problem's Cartesian product at most `per_problem` pairs are drawn, so
+    that problems with many answers of both kinds do not drown the others.
 
     Raises:
         TrainingError: no problem has both a right and a wrong answer.
@@ -68,8 +68,9 @@ def outcome_labels(samples: Sequence[Sample]) -> list[Labelled]:
 def step_labels(samples: Sequence[Sample], *, separator: str = STEP_SEPARATOR) -> list[Labelled]:
     """Every judged answer with a target for each step: the share of right answers among all that begin so.
 
-    Math-Shepherd's soft estimate (arXiv 2312.08935, Eq. 4), in which the rollouts from a beginning are the samples that share it. Each
-    sample is a rollout from all of its own beginnings, so the targets are unbiased however few there are.
+    Math-Shepherd's soft estimate (arXiv 2312.08935, Eq. 4), in which the rollouts from a beginning are the samples that
+    share it. Each sample is a rollout from all of its own beginnings, so the targets are unbiased however few there
+    are.
 
     Raises:
         TrainingError: all answers are right, all are wrong, or there are none.
@@ -85,7 +86,8 @@ def step_labels(samples: Sequence[Sample], *, separator: str = STEP_SEPARATOR) -
 
 
 def success_frequencies(samples: Sequence[Sample], *, separator: str = STEP_SEPARATOR) -> dict[tuple[str, str], float]:
-    """For every (prompt, beginning up to the end of a step): the share of right answers among the samples that begin so."""
+    """For every (prompt, beginning up to the end of a step): the share of right answers among the samples that begin
+    so."""
     passed: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     for one in samples:
         for begun in prefixes(one.text, separator):

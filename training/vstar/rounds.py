@@ -70,14 +70,15 @@ _CALIBRATION, _HELD_OUT = 1_000_001, 1_000_002
 def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Train a generator and verifiers of it, kept apart.
 
-    Every round samples all training problems with the last generator. Its right answers, with those of the rounds before, train the
-    next generator from the base; all answers, labelled, collect into the verifiers' data. After the last round each verifier starts
-    from the base and learns from the collected answers; it is calibrated on answers of the last generator to problems that nothing
-    was trained on.
+    Every round samples all training problems with the last generator. Its right answers, with those of the rounds
+    before, train the next generator from the base; all answers, labelled, collect into the verifiers' data. After the
+    last round each verifier starts from the base and learns from the collected answers; it is calibrated on answers of
+    the last generator to problems that nothing was trained on.
 
-    The run folder holds, besides the usual files (`model/` is the last generator): `rounds/N/` with each round's samples and
-    generator, `verifiers/KIND/` with the verifiers (see `load_verifier`), `verifiers.json` and `verifiers.html` with what they are
-    worth on held-out problems. A resumed run repeats no finished round and no finished verifier.
+    The run folder holds, besides the usual files (`model/` is the last generator): `rounds/N/` with each round's
+    samples and generator, `verifiers/KIND/` with the verifiers (see `load_verifier`), `verifiers.json` and
+    `verifiers.html` with what they are worth on held-out problems. A resumed run repeats no finished round and no
+    finished verifier.
 
     Raises:
         TrainingError: the answers are all right or all wrong, so there is nothing to learn from.

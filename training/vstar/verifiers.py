@@ -31,7 +31,8 @@ def train_verifier(
     seed: int,
     log: StepLog | None = None,
 ) -> ModelVerifier:
-    """A verifier of `kind` that starts from `base` and learns from the labelled answers of all rounds; not calibrated yet.
+    """A verifier of `kind` that starts from `base` and learns from the labelled answers of all rounds; not calibrated
+    yet.
 
     Raises:
         TrainingError: `samples` hold no right or no wrong answers.
@@ -52,8 +53,9 @@ def train_verifier(
 def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, *, temperature: float) -> None:
     """Calibrate on fresh answers and save the verifier to `folder`, with what thresholds are chosen from.
 
-    The first fifth of the problems fits the probabilities. The others, which that fit has not seen, are kept in the folder: the first
-    answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes. All were sampled
+    The first fifth of the problems fits the probabilities. The others, which that fit has not seen, are kept in the
+    folder: the first answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores
+        and outcomes. All were sampled
     at `temperature`.
 
     Raises:
@@ -73,7 +75,8 @@ def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, 
 
 
 def chosen_answers(verifier: ModelVerifier, problems: Sequence[Sequence[Sample]]) -> dict[str, Answers]:
-    """(score, correct) of the first and of the best-scored answer to each problem; problems without any score are left out."""
+    """(score, correct) of the first and of the best-scored answer to each problem; problems without any score are
+    left out."""
     scored = verifier.score_all([(one.prompt, one.text) for group in problems for one in group])
     rest = iter(scored)
     groups = [[next(rest) for _ in group] for group in problems]

@@ -1,7 +1,7 @@
 """The side of the program under judgement: loads it, and does what the tests ask of it.
 
-This runs in the same process as the program, which can rewrite any of it. That gains it nothing: whatever is said here is read as
-plain data by `tester.py`, in another process, and no test, expected value or verdict ever comes here.
+This runs in the same process as the program, which can rewrite any of it. That gains it nothing: whatever is said here
+is read as plain data by `tester.py`, in another process, and no test, expected value or verdict ever comes here.
 """
 
 import builtins
@@ -222,8 +222,8 @@ class _Opaque:
 
 
 class _Raised:
-    """What the program's code raised in a `with` block, anything at all: the code after the block, which is reached in no other
-    way, tells the tests of it."""
+    """What the program's code raised in a `with` block, anything at all: the code after the block, which is reached in
+    no other way, tells the tests of it."""
 
     error: BaseException
 

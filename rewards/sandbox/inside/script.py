@@ -1,4 +1,5 @@
-"""A whole program, judged by what it prints: its process has the program's input and output, and nothing of the tests."""
+"""A whole program, judged by what it prints: its process has the program's input and output, and nothing of the
+tests."""
 
 import os
 import sys
@@ -12,7 +13,8 @@ _MAX_TEXT = 400
 
 
 def run() -> None:
-    """The role of a child for programs judged by what they print: the program comes on 3; 4 and 5 are its input and output."""
+    """The role of a child for programs judged by what they print: the program comes on 3; 4 and 5 are its input and
+    output."""
     program = framing.Channel(_CHANNEL).receive()
     os.close(_CHANNEL)
     for standard, own in ((0, 4), (1, 5), (2, 6)):

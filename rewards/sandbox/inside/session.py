@@ -15,10 +15,10 @@ from selfcorrect.rewards.sandbox.inside.values import NamedTuple, NotPlain, Read
 
 # What the tests hold in place of the program's functions and objects.
 #
-# The rule that keeps it honest: only plain data is compared with anything. An object of the program can be called, its attributes,
-# items, length and text can be read, it can be iterated and awaited, all by asking; but an operator between it and a test's data
-# (`==`, `<`, `+`, `in`, ...) would let it decide about itself, and shows it what the test expects. So that is refused, and
-# a refusal fails the test even if the test's code catches the exception.
+# The rule that keeps it honest: only plain data is compared with anything. An object of the program can be called, its
+# attributes, items, length and text can be read, it can be iterated and awaited, all by asking; but an operator between
+# it and a test's data (`==`, `<`, `+`, `in`, ...) would let it decide about itself, and shows it what the test expects.
+# So that is refused, and a refusal fails the test even if the test's code catches the exception.
 
 _Kind = TypeVar("_Kind")
 _REFUSED = (
@@ -302,7 +302,8 @@ class Session:
         if kind[0] == "exception":
             self.exchanges += 1  # from here on the program can be why the tests' own code fails
             found = self._exception_class([str(base) for base in kind[1]])
-            # `TheirError = Exception` in a program would make a test that expects TheirError catch its own `assert False`.
+            # `TheirError = Exception` in a program would make a test that expects TheirError catch its own `assert
+            # False`.
             return type(name[:_MAX_LABEL], (Exception,), {}) if issubclass(AssertionError, found) else found
         return self.function(name) if kind[0] == "object" else self.ask("get", name, label=name)
 
@@ -361,7 +362,8 @@ class Session:
             self._apply(reader, writer, answer[4])
             exchange.raised(str(answer[3]))
             if isinstance(error, (StopIteration, StopAsyncIteration)) and not exchange.may_stop:
-                # As in a generator (PEP 479): otherwise a call within `all(map(...))` would end the test early, and passed.
+                # As in a generator (PEP 479): otherwise a call within `all(map(...))` would end the test early, and
+                # passed.
                 error = RuntimeError(f"the program raised {type(error).__name__} outside an iterator")
             return None, error or Refused(self._fault(f"the program raised {answer[3]!s:.300}"))
         if answer[0] == "unfit":
@@ -386,7 +388,8 @@ class Session:
             return ValueError(str(answer[3])) if "ValueError" in bases else Exception(str(answer[3]))
 
     def _exception_class(self, bases: list[str]) -> type[Exception]:
-        """The builtin class itself, or a class here that stands for one of the program's, below its nearest builtin base."""
+        """The builtin class itself, or a class here that stands for one of the program's, below its nearest builtin
+        base."""
         name = bases[0] if bases[0].isidentifier() else "Exception"
         if name in _CATCHABLE:
             return _CATCHABLE[name]

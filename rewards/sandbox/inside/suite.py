@@ -1,7 +1,8 @@
 """A suite of tests, made ready to run: one unit for every statement that tests something.
 
-Test code comes from the data set, not from the policy, and is compiled here, away from the program. Every unit is wrapped so that
-its passing or failing is reported and the next one runs in any case: a verdict needs all of them, told one by one.
+Test code comes from the data set, not from the policy, and is compiled here, away from the program. Every unit is
+wrapped so that its passing or failing is reported and the next one runs in any case: a verdict needs all of them, told
+    one by one.
 """
 
 import ast
@@ -75,7 +76,8 @@ class TestCode:
 
 
 def _compares_literals(statement: ast.stmt) -> bool:
-    """Whether a unit does nothing but call a function with literals and compare with a literal: no code of the tests' own."""
+    """Whether a unit does nothing but call a function with literals and compare with a literal: no code of the
+    tests' own."""
     test = statement.body[0] if isinstance(statement, ast.Try) else None
     if not isinstance(test, ast.Assert) or test.msg is not None:
         return False
@@ -192,7 +194,8 @@ def check_case(function: Callable[..., Any], case: dict[str, Any], tolerance: fl
 
 
 def same(value: Any, expected: Any, tolerance: float) -> bool:
-    """Equality as `==` has it, but tuples count as lists (JSON has no tuples), at every depth; floats within `tolerance`."""
+    """Equality as `==` has it, but tuples count as lists (JSON has no tuples), at every depth; floats within
+    `tolerance`."""
     if type(value) is float or type(expected) is float:
         return _is_number(value) and _is_number(expected) and (value == expected or _near(value, expected, tolerance))
     if type(expected) in (list, tuple):

@@ -1,7 +1,7 @@
 """The side of the tests: runs them, and alone reports to the parent.
 
-The program's process answers on descriptor 4; the parent hears on 3. A test passes when its statement was run to the end and
-nothing went wrong on the way that no test may forgive (`Session.fault`).
+The program's process answers on descriptor 4; the parent hears on 3. A test passes when its statement was run to the
+end and nothing went wrong on the way that no test may forgive (`Session.fault`).
 """
 
 import builtins
@@ -46,9 +46,10 @@ def run() -> None:
 class Tester:
     """Runs the tests of one job and reports to the parent.
 
-    The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one of
-    `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`. "gone": the program's
-    process closed its connection; the parent finds out why. "again": this process takes another job.
+    The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one
+        of
+    `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`. "gone":
+    the program's process closed its connection; the parent finds out why. "again": this process takes another job.
     """
 
     def __init__(self, parent: framing.Channel, program: int) -> None:
@@ -114,7 +115,8 @@ class Tester:
                 self._note(number, "it was not reached")
 
     def _given(self, entry_point: str | None) -> tuple[dict[str, Any], set[str]]:
-        """A namespace for the tests with the functions and values that the task gives, out of the program's reach; names it uses.
+        """A namespace for the tests with the functions and values that the task gives, out of the program's reach;
+        names it uses.
 
         Its classes live with the program, so that their objects can be handed to it; so does the function under test.
         """
@@ -195,7 +197,8 @@ class Tester:
 
 
 def warm_up() -> None:
-    """Let Python set up before the fork what it sets up at first use: the types of syntax trees alone take a millisecond."""
+    """Let Python set up before the fork what it sets up at first use: the types of syntax trees alone take a
+    millisecond."""
     code = TestCode("def test_it():\n    assert [f(x=1)] == ['2']\nassert f((1, 2.5)) == {3: -4}")
     exec(code.program, {PASSED: id, FAILED: id, "f": lambda x: x})  # noqa: S102 - the line above
     writer = Writer(lambda value: ["f", 0])

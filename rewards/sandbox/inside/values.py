@@ -1,10 +1,10 @@
 """Plain data as tagged JSON, both ways, and nothing else: no pickle, no classes, no code.
 
-What crosses is None, bool, int, float, str as JSON writes them, and lists headed by a tag. Mutable containers are numbered within a
-message, so that shared and cyclic structures keep their shape, and the containers of a call's arguments are known again in its
-answer. Only exact types are written: an instance of a subclass, which could bring its own `__eq__`, is not plain. The
-exceptions are named tuples, enumerations of numbers and strings, and the containers of `collections`, which are rebuilt from their
-content.
+What crosses is None, bool, int, float, str as JSON writes them, and lists headed by a tag. Mutable containers are
+numbered within a message, so that shared and cyclic structures keep their shape, and the containers of a call's
+arguments are known again in its answer. Only exact types are written: an instance of a subclass, which could bring its
+own `__eq__`, is not plain. The exceptions are named tuples, enumerations of numbers and strings, and the containers of
+`collections`, which are rebuilt from their content.
 
 The reader trusts nothing: a wrong tag, an unhashable key, a deep nest or a huge number is a `NotPlain`.
 """

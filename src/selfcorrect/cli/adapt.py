@@ -37,7 +37,8 @@ def adapt_command(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt MODEL to problems without answers, by the votes of its own answers (TTRL). Writes an adapter, never the base weights.
+    """Adapt MODEL to problems without answers, by the votes of its own answers (TTRL). Writes an adapter, never the
+    base weights.
 
     Use it with --model DIR/adapter; to go back, do not.
     """

@@ -23,7 +23,7 @@ from selfcorrect.training.compare.report import (
 )
 
 if TYPE_CHECKING:
-    from selfcorrect.training.compare.plan import Contest
+    from selfcorrect.training.compare.plan import Comparison
 
 
 # A comparison on the terminal.
@@ -102,13 +102,14 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train arms from the same base at equal cost, evaluate them on the same problems, test their differences. Resumable."""
+    """Train arms from the same base at equal cost, evaluate them on the same problems, test their differences.
+    Resumable."""
     with reporting(as_json=as_json):
         with loading("the arms"):
-            from selfcorrect.training.compare.plan import Contest
+            from selfcorrect.training.compare.plan import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
-        contest = Contest(
-            entrants=_entrants(arms),
+        comparison = Comparison(
+            arm_specs=_arm_specs(arms),
             settings=_settings(preset, config, task, changes),
             seeds=range(seeds),
             problems=_QUICK_PROBLEMS if quick else problems,
@@ -116,38 +117,38 @@ def compare(
             overrides=_per_arm(arm_overrides or [], arms),
             allow_unequal=allow_unequal,
         )
-        result = carry_out(contest, out, reference=_reference(reference, arms), silent=as_json)
+        result = carry_out(comparison, out, reference=_reference(reference, arms), silent=as_json)
         if as_json:
             write_json(result)
         else:
             _show(result, out)
 
 
-def carry_out(contest: "Contest", out: Path, *, reference: str, silent: bool) -> dict[str, Any]:
+def carry_out(comparison: "Comparison", out: Path, *, reference: str, silent: bool) -> dict[str, Any]:
     """Run the comparison, and write its files whether or not it was stopped.
 
     Raises:
         typer.Exit: with status 130 after Ctrl-C.
     """
-    from selfcorrect.cli.progress import ContestLines
-    from selfcorrect.training.compare.comparison import plan_budgets, run_contest
-    from selfcorrect.training.compare.plan import SilentContest
+    from selfcorrect.cli.progress import ComparisonLines
+    from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
+    from selfcorrect.training.compare.plan import SilentComparison
     from selfcorrect.training.compare.result import write_comparison
 
-    progress = SilentContest() if silent else ContestLines(notes)
+    progress = SilentComparison() if silent else ComparisonLines(notes)
     try:
-        planned = run_contest(contest, out, progress)
+        planned = run_comparison(comparison, out, progress)
     except KeyboardInterrupt as interrupt:
         notes.print("\nStopped. What was done is saved; the same command goes on.", style="yellow")
-        write_comparison(contest, out, plan_budgets(contest, out)[1], reference=reference)
+        write_comparison(comparison, out, plan_budgets(comparison, out)[1], reference=reference)
         raise typer.Exit(INTERRUPTED) from interrupt
-    return write_comparison(contest, out, planned, reference=reference)
+    return write_comparison(comparison, out, planned, reference=reference)
 
 
-def _entrants(arms: str) -> Any:
-    from selfcorrect.training.arms.registry import entrants
+def _arm_specs(arms: str) -> Any:
+    from selfcorrect.training.arms.registry import arm_specs
 
-    return entrants(_names(arms))
+    return arm_specs(_names(arms))
 
 
 def _names(arms: str) -> list[str]:

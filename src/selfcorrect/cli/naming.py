@@ -30,8 +30,8 @@ _EQUATION = re.compile(
 def problem_of_question(question: str, *, answer: str | None, reads_english: bool) -> Problem:
     """`question` as a problem for a policy that does or does not read English sentences.
 
-    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged. Anything else
-    is passed on as it is, and judged if `answer` is given.
+    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged.
+    Anything else is passed on as it is, and judged if `answer` is given.
 
     Raises:
         ConfigurationError: the question is blank, or is judged by itself and comes with an answer.
@@ -175,7 +175,8 @@ class CountedPolicy:
         return generation
 
 
-# How tasks are named on the command line: "countdown", "countdown-5", "equations", "equations-4", or the path of a JSON Lines file.
+# How tasks are named on the command line: "countdown", "countdown-5", "equations", "equations-4", or the path of a JSON
+# Lines file.
 
 _COUNTDOWN_NAME = re.compile(r"countdown(?:-([3-6]))?")
 _EQUATIONS = re.compile(r"equations(?:-([2-4]))?")

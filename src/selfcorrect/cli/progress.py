@@ -186,7 +186,7 @@ def _minutes(seconds: float) -> str:
 _LINES_A_PART = 4
 
 
-class ContestLines:
+class ComparisonLines:
     """One line when a part begins, and a few while it goes on, each with the time left for all of them."""
 
     def __init__(self, console: Console) -> None:

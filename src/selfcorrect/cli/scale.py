@@ -40,7 +40,8 @@ def scale(
     ] = Path("runs/scale"),
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty. Resumable."""
+    """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty.
+    Resumable."""
     with reporting(as_json=as_json):
         from selfcorrect.cli.naming import open_task
 

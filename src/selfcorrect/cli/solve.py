@@ -299,9 +299,9 @@ def _solve_by_correction(
     show = _nothing if as_json else TurnPrinter(problem).show
     state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
     if as_json:
-        from selfcorrect.training.runs.run_directory import readable_episode
+        from selfcorrect.training.runs.run_directory import episode_record
 
-        write_json(readable_episode(state, policy=model))
+        write_json(episode_record(state, policy=model))
 
 
 class TurnPrinter:
@@ -336,10 +336,10 @@ class TurnPrinter:
 async def _play(
     graph: Any, problem: "Problem", seed: int, sampling: Any, show: Callable[["EpisodeState"], None]
 ) -> "EpisodeState":
-    from selfcorrect.agents.episodes import opening
+    from selfcorrect.agents.episodes import initial_state
     from selfcorrect.agents.nodes import EpisodeContext
 
-    last = opening(problem, seed)
+    last = initial_state(problem, seed)
     with notes.status("thinking ..."):
         async for state in graph.astream(last, context=EpisodeContext(sampling), stream_mode="values"):
             show(state)

@@ -90,7 +90,8 @@ FIGURES = (
 
 
 def sparkline(values: Sequence[float], *, width: int = 24) -> str:
-    """`values` as at most `width` little bars, from their least to their largest; each stands for the mean of equal parts."""
+    """`values` as at most `width` little bars, from their least to their largest; each stands for the mean of equal
+    parts."""
     parts = min(width, len(values))
     bounds = [len(values) * part // parts for part in range(parts + 1)]
     means = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(bounds)]

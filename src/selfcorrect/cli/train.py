@@ -248,7 +248,8 @@ def demo(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Teach the embedded policy to correct itself, and show what changed. Needs minutes, two CPU cores and no download."""
+    """Teach the embedded policy to correct itself, and show what changed. Needs minutes, two CPU cores and no
+    download."""
     with reporting(as_json=as_json):
         request = RunRequest(
             "demo", preset=preset, config=None, out=out, resume=resume, overrides=tuple(overrides or ())

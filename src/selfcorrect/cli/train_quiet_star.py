@@ -34,7 +34,8 @@ def quiet_star(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model to think before every token (Quiet-STaR). Settings come from --config, then the options, then --set."""
+    """Train a model to think before every token (Quiet-STaR). Settings come from --config, then the options, then
+    --set."""
     with reporting(as_json=as_json):
         with loading("torch and transformers"):
             from selfcorrect.training.quiet_star.folder import quiet_settings

@@ -59,7 +59,8 @@ class RunRequest:
         return combine(PRESETS[self.preset], {}, self.overrides, source="--set")
 
     def folder(self) -> Path:
-        """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ...; an arm's is runs/ARM."""
+        """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ...; an arm's is
+        runs/ARM."""
         if self.resume is not None or self.out is not None:
             return self.resume or self.out or Path()
         name = self.command.removeprefix("train ").split()[0]

@@ -1,4 +1,5 @@
-"""What `ChatSelfCorrect` promises beyond LangChain's suites: turns, usage, history, tools, errors, places to plug it in."""
+"""What `ChatSelfCorrect` promises beyond LangChain's suites: turns, usage, history, tools, errors, places to plug it
+in."""
 
 import asyncio
 from collections.abc import Sequence
@@ -152,7 +153,8 @@ def test_a_checker_judges_the_answers_in_the_reply() -> None:
     assert model.invoke("3 5 get 8").text == "correct"
 
 
-# --- in graphs and agents ------------------------------------------------------------------------------------------------
+# --- in graphs and agents
+# ------------------------------------------------------------------------------------------------
 
 
 class Talk(TypedDict):
@@ -191,7 +193,7 @@ def test_it_works_in_a_graph_with_a_checkpointer_call_after_call() -> None:
 
 
 def test_the_loop_is_a_subgraph_of_a_bigger_graph() -> None:
-    from selfcorrect.agents.episodes import opening
+    from selfcorrect.agents.episodes import initial_state
     from selfcorrect.agents.state import EpisodeState
     from selfcorrect.tasks.problem import Problem
 
@@ -207,7 +209,7 @@ def test_the_loop_is_a_subgraph_of_a_bigger_graph() -> None:
     graph.add_edge(START, "solve")
     graph.add_edge("solve", "report")
     problem = Problem(id="p", prompt="2 + 2?", reference=None, checker="none")
-    state = asyncio.run(graph.compile().ainvoke(opening(problem, 0)))
+    state = asyncio.run(graph.compile().ainvoke(initial_state(problem, 0)))
     assert state["report"] == "answered b"
 
 
@@ -220,7 +222,8 @@ def test_as_a_tool_it_answers_and_hands_over_its_turns() -> None:
         assert [turn["text"] for turn in message.artifact] == ["a", "b"]
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------------
+# --- bad input
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,16 @@ def greet(conversation: Sequence[Message]) -> str:
 
 POLICY = ScriptedPolicy(greet, tokenizer=word_tokenizer(WORDS, pad_token="<pad>"))
 KNOWN = {"temperature": 0, "max_tokens": 100, "timeout": 60, "stop": []}
-"""The suite's usual settings without `api_key` and `max_retries`: there is no server, and unknown settings are refused."""
+"""The suite's usual settings without `api_key` and `max_retries`: there is no server, and unknown settings are
+refused."""
 
 
 VALUES: dict[str, object] = {"integer": 3, "number": 3.0, "string": "你好啊集团 株式会社"}
 
 
 def call_a_tool(messages: list[BaseMessage], tools: list[dict[str, Any]]) -> str | AIMessage:
-    """An obedient model: calls the tool it is given with values of the right types, and talks where there is none to call."""
+    """An obedient model: calls the tool it is given with values of the right types, and talks where there is none to
+    call."""
     if not tools or not isinstance(messages[-1], HumanMessage):
         return "hello"
     function = tools[0]["function"]

@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[3]
 GRAPHS = """
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.solving.human import AskPerson
+from selfcorrect.agents.solving.human import AskHuman
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.langgraph_app import conversation_graph
 
 policy = ScriptedPolicy(["five", "four"])
 chat = conversation_graph(ChatSelfCorrect(policy=policy))
 corrector = build_graph(policy)
-asking = build_graph(policy, checker=AskPerson(), critique="feedback")
+asking = build_graph(policy, checker=AskHuman(), critique="feedback")
 """
 PROBLEM = {"problem": {"id": "p", "prompt": "2 + 2?", "reference": None, "checker": "none"}, "seed": 0, "turns": []}
 QUIET = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "NO_COLOR": "1"}
@@ -80,7 +80,8 @@ def test_a_person_judges_through_the_server(address: str) -> None:
     assert (done["stop_reason"], len(done["turns"])) == ("verified", 1)
 
 
-# --- the shipped langgraph.json ------------------------------------------------------------------------------------------
+# --- the shipped langgraph.json
+# ------------------------------------------------------------------------------------------
 
 
 def test_the_shipped_file_names_a_graph_that_is_there() -> None:

@@ -150,7 +150,8 @@ def test_a_client_that_hangs_up_cancels_the_episode(client: openai.OpenAI) -> No
     assert Slow.cancelled.wait(60)
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------------
+# --- bad input
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
@@ -207,7 +208,8 @@ def test_a_wrong_key_is_refused_and_the_right_one_is_not() -> None:
             assert client.chat.completions.create(model="parrot", messages=TALK).choices[0].message.content
 
 
-# --- the command ---------------------------------------------------------------------------------------------------------
+# --- the command
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

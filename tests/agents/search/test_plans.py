@@ -81,7 +81,8 @@ def test_plans_are_plain_files(tmp_path: Path) -> None:
 
 
 def outcomes() -> list[Outcome]:
-    """Easy problems (difficulty below 0.5) are solved by votes, hard ones by revision; both cost 8, but a sure vote costs 3."""
+    """Easy problems (difficulty below 0.5) are solved by votes, hard ones by revision; both cost 8, but a sure vote
+    costs 3."""
     made = []
     for number in range(20):
         hard = number >= 10

@@ -18,8 +18,8 @@ from selfcorrect.agents.search import (
     Candidate,
     Majority,
     Mixed,
-    Players,
     Revise,
+    SearchModels,
     Strategy,
     WeightedBestOfN,
     search,
@@ -39,7 +39,8 @@ SCORES = ScriptedVerifier({"a": 0.2, "b": 0.9, "c": 0.3, "a again": 0.1, "b agai
 
 def test_majority_takes_the_most_frequent_answer_and_stops_when_it_is_decided() -> None:
     result = search_sync("?", Majority(6), ListPolicy(["b", "a", "b", "b"]))
-    # after three, 3 are to come and b leads 2 to 1: one more could decide it, and does: a could only tie, and came later
+    # after three, 3 are to come and b leads 2 to 1: one more could decide it, and does: a could only tie, and came
+    # later
     assert (result.answer, len(result.candidates), result.stop_reason) == ("b", 4, "settled")
     assert result.tokens == 4 and result.saved_tokens == 2 and result.votes == (("b", 3.0), ("a", 1.0))
     assert len(search_sync("?", Majority(6, early=False), ListPolicy(["b", "a", "b", "b"])).candidates) == 6
@@ -289,7 +290,7 @@ def test_names_of_nothing_are_told(name: str) -> None:
 
 
 def test_a_strategy_is_a_graph_that_can_be_drawn() -> None:
-    drawn = Mixed(2, 1).graph(Players(ListPolicy(["a"]), SCORES)).get_graph().draw_mermaid()
+    drawn = Mixed(2, 1).graph(SearchModels(ListPolicy(["a"]), SCORES)).get_graph().draw_mermaid()
     assert all(node in drawn for node in ("attempt", "revise", "score", "choose"))
 
 

@@ -1,4 +1,5 @@
-"""Episodes killed with SIGKILL at random moments give the answer they would have given, and no stored turn is written twice."""
+"""Episodes killed with SIGKILL at random moments give the answer they would have given, and no stored turn is
+written twice."""
 
 import asyncio
 import json

@@ -17,7 +17,7 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.solving.human import AskPerson
+from selfcorrect.agents.solving.human import AskHuman
 from selfcorrect.agents.solving.solve import policy_loop, solve, solve_sync, stream_turns
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.agents.stopping import Budget
@@ -139,11 +139,12 @@ def test_a_cancelled_call_can_be_taken_up() -> None:
     assert calls == ["1", "2", "3", "3", "4"]  # the turn that was being written is written again, no other
 
 
-# --- a person as judge ---------------------------------------------------------------------------------------------------
+# --- a person as judge
+# ---------------------------------------------------------------------------------------------------
 
 
 def asking(script: Any = numbered) -> Any:
-    return policy_loop(ScriptedPolicy(script), critique="feedback", checker=AskPerson())
+    return policy_loop(ScriptedPolicy(script), critique="feedback", checker=AskHuman())
 
 
 def test_a_person_judges_across_calls(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_person_judges_across_calls(tmp_path: Path) -> None:
     [("correct", "correct"), ("Yes.", "correct"), ("no", "wrong"), ({"status": "unjudged"}, "unjudged")],
 )
 def test_a_reply_becomes_a_verdict(reply: Any, status: str) -> None:
-    graph = build_graph(ScriptedPolicy(["a"]), checker=AskPerson(), revisions=0)
+    graph = build_graph(ScriptedPolicy(["a"]), checker=AskHuman(), revisions=0)
     saver = InMemorySaver()
     solve_sync("2 + 2?", graph, budget=Budget(turns=9), checkpointer=saver)
     done = solve_sync("2 + 2?", graph, budget=Budget(turns=9), checkpointer=saver, reply=reply)
@@ -185,7 +186,8 @@ def test_an_unreadable_reply_is_told_and_can_be_repeated(reply: Any) -> None:
     assert done.stop_reason == "verified"
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------------
+# --- bad input
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_reply_to_no_question_is_refused() -> None:

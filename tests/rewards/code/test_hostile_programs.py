@@ -1,4 +1,5 @@
-"""Programs that try to be judged right without being right, by what they try: each is judged wrong and leaves nothing behind.
+"""Programs that try to be judged right without being right, by what they try: each is judged wrong and leaves nothing
+behind.
 
 All are asked for `total(numbers)`, the sum of a list; none computes it.
 """
@@ -249,8 +250,8 @@ GROUPS = {
 PROGRAMS = {f"{group}: {name}": program for group, programs in GROUPS.items() for name, program in programs.items()}
 OTHER_SUITES = {"check": CHECK, "calls": CALLS, "floats": FLOATS, "raises": RAISES}
 FORGIVING_SUITES = {"lists": LISTS, "swallows": SWALLOWS}
-"""Tests that accept any exception, or whatever says that it holds an item: they are fooled by some wrong programs, but not by
-leaving and not by hostile objects."""
+"""Tests that accept any exception, or whatever says that it holds an item: they are fooled by some wrong programs, but
+not by leaving and not by hostile objects."""
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from selfcorrect.rewards.checker import Status
-from selfcorrect.rewards.maths import AnswerPolicy, MathChecker
+from selfcorrect.rewards.maths import EquivalenceRules, MathChecker
 
 # reference: (answers that count, answers that do not)
 POLICY: dict[str, dict[str, tuple[list[str], list[str]]]] = {
@@ -136,20 +136,20 @@ def test_every_reference_is_valid_and_accepts_itself(checker: MathChecker, refer
 
 
 def test_lowest_terms_are_demanded_when_the_data_set_says_so() -> None:
-    with MathChecker(policy=AnswerPolicy(lowest_terms=True)) as strict:
+    with MathChecker(policy=EquivalenceRules(lowest_terms=True)) as strict:
         assert not strict.check_sync(r"\boxed{92/524}", "23/131").correct
         assert strict.check_sync(r"\boxed{23/131}", "23/131").correct
         assert strict.check_sync(r"\boxed{0.5}", "1/2").correct
 
 
 def test_lists_may_be_unordered_when_the_data_set_says_so() -> None:
-    with MathChecker(policy=AnswerPolicy(ordered_lists=False)) as lenient:
+    with MathChecker(policy=EquivalenceRules(ordered_lists=False)) as lenient:
         assert lenient.check_sync(r"\boxed{3, 2}", "2, 3").correct
         assert not lenient.check_sync(r"\boxed{3, 3}", "2, 3").correct
 
 
 def test_undone_arithmetic_may_count_when_the_data_set_says_so() -> None:
-    with MathChecker(policy=AnswerPolicy(worked_out=False)) as lenient:
+    with MathChecker(policy=EquivalenceRules(worked_out=False)) as lenient:
         assert lenient.check_sync(r"\boxed{17*23}", "391").correct
         assert lenient.check_sync(r"\boxed{84/12}", "7").correct
         assert not lenient.check_sync(r"\boxed{17*24}", "391").correct

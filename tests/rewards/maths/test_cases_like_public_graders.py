@@ -1,7 +1,8 @@
 """Cases of our own, modelled on the kinds of rows that public graders' test suites hold.
 
-The kinds come from the suites of Math-Verify, the MATH paper's equivalence test, MARIO-EVAL and NeMo-Skills; numbers and wording are
-ours. Where our policy differs from a suite on purpose (docs/math-answers.md), the row states ours and says so.
+The kinds come from the suites of Math-Verify, the MATH paper's equivalence test, MARIO-EVAL and NeMo-Skills; numbers
+and wording are ours. Where our policy differs from a suite on purpose (docs/math-answers.md), the row states ours and
+says so.
 """
 
 import pytest

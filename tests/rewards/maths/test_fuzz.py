@@ -1,4 +1,5 @@
-"""Ten thousand random and mutated responses: each gets a verdict, the same one twice, and none crashes or blocks the judge."""
+"""Ten thousand random and mutated responses: each gets a verdict, the same one twice, and none crashes or blocks the
+judge."""
 
 import random
 from collections import Counter

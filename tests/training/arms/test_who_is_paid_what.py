@@ -1,4 +1,5 @@
-"""What each arm of reinforcement learning pays, on episodes written out by hand, and how PAG evens out its two roles."""
+"""What each arm of reinforcement learning pays, on episodes written out by hand, and how PAG evens out its two
+roles."""
 
 import asyncio
 import math
@@ -18,7 +19,7 @@ from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.training.ppo.advantages import normalised_by_role
 from selfcorrect.training.ppo.batching import call_advantages, call_table
 from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Objective, SingleTurn, StageTwo
-from selfcorrect.training.ppo.rollouts import Episode, JudgedAnswers
+from selfcorrect.training.ppo.rollouts import CheckerRewards, Episode
 
 PROBLEM = problem("?")
 
@@ -45,7 +46,7 @@ def played(objective: Objective, *turns: tuple[str, str]) -> Episode:
     made = [Turn(role=role, generation=generation(text), verdict=None) for role, text in turns]  # type: ignore[typeddict-item]
     calls = [PolicyCall("node", "", turn["generation"], Sampling()) for turn in made]
     state = EpisodeState(problem=PROBLEM.model_dump(), seed=0, turns=made)
-    signals, scores = asyncio.run(JudgedAnswers(objective, ReadsTheAnswer())(PROBLEM, state, calls))
+    signals, scores = asyncio.run(CheckerRewards(objective, ReadsTheAnswer())(PROBLEM, state, calls))
     return Episode(PROBLEM, state, calls, signals, scores)
 
 

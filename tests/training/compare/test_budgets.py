@@ -4,7 +4,7 @@ import pytest
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.budgets import Costs, refuse_unequal
-from selfcorrect.training.arms.registry import ENTRANTS, entrants
+from selfcorrect.training.arms.registry import ENTRANTS, arm_specs
 from selfcorrect.training.compare.report import drift_lines
 from selfcorrect.training.runs.run_directory import Budget
 from selfcorrect.training.settings import DEMO
@@ -22,25 +22,25 @@ COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct
     ],
 )
 def test_cheaper_episodes_are_played_more_often(arm: str, problems: int) -> None:
-    (entrant,) = entrants([arm])
-    assert entrant.fitted(DEMO, COSTS).optimiser.problems_per_step == problems
+    (arm_spec,) = arm_specs([arm])
+    assert arm_spec.fitted(DEMO, COSTS).optimiser.problems_per_step == problems
 
 
 def test_the_goal_is_what_score_costs() -> None:
-    (score,) = entrants(["score"])
+    (score,) = arm_specs(["score"])
     # 160 steps of 256 episodes of 42 tokens; 2 minibatches in 2 epochs
     assert score.planned(DEMO, COSTS) == Budget(160 * 256 * 42, 160 * 4)
 
 
 def test_supervised_arms_sample_and_step_as_much_in_equal_parts() -> None:
-    star, pair = entrants(["star", "pair-sft"])
+    star, pair = arm_specs(["star", "pair-sft"])
     fitted = star.fitted(DEMO, COSTS).star
     assert (fitted.tokens, fitted.steps, fitted.data) == (160 * 256 * 42 // fitted.loops, 640 // fitted.loops, "multi")
     assert pair.fitted(DEMO, COSTS).pair_sft.tokens == 160 * 256 * 42
 
 
 def test_all_arms_of_the_demo_cost_the_same() -> None:
-    planned = {entrant.name: entrant.planned(entrant.fitted(DEMO, COSTS), COSTS) for entrant in ENTRANTS}
+    planned = {arm_spec.name: arm_spec.planned(arm_spec.fitted(DEMO, COSTS), COSTS) for arm_spec in ENTRANTS}
     refuse_unequal(planned)
     assert planned["base"] == planned["self-refine"] == Budget(0, 0)
 

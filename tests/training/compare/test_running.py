@@ -13,9 +13,9 @@ from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.arms.registry import Entrant, entrants
-from selfcorrect.training.compare.comparison import evaluation_of, run_contest
-from selfcorrect.training.compare.plan import Contest
+from selfcorrect.training.arms.registry import ArmSpec, arm_specs
+from selfcorrect.training.compare.comparison import evaluation_of, run_comparison
+from selfcorrect.training.compare.plan import Comparison
 from selfcorrect.training.compare.report import markdown_table
 from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison
 from selfcorrect.training.runs.progress import ProgressSink
@@ -27,7 +27,8 @@ COST = Budget(generated_tokens=1000, optimiser_steps=10)
 
 
 class PretendedTraining:
-    """An arm: leaves the tiny model behind as if trained. `dies_at` is the number of the call in which Ctrl-C is pressed."""
+    """An arm: leaves the tiny model behind as if trained. `dies_at` is the number of the call in which Ctrl-C is
+    pressed."""
 
     def __init__(self, model: Path, *, dies_at: int | None = None) -> None:
         self.model, self.dies_at = model, dies_at
@@ -59,21 +60,21 @@ def says(right_first: int, right_second: int) -> Callable[..., Any]:
     return lambda settings, policy, checker: build_graph(ScriptedPolicy(script), prompts=COUNTDOWN)
 
 
-def entrant(name: str, training: PretendedTraining | None, loop: Callable[..., Any], cost: Budget = COST) -> Entrant:
+def arm_spec(name: str, training: PretendedTraining | None, loop: Callable[..., Any], cost: Budget = COST) -> ArmSpec:
     if training is None:
-        return Entrant(name, "pretends", loop)
-    return Entrant(name, "pretends", loop, lambda: training, lambda settings, costs: settings, lambda *_: cost)
+        return ArmSpec(name, "pretends", loop)
+    return ArmSpec(name, "pretends", loop, lambda: training, lambda settings, costs: settings, lambda *_: cost)
 
 
 @pytest.fixture
-def contest(tiny_model_folder: Path) -> Callable[..., Contest]:
-    def make(made: Sequence[Entrant], *, seeds: Sequence[int] = (0, 1), **changes: Any) -> Contest:
+def comparison(tiny_model_folder: Path) -> Callable[..., Comparison]:
+    def make(made: Sequence[ArmSpec], *, seeds: Sequence[int] = (0, 1), **changes: Any) -> Comparison:
         settings = RunSettings(
             task=CountdownSettings(numbers=3),
             policy=PolicySettings(model=str(tiny_model_folder), max_new_tokens=2),
             evaluation=EvaluationSettings(problems=4),
         )
-        return Contest(made, settings, seeds, **{"problems": PROBLEMS, **changes})
+        return Comparison(made, settings, seeds, **{"problems": PROBLEMS, **changes})
 
     return make
 
@@ -87,11 +88,11 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_the_figures_of_every_arm(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
     training = PretendedTraining(tiny_model_folder)
-    made = contest([entrant("base", None, says(4, 4)), entrant("mends", training, says(4, 8))])
-    result = write_comparison(made, out, run_contest(made, out), reference="mends")
+    made = comparison([arm_spec("base", None, says(4, 4)), arm_spec("mends", training, says(4, 8))])
+    result = write_comparison(made, out, run_comparison(made, out), reference="mends")
     for way in ("greedy", "sampled"):
         figures = {
             name: result[way]["mends"][name]["mean"] for name in ("accuracy_t1", "accuracy_t2", "delta", "i_to_c")
@@ -125,79 +126,79 @@ def test_worse_first_answers_with_a_higher_delta_are_called_sandbagging() -> Non
 
 
 def test_the_page_needs_nothing_from_elsewhere(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
-    made = contest(
-        [entrant("base", None, says(4, 4)), entrant("mends", PretendedTraining(tiny_model_folder), says(4, 8))]
+    made = comparison(
+        [arm_spec("base", None, says(4, 4)), arm_spec("mends", PretendedTraining(tiny_model_folder), says(4, 8))]
     )
-    write_comparison(made, out, run_contest(made, out), reference="mends")
+    write_comparison(made, out, run_comparison(made, out), reference="mends")
     page = (out / "compare.html").read_text()
     assert "<svg" in page and "mends" in page and "copying" in page
     assert "<script" not in page and "src=" not in page and '<link rel="stylesheet"' not in page
 
 
 def test_what_is_finished_is_not_done_again(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
     training = PretendedTraining(tiny_model_folder)
-    made = contest([entrant("arm", training, says(4, 8))])
-    run_contest(made, out)
-    run_contest(made, out)
+    made = comparison([arm_spec("arm", training, says(4, 8))])
+    run_comparison(made, out)
+    run_comparison(made, out)
     assert training.calls == [(0, False), (1, False)]
-    more = contest([entrant("arm", training, says(4, 8))], seeds=(0, 1, 2))
-    run_contest(more, out)
+    more = comparison([arm_spec("arm", training, says(4, 8))], seeds=(0, 1, 2))
+    run_comparison(more, out)
     assert training.calls == [(0, False), (1, False), (2, False)]
 
 
 def test_an_interrupted_comparison_resumes_the_run_it_was_in(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
     training = PretendedTraining(tiny_model_folder, dies_at=2)
-    made = contest([entrant("arm", training, says(4, 8))])
+    made = comparison([arm_spec("arm", training, says(4, 8))])
     with pytest.raises(KeyboardInterrupt):
-        run_contest(made, out)
+        run_comparison(made, out)
     partial = write_comparison(made, out, {"arm": COST}, reference="arm")
     assert partial["greedy"]["arm"]["seeds"] == [0] and partial["sampled"] == {}
-    run_contest(made, out)
+    run_comparison(made, out)
     assert training.calls == [(0, False), (1, False), (1, True)]
 
 
 def test_unequal_budgets_are_refused_before_anything_is_trained(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
     training = PretendedTraining(tiny_model_folder)
     cheap = Budget(generated_tokens=940, optimiser_steps=10)
-    made = [entrant("dear", training, says(4, 8)), entrant("cheap", training, says(4, 8), cheap)]
+    made = [arm_spec("dear", training, says(4, 8)), arm_spec("cheap", training, says(4, 8), cheap)]
     with pytest.raises(ConfigurationError, match="cheap: 940 generated tokens, 10 optimiser steps"):
-        run_contest(contest(made), out)
+        run_comparison(comparison(made), out)
     assert not training.calls
-    run_contest(contest(made, allow_unequal=True, seeds=(0,)), out)
+    run_comparison(comparison(made, allow_unequal=True, seeds=(0,)), out)
     assert len(training.calls) == 2
 
 
 def test_budgets_within_the_tolerance_are_equal_and_untrained_arms_do_not_count(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
     training = PretendedTraining(tiny_model_folder)
     nearly = Budget(generated_tokens=960, optimiser_steps=10)
     made = [
-        entrant("a", training, says(4, 8)),
-        entrant("b", training, says(4, 8), nearly),
-        entrant("c", None, says(1, 1)),
+        arm_spec("a", training, says(4, 8)),
+        arm_spec("b", training, says(4, 8), nearly),
+        arm_spec("c", None, says(1, 1)),
     ]
-    run_contest(contest(made, seeds=(0,)), out)
+    run_comparison(comparison(made, seeds=(0,)), out)
     assert len(training.calls) == 2
 
 
-def test_other_problems_are_refused(contest: Callable[..., Contest], out: Path, tiny_model_folder: Path) -> None:
-    arm = entrant("arm", PretendedTraining(tiny_model_folder), says(4, 8))
-    run_contest(contest([arm], seeds=(0,)), out)
+def test_other_problems_are_refused(comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path) -> None:
+    arm = arm_spec("arm", PretendedTraining(tiny_model_folder), says(4, 8))
+    run_comparison(comparison([arm], seeds=(0,)), out)
     with pytest.raises(TrainingError, match="evaluated on other problems"):
-        run_contest(contest([arm], seeds=(0,), problems=4), out)
+        run_comparison(comparison([arm], seeds=(0,), problems=4), out)
 
 
-def test_every_outcome_is_kept(contest: Callable[..., Contest], out: Path, tiny_model_folder: Path) -> None:
-    run_contest(contest([entrant("arm", PretendedTraining(tiny_model_folder), says(2, 3))], seeds=(0,)), out)
+def test_every_outcome_is_kept(comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path) -> None:
+    run_comparison(comparison([arm_spec("arm", PretendedTraining(tiny_model_folder), says(2, 3))], seeds=(0,)), out)
     kept = evaluation_of(out, "arm", 0, "greedy")
     assert kept is not None
     assert kept.scores == [[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], *[[0.0, 0.0]] * 5]
@@ -205,10 +206,10 @@ def test_every_outcome_is_kept(contest: Callable[..., Contest], out: Path, tiny_
 
 
 def test_differences_within_the_noise_are_called_none(
-    contest: Callable[..., Contest], out: Path, tiny_model_folder: Path
+    comparison: Callable[..., Comparison], out: Path, tiny_model_folder: Path
 ) -> None:
-    made = [entrant("one", None, says(4, 5)), entrant("other", None, says(4, 4))]
-    run_contest(contest(made), out)
+    made = [arm_spec("one", None, says(4, 5)), arm_spec("other", None, says(4, 4))]
+    run_comparison(comparison(made), out)
     found = {name: {seed: evaluation_of(out, name, seed, "greedy") for seed in (0, 1)} for name in ("one", "other")}
     test = against_reference("one", found)["accuracy_t2"]["other"]  # type: ignore[arg-type]
     assert test["mean"] == 0.125 and test["verdict"] == "no difference"
@@ -216,5 +217,5 @@ def test_differences_within_the_noise_are_called_none(
 
 def test_an_unknown_arm_names_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="did you mean multi-turn"):
-        entrants(["base", "multiturn"])
-    assert [found.name for found in entrants(["score", "base", "score"])] == ["score", "base"]
+        arm_specs(["base", "multiturn"])
+    assert [found.name for found in arm_specs(["score", "base", "score"])] == ["score", "base"]

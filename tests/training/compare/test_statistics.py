@@ -60,10 +60,10 @@ def test_with_one_seed_only_the_problems_differ() -> None:
 
 
 def test_seeds_and_problems_are_both_noise() -> None:
-    # Rows of differences: seed 0: 1 1 0 0, seed 1: 0 0 0 0. Means by seed 0.5, 0; by problem 0.5, 0.5, 0, 0; over all 0.25.
-    # Of seeds: variance 0.125 / 2 = 0.0625. Of problems: variance (4 * 0.0625 / 3 = 0.083333) / 4 = 0.020833.
-    # Residuals 0.25 each, squares 8 * 0.0625 = 0.5 over (1 * 3) degrees = 0.166667, / 8 = 0.020833.
-    # Together 0.0625 + 0.020833 - 0.020833 = 0.0625: standard error 0.25, t(1) = 12.7062.
+    # Rows of differences: seed 0: 1 1 0 0, seed 1: 0 0 0 0. Means by seed 0.5, 0; by problem 0.5, 0.5, 0, 0; over all
+    # 0.25. Of seeds: variance 0.125 / 2 = 0.0625. Of problems: variance (4 * 0.0625 / 3 = 0.083333) / 4 = 0.020833.
+    # Residuals 0.25 each, squares 8 * 0.0625 = 0.5 over (1 * 3) degrees = 0.166667, / 8 = 0.020833. Together 0.0625 +
+    # 0.020833 - 0.020833 = 0.0625: standard error 0.25, t(1) = 12.7062.
     found = paired_difference([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], [[0.0] * 4, [0.0] * 4])
     assert found.mean == pytest.approx(0.25)
     assert found.interval == pytest.approx((0.25 - 12.7062 * 0.25, 0.25 + 12.7062 * 0.25), abs=1e-4)
@@ -96,14 +96,16 @@ def test_where_seeds_agree_the_problems_decide() -> None:
 
 def test_degrees_of_freedom_are_satterthwaites() -> None:
     # Rows 2 0 1 0 and 0 1 1 0: means by seed 0.75, 0.5; by problem 1, 0.5, 1, 0; over all 0.625.
-    # Of seeds 0.03125 / 2 = 0.015625 (1 df). Of problems (0.140625 * 2 + 0.015625 + 0.390625) / 3 / 4 = 0.057292 (3 df).
-    # Residuals +-0.875, -+0.625, -+0.125, -+0.125 twice: 2 * 1.1875 / 3 / 8 = 0.098958, more than the sum leaves: problems alone.
+    # Of seeds 0.03125 / 2 = 0.015625 (1 df). Of problems (0.140625 * 2 + 0.015625 + 0.390625) / 3 / 4 = 0.057292 (3
+    # df). Residuals +-0.875, -+0.625, -+0.125, -+0.125 twice: 2 * 1.1875 / 3 / 8 = 0.098958, more than the sum leaves:
+    # problems alone.
     found = paired_difference([[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]], [[0.0] * 4] * 2)
     half = quantile(0.95, 3) * math.sqrt(0.057292)
     assert found.interval == pytest.approx((0.625 - half, 0.625 + half), abs=1e-4)
     # Rows 3 2 2 2 and 1 0 0 1: means by seed 2.25, 0.5; by problem 2, 1, 1, 1.5; over all 1.375.
-    # Of seeds 1.53125 / 2 = 0.765625 (1 df). Of problems (0.390625 + 2 * 0.140625 + 0.015625) / 3 / 4 = 0.057292 (3 df).
-    # Residuals 0.125, 0.125, 0.125, -0.375 and the reverse: 2 * 0.1875 / 3 / 8 = 0.015625 (3 df). Together 0.807292.
+    # Of seeds 1.53125 / 2 = 0.765625 (1 df). Of problems (0.390625 + 2 * 0.140625 + 0.015625) / 3 / 4 = 0.057292 (3
+    # df). Residuals 0.125, 0.125, 0.125, -0.375 and the reverse: 2 * 0.1875 / 3 / 8 = 0.015625 (3 df). Together
+    # 0.807292.
     found = paired_difference([[3.0, 2.0, 2.0, 2.0], [1.0, 0.0, 0.0, 1.0]], [[0.0] * 4] * 2)
     df = 0.807292**2 / (0.765625**2 + 0.057292**2 / 3 + 0.015625**2 / 3)  # 1.1096
     half = quantile(0.95, df) * math.sqrt(0.807292)
@@ -112,7 +114,8 @@ def test_degrees_of_freedom_are_satterthwaites() -> None:
 
 @pytest.mark.parametrize("luck_of_seeds", [0.0, 0.05, 0.3])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(luck_of_seeds: float) -> None:
-    """Seeds and problems both move the outcome; 95 % intervals should not miss the mean much more than one time in twenty."""
+    """Seeds and problems both move the outcome; 95 % intervals should not miss the mean much more than one time in
+    twenty."""
     dice = random.Random(0)
     missed = 0
     for _ in range(200):

@@ -1,4 +1,5 @@
-"""Random LangGraph graphs, played for real: every sampled token is trained exactly once, in the context it was sampled in."""
+"""Random LangGraph graphs, played for real: every sampled token is trained exactly once, in the context it was
+sampled in."""
 
 import asyncio
 import operator
@@ -16,7 +17,7 @@ from langgraph.types import Send
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.state import Generation
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.own_graph_rewards import PaidByFunction
+from selfcorrect.training.own_graph_rewards import FunctionRewards
 from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
 from selfcorrect.training.ppo.rollouts import Episode, collect
 
@@ -192,7 +193,7 @@ def played(
         collect(
             graph_of(plan, trained, DicePolicy()),
             [problem] * episodes,
-            PaidByFunction(lambda state, turns: [1.0] * len(turns)),
+            FunctionRewards(lambda state, turns: [1.0] * len(turns)),
             sampling=Sampling(),
             seeds=list(range(episodes)),
             policy=trained,

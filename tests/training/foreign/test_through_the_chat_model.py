@@ -1,4 +1,5 @@
-"""A LangChain application's graph: its nodes call a chat model, synchronously or not, beside a chat model of someone else."""
+"""A LangChain application's graph: its nodes call a chat model, synchronously or not, beside a chat model of someone
+else."""
 
 from pathlib import Path
 from typing import Any, TypedDict

@@ -18,7 +18,8 @@ def test_answers_and_other_tokens_are_told_apart() -> None:
 
 
 def test_the_error_of_a_mean_comes_from_differences_between_texts() -> None:
-    # gains 1 and 3 in one text, 0 and 0 in the other: mean 1, sums of differences +2 and -2: sqrt(2 x (4 + 4) / 1) / 4 tokens
+    # gains 1 and 3 in one text, 0 and 0 in the other: mean 1, sums of differences +2 and -2: sqrt(2 x (4 + 4) / 1) / 4
+    # tokens
     found = summarise([token(0, 1, 0), token(0, 3, 0), token(1, 0, 0), token(1, 0, 0)])
     assert found["all_gain_standard_error"] == pytest.approx(1.0)
     copies = [token(text, 1.0, 0.0) for text in range(2) for _ in range(50)]

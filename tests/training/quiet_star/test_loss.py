@@ -94,8 +94,9 @@ def test_reinforce_pays_each_thought_by_what_it_did_for_the_tokens_ahead(positiv
 
 
 def test_on_average_the_gradient_is_that_of_the_expected_likelihood() -> None:
-    # All pairs of thoughts of one token, each weighed by its probability: E[gradient] against the gradient of E. With the mean
-    # of K = 2 as baseline REINFORCE is (K - 1) / K of the true gradient; N = 2 tokens ahead make the NLL's mean half the sum.
+    # All pairs of thoughts of one token, each weighed by its probability: E[gradient] against the gradient of E. With
+    # the mean of K = 2 as baseline REINFORCE is (K - 1) / K of the true gradient; N = 2 tokens ahead make the NLL's
+    # mean half the sum.
     model = thinker(tokens=1)
     words = list(range(46))
     probabilities = torch.stack([slow_logprob(model, 1, [word]) for word in words]).exp()
@@ -115,8 +116,8 @@ def test_on_average_the_gradient_is_that_of_the_expected_likelihood() -> None:
     found = [torch.zeros_like(p) for p in model.parameters()]
     for i, j in itertools.product(range(3), repeat=2):
         terms = terms_of(model, torch.tensor([[[likely[i]], [likely[j]]]]), [1], policy_weight=weight)
-        # within the three, a thought's log-probability is log p - log(sum of the three): the second part cancels, as the two
-        # advantages of a pair add up to zero
+        # within the three, a thought's log-probability is log p - log(sum of the three): the second part cancels, as
+        # the two advantages of a pair add up to zero
         for total, part in zip(found, gradients(model, terms.total), strict=True):
             total += share[i] * share[j] * part
     assert_same_gradients(model, found, wanted)

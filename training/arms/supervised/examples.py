@@ -1,6 +1,7 @@
 """What is learnt from judged episodes: pure functions, on the token ids that were shown and sampled.
 
-Only answers that the checker calls correct are learnt, and only if the policy ended them itself: an answer that the token limit cut off would teach
+Only answers that the checker calls correct are learnt, and only if the policy ended them itself: an answer that the
+    token limit cut off would teach
 never to stop. An unjudged answer is neither correct nor incorrect, and no part of any example.
 """
 
@@ -15,7 +16,8 @@ from selfcorrect.tasks.problem import Problem
 
 Kind = Literal["correct", "rationalised", "incorrect to correct", "correct to correct"]
 SecondPrompt = Callable[[Generation], list[int]]
-"""From a first answer to the ids that the policy is shown when it is asked again: prompt, answer, and the words that ask."""
+"""From a first answer to the ids that the policy is shown when it is asked again: prompt, answer, and the words that
+ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def pairs(
 ) -> list[Example]:
     """Independent samples of a problem put together as two turns: D_SFT of the SCoRe paper.
 
-    Every wrong sample is followed by a right one of the same problem, drawn at random; with `keep_correct` (D+_SFT) every right one is
-    too, by another sample than itself. So first answers are as frequent as the policy gives them on problems that it can solve.
+    Every wrong sample is followed by a right one of the same problem, drawn at random; with `keep_correct` (D+_SFT)
+    every right one is too, by another sample than itself. So first answers are as frequent as the policy gives them on
+    problems that it can solve.
     """
     by_problem: dict[str, list[EpisodeState]] = {}
     for state in states:
@@ -121,7 +124,8 @@ def pairs(
 
 
 def distinct(examples: Iterable[Example]) -> list[Example]:
-    """Each example once, in the order of first appearance: an easy problem would else count as often as it was sampled."""
+    """Each example once, in the order of first appearance: an easy problem would else count as often as it was
+    sampled."""
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], Example] = {}
     for example in examples:
         found.setdefault((example.context_ids, example.answer_ids), example)
@@ -165,8 +169,8 @@ def _score(turn: Turn) -> float | None:
 def hinted(problem: Problem, prompts: Prompts) -> Problem | None:
     """`problem` with a hint in its prompt; None if it has no answer that could be told.
 
-    A policy of the pre-training script knows hints: the first step of a solution before the colon, "3 5 7 get 56 hint 3 + 5 = 8 :". Others
-    are told the answer in English.
+    A policy of the pre-training script knows hints: the first step of a solution before the colon, "3 5 7 get 56 hint 3
+    + 5 = 8 :". Others are told the answer in English.
     """
     if prompts == COUNTDOWN:
         return None if problem.gold is None else _with(problem, in_corpus_words(problem.prompt, problem.gold))

@@ -42,11 +42,12 @@ def fine_tune(
 ) -> dict[str, float]:
     """Learn `examples` with `policy`'s model, in place, and save model and tokenizer in `folder`; adapters are merged.
 
-    The loss of a batch is the mean cross-entropy of its answers' tokens: a token of a long answer counts as much as one of a
-    short one, and context counts nothing.
+    The loss of a batch is the mean cross-entropy of its answers' tokens: a token of a long answer counts as much as one
+    of a short one, and context counts nothing.
 
     Returns:
-        `sft_loss_first` and `sft_loss`: the mean loss over the first and the last tenth of the steps, in nats per token.
+        `sft_loss_first` and `sft_loss`: the mean loss over the first and the last tenth of the steps, in nats per
+        token.
 
     Raises:
         DivergenceError: a gradient was not finite.

@@ -1,4 +1,5 @@
-"""A run of a supervised arm: sample with the current policy, fine-tune the ORIGINAL one on what came out, again and again.
+"""A run of a supervised arm: sample with the current policy, fine-tune the ORIGINAL one on what came out, again and
+again.
 
 Beside the files of every run (see `run_directory`), its folder holds for each loop
 
@@ -65,7 +66,8 @@ def train_supervised(
     """Carry out `plan` in the run folder `out`. A resumed run goes on after the last loop that was finished.
 
     Raises:
-        TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written; more than one process.
+        TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written; more than one
+            process.
         DivergenceError: a gradient was not finite.
         TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
@@ -127,7 +129,8 @@ class _Session:
         self.progress.step(row)
 
     def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:
-        """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up again."""
+        """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up
+        again."""
         rows, figures_file = self._folder(loop) / "examples.jsonl", self._folder(loop) / "sampled.json"
         if figures_file.exists():
             lines = rows.read_text(encoding="utf-8").splitlines()

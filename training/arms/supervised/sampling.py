@@ -38,7 +38,8 @@ class Sampled:
     """Sampled tokens of all turns that were added."""
 
     def add(self, more: "Sampled") -> None:
-        """Take in what was sampled next, without what only learning needs: a run samples tens of thousands of episodes."""
+        """Take in what was sampled next, without what only learning needs: a run samples tens of thousands of
+        episodes."""
         self.states += map(_lightened, more.states)
         self.hinted += map(_lightened, more.hinted)
         self.examples += more.examples
@@ -47,7 +48,8 @@ class Sampled:
 
 
 Harvest = Callable[[Sequence[Problem], int], Sampled]
-"""Samples the listed problems with a seed, and makes examples of the episodes. A problem is listed as often as it is sampled."""
+"""Samples the listed problems with a seed, and makes examples of the episodes. A problem is listed as often as it is
+sampled."""
 
 
 def gather(
@@ -73,7 +75,8 @@ def gather(
 
 
 def problems_of(task: Task, settings: SupervisedSettings, seed: int) -> Iterator[Problem]:
-    """The training problems in the order in which they are asked: `settings.problems` of them, or with a token budget without end.
+    """The training problems in the order in which they are asked: `settings.problems` of them, or with a token budget
+    without end.
 
     Raises:
         TaskError: the task has no training problems.

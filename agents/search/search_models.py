@@ -14,7 +14,7 @@ from selfcorrect.tasks.problem import Problem
 
 
 @dataclass(frozen=True)
-class Players:
+class SearchModels:
     """What every strategy is given to build its graph from.
 
     Args:
@@ -49,7 +49,8 @@ class Players:
     def candidate(
         self, problem: Problem, generation: Generation, *, chain: int, revision: int = 0, tokens: int | None = None
     ) -> Candidate:
-        """`generation` as a candidate. An answer that was cut off takes no part in the choice, whatever can be read in it."""
+        """`generation` as a candidate. An answer that was cut off takes no part in the choice, whatever can be read
+        in it."""
         cut_off = generation["finish_reason"] == "length"
         return Candidate(
             text=generation["text"],
