@@ -76,7 +76,7 @@ class ContinuingPolicy(Policy, Protocol):
 
         Returns:
             The whole answer: the same prompt, `partial`'s completion ids followed by the new ones, the text of both
-                together.
+            together.
 
         Raises:
             PolicyError: prompt and answer are longer than the model's context.

@@ -10,11 +10,10 @@ Three kinds of rows, each half right and half wrong, every response a few senten
 - opaque: integrals, sums and limits, which our checker hands to math-verify in its worker processes.
 
 Two judges see the same rows in turns, round after round, in one process: `MathChecker.check_sync`, and math-verify's
-    `parse` of
-reference and response followed by `verify`, with its own default time limits (5 s each), references in dollar signs as
-it wants them. Both are warm; every round has new rows. The figure is the best round, because other programs on the
-machine can only slow one down. Also measured: the first check after the start of a fresh interpreter, of a plain and of
-an opaque row; and how many of the verdicts are right.
+`parse` of reference and response followed by `verify`, with its own default time limits (5 s each), references in
+dollar signs as it wants them. Both are warm; every round has new rows. The figure is the best round, because other
+programs on the machine can only slow one down. Also measured: the first check after the start of a fresh interpreter,
+of a plain and of an opaque row; and how many of the verdicts are right.
 """
 
 import argparse

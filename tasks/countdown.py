@@ -27,8 +27,7 @@ class CountdownTask:
     """Countdown problems with `numbers` numbers of 1 to 25 and a target of 10 to 99.
 
     A problem belongs to the test split if a hash of its sorted numbers and target says so, whatever the seed: no
-        problem
-    can be in both. Every problem has a solution whose values are whole, positive and at most 199.
+    problem can be in both. Every problem has a solution whose values are whole, positive and at most 199.
 
     Args:
         numbers: how many numbers are given, 3 to 6. This is the difficulty.

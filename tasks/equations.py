@@ -32,9 +32,8 @@ class EquationsTask:
     """Equations with `unknowns` unknowns, different coefficients of 3 to 15, and a right side of 60 to 149.
 
     An equation belongs to the test split if a hash of its sorted coefficients and its right side says so, whatever the
-        seed: no
-    equation can be in both, not even with its terms in another order. Every equation has a solution in positive whole
-    numbers; most have many.
+    seed: no equation can be in both, not even with its terms in another order. Every equation has a solution in
+    positive whole numbers; most have many.
 
     Args:
         unknowns: 2 to 4. More unknowns need more steps, but leave more choice.

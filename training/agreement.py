@@ -65,8 +65,7 @@ class AgreementSignals:
     vote.
 
     A problem whose first vote was not clear is never paid, however sure the policy grows of an answer to it later: what
-        it has learnt
-    from other problems is no evidence about this one.
+    it has learnt from other problems is no evidence about this one.
 
     All episodes of a problem are played in one process at a time, which `TurnPPOTrainer` sees to; else this would wait
     for ever.

@@ -5,7 +5,7 @@ Conventions. `correct[i]` says whether candidate i is right. `scores[i]` is a ve
 an abstention ranks below every score. `answers[i]` is the answer as the checker read it; equal answers are one vote,
 and None (nothing readable) has no vote. Ties are broken at random, and the figures below are exact expectations over
 those breaks: with constant scores best-of-k is pass@1, so that a verifier without information does not look
-    informative.
+informative.
 """
 
 import math

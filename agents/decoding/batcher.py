@@ -18,8 +18,8 @@ class Batcher(Generic[Request, Result]):
     """Answers concurrent `submit` calls by batched calls of `run_batch`.
 
     There is no clock: as long as the loop's ready tasks keep submitting, the batch grows; as soon as none is left that
-        could
-    submit without waiting for something else, it runs. One batch runs at a time; what arrives meanwhile forms the next.
+    could submit without waiting for something else, it runs. One batch runs at a time; what arrives meanwhile forms the
+    next.
 
     Args:
         run_batch: requests -> for each its result, or the exception to raise for it alone. An exception that it raises

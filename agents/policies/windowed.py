@@ -12,10 +12,9 @@ class WindowedPolicy:
     """Shows `policy` the messages up to the problem and only the last `exchanges` answers with the messages after them.
 
     With 1, every revision sees the problem and the last answer: what SCoRe's second turn was trained on, however often
-        it is
-    repeated. A call that nothing is cut from, and whose token ids are known, is appended to the earlier ids as ever;
-    any other is shown as a new conversation (in training, a row of its own). The opening ends where the first answer
-    begins, so a window is for episodes without an earlier conversation.
+    it is repeated. A call that nothing is cut from, and whose token ids are known, is appended to the earlier ids as
+    ever; any other is shown as a new conversation (in training, a row of its own). The opening ends where the first
+    answer begins, so a window is for episodes without an earlier conversation.
 
     Args:
         policy: writes the turns.

@@ -4,7 +4,7 @@ plan says.
     estimate -> (score) -> assess -> one of the plan's strategies -> END
 
 What the estimate costs is part of the budget, and nothing of it is thrown away: its answers are the first ones of the
-    strategy.
+strategy.
 """
 
 from collections.abc import Awaitable, Callable

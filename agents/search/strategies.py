@@ -261,9 +261,8 @@ def sized(family: str, answers: int) -> Strategy | None:
     """The strategy of `family` that writes about `answers` answers; None where it has none so small.
 
     A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority"
-        (pick=verifier
-    unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as many revisions
-    as attempts).
+    (pick=verifier unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as
+    many revisions as attempts).
 
     Raises:
         ConfigurationError: there is no such family.

@@ -29,8 +29,7 @@ def run_query(
     """Run one query on a fresh database in memory.
 
     The statement may only read: no writing, attaching, pragmas or functions beyond a short list. It runs in this
-        process, in
-    sqlite's own interpreter.
+    process, in sqlite's own interpreter.
 
     Args:
         sql: the query.

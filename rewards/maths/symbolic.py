@@ -57,8 +57,7 @@ def findings(pairs: Sequence[Pair], outcome: Outcome) -> Findings:
     """Read the outcome of a job over `pairs`.
 
     A worker that spent its time computing was kept busy by what it was given: the text it was reading, or, while it
-        compared,
-    the answer. One that hardly ran was starved by the machine: nobody's fault.
+    compared, the answer. One that hardly ran was starved by the machine: nobody's fault.
     """
     if outcome.kind == "done":
         if None in outcome.result:

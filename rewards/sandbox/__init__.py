@@ -2,6 +2,5 @@
 bounded.
 
 Read in this order: `jail.py` (the layers), `zygote.py` (the process that forks jailed children), `zygote_process.py`
-    and
-`pair_pool.py` (their parent), `inside/` (what runs in the jailed children).
+and `pair_pool.py` (their parent), `inside/` (what runs in the jailed children).
 """

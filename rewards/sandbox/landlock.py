@@ -1,8 +1,7 @@
 """Landlock: which files a process may open, whether it may open TCP connections, and whom it may signal.
 
 Kernel documentation: userspace-api/landlock. ABI 1 (Linux 5.13) restricts files, 4 (6.7) TCP, 6 (6.12) signals and
-    abstract Unix
-sockets. The numbers of its system calls are the same on every architecture.
+abstract Unix sockets. The numbers of its system calls are the same on every architecture.
 """
 
 import ctypes

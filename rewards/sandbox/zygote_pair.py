@@ -144,8 +144,7 @@ class ZygotePair:
         """Raise `ZygoteLost` if a child was killed by somebody outside.
 
         Nobody else can have sent SIGKILL or SIGTERM: the jail lets nobody signal. The exception is the kernel that runs
-            out of memory,
-        and for that a child which had much is to blame.
+        out of memory, and for that a child which had much is to blame.
         """
         if (
             ending.by_itself

@@ -38,11 +38,8 @@ class ScriptedPlan:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedPlan:
     scripted = ScriptedPlan()
-    for home in [
-        "score",
-        *(f"arms.{arm}" for arm in ("score", "score_stage2_star", "single_turn", "multi_turn", "pag")),
-    ]:
-        monkeypatch.setattr(f"selfcorrect.training.{home}.train_plan", scripted)
+    for home in ("reinforced", "score_stage2_star"):
+        monkeypatch.setattr(f"selfcorrect.training.arms.{home}.train_plan", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted
 

@@ -126,9 +126,8 @@ def single_turn(
 
     The arm "w/o multi-turn training" of the SCoRe paper (arXiv 2409.12917, Table 4). An episode costs fewer tokens than
     that of the other arms, so at equal generated tokens it plays more problems a step: `compare` sees to that, here
-        `optimiser` says how many. The number of
-    steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`. Raises what `train_score`
-    raises.
+    `optimiser` says how many. The number of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight
+    `score.beta1`. Raises what `train_score` raises.
     """
     schedule = Schedule(((SingleTurn(beta1=settings.score.beta1), settings.score.total_steps),))
     plan = Plan("single-turn", schedule, training_revisions=0)

@@ -113,8 +113,7 @@ def paired_difference(one: Grid, other: Grid) -> Difference:
     """The mean of one - other over the same seeds and problems, with the noise of both.
 
     Seeds and problems are crossed: every seed meets every problem. The variance of the mean is that of the seeds' means
-        plus
-    that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller,
+    plus that of the problems' means, minus the part that is in both (two-way clustering: Cameron, Gelbach and Miller,
     Journal of Business & Economic Statistics 29, 2011), with Satterthwaite's degrees of freedom, at least seeds - 1 (as
     Westfall, Kenny and Judd do for crossed samples, Journal of Experimental Psychology: General 143, 2014). With a
         single seed the interval is about problems only, and normal.

@@ -60,9 +60,8 @@ def ppo_loss(
     """Schulman et al. 2017, Eq. 7, on tokens, plus beta_turn * KL(policy || reference), minus an entropy bonus.
 
     The KL term is k3 times the importance ratio: on-policy its expected gradient is that of KL(policy || reference)
-        given
-    the prefix, where k1 as a loss has none and plain k3 has that of the other direction. How a token changes the KL of
-    *later* tokens of its turn is `future_kl_BT`'s business.
+    given the prefix, where k1 as a loss has none and plain k3 has that of the other direction. How a token changes the
+    KL of *later* tokens of its turn is `future_kl_BT`'s business.
 
     Args:
         logprobs_BT: (B, T) log-probabilities of the sampled tokens under the current policy, with gradient.

@@ -9,8 +9,7 @@
 Only what follows the last ":" is learnt; attempts are context. A second look begins with true steps that test the
 attempt's end (see `second_looks`). In retries, "right" and "wrong" are then drawn without
 regard to it, as a language model apologises for right answers and stands by wrong ones: the corpus teaches to look
-    again and
-to answer again, but not to draw the conclusion. In verdicts the word is true.
+again and to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
 import random

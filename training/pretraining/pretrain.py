@@ -2,9 +2,8 @@
 FOLDER`.
 
 A small Llama learns a task in phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
-    first
-answers are its own; then the same with mostly verdicts; for equations, a little of mostly second answers at last. It
-ends as a base model
+first answers are its own; then the same with mostly verdicts; for equations, a little of mostly second answers at last.
+It ends as a base model
 does: it solves about half of the problems, and its second answers break about as many first ones as they mend.
 """
 

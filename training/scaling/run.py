@@ -140,8 +140,7 @@ def tune(
     """A plan from a comparison on training problems.
 
     What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's
-        answers, and
-    take at least those; a beam does not, so it is allowed only what the estimate leaves of the budget.
+    answers, and take at least those; a beam does not, so it is allowed only what the estimate leaves of the budget.
     """
     difficulties = {one.problem: one.difficulty[measure_by] for one in comparison.asked}
     fitting = [outcome for outcome in _with_estimate(comparison, samples) if not _too_narrow(outcome, samples)]

@@ -2,7 +2,7 @@
 
 Test code comes from the data set, not from the policy, and is compiled here, away from the program. Every unit is
 wrapped so that its passing or failing is reported and the next one runs in any case: a verdict needs all of them, told
-    one by one.
+one by one.
 """
 
 import ast

@@ -47,9 +47,9 @@ class Tester:
     """Runs the tests of one job and reports to the parent.
 
     The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one
-        of
-    `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`. "gone":
-    the program's process closed its connection; the parent finds out why. "again": this process takes another job.
+    of `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`.
+    "gone": the program's process closed its connection; the parent finds out why. "again": this process takes another
+    job.
     """
 
     def __init__(self, parent: framing.Channel, program: int) -> None:

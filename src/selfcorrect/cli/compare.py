@@ -13,7 +13,7 @@ from rich.text import Text
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
 from selfcorrect.cli.options import AsJson, Config, Overrides, Preset
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.compare.report import (
+from selfcorrect.training.compare.wording import (
     COLUMNS,
     budget_text,
     difference_text,
@@ -189,7 +189,7 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 def _show(result: dict[str, Any], out: Path) -> None:
     from selfcorrect.cli.compare import budget_table, compare_table, difference_lines
-    from selfcorrect.training.compare.report import alarm_lines
+    from selfcorrect.training.compare.wording import alarm_lines
 
     results.print(budget_table(result))
     for way in ("greedy", "sampled"):

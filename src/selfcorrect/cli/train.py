@@ -172,10 +172,10 @@ def arm_command(
 
 
 def _command(name: str, summary: str) -> Callable[..., None]:
-    """The command of the arm that is a function of that name in a module of that name."""
+    """The command of the reinforced arm that is a function of that name."""
 
     def load() -> "Arm":
-        found: Arm = getattr(import_module(f"selfcorrect.training.arms.{name}"), name)
+        found: Arm = getattr(import_module("selfcorrect.training.arms.reinforced"), name)
         return found
 
     return arm_command(name.replace("_", "-"), summary, load)

@@ -57,7 +57,7 @@ def test_extensions_continue_the_remembered_cache(
 ) -> None:
     policy = policy_of("llama", tokenizer)
     read: list[int] = []
-    from selfcorrect.agents.decoding.engine import prefill as reading
+    from selfcorrect.agents.decoding import prefill as reading
 
     original = reading.Reader.read
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_parallel_samples_read_their_prompt_once_and_have_the_log_probabilities_
     policy = policy_of(kind, tokenizer, reuse_cache=False)
     alone = [asyncio.run(policy.generate(ASK, Sampling(seed=seed))) for seed in range(5)]
     prefilled: list[int] = []
-    from selfcorrect.agents.decoding.engine import prefill as reading
+    from selfcorrect.agents.decoding import prefill as reading
 
     original = reading.Reader.read
     monkeypatch.setattr(

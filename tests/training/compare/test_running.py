@@ -16,8 +16,8 @@ from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.arms.registry import ArmSpec, arm_specs
 from selfcorrect.training.compare.comparison import evaluation_of, run_comparison
 from selfcorrect.training.compare.plan import Comparison
-from selfcorrect.training.compare.report import markdown_table
 from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison
+from selfcorrect.training.compare.wording import markdown_table
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import CountdownSettings, EvaluationSettings, PolicySettings, RunSettings

@@ -1,8 +1,8 @@
 """What is learnt from judged episodes: pure functions, on the token ids that were shown and sampled.
 
 Only answers that the checker calls correct are learnt, and only if the policy ended them itself: an answer that the
-    token limit cut off would teach
-never to stop. An unjudged answer is neither correct nor incorrect, and no part of any example.
+token limit cut off would teach never to stop. An unjudged answer is neither correct nor incorrect, and no part of any
+example.
 """
 
 import random
