@@ -10,7 +10,7 @@ from typing import Any
 from selfcorrect.agents.episodes import Graph, play, run_blocking
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, verdict_of, verdict_record
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.tasks.problem import Problem
 
 # What correction changes, in numbers: pure functions of the scores and texts of finished episodes.
@@ -190,12 +190,12 @@ async def evaluate_async(
 
 async def judge(state: EpisodeState, checker: Checker) -> EpisodeState:
     """A copy of `state` in which every answer carries a verdict; those that have one keep it."""
-    reference = state["problem"]["reference"]
+    reference, prompt = state["problem"]["reference"], state["problem"].get("prompt")
 
     async def with_verdict(turn: Turn) -> Turn:
         if turn["role"] == "critique" or turn["verdict"] is not None:
             return turn
-        return {**turn, "verdict": verdict_record(await checker.check(turn["generation"]["text"], reference))}
+        return {**turn, "verdict": verdict_record(await judged(checker, turn["generation"]["text"], reference, prompt))}
 
     return {**state, "turns": list(await asyncio.gather(*map(with_verdict, state["turns"])))}
 

@@ -17,7 +17,7 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Role, Turn, verdict_record
 from selfcorrect.errors import GraphError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class Judge:
 
     async def __call__(self, state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
         *earlier, last = state["turns"]
-        verdict = await self.checker.check(last["generation"]["text"], state["problem"]["reference"])
+        text, problem = last["generation"]["text"], state["problem"]
+        verdict = await judged(self.checker, text, problem["reference"], problem.get("prompt"))
         return {"turns": Overwrite([*earlier, {**last, "verdict": verdict_record(verdict)}])}
 
 

@@ -1,7 +1,10 @@
-"""The protocol every judge follows."""
+"""The protocol every judge follows, and how it is asked."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 # What a judge says about one answer.
@@ -54,14 +57,49 @@ class Checker(Protocol):
     they cannot judge within their deadline becomes a `Verdict` by rule.
     """
 
-    def check_sync(self, response: str, reference: Any) -> Verdict:
-        """Judge `response`. Blocks the calling thread for at most the checker's deadline."""
+    def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
+        """Judge `response`. Blocks the calling thread for at most the checker's deadline.
+
+        Args:
+            response: what the policy wrote.
+            reference: what it is compared with.
+            problem: what the policy was asked, if known: a checker may refuse an answer that only repeats it.
+        """
         ...
 
-    async def check(self, response: str, reference: Any) -> Verdict:
+    async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response` without blocking the event loop for longer than a millisecond or so."""
         ...
 
     def validate_reference(self, reference: Any) -> str | None:
         """Why this checker cannot use `reference`, or None if it can. Called when a data set is loaded."""
         ...
+
+
+# Asking a checker. One of a user's own may know nothing of problems: check(response, reference) is enough.
+
+
+async def judged(checker: Checker, response: str, reference: Any, problem: str | None) -> Verdict:
+    """The verdict of `checker`, which is told the problem if its `check` has a parameter for it."""
+    if problem is None or not _takes_problem(_function(checker.check)):
+        return await checker.check(response, reference)
+    return await checker.check(response, reference, problem=problem)
+
+
+def judged_sync(checker: Checker, response: str, reference: Any, problem: str | None) -> Verdict:
+    """As `judged`, by the checker's `check_sync`."""
+    if problem is None or not _takes_problem(_function(checker.check_sync)):
+        return checker.check_sync(response, reference)
+    return checker.check_sync(response, reference, problem=problem)
+
+
+def _function(method: Callable[..., Any]) -> Callable[..., Any]:
+    """What all objects of a class share: the question is asked once, and no object is kept alive by the answer."""
+    function: Callable[..., Any] = getattr(method, "__func__", method)
+    return function
+
+
+@cache
+def _takes_problem(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(one.name == "problem" or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)

@@ -31,14 +31,15 @@ class EquationChecker:
     count. No step at all is UNREADABLE.
     """
 
-    def check_sync(self, response: str, reference: Mapping[str, Any]) -> Verdict:
-        """Judge `response`; linear in its length, of which the last 20,000 characters are read."""
+    def check_sync(self, response: str, reference: Mapping[str, Any], *, problem: str | None = None) -> Verdict:
+        """Judge `response`; linear in its length, of which the last 20,000 characters are read. The reference
+        is the whole problem, so `problem` tells nothing more."""
         start = time.perf_counter()
         coefficients, total = list(reference["coefficients"]), reference["total"]
         status, answer, reason = _judge(response[-_MAX_RESPONSE:], coefficients, total)
         return Verdict(status, answer, reason, time.perf_counter() - start)
 
-    async def check(self, response: str, reference: Mapping[str, Any]) -> Verdict:
+    async def check(self, response: str, reference: Mapping[str, Any], *, problem: str | None = None) -> Verdict:
         """As `check_sync`; it takes microseconds, so it runs on the event loop itself."""
         return self.check_sync(response, reference)
 

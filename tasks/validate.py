@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.tasks.problem import Problem, Split, Task
 
 OnProgress = Callable[[int, int], None]
@@ -99,5 +99,5 @@ def _failure(problem: Problem, checker: Checker) -> GoldFailure | None:
         return GoldFailure(problem.id, "unusable reference", fault)
     if problem.gold is None:
         return None
-    verdict = checker.check_sync(problem.gold, problem.reference)
+    verdict = judged_sync(checker, problem.gold, problem.reference, problem.prompt)
     return None if verdict.correct else GoldFailure(problem.id, verdict.status.value, verdict.reason)

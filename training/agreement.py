@@ -17,7 +17,7 @@ from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.search import search_all
 from selfcorrect.agents.search.strategies import Majority
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.objectives import TurnSignal
@@ -127,9 +127,11 @@ def measured_accuracy(
     right: list[float] = []
     votes: list[float] = []
     for problem, result in zip(problems, found, strict=True):
-        scores = [checker.check_sync(one["text"], problem.reference).score for one in result.candidates]
+        scores = [
+            judged_sync(checker, one["text"], problem.reference, problem.prompt).score for one in result.candidates
+        ]
         right.append(fmean(score or 0.0 for score in scores))
-        votes.append(checker.check_sync(result.answer, problem.reference).score or 0.0)
+        votes.append(judged_sync(checker, result.answer, problem.reference, problem.prompt).score or 0.0)
     agreement = fmean(max((count for _, count in result.votes), default=0.0) / samples for result in found)
     return {"sampled accuracy": fmean(right), "majority accuracy": fmean(votes), "agreement": agreement}
 

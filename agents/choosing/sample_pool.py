@@ -13,7 +13,7 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message, usage_of
 from selfcorrect.errors import TaskError
-from selfcorrect.rewards.checker import Checker, Verdict
+from selfcorrect.rewards.checker import Checker, Verdict, judged
 from selfcorrect.tasks.problem import Problem
 
 _AT_ONCE = 4096
@@ -75,7 +75,7 @@ async def sample_pool(
         for i, problem in enumerate(problems)
         for k in range(per_problem)
     ]
-    judged: dict[tuple[str, str], Verdict] = {}
+    known: dict[tuple[str, str], Verdict] = {}
     samples: list[Sample] = []
     for begin in range(0, len(asked), _AT_ONCE):
         chunk = asked[begin : begin + _AT_ONCE]
@@ -83,11 +83,13 @@ async def sample_pool(
             *(policy.generate(_first_message(problem, prompts), draw.with_seed(own)) for problem, own in chunk)
         )
         texts = {(problem.id, text["text"]): problem for (problem, _), text in zip(chunk, written, strict=True)}
-        new = {key: problem for key, problem in texts.items() if key not in judged}
-        verdicts = await asyncio.gather(*(checker.check(text, problem.reference) for (_, text), problem in new.items()))
-        judged.update(zip(new, verdicts, strict=True))
+        new = {key: problem for key, problem in texts.items() if key not in known}
+        verdicts = await asyncio.gather(
+            *(judged(checker, text, problem.reference, problem.prompt) for (_, text), problem in new.items())
+        )
+        known.update(zip(new, verdicts, strict=True))
         samples += [
-            _sample(problem, generation, judged[problem.id, generation["text"]])
+            _sample(problem, generation, known[problem.id, generation["text"]])
             for (problem, _), generation in zip(chunk, written, strict=True)
         ]
     return samples

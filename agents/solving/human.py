@@ -35,11 +35,11 @@ class AskHuman:
 
     ask: str = "Is this answer right? Say 'correct', or what is wrong with it."
 
-    async def check(self, response: str, reference: Any) -> Verdict:
+    async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """The person's verdict on `response`."""
         return verdict_from(interrupt(Question(ask=self.ask, answer=response, reference=reference)))
 
-    def check_sync(self, response: str, reference: Any) -> Verdict:
+    def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """The same, within a synchronous node."""
         return verdict_from(interrupt(Question(ask=self.ask, answer=response, reference=reference)))
 

@@ -164,7 +164,7 @@ class UnitTestChecker:
         self._memory_mb, self._workers = memory_mb, workers
         self._open()
 
-    def check_sync(self, response: str, reference: Any) -> Verdict:
+    def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response` by the tests `reference`; blocks for the deadline at most once a pair of processes is free.
 
         Raises:
@@ -178,16 +178,16 @@ class UnitTestChecker:
             )
         try:
             found = self._judge(text.program, read_suite(reference))
-        except CheckerError as problem:
-            if isinstance(problem, SandboxError):
+        except CheckerError as fault:
+            if isinstance(fault, SandboxError):
                 raise
-            found = Finding(Status.UNJUDGED, str(problem))
+            found = Finding(Status.UNJUDGED, str(fault))
         reason = found.reason + (_UNSAFE if self._isolation is Isolation.UNSAFE else "")
         if found.status is Status.UNREADABLE and text.marked:
             found = Finding(Status.WRONG, found.reason)  # a program with a slip of the pen, not the lack of one
         return Verdict(found.status, text.program, reason, time.perf_counter() - start)
 
-    async def check(self, response: str, reference: Any) -> Verdict:
+    async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """As `check_sync`, without blocking the event loop. A cancelled call leaves its check to end by itself."""
         pool = self._present_pool()
         try:

@@ -121,7 +121,7 @@ class MathChecker:
         self.policy = policy or EquivalenceRules()
         self._pool = open_pool(deadline, memory_mb, workers)
 
-    def check_sync(self, response: str, reference: Any) -> Verdict:
+    def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response`; blocks for at most the deadline once a worker is free.
 
         Raises:
@@ -136,7 +136,7 @@ class MathChecker:
             return _verdict(end.value, start)
         raise AssertionError("a judgement asks at most once")
 
-    async def check(self, response: str, reference: Any) -> Verdict:
+    async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """As `check_sync`; the event loop is free while a worker computes."""
         start = time.perf_counter()
         steps = self._judge(response, reference)

@@ -12,7 +12,7 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, recording
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
 from selfcorrect.errors import GraphError, SelfCorrectError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.config import TurnPPOConfig
@@ -71,7 +71,7 @@ class CheckerRewards:
     async def _score(self, problem: Problem, turn: Turn) -> Score:
         verdict = verdict_of(turn)
         if verdict is None:
-            verdict = await self.checker.check(turn["generation"]["text"], problem.reference)
+            verdict = await judged(self.checker, turn["generation"]["text"], problem.reference, problem.prompt)
             turn["verdict"] = verdict_record(verdict)
         return verdict.score
 

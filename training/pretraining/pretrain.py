@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed, solution
 from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.second_looks import HOMES, SecondLook
@@ -151,7 +151,7 @@ def attempts(
             )
         for problem, row in zip(chunk, ids[:, shown["input_ids"].shape[1] :], strict=True):
             text = tokenizer.decode(row).split(EOS)[0].strip()
-            made.append(Attempted(problem, text, checker.check_sync(text, problem.reference).correct))
+            made.append(Attempted(problem, text, judged_sync(checker, text, problem.reference, problem.prompt).correct))
     model.train()
     return made
 

@@ -16,7 +16,7 @@ from selfcorrect.agents.search.state import SearchResult
 from selfcorrect.agents.search.strategies import Majority, Strategy, sized
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.verifier import Verifier
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.scaling.fitting import Outcome
@@ -251,5 +251,6 @@ class _Chunk:
     async def _score(self, problem: Problem, text: str) -> float | None:
         asked = (problem.id, text)
         if asked not in self._verdicts:
-            self._verdicts[asked] = (await self._experiment.checker.check(text, problem.reference)).score
+            verdict = await judged(self._experiment.checker, text, problem.reference, problem.prompt)
+            self._verdicts[asked] = verdict.score
         return self._verdicts[asked]

@@ -55,6 +55,7 @@ def solve_or_abstain(request: CautiousRequest, *, as_json: bool) -> None:
         import asyncio
 
         from selfcorrect.cli.naming import checker_of, problem_of_question
+        from selfcorrect.rewards.checker import judged_sync
 
         folder = _folder(request)
         named = open_policy(request.model)
@@ -63,7 +64,8 @@ def solve_or_abstain(request: CautiousRequest, *, as_json: bool) -> None:
         solver = _solver(folder, request, named)
         decision = asyncio.run(solver.decide(problem, named.policy, seed=request.seed))
         checker = checker_of(problem)
-        verdict = None if checker is None else checker.check_sync(decision.candidate, problem.reference)
+        text = decision.candidate
+        verdict = None if checker is None else judged_sync(checker, text, problem.reference, problem.prompt)
         if as_json:
             status = None if verdict is None else verdict.status.value
             write_json(asdict(decision) | {"prompt": problem.prompt, "rule": asdict(solver.rule), "verdict": status})
@@ -129,6 +131,7 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
     """Search, show the candidates as they come, then the answer."""
     with reporting(as_json=as_json):
         from selfcorrect.cli.naming import checker_of, problem_of_question
+        from selfcorrect.rewards.checker import judged_sync
 
         plan = open_plan(request.plan)
         searchers = open_searchers(request.model, request.verifier, request.step_verifier)
@@ -157,7 +160,8 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
         if result.chosen is None:
             raise ConfigurationError(_why_nothing(result, request))
         checker = checker_of(problem)
-        verdict = None if checker is None or not result.answer else checker.check_sync(result.answer, problem.reference)
+        text = result.answer
+        verdict = None if checker is None or not text else judged_sync(checker, text, problem.reference, problem.prompt)
         if as_json:
             write_json(
                 _plain(result)
