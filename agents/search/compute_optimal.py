@@ -19,7 +19,7 @@ from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
 from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import ChainRules, affordable
 from selfcorrect.agents.search.state import SearchContext, SearchState
-from selfcorrect.agents.search.strategies import Mixed, Revise, Strategy, strategy_named
+from selfcorrect.agents.search.strategies import Mixed, SequentialRevisions, Strategy, strategy_named
 from selfcorrect.errors import ConfigurationError
 
 _MOST_STEPS = 10_000
@@ -117,7 +117,9 @@ def _until_estimated(plan: SearchPlan) -> Route:
 def _refuse_narrow(strategies: list[Strategy], samples: int) -> None:
     """The estimate's answers become the first ones of parallel chains, so there have to be as many chains."""
     for strategy in strategies:
-        narrow = isinstance(strategy, Revise) or (isinstance(strategy, Mixed) and strategy.parallel < samples)
+        narrow = isinstance(strategy, SequentialRevisions) or (
+            isinstance(strategy, Mixed) and strategy.parallel < samples
+        )
         if narrow:
             raise ConfigurationError(
                 f"the plan estimates difficulty by {samples} parallel answers, which {strategy.name} cannot go on with: it has fewer "

@@ -152,7 +152,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Revise:
+class SequentialRevisions:
     """One answer and `n` revisions of it, one after the other; the answer is the last one, the most frequent or the
     best scored."""
 
@@ -202,7 +202,7 @@ _KINDS: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
     "majority": (Majority, ("n",)),
     "best_of_n": (BestOfN, ("n",)),
     "weighted": (WeightedBestOfN, ("n",)),
-    "revise": (Revise, ("n",)),
+    "revise": (SequentialRevisions, ("n",)),
     "beam": (Beam, ("width", "expand")),
     "mixed": (Mixed, ("parallel", "revisions")),
 }

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.training.own_graph import train
-from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect import TurnPPOConfig, train
 from sql_repair.checker import SqlChecker
 from sql_repair.data import SqlTask
 from sql_repair.graph import Paid, build, question

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect import Status, Verdict
 from sql_repair.sandbox import Outcome, run_query
 
 _OTHER_DATABASES = (1_000_003, 2_000_003)

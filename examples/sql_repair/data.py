@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from selfcorrect.rewards.checker import Checker
-from selfcorrect.tasks.problem import Problem, Split
+from selfcorrect import Checker, Problem
+from selfcorrect.tasks import Split
 from sql_repair.checker import SqlChecker
 from sql_repair.sandbox import Row
 

@@ -7,10 +7,8 @@ from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
-from selfcorrect.agents.policy import GREEDY, Policy
-from selfcorrect.agents.recording import PolicyCall
-from selfcorrect.agents.state import Message
-from selfcorrect.tasks.problem import Problem
+from selfcorrect import GREEDY, Policy, Problem
+from selfcorrect.agents import Message, PolicyCall
 from sql_repair.checker import SqlChecker
 from sql_repair.sandbox import Outcome
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.tasks.problem import Problem
+from selfcorrect import Problem, TransformersPolicy
 from sql_repair.checker import SqlChecker
 from sql_repair.data import CITIES, NUMBERS, TEAMS, SqlTask, vocabulary
 from sql_repair.graph import in_words

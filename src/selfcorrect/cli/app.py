@@ -35,9 +35,9 @@ app.add_typer(check, name="check")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from selfcorrect.version import __version__
 
-        typer.echo(version("selfcorrect"))
+        typer.echo(__version__)
         raise typer.Exit
 
 

@@ -7,8 +7,8 @@ import pytest
 from drawn_answers import candidates
 from step_policy import ListPolicy
 
+from selfcorrect.agents import Majority, search_sync
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.search import Majority, search_sync
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal
 from selfcorrect.agents.search.plan import BudgetPlan, SearchPlan, difficulty_of
 from selfcorrect.agents.search.strategies import sized

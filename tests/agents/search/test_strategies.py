@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_policy import ListPolicy, RenewingListPolicy, TreePolicy
 
-from selfcorrect.agents.policies.scripted import ScriptedPolicy
-from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.search import (
+from selfcorrect.agents import (
     Beam,
     BestOfN,
     Candidate,
     Majority,
     Mixed,
-    Revise,
     SearchModels,
+    SequentialRevisions,
     Strategy,
     WeightedBestOfN,
     search,
@@ -28,6 +25,9 @@ from selfcorrect.agents.search import (
     strategy_named,
     stream_candidates,
 )
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.search.cached import CachedPolicy
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError, PolicyError
@@ -88,7 +88,7 @@ def test_weighted_best_of_n_sums_equal_answers() -> None:
 
 def test_revise_picks_from_the_chain() -> None:
     for pick, answer in [("last", "a again again"), ("verifier", "a again again"), ("majority", "a")]:
-        result = search_sync("?", Revise(2, pick=pick), ListPolicy(["a"]), SCORES)  # type: ignore[arg-type]
+        result = search_sync("?", SequentialRevisions(2, pick=pick), ListPolicy(["a"]), SCORES)  # type: ignore[arg-type]
         assert result.answer == answer
         assert [one["revision"] for one in result.candidates] == [0, 1, 2][: len(result.candidates)]
 
@@ -265,7 +265,7 @@ def test_many_problems_at_once_come_back_in_order() -> None:
         WeightedBestOfN(2),
         Beam(2, 3, lookahead=1),
         Mixed(2, 3, "majority"),
-        Revise(2),
+        SequentialRevisions(2),
     ],
 )
 def test_names_lead_back_to_their_strategies(strategy: Strategy) -> None:
@@ -301,7 +301,9 @@ def test_an_answer_that_cannot_be_read_again_ends_its_chain() -> None:
 
     tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
     policy = TransformersPolicy(llama(len(tokenizer), positions=20), tokenizer)
-    result = search_sync("1 2 3 get 6 :", Revise(9), policy, prompts=COUNTDOWN, sampling=Sampling(max_new_tokens=6))
+    result = search_sync(
+        "1 2 3 get 6 :", SequentialRevisions(9), policy, prompts=COUNTDOWN, sampling=Sampling(max_new_tokens=6)
+    )
     assert len(result.candidates) == 10 and result.candidates[-1]["tokens"] == 0
 
 
@@ -314,4 +316,4 @@ def test_a_policy_that_fails_for_another_reason_ends_the_search() -> None:
         return "4 + 4 = 8"
 
     with pytest.raises(PolicyError, match="no answer from the server"):
-        search_sync("1 2 get 3 :", Revise(2), ScriptedPolicy(gone_after_the_first), prompts=COUNTDOWN)
+        search_sync("1 2 get 3 :", SequentialRevisions(2), ScriptedPolicy(gone_after_the_first), prompts=COUNTDOWN)

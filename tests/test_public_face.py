@@ -1,0 +1,150 @@
+"""What users may import: five lists of names, each loaded on first use, and the old names that still work."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import selfcorrect
+from selfcorrect.public_names import MOVED
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ["selfcorrect", "selfcorrect.rewards", "selfcorrect.tasks", "selfcorrect.agents", "selfcorrect.training"]
+PUBLIC = [(package, name) for package in PACKAGES for name in import_module(package).__all__]
+READ_BY_USERS = [
+    *[ROOT / "README.md", ROOT / "CONTRIBUTING.md"],
+    *(path for folder in ("docs", "notebooks", "examples") for path in sorted((ROOT / folder).rglob("*.*"))),
+]
+SHOWN = [path for path in READ_BY_USERS if path.suffix in {".md", ".py", ".ipynb"} and path.is_file()]
+needs_checkout = pytest.mark.skipif(not SHOWN, reason="there is nothing to read beside an installed wheel")
+
+
+def code_of(path: Path) -> Iterator[str]:
+    """The Python that a page, a notebook or a file shows."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        yield text
+    elif path.suffix == ".md":
+        yield from re.findall(r"^```(?:python|py)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    else:
+        for cell in json.loads(text)["cells"]:
+            if cell["cell_type"] == "code":
+                yield re.sub(r"^\s*[%!].*$", "", "".join(cell["source"]), flags=re.MULTILINE)
+
+
+def imported(code: str) -> Iterator[tuple[str, str]]:
+    """(package, name) of what is imported of us; the name is empty for `import package`."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "selfcorrect":
+            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == "selfcorrect")
+
+
+@needs_checkout
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_users_read_imports_public_names_only(path: Path) -> None:
+    for code in code_of(path):
+        for package, name in imported(code):
+            assert package in PACKAGES, f"{package} is nobody's business: list {name} in an __init__.pyi"
+            assert not name or (package, name) in PUBLIC, f"{package}.{name} is in no list"
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    "path", [path for path in SHOWN if path.suffix == ".md"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_dotted_name_in_prose_exists(path: Path) -> None:
+    for name in re.findall(r"\bselfcorrect(?:\.[A-Za-z_]\w*)+", path.read_text(encoding="utf-8")):
+        assert resolve(name) is not None, f"{path.name} tells of {name}"
+
+
+def resolve(dotted: str) -> Any:
+    """The module or the thing in a module that a dotted name names."""
+    home, _, name = dotted.rpartition(".")
+    try:
+        return import_module(dotted)
+    except ModuleNotFoundError:
+        return getattr(import_module(home), name)
+
+
+def test_the_readers_of_this_test_find_deep_imports() -> None:
+    code = "from selfcorrect import solve\nfrom selfcorrect.agents.state import Turn\nimport selfcorrect.errors"
+    assert list(imported(code)) == [
+        ("selfcorrect", "solve"),
+        ("selfcorrect.agents.state", "Turn"),
+        ("selfcorrect.errors", ""),
+    ]
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=".".join)
+def test_a_public_name_can_be_had(package: str, name: str) -> None:
+    assert getattr(import_module(package), name) is not None
+    assert name in dir(import_module(package))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_list_for_type_checkers_has_one_name_a_line(package: str) -> None:
+    stub = Path(inspect.getfile(import_module(package))).with_suffix(".pyi").read_text(encoding="utf-8")
+    lines = [line for line in stub.splitlines() if line and not line.startswith('"""')]
+    names = [re.fullmatch(r"from \.[\w.]+ import (\w+) as \1", line) for line in lines]
+    assert all(names), [line for line, found in zip(lines, names, strict=True) if not found]
+    assert sorted(found[1] for found in names if found) == sorted(import_module(package).__all__)
+
+
+def test_one_name_is_one_thing_in_every_list() -> None:
+    top = {name for package, name in PUBLIC if package == "selfcorrect"}
+    for package, name in PUBLIC:
+        if name in top:
+            assert getattr(import_module(package), name) is getattr(selfcorrect, name), f"{package}.{name}"
+
+
+def test_a_function_named_like_its_module_stays_a_function() -> None:
+    program = (
+        "import selfcorrect.agents.search.state, selfcorrect.agents.recording, selfcorrect.training.adapt\n"
+        "from selfcorrect.agents import recording, search\nfrom selfcorrect.training import adapt\n"
+        "print(recording.__name__, search.__name__, adapt.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["recording", "search", "adapt"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="agentz"):
+        _ = selfcorrect.agentz  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_still_works_and_says_what_to_write_instead(old: str) -> None:
+    home, name = old.rsplit(".", 1)
+    new_home, new_name = MOVED[old].new.rsplit(".", 1)
+    with pytest.warns(DeprecationWarning, match=f"write `from {new_home} import {new_name}`") as caught:
+        found = getattr(import_module(home), name)
+    assert found is getattr(import_module(new_home), new_name)
+    assert caught[0].filename == __file__, "the warning points at the line that uses the old name"
+    assert (new_home, new_name) in PUBLIC
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_name_goes_when_its_version_comes(old: str) -> None:
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split(".")[:2]]
+
+    assert numbers(version("selfcorrect")) < numbers(MOVED[old].gone_in), f"{old} is due: take it out of MOVED"
+
+
+def test_a_module_that_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError, match="selfcorrect.training.trainers"):
+        import_module("selfcorrect.training.trainers")
+    with warnings.catch_warnings(), pytest.raises(AttributeError, match="no attribute 'PPOTrainers'"):
+        _ = import_module("selfcorrect.training.trainer").PPOTrainers
