@@ -51,21 +51,23 @@ def _last(words: str, text: str) -> int:
 
 
 _MATH_FORM = (
-    'At the end of the Solution, when you give your final answer, write it in the form "Final Answer: The final answer is '
-    '$answer$. I hope it is correct."'
+    'At the end of the Solution, when you give your final answer, write it in the form "Final Answer: The final answer '
+    'is $answer$. I hope it is correct."'
 )
 _PAG_CRITIQUE = (
-    "Check the math solution step-by-step. If you find a mistake: state the wrong step, explain why it's wrong, and end "
-    "your response with 'The answer is wrong'. If all steps are correct, end your response with 'The answer is correct'."
+    "Check the math solution step-by-step. If you find a mistake: state the wrong step, explain why it's wrong, and "
+    "end your response with 'The answer is wrong'. If all steps are correct, end your response with 'The answer is "
+    "correct'."
 )
 
 SCORE_MATH = Prompts(
-    attempt="You are a math expert. When you respond, respond only with the Solution of the final Problem, thinking step by "
-    f"step. {_MATH_FORM}\n\n{{problem}}",
-    revise="There might be an error in the solution above because of lack of understanding of the question. Please correct "
-    f"the error, if any, and rewrite the solution. Only output the final solution! {_MATH_FORM}",
+    attempt="You are a math expert. When you respond, respond only with the Solution of the final Problem, thinking "
+    f"step by step. {_MATH_FORM}\n\n{{problem}}",
+    revise="There might be an error in the solution above because of lack of understanding of the question. Please "
+    f"correct the error, if any, and rewrite the solution. Only output the final solution! {_MATH_FORM}",
     critique=_PAG_CRITIQUE,
-    feedback=f"A checker looked at the solution above and found: {{reason}}\nPlease write the whole solution again. {_MATH_FORM}",
+    feedback=f"A checker looked at the solution above and found: {{reason}}\n"
+    f"Please write the whole solution again. {_MATH_FORM}",
     says_wrong="The answer is wrong",
     says_right="The answer is correct",
 )
@@ -74,12 +76,13 @@ neither."""
 
 SCORE_CODE = Prompts(
     attempt="You are an expert Python programmer, and here is your task: {problem}",
-    revise="# There might be an error in the code above because of lack of understanding of the question. Please correct the "
-    "error, if any, and rewrite the solution. Only output the final correct Python program!",
-    critique="Check the code above line by line against the task. If you find a mistake: say which line is wrong and why, and "
-    "end your response with 'The code is wrong'. If all of it is correct, end your response with 'The code is correct'.",
-    feedback="The tests of the task were run on the code above. Result: {reason}\nPlease write the whole corrected Python "
-    "program. Only output the program!",
+    revise="# There might be an error in the code above because of lack of understanding of the question. Please "
+    "correct the error, if any, and rewrite the solution. Only output the final correct Python program!",
+    critique="Check the code above line by line against the task. If you find a mistake: say which line is wrong and "
+    "why, and end your response with 'The code is wrong'. If all of it is correct, end your response with 'The code is "
+    "correct'.",
+    feedback="The tests of the task were run on the code above. Result: {reason}\n"
+    "Please write the whole corrected Python program. Only output the program!",
     says_wrong="The code is wrong",
     says_right="The code is correct",
 )
@@ -88,10 +91,11 @@ prompt. Critique and feedback are ours."""
 
 PAG_MATH = Prompts(
     attempt=f"{{problem}}\n\nPlease think step by step. {_MATH_FORM}",
-    revise="You indicated that your previous answer was wrong. Please provide the correct solution to the math problem.",
-    critique=_PAG_CRITIQUE,
-    feedback="A checker looked at your previous answer and found: {reason}\nPlease provide the correct solution to the math "
+    revise="You indicated that your previous answer was wrong. Please provide the correct solution to the math "
     "problem.",
+    critique=_PAG_CRITIQUE,
+    feedback="A checker looked at your previous answer and found: {reason}\n"
+    "Please provide the correct solution to the math problem.",
     says_wrong="The answer is wrong",
     says_right="The answer is correct",
 )
@@ -99,12 +103,12 @@ PAG_MATH = Prompts(
 
 PLAIN = Prompts(
     attempt="{problem}",
-    revise="There might be an error in the answer above. Please correct it, if there is one, and write the whole answer again. "
-    "Only write the answer.",
-    critique="Check the answer above against the question, step by step. If you find a mistake, explain it and end your response "
-    "with 'The answer is wrong'. If there is none, end your response with 'The answer is correct'.",
-    feedback="A checker looked at the answer above and found: {reason}\nPlease write the whole answer again, corrected. Only write "
-    "the answer.",
+    revise="There might be an error in the answer above. Please correct it, if there is one, and write the whole "
+    "answer again. Only write the answer.",
+    critique="Check the answer above against the question, step by step. If you find a mistake, explain it and end "
+    "your response with 'The answer is wrong'. If there is none, end your response with 'The answer is correct'.",
+    feedback="A checker looked at the answer above and found: {reason}\n"
+    "Please write the whole answer again, corrected. Only write the answer.",
     says_wrong="The answer is wrong",
     says_right="The answer is correct",
 )

@@ -271,8 +271,8 @@ def refuse_recording(policy: Any) -> None:
     recorder = _recorder.get()
     if recorder is not None and recorder.policy in (None, policy):
         raise GraphError(
-            "answers drawn without replacement cannot be trained on: their probabilities are not the policy's; use `generate`, or a "
-            "strategy without `distinct`, in graphs that are trained"
+            "answers drawn without replacement cannot be trained on: their probabilities are not the policy's; use "
+            "`generate`, or a strategy without `distinct`, in graphs that are trained"
         )
 
 
@@ -292,7 +292,7 @@ def calls_so_far() -> list[PolicyCall]:
     recorder = _recorder.get()
     if recorder is None:
         raise GraphError(
-            "no episode is being recorded here: call the policy from a node of the graph that is played; a thread of your own sees "
-            "the episode only if it is started with contextvars.copy_context() or asyncio.to_thread"
+            "no episode is being recorded here: call the policy from a node of the graph that is played; a thread of "
+            "your own sees the episode only if it is started with contextvars.copy_context() or asyncio.to_thread"
         )
     return recorder.calls

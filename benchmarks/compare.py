@@ -42,8 +42,9 @@ OTHERS = (
     "pag",
 )
 ORDER = (
-    "base", "sample-again", "self-refine", "star", "star-plus", "star-single", "star-rationalised", "pair-sft", "pair-sft-plus",
-    "single-turn", "multi-turn", "score", "score-no-stage1", "score-no-shaping", "score-stage2-star", "pag",
+    "base", "sample-again", "self-refine", "star", "star-plus", "star-single", "star-rationalised", "pair-sft",
+    "pair-sft-plus", "single-turn", "multi-turn", "score", "score-no-stage1", "score-no-shaping", "score-stage2-star",
+    "pag",
 )  # fmt: skip
 """Of the table, which holds those that were run."""
 

@@ -122,7 +122,8 @@ def main() -> None:
         for concurrency in CONCURRENCY
     ]
     print(
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rounds} rounds each; ms"
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rounds} rounds "
+        "each; ms"
     )
     print(f"{'':42} {'concurrent':>10} {'per episode p50':>16} {'p95':>7} {'latency p50':>12} {'p95':>7}")
     for row in rows:

@@ -94,7 +94,10 @@ def rows_of(kind: str, count: int, seed: int) -> list[Row]:
     for number in range(count):
         reference, good, bad = next(triples)
         right = number % 2 == 0
-        text = f"We add up what is given, step by step, and simplify. Therefore the answer is $\\boxed{{{good if right else bad}}}$."
+        text = (
+            "We add up what is given, step by step, and simplify. Therefore the answer is "
+            f"$\\boxed{{{good if right else bad}}}$."
+        )
         rows.append(Row(text, reference, right))
     return rows
 
@@ -162,8 +165,8 @@ def main() -> None:
     print(f"{'rows':<12} {'ours / min':>12} {'math-verify':>12} {'ratio':>7} {'right':>7} {'theirs':>7}")
     for result in results:
         print(
-            f"{result.rows:<12} {result.ours_a_minute:>12,.0f} {result.math_verify_a_minute:>12,.0f} {result.ratio:>7.1f}"
-            f" {result.ours_right:>7.1%} {result.math_verify_right:>7.1%}"
+            f"{result.rows:<12} {result.ours_a_minute:>12,.0f} {result.math_verify_a_minute:>12,.0f} "
+            f"{result.ratio:>7.1f} {result.ours_right:>7.1%} {result.math_verify_right:>7.1%}"
         )
     print(f"first check after start: {first['plain']:.2f} s plain, {first['opaque']:.2f} s opaque (target 2 s)")
     print(f"plain rows: {results[0].ratio:.1f} times math-verify (target {TARGET:g})")

@@ -176,7 +176,8 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     summaries = []
     print(
-        f"{'model':10}{'episodes':>10}{'graph':>12}{'generate':>12}{'one by one':>12}{'ratio':>8}{'target':>8}{'speed-up':>10}"
+        f"{'model':10}{'episodes':>10}{'graph':>12}{'generate':>12}{'one by one':>12}"
+        f"{'ratio':>8}{'target':>8}{'speed-up':>10}"
     )
     for name in SIZES if arguments.size == "both" else [arguments.size]:
         measured = measure(name, arguments.episodes or SIZES[name].episodes, arguments.rounds, arguments.max_batch)

@@ -122,8 +122,8 @@ class Bench:
                 name: measured_accuracy(policy, some, TASK.checker, COUNTDOWN, 16, seed) for name, some in rates.items()
             }
             rows.append({
-                "seed": seed, "before": before, "after": after, "held_back": adapted.held_back, "stop_reason": adapted.stop_reason,
-                "agreement": [batch.agreement for batch in adapted.batches],
+                "seed": seed, "before": before, "after": after, "held_back": adapted.held_back,
+                "stop_reason": adapted.stop_reason, "agreement": [batch.agreement for batch in adapted.batches],
             })  # fmt: skip
             path.write_text(json.dumps(rows, indent=1))
             print(json.dumps(rows[-1], indent=1), flush=True)
@@ -144,7 +144,9 @@ class Bench:
                 "accuracy": best.accuracy,
                 "tokens": best.tokens,
                 "share_of_its_tokens_to_reach_it": _shares(points, families, best.accuracy, best.tokens),
-                "share_of_its_tokens_to_come_within_a_point": _shares(points, families, best.accuracy - 0.01, best.tokens),
+                "share_of_its_tokens_to_come_within_a_point": _shares(
+                    points, families, best.accuracy - 0.01, best.tokens
+                ),
                 "others_at_64_less_it": {family: _paired(measured, family, "best_of_n", 64) for family in families},
             },
             "plan": SearchPlan.load(self.plan_path).model_dump(),
@@ -205,7 +207,8 @@ class Bench:
             )
             rows.append({
                 "policy": "large", "family": "best_of_n", "answers": answers,
-                "flops": flops + 2 * answers * weights["verifier"] * read, **_accuracy(large, "best_of_n", answers, bins),
+                "flops": flops + 2 * answers * weights["verifier"] * read,
+                **_accuracy(large, "best_of_n", answers, bins),
             })  # fmt: skip
         return {"weights": weights, "rows": rows}
 

@@ -21,9 +21,9 @@ _GIVES_UP_AFTER = 2_000
 """Draws in a row that bring nothing new: two unknowns have some thousand test equations only."""
 
 WORDS = (
-    "Find positive whole numbers {names} with {equation}. Begin with the right side, take the products away one after the other, "
-    "and divide what is left by the last coefficient. Write every step, separated by ';'. For 4 x + 3 y = 26, for example, "
-    "x = 5 and y = 2 are found like this: 26 - 20 = 6 ; 6 / 3 = 2"
+    "Find positive whole numbers {names} with {equation}. Begin with the right side, take the products away one after "
+    "the other, and divide what is left by the last coefficient. Write every step, separated by ';'. For 4 x + 3 y = "
+    "26, for example, x = 5 and y = 2 are found like this: 26 - 20 = 6 ; 6 / 3 = 2"
 )
 
 
@@ -65,7 +65,8 @@ class EquationsTask:
             known_already = known_already + 1 if problem.id in chosen else 0
             if known_already == _GIVES_UP_AFTER:
                 raise TaskError(
-                    f"{self.name}: {count} {split} problems were asked for, but there are hardly more than {len(chosen)}"
+                    f"{self.name}: {count} {split} problems were asked for, but there are hardly more than "
+                    f"{len(chosen)}"
                 )
             chosen.setdefault(problem.id, problem)
         return list(chosen.values())
@@ -101,7 +102,8 @@ def asked(coefficients: Sequence[int], total: int, *, words: bool) -> str:
 
 def written(coefficients: Sequence[int], total: int) -> str:
     """The equation as it is shown: "11 x + 7 y + 5 z = 96"."""
-    return f"{' + '.join(f'{coefficient} {name}' for coefficient, name in zip(coefficients, NAMES, strict=False))} = {total}"
+    products = (f"{coefficient} {name}" for coefficient, name in zip(coefficients, NAMES, strict=False))
+    return f"{' + '.join(products)} = {total}"
 
 
 def steps_of(coefficients: Sequence[int], values: Sequence[int]) -> str:

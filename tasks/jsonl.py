@@ -233,8 +233,8 @@ class JsonlTask:
         if count > len(available):
             total = self.available("train") + self.available("test")
             raise TaskError(
-                f"{self.path}: {count} {split} problems were asked for, but that split holds {len(available)} of {total}; "
-                "ask for fewer, add rows, or change test_share"
+                f"{self.path}: {count} {split} problems were asked for, but that split holds {len(available)} of "
+                f"{total}; ask for fewer, add rows, or change test_share"
             )
         return random.Random(f"{split}-{seed}").sample(available, count)
 

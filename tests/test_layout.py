@@ -100,13 +100,21 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "langgraph", "sympy
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
-    program = f"import contextlib, io, json, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}\nprint(json.dumps(sorted(sys.modules)))"
+    program = (
+        "import contextlib, io, json, sys\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    {code}\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_verdicts_and_shaping_need_nothing_heavy() -> None:
-    program = "import json, sys, selfcorrect.rewards.checker, selfcorrect.rewards.shaping; print(json.dumps(sorted(sys.modules)))"
+    program = (
+        "import json, sys, selfcorrect.rewards.checker, selfcorrect.rewards.shaping; "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not HEAVY & set(json.loads(done.stdout))
 

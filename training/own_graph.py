@@ -76,7 +76,8 @@ class OwnGraphRun:
         checkpoint = get_last_checkpoint(str(self.config.output_dir)) if self.config.output_dir.is_dir() else None
         if checkpoint is None:
             raise ConfigurationError(
-                f"there is no checkpoint in {self.config.output_dir} to resume from; set save_every, or start with resume=False"
+                f"there is no checkpoint in {self.config.output_dir} to resume from; set save_every, or start with "
+                "resume=False"
             )
         return str(checkpoint)
 
@@ -128,8 +129,8 @@ class _SomethingLearns(TrainerCallback):  # type: ignore[misc]
         if not learning:
             callers = sorted({kind_of(call).rpartition(" ")[0] for call, _ in pairs})
             raise GraphError(
-                f"no call of the first {len(episodes)} episodes was made in {sorted(self._trainable or ())}: nothing would learn. The "
-                f"nodes that called the policy: {', '.join(callers)}"
+                f"no call of the first {len(episodes)} episodes was made in {sorted(self._trainable or ())}: nothing "
+                f"would learn. The nodes that called the policy: {', '.join(callers)}"
             )
         if all(signal.reward is None for signal in learning):
             raise GraphError(
@@ -282,7 +283,8 @@ def train(
 
     if not hasattr(policy, "model") or not hasattr(policy, "tokenizer"):
         raise ConfigurationError(
-            f"a {type(policy).__name__} cannot be trained: it holds no model and tokenizer; use a TransformersPolicy, in the graph and here"
+            f"a {type(policy).__name__} cannot be trained: it holds no model and tokenizer; use a TransformersPolicy, "
+            "in the graph and here"
         )
     known = playable(graph)
     learning = None if trainable is None else checked_names(trainable, known, "trainable")

@@ -90,13 +90,13 @@ def _checked(paid: Any, calls: Sequence[PolicyCall], problem: Problem) -> list[S
     listed = ", ".join(kind_of(call) for call in calls)
     if isinstance(paid, str | bytes | Mapping) or not isinstance(paid, Sequence):
         raise GraphError(
-            f"problem {problem.id}: reward_fn returned a {type(paid).__name__}; it must return a list with one number or None per "
-            f"policy call, here for: {listed}"
+            f"problem {problem.id}: reward_fn returned a {type(paid).__name__}; it must return a list with one number "
+            f"or None per policy call, here for: {listed}"
         )
     if len(paid) != len(calls):
         raise GraphError(
-            f"problem {problem.id}: reward_fn returned {len(paid)} rewards for {len(calls)} policy calls ({listed}); use None for a call "
-            "that is not to be paid"
+            f"problem {problem.id}: reward_fn returned {len(paid)} rewards for {len(calls)} policy calls ({listed}); "
+            "use None for a call that is not to be paid"
         )
     return [_number(reward, call, problem) for reward, call in zip(paid, calls, strict=True)]
 
@@ -106,10 +106,12 @@ def _number(reward: Any, call: PolicyCall, problem: Problem) -> Score:
         return None
     if not isinstance(reward, Real):
         raise GraphError(
-            f"problem {problem.id}: reward_fn paid {kind_of(call)} with a {type(reward).__name__}, {reward!r}; rewards are numbers or None"
+            f"problem {problem.id}: reward_fn paid {kind_of(call)} with a {type(reward).__name__}, {reward!r}; rewards "
+            "are numbers or None"
         )
     if not math.isfinite(reward):
         raise GraphError(
-            f"problem {problem.id}: reward_fn paid {kind_of(call)} with {float(reward)}; use None for a call that cannot be judged"
+            f"problem {problem.id}: reward_fn paid {kind_of(call)} with {float(reward)}; use None for a call that "
+            "cannot be judged"
         )
     return float(reward)

@@ -307,7 +307,8 @@ class OptimiserSettings(Settings):
     def _equal_minibatches(self) -> Self:
         if self.episodes_per_step % self.minibatches:
             raise ValueError(
-                f"minibatches must divide problems_per_step x episodes_per_problem = {self.episodes_per_step}, got {self.minibatches}"
+                f"minibatches must divide problems_per_step x episodes_per_problem = {self.episodes_per_step}, got "
+                f"{self.minibatches}"
             )
         return self
 

@@ -60,9 +60,10 @@ class RiskThreshold:
 
     def __str__(self) -> str:
         return (
-            f"answers scored {self.threshold:.3f} or more are given ({self.coverage:.0%} of problems); with {self.confidence:.0%} confidence at "
-            f"most {self.max_risk:.0%} of them are wrong (observed {self.observed:.1%} of {self.n} calibration problems' answers), for problems "
-            "and answers that come as those of the calibration did"
+            f"answers scored {self.threshold:.3f} or more are given ({self.coverage:.0%} of problems); with "
+            f"{self.confidence:.0%} confidence at most {self.max_risk:.0%} of them are wrong (observed "
+            f"{self.observed:.1%} of {self.n} calibration problems' answers), for problems and answers that come as "
+            "those of the calibration did"
         )
 
 
@@ -188,8 +189,9 @@ def _binomial_tail(most: int, n: int, p: float) -> float:
 def _no_threshold(max_risk: float, confidence: float, level: float, n: int) -> str:
     fewest = math.ceil(math.log(level) / math.log1p(-max_risk))
     return (
-        f"no score is known to keep the risk at {max_risk:.1%} with {confidence:.0%} confidence: that takes at least {fewest} calibration answers "
-        f"above it, all of them right, and there are {n} in all. Allow a higher risk, calibrate on more problems, or train a better verifier"
+        f"no score is known to keep the risk at {max_risk:.1%} with {confidence:.0%} confidence: that takes at least "
+        f"{fewest} calibration answers above it, all of them right, and there are {n} in all. Allow a higher risk, "
+        "calibrate on more problems, or train a better verifier"
     )
 
 

@@ -49,7 +49,8 @@ def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Ma
     unknown = set(options) - _SAMPLING - _READ_ELSEWHERE
     if unknown:
         raise ConfigurationError(
-            f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows {', '.join(sorted(_SAMPLING))} and stop"
+            f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows "
+            f"{', '.join(sorted(_SAMPLING))} and stop"
         )
     chosen = {name: options.get(name, own[name]) for name in _SAMPLING}
     return Sampling(

@@ -54,8 +54,8 @@ def answer_of(state: EpisodeState) -> str:
     written = answers(state)
     if not written:
         raise GraphError(
-            "the graph's final state has no turns, so no answer can be read from it; a graph over another state than EpisodeState "
-            "needs inputs=... and answer=..."
+            "the graph's final state has no turns, so no answer can be read from it; a graph over another state than "
+            "EpisodeState needs inputs=... and answer=..."
         )
     return written[-1]["generation"]["text"]
 

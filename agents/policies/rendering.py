@@ -83,8 +83,8 @@ def choose_template(tokenizer: Any, name: TemplateName) -> Template:
     """
     if tokenizer.eos_token_id is None:
         raise PolicyError(
-            "the tokenizer has no EOS token, so a completion could never end; set one, e.g. tokenizer.eos_token = '<eos>' "
-            "(a token that the model was trained to end with), before making the policy"
+            "the tokenizer has no EOS token, so a completion could never end; set one, e.g. tokenizer.eos_token = "
+            "'<eos>' (a token that the model was trained to end with), before making the policy"
         )
     if name not in ("auto", "plain", "chat"):
         raise PolicyError(f"template must be 'auto', 'plain' or 'chat', got {name!r}")
@@ -178,8 +178,8 @@ class ChatTemplate:
         _, found, rest = text.partition(_SENTINEL)
         if not found or _SENTINEL in rest or any(content.strip() not in rest for _, content in new):
             raise PolicyError(
-                "the chat template does not show an assistant's answer followed by a new message, so later turns cannot be "
-                f"appended; use template='plain'. It rendered: {text!r}"
+                "the chat template does not show an assistant's answer followed by a new message, so later turns "
+                f"cannot be appended; use template='plain'. It rendered: {text!r}"
             )
         return rest
 

@@ -150,8 +150,8 @@ class VLLMPolicy:
         ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
         if not isinstance(ids, list) or not isinstance(logprobs, list) or len(ids) != len(logprobs):
             raise PolicyError(
-                f"{self.url} did not return the ids and log-probabilities of what it drew; it takes a server that knows "
-                "`return_token_ids`, such as vLLM 0.10.2 or later"
+                f"{self.url} did not return the ids and log-probabilities of what it drew; it takes a server that "
+                "knows `return_token_ids`, such as vLLM 0.10.2 or later"
             )
         known = self._processed or sampling.temperature in (0.0, 1.0)
         written = ids[:-1] if ids and ids[-1] in self._eos_ids else ids

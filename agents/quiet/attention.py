@@ -106,8 +106,8 @@ def use_thought_attention(lm: Any) -> None:
     _refuse_windows(lm.config, family)
     if not getattr(lm, "_supports_attention_backend", False):
         raise PolicyError(
-            f"models of the family {family!r} do not let their attention be chosen (transformers' AttentionInterface), which "
-            "thoughts in parallel need; use a Llama-like model: Llama, Mistral, Qwen, SmolLM, ..."
+            f"models of the family {family!r} do not let their attention be chosen (transformers' AttentionInterface), "
+            "which thoughts in parallel need; use a Llama-like model: Llama, Mistral, Qwen, SmolLM, ..."
         )
     before = lm.config._attn_implementation
     wanted = _probe(lm, None)
@@ -121,7 +121,8 @@ def use_thought_attention(lm: Any) -> None:
         lm.set_attn_implementation(before)
         raise PolicyError(
             f"models of the family {family!r} read thoughts in parallel differently than one by one (by "
-            f"{float((wanted - found).abs().max()):.2g} in a logit): their attention knows more than a mask; use a Llama-like model"
+            f"{float((wanted - found).abs().max()):.2g} in a logit): their attention knows more than a mask; use a "
+            "Llama-like model"
         )
 
 
@@ -131,8 +132,8 @@ def _refuse_windows(config: Any, family: str) -> None:
     if kinds or window is not None:
         what = f"a sliding window of {window}" if window is not None else f"layers of the kinds {sorted(kinds)}"
         raise PolicyError(
-            f"this model of the family {family!r} has {what}, and thoughts in parallel need plain full attention in every layer; for "
-            "texts shorter than the window, set sliding_window to None in its config.json"
+            f"this model of the family {family!r} has {what}, and thoughts in parallel need plain full attention in "
+            "every layer; for texts shorter than the window, set sliding_window to None in its config.json"
         )
 
 

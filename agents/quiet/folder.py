@@ -49,8 +49,8 @@ def read_extras(folder: Path) -> tuple[Thinking, dict[str, Tensor]]:
 
     if not is_quiet_folder(folder):
         raise PolicyError(
-            f"{folder} holds no model that thinks ({SETTINGS} is missing); make one with `selfcorrect train quiet-star`, or open "
-            "the folder as a plain model with TransformersPolicy"
+            f"{folder} holds no model that thinks ({SETTINGS} is missing); make one with `selfcorrect train "
+            "quiet-star`, or open the folder as a plain model with TransformersPolicy"
         )
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))

@@ -189,8 +189,9 @@ class QuietPolicy:
         room = context - len(prompt_ids) - self.model.thinking.overhead + 1
         if room < 1:
             raise UnreadablePromptError(
-                f"the prompt has {len(prompt_ids)} token ids and a thought takes {self.model.thinking.overhead} positions more, but the "
-                f"model's context holds {context}; shorten the problem or use a model with shorter thoughts"
+                f"the prompt has {len(prompt_ids)} token ids and a thought takes {self.model.thinking.overhead} "
+                f"positions more, but the model's context holds {context}; shorten the problem or use a model with "
+                "shorter thoughts"
             )
         return min(wanted, room)
 

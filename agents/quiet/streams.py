@@ -119,6 +119,6 @@ def refuse_beyond_context(config: Any, text: int, thought: int) -> None:
     context: int | None = getattr(config, "max_position_embeddings", None)
     if context is not None and text + thought > context:
         raise PolicyError(
-            f"a text of {text} tokens and {thought} of thought (its marks and the tokens ahead included) do not fit the model's "
-            f"context of {context}; use shorter texts, shorter thoughts or fewer tokens ahead"
+            f"a text of {text} tokens and {thought} of thought (its marks and the tokens ahead included) do not fit "
+            f"the model's context of {context}; use shorter texts, shorter thoughts or fewer tokens ahead"
         )

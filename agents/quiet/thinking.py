@@ -48,8 +48,9 @@ def add_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
     present = [name for name in names if name in tokenizer.get_vocab()]
     if present:
         raise PolicyError(
-            f"the tokenizer already has {', '.join(present)}: a model that was trained to think is opened with QuietModel.load, not "
-            "wrapped again; if the tokens mean something else there, choose other names with `names`"
+            f"the tokenizer already has {', '.join(present)}: a model that was trained to think is opened with "
+            "QuietModel.load, not wrapped again; if the tokens mean something else there, choose other names with "
+            "`names`"
         )
     tokenizer.add_tokens(list(names), special_tokens=True)
     return [int(number) for number in tokenizer.convert_tokens_to_ids(list(names))]

@@ -212,14 +212,14 @@ def beam_graph(search_models: SearchModels, rules: BeamRules, *, name: str) -> S
     verifier = search_models.step_verifier or search_models.need_verifier(name)
     if not isinstance(verifier, StepVerifier):
         raise ConfigurationError(
-            f"{name} scores unfinished answers: a {type(verifier).__name__} cannot (it is no StepVerifier); give step_verifier=... "
-            "(--step-verifier DIR)"
+            f"{name} scores unfinished answers: a {type(verifier).__name__} cannot (it is no StepVerifier); give "
+            "step_verifier=... (--step-verifier DIR)"
         )
     policy = search_models.policy
     if not isinstance(policy, ContinuingPolicy):
         raise ConfigurationError(
-            f"{name} goes on with unfinished answers, which a {type(policy).__name__} cannot (it has no `extend`); use a "
-            "TransformersPolicy"
+            f"{name} goes on with unfinished answers, which a {type(policy).__name__} cannot (it has no `extend`); use "
+            "a TransformersPolicy"
         )
     graph = StateGraph(SearchState, context_schema=SearchContext)
     graph.add_node("expand", Expand(search_models, policy, rules))

@@ -122,8 +122,8 @@ def _refuse_narrow(strategies: list[Strategy], samples: int) -> None:
         )
         if narrow:
             raise ConfigurationError(
-                f"the plan estimates difficulty by {samples} parallel answers, which {strategy.name} cannot go on with: it has fewer "
-                "parallel chains"
+                f"the plan estimates difficulty by {samples} parallel answers, which {strategy.name} cannot go on "
+                "with: it has fewer parallel chains"
             )
 
 

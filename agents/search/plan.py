@@ -79,7 +79,8 @@ class SearchPlan(_Frozen):
         for one in self.budgets:
             if len(one.strategies) not in (1, len(self.edges) + 1):
                 raise ValueError(
-                    f"the budget of {one.tokens} tokens names {len(one.strategies)} strategies for {len(self.edges) + 1} bins"
+                    f"the budget of {one.tokens} tokens names {len(one.strategies)} strategies for "
+                    f"{len(self.edges) + 1} bins"
                 )
             for name in one.strategies:
                 strategy_named(name)

@@ -144,7 +144,8 @@ class Mixed:
 
     @property
     def name(self) -> str:
-        return f"mixed:{self.parallel}x{self.revisions}{_pick(self.pick)}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
+        options = f"{_pick(self.pick)}{_sure(self.sure)}{_wave(self.wave, self.sure is not None)}"
+        return f"mixed:{self.parallel}x{self.revisions}{options}"
 
     def graph(self, search_models: SearchModels) -> SearchGraph:
         rules = ChainRules(self.parallel, self.revisions, self.pick, sure=self.sure, wave=self.wave)

@@ -68,8 +68,8 @@ def _asynchronous(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
     name = type(saver).__name__
     if name in ("SqliteSaver", "PostgresSaver"):
         raise ConfigurationError(
-            f"{name} serves synchronous graphs only: give checkpointer the path of the file or the address of the database, "
-            f"or an Async{name}"
+            f"{name} serves synchronous graphs only: give checkpointer the path of the file or the address of the "
+            f"database, or an Async{name}"
         )
     return saver
 

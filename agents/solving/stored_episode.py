@@ -114,8 +114,8 @@ class StoredEpisode:
                 if "serializable" not in str(error):
                     raise
                 raise GraphError(
-                    f"a node of the graph wrote something that the checkpointer cannot store ({error}); keep plain data in the state "
-                    "(numbers, texts, lists, dicts), not tensors or models"
+                    f"a node of the graph wrote something that the checkpointer cannot store ({error}); keep plain "
+                    "data in the state (numbers, texts, lists, dicts), not tensors or models"
                 ) from error
 
     async def _budget_used(self, state: EpisodeState) -> bool:
@@ -138,8 +138,8 @@ class StoredEpisode:
         for name in ("problem", "seed"):
             if saved and saved.get(name) != start.get(name):
                 raise GraphError(
-                    f"thread {self._thread!r} holds an episode with another {name} ({_short(saved.get(name))}); one thread is one "
-                    "episode: give another thread_id=..."
+                    f"thread {self._thread!r} holds an episode with another {name} ({_short(saved.get(name))}); one "
+                    "thread is one episode: give another thread_id=..."
                 )
 
 

@@ -29,8 +29,8 @@ def prove_writable(folder: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise TrainingError(
-            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or choose "
-            "another folder with --out"
+            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or "
+            "choose another folder with --out"
         ) from error
     finally:
         _remove_if_there(probe)
@@ -62,7 +62,8 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last checkpoint"
+            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last "
+            "checkpoint"
         ) from error
 
 

@@ -58,7 +58,8 @@ def _module(address: str, name: str) -> Any:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"{address}: {name} needs the module {error.name!r}, which is missing") from error
         raise ConfigurationError(
-            f"{address}: there is no module {error.name!r}; it must be installed, lie in the current folder, or in one of PYTHONPATH"
+            f"{address}: there is no module {error.name!r}; it must be installed, lie in the current folder, or in one "
+            "of PYTHONPATH"
         ) from error
     except Exception as error:  # whatever a user's module does when it is imported is theirs to read
         raise ConfigurationError(f"{address}: importing {name} failed: {type(error).__name__}: {error}") from error
@@ -121,7 +122,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def unknown(self, name: str) -> str:
         """What to say of a name that is not there."""
         hint = nearest(name, self.names)
-        return f"unknown {self.kind} {name!r}{hint}; there are {', '.join(self.names)}, or package.module:Name for one of your own"
+        return (
+            f"unknown {self.kind} {name!r}{hint}; there are {', '.join(self.names)}, or package.module:Name for one of "
+            "your own"
+        )
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:

@@ -24,7 +24,8 @@ CHAT_WORDS = ["<|im_start|>", "<|im_end|>", "<think>", "</think>", "user", "assi
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% set text = message['content'] %}"
-    "{% if message['role'] == 'assistant' and '</think>' in text %}{% set text = text.split('</think>')[-1] %}{% endif %}"
+    "{% if message['role'] == 'assistant' and '</think>' in text %}"
+    "{% set text = text.split('</think>')[-1] %}{% endif %}"
     "{{ ' <|im_start|> ' + message['role'] + ' ' + text + ' <|im_end|> ' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ ' <|im_start|> assistant ' }}{% endif %}"

@@ -16,7 +16,10 @@ from selfcorrect.training.pretraining.pretrain import RECIPES
 from selfcorrect.training.pretraining.second_looks import HOMES, both_ends_worked_out
 from selfcorrect.training.pretraining.vocabulary import EOS, UNKNOWN
 
-FEW = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 --retry-steps 1 --attempts 8"
+FEW = (
+    "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 "
+    "--retry-steps 1 --attempts 8"
+)
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
 

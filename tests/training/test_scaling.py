@@ -66,7 +66,8 @@ def test_what_may_save_tokens_depends_on_the_verifier_and_on_what_the_policy_can
 def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     done = compare(
-        ListPolicy([RIGHT, "3 + 5 = 9"]), CountdownTask(3), prompts=PLAIN, families=["majority", "best_of_n"], answers=[1, 4], problems=3,
+        ListPolicy([RIGHT, "3 + 5 = 9"]), CountdownTask(3), prompts=PLAIN, families=["majority", "best_of_n"],
+        answers=[1, 4], problems=3,
         verifier=ScriptedVerifier(lambda prompt, text: 0.5), on_progress=lambda *progress: told.append(progress),
     )  # fmt: skip
     assert done.answer_tokens == 8.0  # 11 words and 5

@@ -106,7 +106,10 @@ def test_short_problems_are_asked_in_short_words_even_of_policies_that_read_engl
 def test_a_run_on_equations_and_its_report(tmp_path: Path) -> None:
     from selfcorrect.training.pretraining import pretrain
 
-    few = "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 1 --mixed-steps 1 --verdict-steps 1 --retry-steps 1 --attempts 4"
+    few = (
+        "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 1 --mixed-steps 1 "
+        "--verdict-steps 1 --retry-steps 1 --attempts 4"
+    )
     pretrain.main(["--task", "equations", "--out", str(tmp_path / "policy"), *few.split()])
     result = train_score(settings_for(tmp_path / "policy", task=EquationsSettings()), out=tmp_path / "run")
     assert result.after["n"] == 4

@@ -80,8 +80,8 @@ def refuse_other_loops(settings: RunSettings, because_of: str) -> None:
     graph = settings.graph
     if graph.revisions != 1 or graph.critique != "instruction":
         raise ConfigurationError(
-            f"{because_of} makes examples of two turns: it needs graph.revisions 1 and graph.critique 'instruction', got "
-            f"{graph.revisions} and {graph.critique!r}"
+            f"{because_of} makes examples of two turns: it needs graph.revisions 1 and graph.critique 'instruction', "
+            f"got {graph.revisions} and {graph.critique!r}"
         )
 
 

@@ -118,8 +118,8 @@ class _Exam:
             return False
         if (found.digest, found.temperature) != (self.digest, self.temperature(way)):
             raise TrainingError(
-                f"{folder_of(self.out, arm_spec.name, seed)} was evaluated on other problems or at another temperature; take another "
-                f"--out, or remove {way}.json there to evaluate it anew"
+                f"{folder_of(self.out, arm_spec.name, seed)} was evaluated on other problems or at another "
+                f"temperature; take another --out, or remove {way}.json there to evaluate it anew"
             )
         return True
 

@@ -84,8 +84,9 @@ def drift_lines(budgets: Mapping[str, Any]) -> list[str]:
 def interval_note(result: Mapping[str, Any]) -> str:
     """What the intervals are about."""
     return (
-        f"Intervals: 95 %, Student's t over {len(result['seeds'])} training seeds, on the same {result['problems']:,} held-out "
-        "problems; rows of one seed have none. Tests: paired by seed and problem, with the noise of both; p after Holm."
+        f"Intervals: 95 %, Student's t over {len(result['seeds'])} training seeds, on the same {result['problems']:,} "
+        "held-out problems; rows of one seed have none. Tests: paired by seed and problem, with the noise of both; p "
+        "after Holm."
     )
 
 

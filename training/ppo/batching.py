@@ -77,8 +77,9 @@ def rows_of(calls: Sequence[PolicyCall]) -> list[Row]:
         logprobs = call.generation["logprobs"]
         if not prompt_ids or not completion_ids or len(logprobs) != len(completion_ids):
             raise TrainingError(
-                f"call {index} (node '{call.node}') came with {len(prompt_ids)} prompt ids, {len(completion_ids)} sampled ids and "
-                f"{len(logprobs)} log-probabilities; training needs a policy that reports them, such as TransformersPolicy"
+                f"call {index} (node '{call.node}') came with {len(prompt_ids)} prompt ids, {len(completion_ids)} "
+                f"sampled ids and {len(logprobs)} log-probabilities; training needs a policy that reports them, such "
+                "as TransformersPolicy"
             )
         row = next((row for row in reversed(rows) if row.continues_into(prompt_ids)), None)
         if row is None:

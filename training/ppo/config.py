@@ -96,7 +96,8 @@ class TurnPPOConfig:
     def __post_init__(self) -> None:
         if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
             raise ConfigurationError(
-                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at least 2 episodes of a problem"
+                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at "
+                "least 2 episodes of a problem"
             )
         if self.critic is not None and self.normalise_by != "nothing":
             raise ConfigurationError(
@@ -111,8 +112,8 @@ class TurnPPOConfig:
             )
         if self.problems_per_batch % _processes():
             raise ConfigurationError(
-                f"{self.problems_per_batch} problems a batch do not divide into {_processes()} processes; the episodes of a problem, "
-                "which are each other's baseline, have to be played by one of them"
+                f"{self.problems_per_batch} problems a batch do not divide into {_processes()} processes; the episodes "
+                "of a problem, which are each other's baseline, have to be played by one of them"
             )
         if self.episodes_per_batch % (self.minibatches * self.gradient_accumulation * _processes()):
             raise ConfigurationError(

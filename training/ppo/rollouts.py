@@ -60,8 +60,8 @@ class CheckerRewards:
         turns = [turn for turn in state["turns"] if turn["generation"]["completion_ids"]]
         if len(turns) != len(calls):
             raise GraphError(
-                f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy calls; "
-                "give graphs with nodes of your own a reward_fn"
+                f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy "
+                "calls; give graphs with nodes of your own a reward_fn"
             )
         scores = list(
             await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique"))
@@ -153,12 +153,12 @@ async def collect(
 def _no_calls(problem: Problem, others: int) -> str:
     if others:
         return (
-            f"problem {problem.id}: the graph made {others} calls of other policies and none of the one that is trained; "
-            "pass the very policy object that the graph's nodes call"
+            f"problem {problem.id}: the graph made {others} calls of other policies and none of the one that is "
+            "trained; pass the very policy object that the graph's nodes call"
         )
     return (
-        f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train. (Calls from threads that a "
-        "node starts itself are seen only if they carry its context: asyncio.to_thread does.)"
+        f"problem {problem.id}: the graph made no call of a trainable policy, there is nothing to train. (Calls from "
+        "threads that a node starts itself are seen only if they carry its context: asyncio.to_thread does.)"
     )
 
 

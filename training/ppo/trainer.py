@@ -179,7 +179,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if len(problems) < config.problems_per_batch:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
             raise TrainingError(
-                f"{len(problems)} problems are fewer than one batch of {config.problems_per_batch}; lower problems_per_batch or add problems"
+                f"{len(problems)} problems are fewer than one batch of {config.problems_per_batch}; lower "
+                "problems_per_batch or add problems"
             )
         self._policy, self._problems, self._settings = policy, list(problems), config
         self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)
@@ -312,8 +313,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _refuse_divergence(self, terms: LossTerms) -> None:
         if not math.isfinite(float(terms.total.detach())):
             raise DivergenceError(
-                f"the loss is {float(terms.total.detach())} in step {self.batch_number + 1}: training stops, the last checkpoint is "
-                "kept; a smaller learning rate, a smaller alpha or a larger beta1 usually helps"
+                f"the loss is {float(terms.total.detach())} in step {self.batch_number + 1}: training stops, the last "
+                "checkpoint is kept; a smaller learning rate, a smaller alpha or a larger beta1 usually helps"
             )
 
     def _record(self, metrics: dict[str, float]) -> None:

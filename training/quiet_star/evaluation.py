@@ -55,7 +55,8 @@ def judge(learner: Learner, texts: Sequence[Text]) -> list[JudgedToken]:
             *(
                 values.tolist()
                 for values in (
-                    found.nll_BU, found.talk_BU, found.right_BU, found.talk_right_BU, found.weight_BU, found.thoughts_BUM,
+                    found.nll_BU, found.talk_BU, found.right_BU, found.talk_right_BU, found.weight_BU,
+                    found.thoughts_BUM,
                 )
             ),
             strict=True,

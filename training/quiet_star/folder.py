@@ -57,8 +57,8 @@ class QuietRun:
             changed = _differences(cls.saved_settings(run.path), settings)
             if changed:
                 raise ConfigurationError(
-                    f"{out} was started with other settings of {', '.join(changed)}; resume it with its own config.yaml, or start a "
-                    "new run in another folder"
+                    f"{out} was started with other settings of {', '.join(changed)}; resume it with its own "
+                    "config.yaml, or start a new run in another folder"
                 )
         elif run.config_path.exists() or run.log_path.exists():
             raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")

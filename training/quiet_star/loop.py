@@ -113,8 +113,8 @@ def _step(
     norm = float(nn.utils.clip_grad_norm_(learner.module.parameters(), settings.optimiser.max_grad_norm))
     if not (math.isfinite(norm) and math.isfinite(float(loss.total.detach()))):
         raise DivergenceError(
-            f"loss or gradient of step {step + 1} is not finite; the last good checkpoint is in {checkpoints}: go on from a "
-            "copy of it with a smaller optimiser.learning_rate or loss.policy_weight"
+            f"loss or gradient of step {step + 1} is not finite; the last good checkpoint is in {checkpoints}: go on "
+            "from a copy of it with a smaller optimiser.learning_rate or loss.policy_weight"
         )
     optimiser.step()
     seconds = time.perf_counter() - began

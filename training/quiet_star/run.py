@@ -116,8 +116,9 @@ def _refuse_long_texts(config: Any, settings: QuietSettings, longest: int) -> No
     extra = 0 if thought.kind == "none" else thought.tokens + 2 + thought.ahead - 1
     if context is not None and longest - 1 + extra > context:
         raise PolicyError(
-            f"texts of {longest} tokens with thoughts of {thought.tokens}, their start and end tokens and {thought.ahead} tokens ahead "
-            f"take {longest - 1 + extra} positions, but the model has {context}: lower span, thought.tokens or thought.ahead"
+            f"texts of {longest} tokens with thoughts of {thought.tokens}, their start and end tokens and "
+            f"{thought.ahead} tokens ahead take {longest - 1 + extra} positions, but the model has {context}: lower "
+            "span, thought.tokens or thought.ahead"
         )
 
 

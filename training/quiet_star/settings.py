@@ -38,7 +38,8 @@ class ThoughtSettings(Settings):
     def _enough_thoughts(self) -> Self:
         if self.kind == "thought" and self.per_position < 2:
             raise ValueError(
-                "per_position must be 2 or more: a thought's reward is compared with the mean over the thoughts of its position"
+                "per_position must be 2 or more: a thought's reward is compared with the mean over the thoughts of its "
+                "position"
             )
         return self
 
@@ -102,7 +103,8 @@ class QuietSettings(Settings):
     def _tokens_ahead_are_there(self) -> Self:
         if self.text != CHAINS and self.thought.ahead >= self.span:
             raise ValueError(
-                f"thought.ahead = {self.thought.ahead} looks beyond every span of {self.span} tokens: lower it or raise span"
+                f"thought.ahead = {self.thought.ahead} looks beyond every span of {self.span} tokens: lower it or "
+                "raise span"
             )
         return self
 

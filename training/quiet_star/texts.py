@@ -212,8 +212,9 @@ def read_file(path: Path, tokenizer: Any, *, span: int, ahead: int, held_out: fl
     spans = [piece for piece in spans if len(piece) > ahead]
     if len(spans) < 2:
         raise TaskError(
-            f"the text {path} has {len(ids)} tokens, too few for two spans of {span}, one to learn from and one to hold out; each must "
-            f"be longer than the {ahead} tokens ahead that judge a thought: use a longer text, a smaller span or a smaller thought.ahead"
+            f"the text {path} has {len(ids)} tokens, too few for two spans of {span}, one to learn from and one to "
+            f"hold out; each must be longer than the {ahead} tokens ahead that judge a thought: use a longer text, a "
+            "smaller span or a smaller thought.ahead"
         )
     reserved = max(1, round(held_out * len(spans)))
     return FileTexts(spans[:-reserved], spans[-reserved:], seed)
@@ -223,8 +224,8 @@ def _refuse_unknown_words(path: Path, ids: list[int], tokenizer: Any) -> None:
     unknown = sum(number == tokenizer.unk_token_id for number in ids)
     if unknown > _MOST_UNKNOWN * len(ids):
         raise TaskError(
-            f"the model's tokenizer does not know {unknown} of the {len(ids)} words of {path}; choose a model that reads this kind of "
-            "text with --model (the embedded policy knows numbers and signs, separated by spaces)"
+            f"the model's tokenizer does not know {unknown} of the {len(ids)} words of {path}; choose a model that "
+            "reads this kind of text with --model (the embedded policy knows numbers and signs, separated by spaces)"
         )
 
 

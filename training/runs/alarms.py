@@ -80,8 +80,8 @@ def sandbagging(
         return None
     return Alarm(
         "sandbagging",
-        f"first answers fell from {first_at_start:.3f} to {first:.3f} while delta rose from {delta_at_start:+.3f} to {delta:+.3f}: "
-        "a larger beta2 or beta_first holds the first turn",
+        f"first answers fell from {first_at_start:.3f} to {first:.3f} while delta rose from {delta_at_start:+.3f} to "
+        f"{delta:+.3f}: a larger beta2 or beta_first holds the first turn",
     )
 
 

@@ -80,7 +80,8 @@ class FiniteGradients(TrainerCallback):  # type: ignore[misc]
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 raise DivergenceError(
-                    f"the gradient of {name} is not finite in update {state.global_step + 1}; the weights were left as they were"
+                    f"the gradient of {name} is not finite in update {state.global_step + 1}; the weights were left as "
+                    "they were"
                 )
 
 

@@ -212,8 +212,8 @@ class RunDirectory:
     def _same_arm(self, arm: str | None) -> None:
         if arm is not None and self.arm is not None and arm != self.arm:
             raise ConfigurationError(
-                f"{self.path} holds a run of the arm '{self.arm}', not of '{arm}'; go on with: selfcorrect train {self.arm} "
-                f"--resume {self.path}"
+                f"{self.path} holds a run of the arm '{self.arm}', not of '{arm}'; go on with: selfcorrect train "
+                f"{self.arm} --resume {self.path}"
             )
 
     def _same_settings(self, settings: RunSettings) -> None:

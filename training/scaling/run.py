@@ -109,8 +109,8 @@ def compare(
     probe = task.problems("train", 64, seed=0)
     tokens = run_blocking(mean_answer_tokens(policy, probe, prompts=prompts, sampling=draw))
     experiment = Experiment(
-        policy, task.checker, prompts, tuple(families), tuple(sorted(set(answers))), tokens, draw, verifier, step_verifier,
-        samples=samples, plan=plan, chunk=chunk,
+        policy, task.checker, prompts, tuple(families), tuple(sorted(set(answers))), tokens, draw, verifier,
+        step_verifier, samples=samples, plan=plan, chunk=chunk,
     )  # fmt: skip
     list(experiment.strategies())  # a family that is misspelt is told before anything is played
     if folder is not None:

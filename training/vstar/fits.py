@@ -40,7 +40,8 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         figures = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
         if not math.isfinite(figures["loss"]):
             raise DivergenceError(
-                f"the verifier's loss is {figures['loss']} at step {self.steps}; lower its learning_rate and resume the run"
+                f"the verifier's loss is {figures['loss']} at step {self.steps}; lower its learning_rate and resume "
+                "the run"
             )
         self._tell(figures)
 
@@ -155,7 +156,7 @@ def solutions(samples: Sequence[Sample], encoder: ResponseEncoder) -> list[Examp
     ]
     if not examples:
         raise TrainingError(
-            f"none of {len(samples)} sampled answers is right, so the next generator has nothing to learn from: sample more, or choose "
-            "problems that the policy solves now and then"
+            f"none of {len(samples)} sampled answers is right, so the next generator has nothing to learn from: sample "
+            "more, or choose problems that the policy solves now and then"
         )
     return examples

@@ -78,8 +78,8 @@ def head_rows(kind: str, answers: Sequence[Labelled], encoder: ResponseEncoder) 
     ]
     if not rows:
         raise TrainingError(
-            f"none of {len(answers)} answers can be read by the verifier's base model: they are blank, hold words that its tokenizer "
-            "does not know, or are longer than its context"
+            f"none of {len(answers)} answers can be read by the verifier's base model: they are blank, hold words that "
+            "its tokenizer does not know, or are longer than its context"
         )
     return rows
 

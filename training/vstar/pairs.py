@@ -46,9 +46,9 @@ def preference_pairs(samples: Sequence[Sample], *, per_problem: int, seed: int) 
         pairs += [Pair(prompt, chosen, rejected) for chosen, rejected in rng.sample(both, min(per_problem, len(both)))]
     if not pairs:
         raise TrainingError(
-            f"a verifier learns from right and wrong answers to the same problem, and none of {len(rights.keys() | wrongs.keys())} "
-            f"problems has both ({_count(rights)} right and {_count(wrongs)} wrong answers): sample more of each, or choose problems "
-            "that the policy solves now and then"
+            "a verifier learns from right and wrong answers to the same problem, and none of "
+            f"{len(rights.keys() | wrongs.keys())} problems has both ({_count(rights)} right and {_count(wrongs)} "
+            "wrong answers): sample more of each, or choose problems that the policy solves now and then"
         )
     rng.shuffle(pairs)
     return pairs
@@ -112,8 +112,8 @@ def _refuse_one_sided(outcomes: Sequence[float]) -> None:
     rights = sum(outcomes)
     if not 0 < rights < len(outcomes):
         raise TrainingError(
-            f"a verifier learns from right and wrong answers, and of {len(outcomes)} judged ones {rights:.0f} are right: sample more, "
-            "or choose problems that the policy solves now and then"
+            f"a verifier learns from right and wrong answers, and of {len(outcomes)} judged ones {rights:.0f} are "
+            "right: sample more, or choose problems that the policy solves now and then"
         )
 
 

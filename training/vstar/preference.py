@@ -88,8 +88,8 @@ def preference_rows(pairs: Sequence[Pair], encoder: ResponseEncoder) -> list[dic
             )
     if not rows:
         raise TrainingError(
-            f"none of {len(pairs)} pairs of answers can be read by the verifier's base model: they hold words that its tokenizer does "
-            "not know, or are longer than its context"
+            f"none of {len(pairs)} pairs of answers can be read by the verifier's base model: they hold words that its "
+            "tokenizer does not know, or are longer than its context"
         )
     return rows
 

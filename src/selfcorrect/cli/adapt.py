@@ -127,7 +127,8 @@ class _Lines:
 
     def step(self, metrics: Any) -> None:
         notes.print(
-            f"step {metrics['step']:.0f}/{self._total}: agreement {metrics['agreement']:.3f}, held back {metrics['held_back']:.2f}",
+            f"step {metrics['step']:.0f}/{self._total}: agreement {metrics['agreement']:.3f}, held back "
+            f"{metrics['held_back']:.2f}",
             style="dim",
         )
 

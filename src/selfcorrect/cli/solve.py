@@ -80,8 +80,8 @@ def _folder(request: CautiousRequest) -> Path:
         )
     if request.searches:
         raise ConfigurationError(
-            "--max-risk holds for answers that are sampled and chosen as in the verifier's calibration: leave --strategy, --budget and "
-            "--plan away"
+            "--max-risk holds for answers that are sampled and chosen as in the verifier's calibration: leave "
+            "--strategy, --budget and --plan away"
         )
     return request.verifier
 
@@ -199,10 +199,13 @@ def _why_nothing(result: "SearchResult", request: SearchRequest) -> str:
     longest = max((candidate["tokens"] for candidate in result.candidates), default=0)
     if result.stop_reason == "budget":
         return (
-            f"the budget of {request.budget} tokens ended before one answer was complete (the longest attempt so far has {longest}); "
-            "give a larger --budget"
+            f"the budget of {request.budget} tokens ended before one answer was complete (the longest attempt so far "
+            f"has {longest}); give a larger --budget"
         )
-    return f"none of the {len(result.candidates)} answers could be read; try another --seed or a larger --max-answer-tokens"
+    return (
+        f"none of the {len(result.candidates)} answers could be read; try another --seed or a larger "
+        "--max-answer-tokens"
+    )
 
 
 def _plain(result: "SearchResult") -> dict[str, Any]:

@@ -77,8 +77,8 @@ def _arm(without: list[Literal["stage1", "shaping"]]) -> "Arm":
 StarData = Annotated[
     Literal["single", "single+rationalised", "multi", "multi+correct"] | None,
     typer.Option(
-        help="What is learnt: right first answers, with or without those found with a hint; or second answers that mend a wrong first "
-        "one, with or without those that keep a right one. The same as --set star.data=..."
+        help="What is learnt: right first answers, with or without those found with a hint; or second answers that "
+        "mend a wrong first one, with or without those that keep a right one. The same as --set star.data=..."
     ),
 ]
 
@@ -110,7 +110,8 @@ def _star() -> "Arm":
 PairData = Annotated[
     Literal["pairs", "pairs+correct"] | None,
     typer.Option(
-        help="What is learnt: right answers after wrong ones, or after right ones too. The same as --set pair_sft.data=..."
+        help="What is learnt: right answers after wrong ones, or after right ones too. The same as --set "
+        "pair_sft.data=..."
     ),
 ]
 

@@ -129,7 +129,9 @@ def test_a_first_answer_without_token_ids_is_rendered_for_a_local_model() -> Non
     from selfcorrect.agents.state import Generation
 
     told = Generation(
-        text="5 + 6", messages=[Message(role="user", content="1 get")], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop"
+        text="5 + "
+        "6", messages=[Message(role="user", content="1 "
+        "get")], prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop"
     )  # fmt: skip
     again = Message(role="user", content="again")
     written = asyncio.run(WindowedPolicy(policy).generate([again], GREEDY, after=told))

@@ -95,8 +95,8 @@ def test_options_for_a_finished_model_are_refused() -> None:
 
 def test_openai_agents_and_we_are_imported_side_by_side(tmp_path: Any) -> None:
     program = (
-        "import agents, selfcorrect.agents.plugins.chat_model; from agents import Agent; "
-        "print(Agent.__module__, selfcorrect.agents.plugins.chat_model.ChatSelfCorrect.__module__, agents is not selfcorrect.agents)"
+        "import agents, selfcorrect.agents.plugins.chat_model; from agents import Agent; print(Agent.__module__, "
+        "selfcorrect.agents.plugins.chat_model.ChatSelfCorrect.__module__, agents is not selfcorrect.agents)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["agents.agent", "selfcorrect.agents.plugins.chat_model", "True"]

@@ -114,7 +114,8 @@ def test_a_fit_without_outcomes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("family", "answers", "name"),
     [
-        ("majority", 8, "majority:8"), ("best_of_n:sure=0.5", 8, "best_of_n:8:sure=0.5"), ("beam", 16, "beam:4x4"), ("beam", 2, "beam:1x2"),
+        ("majority", 8, "majority:8"), ("best_of_n:sure=0.5", 8, "best_of_n:8:sure=0.5"), ("beam", 16, "beam:4x4"),
+        ("beam", 2, "beam:1x2"),
         ("revise", 8, "revise:7:pick=verifier"), ("mixed", 8, "mixed:4x1"), ("mixed:revisions=3", 8, "mixed:2x3"),
     ],
 )  # fmt: skip
@@ -144,8 +145,9 @@ class RightIsB:
 
 def experiment(policy: ListPolicy, **changes: object) -> Experiment:
     fields: dict[str, object] = {
-        "policy": policy, "checker": RightIsB(), "prompts": PLAIN, "families": ("majority", "best_of_n"), "answers": (1, 3),
-        "answer_tokens": 1.0, "verifier": ScriptedVerifier({"a": 0.2, "b": 0.9}), "samples": 2, "chunk": 2,
+        "policy": policy, "checker": RightIsB(), "prompts": PLAIN, "families": ("majority", "best_of_n"),
+        "answers": (1, 3), "answer_tokens": 1.0, "verifier": ScriptedVerifier({"a": 0.2, "b": 0.9}), "samples": 2,
+        "chunk": 2,
     }  # fmt: skip
     return Experiment(**(fields | changes))  # type: ignore[arg-type]
 

@@ -149,10 +149,10 @@ class _Session:
         group, accuracy = self.plan.group, figures.get("accuracy_t1") or 0.0
         kept = f" The policy of the loop before is in {self._model(loop - 1)}." if loop > 1 else ""
         raise TrainingError(
-            f"{self.plan.arm}, loop {loop}: {figures['episodes']:,.0f} samples of {figures['problems']:,.0f} problems gave no "
-            f"{self.plan.seeks}, so there is nothing to learn from ({accuracy:.1%} of the first answers were correct). Nothing was "
-            f"fine-tuned in this loop.{kept} Sample more ({group}.problems, {group}.samples_per_problem), choose easier problems, or "
-            "begin with a policy that solves some of them"
+            f"{self.plan.arm}, loop {loop}: {figures['episodes']:,.0f} samples of {figures['problems']:,.0f} problems "
+            f"gave no {self.plan.seeks}, so there is nothing to learn from ({accuracy:.1%} of the first answers were "
+            f"correct). Nothing was fine-tuned in this loop.{kept} Sample more ({group}.problems, "
+            f"{group}.samples_per_problem), choose easier problems, or begin with a policy that solves some of them"
         )
 
     def _finished_loops(self) -> int:
