@@ -11,6 +11,7 @@ from selfcorrect.agents.episodes import Graph, play, run_blocking
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, verdict_of, verdict_record
 from selfcorrect.rewards.checker import Checker, judged
+from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 
 # What correction changes, in numbers: pure functions of the scores and texts of finished episodes.
@@ -18,7 +19,6 @@ from selfcorrect.tasks.problem import Problem
 # Scores are 1.0 (correct), 0.0 (not) and None (unjudged: left out wherever it would be needed). An episode that ended
 # early keeps its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
 
-Score = float | None
 Interval = tuple[float, float]
 
 _Z95 = 1.959963984540054

@@ -126,3 +126,9 @@ def usage_of(generation: Generation) -> Usage | None:
     if generation["completion_ids"]:
         return Usage(input_tokens=len(generation["prompt_ids"]), output_tokens=len(generation["completion_ids"]))
     return generation.get("usage")
+
+
+def tokens_of(generation: Generation) -> int:
+    """Generated tokens: counted, or as the policy reports them; in words where nobody knows."""
+    usage = usage_of(generation)
+    return len(generation["text"].split()) if usage is None else usage["output_tokens"]

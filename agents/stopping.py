@@ -12,7 +12,7 @@ from langgraph.types import Overwrite
 
 from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.state import EpisodeState, Turn, problem_of, usage_of
+from selfcorrect.agents.state import EpisodeState, Turn, problem_of, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.tasks.problem import Problem
@@ -112,7 +112,7 @@ class Budget:
     async def reason(self, state: EpisodeState) -> str | None:
         if self.turns is not None and len(state["turns"]) >= self.turns:
             return "budget"
-        if self.tokens is not None and sum(map(_tokens, state["turns"])) >= self.tokens:
+        if self.tokens is not None and sum(tokens_of(turn["generation"]) for turn in state["turns"]) >= self.tokens:
             return "budget"
         if self.seconds is not None and time.time() - state["started"] >= self.seconds:
             return "budget"
@@ -147,9 +147,3 @@ def until(node: Node, rule: Stop) -> Node:
 
 def _turns_after(state: EpisodeState, update: list[Turn] | Overwrite) -> list[Turn]:
     return update.value if isinstance(update, Overwrite) else [*state.get("turns", []), *update]
-
-
-def _tokens(turn: Turn) -> int:
-    generation = turn["generation"]
-    usage = usage_of(generation)
-    return len(generation["text"].split()) if usage is None else usage["output_tokens"]

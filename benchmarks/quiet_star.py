@@ -25,7 +25,7 @@ from selfcorrect.agents.quiet.model import QuietModel, sampled
 from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge
-from selfcorrect.training.quiet_star.folder import QuietRun
+from selfcorrect.training.quiet_star.folder import QuietRun, saved_settings
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loss import talk_logprobs, targets_of
 from selfcorrect.training.quiet_star.run import train_quiet_star
@@ -71,7 +71,7 @@ REWARDED = LossSettings(policy_weight=3.0)
 
 def open_run(run: QuietRun) -> tuple[Learner, Any]:
     """The trained model of a run, ready to be judged, and its tokenizer."""
-    thought = QuietRun.saved_settings(run.path).thought
+    thought = saved_settings(run.path).thought
     if thought.kind == "none":
         lm, tokenizer = open_model(run.model_path)
         return PlainLearner(lm, tokenizer), tokenizer

@@ -31,6 +31,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.search.plan import SearchPlan
 from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.adapt import AdaptSettings, adapt
 from selfcorrect.training.agreement import measured_accuracy
@@ -116,7 +117,8 @@ class Bench:
             before = {
                 name: measured_accuracy(policy, some, TASK.checker, COUNTDOWN, 16, seed) for name, some in rates.items()
             }
-            settings = AdaptSettings(steps=40, problems_per_step=32, samples=16, min_agreement=0.25, seed=seed)
+            changes = {"steps": 40, "min_agreement": 0.25, "seed": seed, "optimiser": {"problems_per_step": 32}}
+            settings = combine(AdaptSettings(), changes, [])
             adapted = adapt(policy, mine, prompts=COUNTDOWN, out=self.work / f"adapt-{seed}", settings=settings)
             after = {
                 name: measured_accuracy(policy, some, TASK.checker, COUNTDOWN, 16, seed) for name, some in rates.items()

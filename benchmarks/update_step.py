@@ -37,7 +37,7 @@ def measure(rounds: int) -> dict[str, Any]:
             build_graph(policy, prompts=COUNTDOWN),
             task.problems("train", 32),
             lambda batch: CheckerRewards(StageTwo(alpha=2.0), task.checker),
-            TurnPPOConfig(output_dir=Path(folder), batches=1),
+            TurnPPOConfig(output_dir=Path(folder), steps=1),
         )
         trainer.current_gradient_accumulation_steps = 1
         trainer.model.train()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.shaping import Score
 
-VerifierScore = float | None
-Script = Mapping[str, VerifierScore] | Callable[[str, str], VerifierScore]
+Script = Mapping[str, Score] | Callable[[str, str], Score]
 
 STEP_SEPARATOR = " ; "
 """What stands between the steps of a Countdown answer."""
@@ -20,7 +20,7 @@ STEP_SEPARATOR = " ; "
 class Verifier(Protocol):
     """Scores responses to one prompt."""
 
-    async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
         """One score in [0, 1] for each of `responses`, in their order; None abstains.
 
         Args:
@@ -35,7 +35,7 @@ class StepVerifier(Verifier, Protocol):
     """Also scores every step. Its `scores` are those of the last step written, so unfinished responses can be ranked
     in batches."""
 
-    async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
+    async def step_scores(self, prompt: str, response: str) -> list[Score]:
         """One score for each step of `response`: how likely a right answer is after this step, given all before it."""
         ...
 
@@ -67,7 +67,7 @@ class ScriptedVerifier:
         self.script = script
         self.separator = separator
 
-    async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
         """See `Verifier.scores`.
 
         Raises:
@@ -75,11 +75,11 @@ class ScriptedVerifier:
         """
         return [self._score(prompt, response) for response in responses]
 
-    async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
+    async def step_scores(self, prompt: str, response: str) -> list[Score]:
         """The script's scores of `response` as far as it had been written after each step."""
         return [self._score(prompt, written) for written in prefixes(response, self.separator)]
 
-    def _score(self, prompt: str, response: str) -> VerifierScore:
+    def _score(self, prompt: str, response: str) -> Score:
         if callable(self.script):
             return self.script(prompt, response)
         if response not in self.script:

@@ -10,62 +10,60 @@ same answer; and what is learnt is a low-rank adapter, which can be taken off ag
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
+from selfcorrect.settings import NonNegative, WholeSettings
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.agreement import AgreementGuard, AgreementSignals, BatchOfVotes, GuardSettings
-from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.config import OptimiserSettings, TurnPPOConfig
+from selfcorrect.training.runs.fitting import fit, open_trainer
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-from selfcorrect.training.runs.reinforced_run import epochs
 from selfcorrect.training.settings import LoraSettings
 
 # How to adapt to problems without answers: how much is sampled, what is paid, when it ends.
 
 
-@dataclass(frozen=True)
-class AdaptSettings:
-    """How to adapt.
+class AdaptSettings(WholeSettings):
+    """How to adapt."""
 
-    Args:
-        steps: updates, one per batch of problems.
-        problems_per_step: different problems in a batch; fewer if there are not as many.
-        samples: answers to each problem, which vote and then learn; 2 or more.
-        min_agreement: problems whose most frequent answer has a smaller share of the samples are not paid.
-        learning_rate, kl: of the update; `kl` is the weight of KL(policy || base), in reward per nat.
-        lora: the adapter.
-        guard: when to stop.
-        temperature: of the samples.
-        seed: of everything random.
-    """
-
-    steps: int = 30
-    problems_per_step: int = 16
-    samples: int = 16
-    min_agreement: float = 0.3
-    learning_rate: float = 1e-3
-    kl: float = 0.02
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    guard: GuardSettings = field(default_factory=GuardSettings)
-    temperature: float = 1.0
+    steps: PositiveInt = 30
+    """Updates, one per batch of problems."""
+    min_agreement: float = Field(default=0.3, gt=0, le=1)
+    """Problems whose most frequent answer has a smaller share of the samples are not paid."""
+    kl: NonNegative = 0.02
+    """Weight of KL(policy || base), in reward per nat."""
+    lora: LoraSettings = LoraSettings()
+    """The adapter."""
+    guard: GuardSettings = GuardSettings()
+    """When to stop."""
+    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=1e-3, problems_per_step=16, episodes_per_problem=16)
+    """Of the update. `episodes_per_problem` answers to each problem vote and then learn; fewer problems are taken a
+    step if there are not as many."""
     seed: int = 0
+    """Of everything random."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _some_vote(self) -> Self:
         if self.samples < 2:
-            raise ConfigurationError(
-                f"adapt: samples must be 2 or more, got {self.samples}: one answer cannot agree with another"
+            raise ValueError(
+                f"optimiser.episodes_per_problem must be 2 or more, got {self.samples}: one answer cannot agree with another"
             )
-        if not 0 < self.min_agreement <= 1:
-            raise ConfigurationError(f"adapt: min_agreement is a share in (0, 1], got {self.min_agreement}")
-        if self.steps < 1 or self.problems_per_step < 1:
-            raise ConfigurationError("adapt: steps and problems_per_step must be 1 or more")
+        return self
+
+    @property
+    def samples(self) -> int:
+        """Answers to each problem."""
+        return self.optimiser.episodes_per_problem
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def adapt(
     guard.watch(trainer)
     sink.start(chosen.steps, "adapt")
     try:
-        trainer.train()
+        fit(trainer, saves=False)
     except BaseException:
         revert(policy)
         raise
@@ -160,7 +158,7 @@ def write_record(out: Path, adapted: Adapted, settings: AdaptSettings, more: Map
         "kept_steps": adapted.kept_steps,
         "held_back": adapted.held_back,
         **(more or {}),
-        "settings": asdict(replace(settings, lora=LoraSettings())) | {"lora": settings.lora.model_dump()},
+        "settings": settings.model_dump(mode="json"),
         "batches": [asdict(batch) for batch in adapted.batches],
     }
     write_whole(out / "adapt.json", json.dumps(finite(record), indent=1) + "\n")
@@ -175,29 +173,16 @@ def _trainer(
     signals: AgreementSignals,
     guard: AgreementGuard,
 ) -> Any:
-    from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-    from selfcorrect.training.runs.callbacks import FiniteGradients
-
-    per_step = min(settings.problems_per_step, len(problems))
-    config = TurnPPOConfig(
-        output_dir=out / "training",
-        batches=settings.steps,
-        problems_per_batch=per_step,
-        episodes_per_problem=settings.samples,
-        learning_rate=settings.learning_rate,
-        temperature=settings.temperature,
-        kl=settings.kl > 0,
-        seed=settings.seed,
-        trl={"shuffle_dataset": False, "save_strategy": "no"},
-    )
-    return TurnPPOTrainer(
+    per_step = min(settings.optimiser.problems_per_step, len(problems))
+    chosen = {**dict(settings.optimiser), "problems_per_step": per_step, "kl": settings.kl > 0}
+    return open_trainer(
         policy,
         build_graph(policy, prompts=prompts, revisions=0),
-        epochs(list(problems), batches=settings.steps, per_batch=per_step, seed=settings.seed),
+        problems,
         lambda batch: signals,
-        config,
+        TurnPPOConfig(**chosen, output_dir=out / "training", steps=settings.steps, seed=settings.seed, save_every=0),
         peft_config=lora_config(settings.lora),
-        callbacks=[guard, FiniteGradients()],
+        callbacks=[guard],
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
+from pydantic import Field, PositiveInt
 from transformers import TrainerCallback
 
 from selfcorrect.agents.episodes import run_blocking
@@ -16,9 +17,9 @@ from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.search import search_all
 from selfcorrect.agents.search.strategies import Majority
-from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.rewards.shaping import Score
+from selfcorrect.settings import Positive, Settings
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.objectives import TurnSignal
 from selfcorrect.training.runs.progress import ProgressSink
@@ -139,24 +140,16 @@ def measured_accuracy(
 # The guard against a policy that only confirms itself: it watches the votes by which it learns, and stops.
 
 
-@dataclass(frozen=True)
-class GuardSettings:
-    """When to stop.
+class GuardSettings(Settings):
+    """When to stop."""
 
-    Args:
-        fall: stop when mean agreement, over `window` batches, is this much below that of the first `window` batches.
-        collapse: stop when the most frequent winning answer is that of this share of a batch's different problems (of 4
-            or more).
-        window: batches.
-    """
-
-    fall: float = 0.1
-    collapse: float = 0.5
-    window: int = 3
-
-    def __post_init__(self) -> None:
-        if not self.fall > 0 or not 0 < self.collapse <= 1 or self.window < 1:
-            raise ConfigurationError(f"adapt: fall must be above 0, collapse in (0, 1], window 1 or more; got {self}")
+    fall: Positive = 0.1
+    """Stop when mean agreement, over `window` batches, is this much below that of the first `window` batches."""
+    collapse: float = Field(default=0.5, gt=0, le=1)
+    """Stop when the most frequent winning answer is that of this share of a batch's different problems (of 4 or
+    more)."""
+    window: PositiveInt = 3
+    """Batches."""
 
 
 class AgreementGuard(TrainerCallback):  # type: ignore[misc]

@@ -2,12 +2,11 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from selfcorrect.errors import ConfigurationError, GraphError, TaskError
 from selfcorrect.tasks.problem import Problem, Task
@@ -15,9 +14,8 @@ from selfcorrect.training.own_graph_rewards import FunctionRewards, RewardFn, ki
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-from selfcorrect.training.runs.callbacks import FiniteGradients, StopOnInterrupt
+from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-from selfcorrect.training.runs.reinforced_run import epochs
 
 
 @dataclass
@@ -43,54 +41,41 @@ class OwnGraphRun:
         resume: bool,
     ) -> tuple[list[dict[str, float]], Path]:
         """Train to the end; the figures of every batch and where the model was saved."""
-        config, checkpoint = self.config, self._checkpoint(resume)
-        interrupt = StopOnInterrupt(config.updates_per_batch)
+        checkpoint = self._checkpoint(resume)
         something_learns = _SomethingLearns(trainable)
-        trainer = TurnPPOTrainer(
+        trainer = open_trainer(
             self.policy,
             self.graph,
-            epochs(self.problems, batches=config.batches, per_batch=config.problems_per_batch, seed=config.seed),
+            self.problems,
             lambda batch: self.signals,
-            replace(config, trl={"shuffle_dataset": False} | config.trl),  # they are shuffled already
+            self.config,
             reference=reference,
             peft_config=peft_config,
             trainable=trainable,
             inputs=_checked_inputs(inputs),
             context=context,
-            callbacks=[something_learns, _Figures(self), FiniteGradients(), interrupt],
+            callbacks=[something_learns, _Figures(self)],
         )
         something_learns.watch(trainer)
-        self.progress.start(config.batches, "train")
+        self.progress.start(self.config.steps, "train")
         try:
-            with interrupt.listening():
-                trainer.train(resume_from_checkpoint=checkpoint)
+            fit(trainer, resume_from=checkpoint)
         finally:
             self.progress.close()
-        if interrupt.interrupted:
-            raise KeyboardInterrupt
-        return self.steps, self._save(trainer)
+        path = self.config.output_dir / "model"
+        self.policy.model = save_trained(trainer, self.policy.tokenizer, path)
+        return self.steps, path
 
-    def _checkpoint(self, resume: bool) -> str | None:
+    def _checkpoint(self, resume: bool) -> Path | None:
         if not resume:
             return None
-        checkpoint = get_last_checkpoint(str(self.config.output_dir)) if self.config.output_dir.is_dir() else None
+        checkpoint = last_checkpoint(self.config.output_dir)
         if checkpoint is None:
             raise ConfigurationError(
                 f"there is no checkpoint in {self.config.output_dir} to resume from; set save_every, or start with "
                 "resume=False"
             )
-        return str(checkpoint)
-
-    def _save(self, trainer: TurnPPOTrainer) -> Path:
-        """The trained weights as a plain model, which becomes the policy's: an adapter is merged into its base."""
-        path = Path(self.config.output_dir) / "model"
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        self.policy.model = model
-        model.save_pretrained(path)
-        self.policy.tokenizer.save_pretrained(path)
-        return path
+        return checkpoint
 
 
 class _Figures(TrainerCallback):  # type: ignore[misc]
@@ -101,7 +86,7 @@ class _Figures(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "tokens" in logs:
-            figures = {"step": state.global_step // self._run.config.updates_per_batch, **logs}
+            figures = {"step": state.global_step // self._run.config.updates_per_step, **logs}
             self._run.steps.append(figures)
             self._run.progress.step(figures)
 
@@ -314,8 +299,4 @@ def _problems(task: Task | Sequence[Problem], config: TurnPPOConfig) -> list[Pro
                 f"two problems have the id {twice!r}: their episodes would be compared as if they were one problem's"
             )
         return list(task)
-    wanted = config.problems_per_batch * config.batches
-    available = getattr(task, "available", None)
-    return list(
-        task.problems("train", wanted if available is None else min(wanted, available("train")), seed=config.seed)
-    )
+    return training_problems(task, config)

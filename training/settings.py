@@ -12,6 +12,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share, load_settings
 from selfcorrect.tasks.problem import Task
+from selfcorrect.training.ppo.config import KeepingSettings, OptimiserSettings
+from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
 # Settings of the supervised arms: how much is sampled, what becomes an example, how long is learnt from them.
 
@@ -256,11 +258,11 @@ class ScoreSettings(Settings):
 
     stage_one_steps: Count = 150
     stage_two_steps: Count = 60
-    alpha: NonNegative = 2.0
+    alpha: NonNegative = StageTwo.alpha
     """Weight of the progress bonus r_2 - r_1 in Stage II."""
-    beta1: NonNegative = 0.01
+    beta1: NonNegative = StageOne.beta1
     """KL coefficient, reward per nat: of the last turn in Stage I, of every turn in Stage II."""
-    beta2: NonNegative = 0.3
+    beta2: NonNegative = StageOne.beta2
     """KL coefficient of the first turn in Stage I."""
     beta_first: NonNegative | None = None
     """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
@@ -277,42 +279,6 @@ class ScoreSettings(Settings):
         return self
 
 
-class OptimiserSettings(Settings):
-    """One training step: how many episodes, and what is learnt from them."""
-
-    learning_rate: Positive = 2e-4
-    learning_rate_decay: bool = False
-    """Whether it falls linearly to 0 over the run."""
-    problems_per_step: PositiveInt = 32
-    episodes_per_problem: int = Field(default=8, ge=2)
-    """At least 2: the baseline of an episode is the mean of the others of its problem."""
-    ppo_epochs: PositiveInt = 1
-    minibatches: PositiveInt = 1
-    """Optimiser steps per PPO epoch; must divide the number of episodes of a step."""
-    clip: Positive = 0.2
-    baseline: Literal["leave_one_out", "leave_one_out_given_previous", "none"] = "leave_one_out"
-    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which
-    lowers the noise."""
-    kl_over: Literal["token", "turn"] = "token"
-    """Whether a token is charged for its own KL or for that of the rest of its turn too."""
-    entropy: NonNegative = 0.0
-    max_grad_norm: Positive = 1.0
-    temperature: Positive = 1.0
-
-    @property
-    def episodes_per_step(self) -> int:
-        return self.problems_per_step * self.episodes_per_problem
-
-    @model_validator(mode="after")
-    def _equal_minibatches(self) -> Self:
-        if self.episodes_per_step % self.minibatches:
-            raise ValueError(
-                f"minibatches must divide problems_per_step x episodes_per_problem = {self.episodes_per_step}, got "
-                f"{self.minibatches}"
-            )
-        return self
-
-
 class EvaluationSettings(Settings):
     """Greedy evaluation on held-out problems."""
 
@@ -322,7 +288,7 @@ class EvaluationSettings(Settings):
     seed: int = 0
 
 
-class RunSettings(Settings):
+class RunSettings(KeepingSettings):
     """Everything that decides a run. Written to `config.yaml` of its directory."""
 
     task: TaskSettings = CountdownSettings()
@@ -334,9 +300,6 @@ class RunSettings(Settings):
     pair_sft: PairSftSettings = PairSftSettings()
     vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    seed: int = 0
-    save_every: PositiveInt = 20
-    """Steps between checkpoints."""
 
 
 # Ready-made settings.

@@ -11,7 +11,7 @@ from selfcorrect.agents.choosing.calibration import RiskThreshold, threshold_for
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import Generation, Message, usage_of
+from selfcorrect.agents.state import Message, tokens_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import Verifier
 from selfcorrect.tasks.problem import Problem
@@ -101,7 +101,7 @@ class Abstaining:
         scores = await self.verifier.scores(problem.prompt, texts)
         best = pick_best(scores)
         given = (score := scores[best]) is not None and score >= self.rule.threshold
-        tokens = sum(map(_tokens, written))
+        tokens = sum(map(tokens_of, written))
         return Decision(texts[best] if given else None, score, texts[best], len(texts), tokens)
 
 
@@ -117,8 +117,3 @@ def candidates_of(how: str) -> int:
     if match is None:
         raise ConfigurationError(f"a calibration's answers are called 'attempt' or 'best_of_K', got {how!r}")
     return int(match[1])
-
-
-def _tokens(generation: Generation) -> int:
-    usage = usage_of(generation)
-    return len(generation["text"].split()) if usage is None else usage["output_tokens"]

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.shaping import Score
 
-Score = float | None
 _ALL_SUBSETS_UP_TO = 2_000
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.shaping import Score
 
-Score = float | None
 _BISECTIONS = 60
 _GRID = tuple(1 / (1 + math.exp(-step / 4)) for step in range(-16, 37))
 """The thresholds that are tried, from 0.02 to 0.9999, evenly spaced in log-odds: fixed before any answer is seen."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import Generation, Message, usage_of
+from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import TaskError
+from selfcorrect.files import write_whole
 from selfcorrect.rewards.checker import Checker, Verdict, judged
 from selfcorrect.tasks.problem import Problem
 
@@ -102,11 +103,7 @@ def by_problem(samples: Iterable[Sample]) -> list[list[Sample]]:
 
 def write_pool(path: Path, samples: Iterable[Sample]) -> None:
     """Write one JSON line a sample; the file appears when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples)
-    unfinished.replace(path)
+    write_whole(path, "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples))
 
 
 def read_pool(path: Path) -> list[Sample]:
@@ -139,13 +136,12 @@ def _first_message(problem: Problem, prompts: Prompts) -> list[Message]:
 
 
 def _sample(problem: Problem, generation: Generation, verdict: Verdict) -> Sample:
-    usage = usage_of(generation)
     return Sample(
         id=problem.id,
         prompt=problem.prompt,
         text=generation["text"],
         answer=verdict.answer,
         correct=None if verdict.score is None else verdict.correct,
-        tokens=len(generation["text"].split()) if usage is None else usage["output_tokens"],
+        tokens=tokens_of(generation),
         finish_reason=generation["finish_reason"],
     )

@@ -23,11 +23,10 @@ from selfcorrect.agents.search.state import (
     SearchContext,
     SearchState,
     context_of,
-    tokens_of,
     without_generation,
 )
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import Generation
+from selfcorrect.agents.state import Generation, tokens_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem

@@ -6,10 +6,10 @@ from typing import Any
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
-from selfcorrect.agents.search.state import tokens_of
-from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verifier import StepVerifier, Verifier, VerifierScore
+from selfcorrect.rewards.shaping import Score
+from selfcorrect.rewards.verifier import StepVerifier, Verifier
 
 _Asked = tuple[str, str]
 
@@ -85,10 +85,10 @@ class CachedVerifier:
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
-        self._known: dict[_Asked, VerifierScore] = {}
-        self._coalescer: Batcher[tuple[_Asked, ...], list[VerifierScore]] = Batcher(self._together, in_thread=False)
+        self._known: dict[_Asked, Score] = {}
+        self._coalescer: Batcher[tuple[_Asked, ...], list[Score]] = Batcher(self._together, in_thread=False)
 
-    async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
         """See `Verifier.scores`."""
         new = tuple((prompt, text) for text in dict.fromkeys(responses) if (prompt, text) not in self._known)
         if new:
@@ -99,7 +99,7 @@ class CachedVerifier:
             self._known.update(zip(new, scores, strict=True))
         return [self._known[prompt, text] for text in responses]
 
-    async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
+    async def step_scores(self, prompt: str, response: str) -> list[Score]:
         """See `StepVerifier.step_scores`; not remembered."""
         if not isinstance(self.verifier, StepVerifier):
             raise ConfigurationError(f"a {type(self.verifier).__name__} does not score steps")
@@ -108,7 +108,7 @@ class CachedVerifier:
     def forget(self) -> None:
         self._known.clear()
 
-    def _together(self, asked: Sequence[tuple[_Asked, ...]]) -> list[list[VerifierScore]]:
+    def _together(self, asked: Sequence[tuple[_Asked, ...]]) -> list[list[Score]]:
         verifier: Any = self.verifier
         scores = iter(verifier.score_all([pair for pairs in asked for pair in pairs]))
         return [[next(scores) for _ in pairs] for pairs in asked]

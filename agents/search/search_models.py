@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from selfcorrect.agents.policy import Policy, RenewingPolicy
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
-from selfcorrect.agents.search.state import Candidate, readable_score, tokens_of
-from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.search.state import Candidate, readable_score
+from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem

@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.state import Generation, usage_of
+from selfcorrect.agents.state import Generation
 
 
 class Candidate(TypedDict):
@@ -129,12 +129,6 @@ class SearchResult:
     notes: tuple[str, ...]
     strategy: str
     difficulty: float | None = None
-
-
-def tokens_of(generation: Generation) -> int:
-    """Generated tokens: counted, or as the policy reports them; in words where nobody knows."""
-    usage = usage_of(generation)
-    return len(generation["text"].split()) if usage is None else usage["output_tokens"]
 
 
 def readable_score(score: float | None) -> float | None:

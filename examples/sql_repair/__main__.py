@@ -42,7 +42,7 @@ def main() -> None:
     graph = build(policy)
     print("before: first query {:.3f}, last query {:.3f}".format(*asyncio.run(accuracy(graph))))
     config = TurnPPOConfig(
-        output_dir=chosen.out, batches=chosen.batches, problems_per_batch=16, episodes_per_problem=8,
+        output_dir=chosen.out, steps=chosen.batches, problems_per_step=16, episodes_per_problem=8,
         learning_rate=5e-4, minibatches=4, seed=chosen.seed,
     )  # fmt: skip
     trained = train(

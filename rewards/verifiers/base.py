@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfcorrect.rewards.verifier import VerifierScore
+from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, in_batches
 from selfcorrect.rewards.verifiers.folder import Platt, VerifierCard, fit_platt, refuse_other_tokenizer, write_card
 
@@ -37,15 +37,15 @@ class ModelVerifier(ABC):
         self.unreadable = 0
         self.not_finite = 0
 
-    async def scores(self, prompt: str, responses: Sequence[str]) -> list[VerifierScore]:
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
         """See `Verifier.scores`; one batch for all of them."""
         return self.score_all([(prompt, response) for response in responses])
 
-    def score_all(self, asked: Sequence[Asked]) -> list[VerifierScore]:
+    def score_all(self, asked: Sequence[Asked]) -> list[Score]:
         """Probabilities of responses to any prompts, in their order; None abstains."""
         return [None if raw is None else self._probability(raw) for raw in self.raw_scores(asked)]
 
-    def raw_scores(self, asked: Sequence[Asked]) -> list[VerifierScore]:
+    def raw_scores(self, asked: Sequence[Asked]) -> list[Score]:
         """What is behind the probabilities: larger is better, on the kind's own scale."""
         values = self._values(list(dict.fromkeys(asked)))
         return [self._counted(values[pair]) for pair in asked]
@@ -97,7 +97,7 @@ class ModelVerifier(ABC):
                 values.update({readable[number][0]: score for number, score in zip(numbers, raw, strict=True)})
         return values
 
-    def _counted(self, value: float | None) -> VerifierScore:
+    def _counted(self, value: float | None) -> Score:
         if value is None:
             self.unreadable += 1
             return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.verifier import VerifierScore
+from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded, reading
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
@@ -131,7 +131,7 @@ class StepwiseVerifier(HeadVerifier):
     whether it is right.
     """
 
-    async def step_scores(self, prompt: str, response: str) -> list[VerifierScore]:
+    async def step_scores(self, prompt: str, response: str) -> list[Score]:
         """See `StepVerifier.step_scores`; [] for a response without steps, [None, ...] for one that cannot be read."""
         encoded = self._encode(prompt, response)
         if encoded is None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,14 +46,46 @@ def _remove_if_there(path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace `path` so that a crash leaves the old content or the new, never half of it."""
+    """Replace the file `path` so that a crash leaves the old content or the new, never half of it."""
+    with told(path), replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file or a folder that takes the place of `path` when the block has ended well.
+
+    A crash at any time leaves what was at `path`, or all of the new; a folder's old content is gone a moment before the
+    new is there. Folders above `path` are made.
+
+    Raises:
+        TrainingError: the disk is full, or the new cannot be put in place.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
     with told(path):
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(unfinished)
+    yield unfinished
+    with told(path):
+        _to_disk(unfinished)
+        if path.is_dir():
+            shutil.rmtree(path)
         unfinished.replace(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove what an earlier crash left at `path`."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Write the file `path`, or all files of the folder, through to the disk."""
+    for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
 
 
 @contextmanager

@@ -4,14 +4,21 @@ teach."""
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, core_schema
 
 from selfcorrect.errors import ConfigurationError
 
@@ -148,6 +155,28 @@ class Settings(BaseModel):
     )
 
 
+class WholeSettings(Settings):
+    """Base of settings that callers make in Python, never a group in others: what is wrong with them is told as errors
+    of files are.
+
+    Raises:
+        ConfigurationError: a setting is unknown, ill-typed or out of range, or does not go with the others.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        # Around all validators; one that is declared as such would have some of a subclass outside of it.
+        return core_schema.with_info_wrap_validator_function(cls._told, handler(source))
+
+    @classmethod
+    def _told(cls, values: Any, validated: Callable[[Any], Self], info: ValidationInfo) -> Self:
+        try:
+            return validated(values)
+        except ValidationError as error:
+            source = (info.context or {}).get("source", cls.__name__)
+            raise ConfigurationError(explain(error, cls, source=source)) from error
+
+
 # A YAML loader that reads 2e-4 as a number, as YAML 1.2 does; PyYAML's own reads it as text.
 
 
@@ -175,13 +204,29 @@ def load_settings(path: Path, base: Model, *, overrides: Sequence[str] = ()) -> 
     return combine(base, _read_tree(Path(path)), overrides, source=str(path))
 
 
+def settled(
+    base: Model, *, config: Path | None, chosen: Mapping[str, Any], overrides: Sequence[str], source: str = "settings"
+) -> Model:
+    """`base`, changed by the file `config`, changed by the options `chosen` (dotted names; None is not chosen), changed
+    by `overrides`: what every command that takes settings does. `source` names them in errors where there is no file.
+
+    Raises:
+        ConfigurationError: as `load_settings` does.
+    """
+    tree = {} if config is None else _read_tree(Path(config))
+    for name, value in chosen.items():
+        if value is not None:
+            tree = _merged(tree, _nested(name, value))
+    return combine(base, tree, overrides, source=source if config is None else str(config))
+
+
 def combine(base: Model, tree: Mapping[str, Any], overrides: Sequence[str], *, source: str = "settings") -> Model:
     """`base`, changed by the nested fields of `tree`, changed by `overrides`; `source` names the tree in errors."""
     merged = _merged(_as_tree(base), tree)
     for override in overrides:
         merged = _merged(merged, _override_tree(override))
     try:
-        return type(base).model_validate(merged)
+        return type(base).model_validate(merged, context={"source": source})
     except ValidationError as error:
         raise ConfigurationError(explain(error, type(base), source=source)) from error
 
@@ -228,13 +273,15 @@ def _override_tree(override: str) -> Tree:
         value = yaml.load(text, Loader) if text else ""
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {override}: the value cannot be read ({_where(error)})") from error
-    tree: Tree = {}
-    inner = tree
-    *groups, field = (part.strip() for part in name.split("."))
-    for group in groups:
-        inner = inner.setdefault(group, {})
-    inner[field] = value
-    return tree
+    return _nested(name, value)
+
+
+def _nested(name: str, value: Any) -> Tree:
+    """The tree that holds `value` under the dotted `name`."""
+    tree: Any = value
+    for part in reversed(name.split(".")):
+        tree = {part.strip(): tree}
+    return dict(tree)
 
 
 def _read_tree(path: Path) -> Tree:

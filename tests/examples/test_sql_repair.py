@@ -153,7 +153,7 @@ def test_the_graph_trains_as_it_is(tmp_path: Path) -> None:
     policy = untrained(tokenizer(), hidden=32, layers=1)
     warm_up(policy, steps=80, rows=24, learning_rate=1e-2)
     config = TurnPPOConfig(
-        output_dir=tmp_path, batches=10, problems_per_batch=4, episodes_per_problem=8, learning_rate=5e-3
+        output_dir=tmp_path, steps=10, problems_per_step=4, episodes_per_problem=8, learning_rate=5e-3
     )
     trained = train(
         build(policy, rewrites=0),

@@ -75,8 +75,8 @@ def even_or_plus(text: str) -> bool:
 def config(out: Path, **changes: Any) -> TurnPPOConfig:
     settings = {
         "output_dir": out,
-        "batches": 2,
-        "problems_per_batch": 2,
+        "steps": 2,
+        "problems_per_step": 2,
         "episodes_per_problem": 4,
         "learning_rate": 1e-2,
     }

@@ -15,6 +15,7 @@ from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, TaskError
+from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.adapt import AdaptSettings, adapt, revert
 from selfcorrect.training.agreement import (
@@ -27,7 +28,7 @@ from selfcorrect.training.agreement import (
     vote,
 )
 from selfcorrect.training.runs.progress import SilentProgress
-from selfcorrect.training.settings import LoraSettings
+from selfcorrect.training.settings import LoraSettings, OptimiserSettings
 
 
 def problems(count: int) -> list[Problem]:
@@ -111,7 +112,11 @@ def policy() -> TransformersPolicy:
 
 
 SMALL = AdaptSettings(
-    steps=3, problems_per_step=2, samples=4, min_agreement=0.25, learning_rate=0.02, kl=0.0, lora=LoraSettings(rank=2)
+    steps=3,
+    min_agreement=0.25,
+    kl=0.0,
+    lora=LoraSettings(rank=2),
+    optimiser=OptimiserSettings(problems_per_step=2, episodes_per_problem=4, learning_rate=0.02),
 )
 
 
@@ -129,16 +134,15 @@ def test_adapting_trains_an_adapter_that_loads_and_comes_off_again(policy: Trans
 
 
 def test_votes_that_are_never_clear_change_nothing(policy: TransformersPolicy, tmp_path: Path) -> None:
-    nobody = AdaptSettings(**{**vars(SMALL), "min_agreement": 1.0, "samples": 8, "temperature": 5.0})
+    nobody = combine(SMALL, {"min_agreement": 1.0, "optimiser": {"episodes_per_problem": 8, "temperature": 5.0}}, [])
     adapted = adapt(policy, problems(2), prompts=COUNTDOWN, out=tmp_path, settings=nobody)
     assert adapted.held_back == 1.0
     assert all(bool((value == 0).all()) for name, value in policy.model.named_parameters() if "lora_B" in name)
 
 
 def test_a_fall_of_agreement_brings_the_best_adapter_back(policy: TransformersPolicy, tmp_path: Path) -> None:
-    always = AdaptSettings(
-        **{**vars(SMALL), "steps": 8, "guard": GuardSettings(fall=1e-9, window=1, collapse=1.0), "learning_rate": 0.5}
-    )
+    guard = {"fall": 1e-9, "window": 1, "collapse": 1.0}
+    always = combine(SMALL, {"steps": 8, "guard": guard, "optimiser": {"learning_rate": 0.5}}, [])
     adapted = adapt(policy, problems(3), prompts=COUNTDOWN, out=tmp_path, settings=always)
     agreements = [batch.agreement for batch in adapted.batches]
     if adapted.stop_reason == "agreement fell":
@@ -154,6 +158,7 @@ def test_what_cannot_be_adapted_is_refused(policy: TransformersPolicy, tmp_path:
         adapt(policy, problems(1) * 2, prompts=COUNTDOWN, out=tmp_path)
     with pytest.raises(ConfigurationError, match="holds no model"):
         adapt(ScriptedPolicy(["a"]), problems(1), prompts=COUNTDOWN, out=tmp_path)
-    for bad in ({"samples": 1}, {"min_agreement": 0.0}, {"steps": 0}):
-        with pytest.raises(ConfigurationError, match="adapt"):
+    alone = OptimiserSettings(episodes_per_problem=1, baseline="none")
+    for bad in ({"optimiser": alone}, {"min_agreement": 0.0}, {"steps": 0}, {"samples": 4}):
+        with pytest.raises(ConfigurationError, match="AdaptSettings: a setting is wrong"):
             AdaptSettings(**bad)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.training.runs.reinforced_run import epochs
+from selfcorrect.training.runs.fitting import epochs
 
 COUNTS = st.integers(1, 6)
 

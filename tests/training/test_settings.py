@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import combine, differing_fields, settings_as_yaml
+from selfcorrect.training.ppo.config import KeepingSettings, TurnPPOConfig
+from selfcorrect.training.ppo.objectives import StageOne, StageTwo
+from selfcorrect.training.runs.opening import ppo_config, score_schedule
 from selfcorrect.training.settings import (
     DEMO,
     PRESETS,
@@ -39,8 +43,6 @@ def test_presets_survive_their_file(settings: RunSettings, tmp_path: Path) -> No
     path=st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: "/" not in text),
 )
 def test_any_settings_survive_their_yaml(rate: float, steps: int, alpha: float, seed: int, path: str) -> None:
-    import yaml
-
     settings = RunSettings(
         task=JsonlSettings(path=Path(path)),
         optimiser=OptimiserSettings(learning_rate=rate),
@@ -93,7 +95,7 @@ def test_an_override_makes_the_group_it_needs() -> None:
         ({"score": 3}, "score: expected a group of settings, got 3"),
         ({"graph": {"critique": "selff"}}, "graph.critique: expected 'instruction', 'self' or 'feedback', got 'selff'"),
         ({"task": {"numbers": 7}}, "task.numbers: expected less than or equal to 6, got 7"),
-        ({"optimiser": {"minibatches": 7}}, "optimiser: minibatches must divide"),
+        ({"optimiser": {"minibatches": 7}}, "optimiser: minibatches x gradient_accumulation must divide"),
         ({"score": {"stage_one_steps": 0, "stage_two_steps": 0}}, "there is nothing to train"),
     ],
 )
@@ -145,8 +147,108 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_differing_fields_are_dotted_names() -> None:
     other = combine(DEMO, {}, ["score.alpha=3", "seed=9"])
-    assert differing_fields(DEMO, other) == ["score.alpha", "seed"]
+    assert differing_fields(DEMO, other) == ["seed", "score.alpha"]
 
 
 def test_the_countdown_group_opens_the_task_it_describes() -> None:
     assert CountdownSettings(numbers=5).open().name == "countdown-5"
+
+
+OTHER_VALUES: dict[str, object] = {
+    "learning_rate": 3e-6,
+    "learning_rate_decay": False,
+    "warmup_steps": 7,
+    "problems_per_step": 12,
+    "episodes_per_problem": 6,
+    "ppo_epochs": 3,
+    "minibatches": 4,
+    "gradient_accumulation": 4,
+    "clip": 0.3,
+    "clip_high": 0.4,
+    "baseline": "none",
+    "normalise_by": "role",
+    "critic": {"learning_rate": 0.5},
+    "kl": False,
+    "kl_over": "turn",
+    "entropy": 0.01,
+    "log_entropy": False,
+    "temperature": 0.7,
+    "max_grad_norm": 0.5,
+    "adam_beta2": 0.95,
+    "recompute_old_logprobs": True,
+    "trl": {"logging_first_step": True},
+}
+
+
+@pytest.mark.parametrize("name", OptimiserSettings.model_fields)
+def test_every_setting_of_the_trainer_can_be_set_from_a_file_and_from_an_override(name: str, tmp_path: Path) -> None:
+    value = OTHER_VALUES[name]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"optimiser": {name: value}}))
+    from_file = read_settings(tmp_path / "run.yaml", base=DEMO)
+    assert from_file == combine(DEMO, {}, [f"optimiser.{name}={yaml.safe_dump(value, default_flow_style=True)}"])
+    assert differing_fields(DEMO, from_file)[0].startswith(f"optimiser.{name}")
+    reached = ppo_config(from_file, tmp_path, 5, normalise_by="nothing")
+    assert getattr(reached, name) == getattr(from_file.optimiser, name) != getattr(ppo_config(DEMO, tmp_path, 5), name)
+
+
+@pytest.mark.parametrize("name", KeepingSettings.model_fields)
+def test_what_every_run_keeps_reaches_the_trainer(name: str, tmp_path: Path) -> None:
+    settings = combine(DEMO, {}, [f"{name}=11"])
+    assert getattr(ppo_config(settings, tmp_path, 5), name) == 11
+
+
+def test_an_arm_normalises_where_the_settings_leave_it_open(tmp_path: Path) -> None:
+    assert ppo_config(DEMO, tmp_path, 5, normalise_by="role").normalise_by == "role"
+    closed = combine(DEMO, {}, ["optimiser.normalise_by=nothing"])
+    assert ppo_config(closed, tmp_path, 5, normalise_by="role").normalise_by == "nothing"
+
+
+def test_every_default_stands_once(tmp_path: Path) -> None:
+    alone = TurnPPOConfig(output_dir=tmp_path, steps=5)
+    assert ppo_config(RunSettings(), tmp_path, 5, normalise_by="nothing") == alone.model_copy(
+        update={"normalise_by": "nothing"}
+    )
+    score = ScoreSettings()
+    one, two = score_schedule(RunSettings()).stages
+    assert one[0] == StageOne() and two[0] == StageTwo()
+    assert (score.alpha, score.beta1, score.beta2) == (StageTwo().alpha, StageTwo().beta1, StageOne().beta2)
+
+
+def test_what_the_trainer_cannot_do_is_told_as_errors_of_files_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TurnPPOConfig(output_dir=tmp_path, steps=0, problems_per_batch=4)  # type: ignore[call-arg]
+    assert str(caught.value).splitlines() == [
+        "TurnPPOConfig: 2 settings are wrong",
+        "  steps: expected greater than 0, got 0",
+        "  problems_per_batch: unknown; did you mean problems_per_step?",
+    ]
+
+
+BEFORE = """
+task: {kind: countdown, numbers: 4, words: false}
+policy: {model: embedded, template: auto, max_new_tokens: 40, lora: null}
+graph: {revisions: 1, critique: instruction}
+score: {stage_one_steps: 120, stage_two_steps: 40, alpha: 1.0, beta1: 0.05, beta2: 0.1, beta_first: 0.1}
+optimiser:
+  learning_rate: 0.0005
+  learning_rate_decay: true
+  problems_per_step: 32
+  episodes_per_problem: 8
+  ppo_epochs: 2
+  minibatches: 2
+  clip: 0.2
+  baseline: leave_one_out_given_previous
+  kl_over: token
+  entropy: 0.0
+  max_grad_norm: 1.0
+  temperature: 1.0
+evaluation: {problems: 2000, every: 0, seed: 0}
+seed: 0
+save_every: 20
+"""
+
+
+def test_the_settings_of_a_run_made_before_there_were_these_are_read_for_resuming_it(tmp_path: Path) -> None:
+    """`config.yaml` as the first version wrote it, its supervised arms left out."""
+    (tmp_path / "config.yaml").write_text(BEFORE)
+    assert read_settings(tmp_path / "config.yaml") == DEMO

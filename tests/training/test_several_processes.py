@@ -39,4 +39,4 @@ def test_a_problem_is_never_split_over_processes(monkeypatch: pytest.MonkeyPatch
     """Its episodes are each other's baseline."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigurationError, match="3 problems a batch do not divide into 2 processes"):
-        TurnPPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=3, episodes_per_problem=4)
+        TurnPPOConfig(output_dir=tmp_path, steps=1, problems_per_step=3, episodes_per_problem=4)

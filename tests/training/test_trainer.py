@@ -65,7 +65,7 @@ def trainer_on(
     log = Log()
     config = TurnPPOConfig(
         **(
-            {"output_dir": out, "batches": 2, "problems_per_batch": 4, "episodes_per_problem": 4, "learning_rate": 1e-3}
+            {"output_dir": out, "steps": 2, "problems_per_step": 4, "episodes_per_problem": 4, "learning_rate": 1e-3}
             | settings
         )
     )
@@ -90,7 +90,7 @@ def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
 
 def test_a_few_batches_raise_the_reward(tiny_model_folder: Path, tmp_path: Path) -> None:
     trainer, log = trainer_on(
-        tiny_model_folder, tmp_path, batches=25, problems_per_batch=8, episodes_per_problem=8, learning_rate=1e-2
+        tiny_model_folder, tmp_path, steps=25, problems_per_step=8, episodes_per_problem=8, learning_rate=1e-2
     )
     trainer.train()
     first = sum(step["accuracy_t1"] for step in log.steps[:3]) / 3
@@ -100,7 +100,7 @@ def test_a_few_batches_raise_the_reward(tiny_model_folder: Path, tmp_path: Path)
 
 def test_the_policy_that_plays_is_the_one_that_learns(tiny_model_folder: Path, tmp_path: Path) -> None:
     """On-policy, the recorded log-probabilities are those of the trainer: the ratio does not leave 1."""
-    trainer, log = trainer_on(tiny_model_folder, tmp_path, batches=3)
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, steps=3)
     trainer.train()
     assert all(step["ratio_deviation"] < 1e-4 for step in log.steps)
     assert all(step["clipped"] == 0 for step in log.steps)
@@ -109,9 +109,7 @@ def test_the_policy_that_plays_is_the_one_that_learns(tiny_model_folder: Path, t
 def test_several_epochs_and_minibatches_move_the_ratio_and_log_the_clip(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    trainer, log = trainer_on(
-        tiny_model_folder, tmp_path, ppo_epochs=3, minibatches=2, learning_rate=2e-2, clip_low=0.05, clip_high=0.05
-    )
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, ppo_epochs=3, minibatches=2, learning_rate=2e-2, clip=0.05)
     trainer.train()
     assert len(log.steps) == 2
     assert trainer.state.global_step == 12
@@ -149,7 +147,7 @@ def test_equal_rewards_teach_nothing_but_the_kl(tiny_model_folder: Path, tmp_pat
 def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    shared = {"batches": 12, "problems_per_batch": 8, "learning_rate": 1e-2}
+    shared = {"steps": 12, "problems_per_step": 8, "learning_rate": 1e-2}
     free, free_log = trainer_on(
         tiny_model_folder, tmp_path / "free", objective=StageOne(beta1=0.0, beta2=1e-6), **shared
     )
@@ -166,7 +164,7 @@ def test_an_adapter_learns_and_its_base_is_the_reference(tiny_model_folder: Path
     from peft import LoraConfig
 
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
-    trainer, log = trainer_on(tiny_model_folder, tmp_path, peft_config=lora, learning_rate=3e-2, batches=3)
+    trainer, log = trainer_on(tiny_model_folder, tmp_path, peft_config=lora, learning_rate=3e-2, steps=3)
     before = weights(trainer)
     trainer.train()
     after = weights(trainer)
@@ -187,7 +185,7 @@ def test_the_reference_is_the_policy_as_it_was_given_not_what_its_name_says(
         build_graph(policy, prompts=COUNTDOWN),
         CountdownTask(3).problems("train", 8),
         lambda batch: CheckerRewards(StageTwo(), LikesPlus()),
-        TurnPPOConfig(output_dir=tmp_path, batches=1, problems_per_batch=4, episodes_per_problem=2),
+        TurnPPOConfig(output_dir=tmp_path, steps=1, problems_per_step=4, episodes_per_problem=2),
     )
     assert torch.equal(trainer.ref_model.model.embed_tokens.weight, policy.model.model.embed_tokens.weight)
     assert trainer.ref_model is not policy.model
@@ -202,8 +200,8 @@ def test_a_critic_takes_the_place_of_the_baseline(tiny_model_folder: Path, tmp_p
     trainer, log = trainer_on(
         tiny_model_folder,
         tmp_path,
-        batches=25,
-        problems_per_batch=32,
+        steps=25,
+        problems_per_step=32,
         episodes_per_problem=2,
         learning_rate=1e-2,
         critic=CriticConfig(learning_rate=1e-2),
@@ -223,21 +221,21 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny_model_folder: Path, tmp_
 
 def test_fewer_problems_than_a_batch_are_an_error_not_an_empty_run(tiny_model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="32 problems are fewer than one batch of 64"):
-        trainer_on(tiny_model_folder, tmp_path, problems_per_batch=64)
+        trainer_on(tiny_model_folder, tmp_path, problems_per_step=64)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"episodes_per_problem": 1}, "at least 2"),
-        ({"minibatches": 3}, "do not divide"),
-        ({"temperature": 0.0}, "greedy episodes teach nothing"),
-        ({"batches": 0}, "batches must be 1 or more"),
+        ({"minibatches": 3}, "must divide problems_per_step x episodes_per_problem = 256, got 3 x 1"),
+        ({"temperature": 0.0}, "temperature: expected greater than 0"),
+        ({"steps": 0}, "steps: expected greater than 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        TurnPPOConfig(**({"output_dir": tmp_path, "batches": 1} | settings))
+        TurnPPOConfig(**({"output_dir": tmp_path, "steps": 1} | settings))
 
 
 def test_trl_still_has_the_seams_we_hold() -> None:

@@ -4,13 +4,8 @@ Legend, used all over `training/`: B rows or episodes, T token positions, K turn
 reward means "abstain": such a turn takes no part in any baseline and its advantage is 0.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
-
-Baseline = Literal["leave_one_out", "leave_one_out_given_previous", "none"]
-NormaliseBy = Literal["nothing", "role"]
 
 _NO_SPREAD = 1e-6
 """Standard deviations below this are rounding errors."""

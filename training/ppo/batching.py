@@ -9,12 +9,11 @@ from torch import Tensor
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.errors import TrainingError
 from selfcorrect.training.ppo.advantages import (
-    Baseline,
-    NormaliseBy,
     leave_one_out,
     leave_one_out_given_previous,
     normalised_by_role,
 )
+from selfcorrect.training.ppo.config import Baseline, NormaliseBy
 from selfcorrect.training.ppo.rollouts import Episode
 
 # The append-only record of an episode's policy calls, as rows of token ids ready for training.

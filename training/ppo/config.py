@@ -1,151 +1,167 @@
-"""Settings of one PPO run, and their translation to TRL's."""
+"""The settings of per-turn PPO, and their translation to TRL's.
+
+`OptimiserSettings` is what a settings file and `--set optimiser.NAME=VALUE` can change; `TurnPPOConfig` adds what one
+run of the trainer needs besides. Every default stands here, once.
+"""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.ppo.advantages import Baseline, NormaliseBy
+from pydantic import Field, PositiveInt, model_validator
 
-# Settings of the critic.
+from selfcorrect.settings import Count, NonNegative, Positive, Settings, WholeSettings
 
-
-@dataclass(frozen=True, slots=True)
-class CriticConfig:
-    """A linear value head on the policy's last hidden states.
-
-    Args:
-        learning_rate: of its own Adam.
-        epochs: passes over each batch.
-        discount: per token, within a turn.
-        trace: lambda of GAE.
-    """
-
-    learning_rate: float = 1e-3
-    epochs: int = 4
-    discount: float = 1.0
-    trace: float = 0.95
+Baseline = Literal["leave_one_out", "leave_one_out_given_previous", "none"]
+NormaliseBy = Literal["nothing", "role"]
 
 
-@dataclass(frozen=True, slots=True)
-class TurnPPOConfig:
-    """Settings of `TurnPPOTrainer`.
+class CriticConfig(Settings):
+    """A linear value head on the policy's last hidden states, with GAE inside each turn."""
 
-    Args:
-        output_dir: where checkpoints go.
-        batches: how many batches of episodes to learn from.
-        problems_per_batch: different problems in a batch, over all processes.
-        episodes_per_problem: K, at least 2 for a leave-one-out baseline.
-        learning_rate: of Adam, after `warmup_batches`.
-        learning_rate_decay: it falls linearly to 0 over the run; else it is constant.
-        minibatches: optimiser steps per pass over a batch. 1 with `ppo_epochs` 1 is the on-policy REINFORCE of the
-            SCoRe paper.
-        ppo_epochs: passes over each batch.
-        gradient_accumulation: forward-backward passes per optimiser step, for memory.
-        clip_low, clip_high: PPO's clip range.
-        baseline: what a reward is compared with; see `advantages`.
-        normalise_by: "role" brings the advantages of a batch's answers, and those of its critiques, to mean 0 and
-            variance 1 each.
-        critic: settings of a value head with GAE inside each turn, which then takes the place of the baseline; None for
-            none.
-        kl: whether any turn may have a KL coefficient; False needs no reference model.
-        kl_over: "token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of
-            the later tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of
-            more noise.
-        entropy_coefficient: bonus per token.
-        log_entropy: measure the entropy even without a bonus (costs a little).
-        temperature: of sampling; the log-probabilities are those at this temperature.
-        max_grad_norm: gradient clipping.
-        recompute_old_logprobs: score the batch once more before learning rather than trusting the log-probabilities
-            that came with the samples; for engines whose numbers differ from the trainer's (vLLM).
-        save_every: batches between checkpoints; 0 saves at the end only.
-        keep_checkpoints: how many to keep.
-        seed: of everything random.
-        trl: further `trl.GRPOConfig` fields by name (bf16, deepspeed, fsdp, activation_checkpointing, report_to, ...).
-    """
+    learning_rate: Positive = 1e-3
+    """Of its own Adam."""
+    epochs: PositiveInt = 4
+    """Passes over each batch of episodes."""
+    discount: float = Field(default=1.0, ge=0, le=1)
+    """Per token, within a turn."""
+    trace: float = Field(default=0.95, ge=0, le=1)
+    """Lambda of GAE."""
 
-    output_dir: Path
-    batches: int
-    problems_per_batch: int = 32
-    episodes_per_problem: int = 8
-    learning_rate: float = 5e-6
+
+class OptimiserSettings(Settings):
+    """One training step: how many episodes, and what is learnt from them."""
+
+    learning_rate: Positive = 5e-6
+    """Of Adam, after the warm-up. 5e-6 is SCoRe's for all weights of a language model."""
     learning_rate_decay: bool = False
-    warmup_batches: int = 0
-    minibatches: int = 1
-    ppo_epochs: int = 1
-    gradient_accumulation: int = 1
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    """Whether it falls linearly to 0 over the run."""
+    warmup_steps: Count = 0
+    """Training steps in which it rises from 0."""
+    problems_per_step: PositiveInt = 32
+    """Different problems, over all processes."""
+    episodes_per_problem: PositiveInt = 8
+    """K; at least 2 for a baseline that compares the episodes of a problem."""
+    ppo_epochs: PositiveInt = 1
+    """Passes over the episodes of a step. With one minibatch this is the on-policy REINFORCE of the SCoRe paper."""
+    minibatches: PositiveInt = 1
+    """Optimiser steps per PPO epoch."""
+    gradient_accumulation: PositiveInt = 1
+    """Forward and backward passes per optimiser step, for memory; with `minibatches` it must divide the episodes of a
+    step."""
+    clip: Positive = 0.2
+    """PPO's clip range: the ratio is kept within [1 - clip, 1 + clip]."""
+    clip_high: Positive | None = None
+    """The upper end's own range; None is that of `clip`."""
     baseline: Baseline = "leave_one_out"
-    normalise_by: NormaliseBy = "nothing"
+    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which
+    lowers the noise."""
+    normalise_by: NormaliseBy | None = None
+    """"role" brings the advantages of a step's answers, and those of its critiques, to mean 0 and variance 1 each; None
+    is what the arm asks for, and that is "nothing" but for PAG."""
     critic: CriticConfig | None = None
+    """A value head, which then takes the place of the baseline."""
     kl: bool = True
-    kl_over: Literal["turn", "token"] = "token"
-    entropy_coefficient: float = 0.0
+    """Whether any turn may have a KL coefficient; false needs no reference model, and charges none."""
+    kl_over: Literal["token", "turn"] = "token"
+    """"token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of the later
+    tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of more noise."""
+    entropy: NonNegative = 0.0
+    """Bonus, per token."""
     log_entropy: bool = True
-    temperature: float = 1.0
-    max_grad_norm: float = 1.0
-    adam_beta2: float = 0.999
+    """Measure the entropy even without a bonus (costs a little)."""
+    temperature: Positive = 1.0
+    """Of sampling; the log-probabilities are those at this temperature. Greedy episodes would teach nothing."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are clipped to it."""
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Of Adam."""
     recompute_old_logprobs: bool = False
-    save_every: int = 0
-    keep_checkpoints: int = 2
-    seed: int = 0
-    trl: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
-            raise ConfigurationError(
-                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at "
-                "least 2 episodes of a problem"
-            )
-        if self.critic is not None and self.normalise_by != "nothing":
-            raise ConfigurationError(
-                "normalise_by needs a baseline that compares episodes: it does not go with a critic"
-            )
-        for name in ("batches", "problems_per_batch", "minibatches", "ppo_epochs", "gradient_accumulation"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if not self.temperature > 0:
-            raise ConfigurationError(
-                f"temperature must be above 0 for training, got {self.temperature}: greedy episodes teach nothing"
-            )
-        if self.problems_per_batch % _processes():
-            raise ConfigurationError(
-                f"{self.problems_per_batch} problems a batch do not divide into {_processes()} processes; the episodes "
-                "of a problem, which are each other's baseline, have to be played by one of them"
-            )
-        if self.episodes_per_batch % (self.minibatches * self.gradient_accumulation * _processes()):
-            raise ConfigurationError(
-                f"{self.episodes_per_batch} episodes a batch do not divide into {self.minibatches} minibatches x "
-                f"{self.gradient_accumulation} accumulation steps x {_processes()} processes"
-            )
+    """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
+    samples; for engines whose numbers differ from the trainer's (vLLM)."""
+    trl: dict[str, Any] = Field(default_factory=dict)
+    """Further options of `trl.GRPOConfig`, by name (deepspeed, fsdp, report_to, ...)."""
 
     @property
-    def episodes_per_batch(self) -> int:
-        return self.problems_per_batch * self.episodes_per_problem
+    def episodes_per_step(self) -> int:
+        return self.problems_per_step * self.episodes_per_problem
 
     @property
-    def updates_per_batch(self) -> int:
-        """Optimiser steps per batch of episodes."""
+    def updates_per_step(self) -> int:
+        """Optimiser steps per training step."""
         return self.minibatches * self.ppo_epochs
 
-    def to_trl(self) -> Any:
-        """The `trl.GRPOConfig` of this run."""
+    @model_validator(mode="after")
+    def _something_to_compare(self) -> Self:
+        if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
+            raise ValueError(
+                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at least 2 "
+                "episodes of a problem"
+            )
+        if self.critic is not None and self.normalise_by == "role":
+            raise ValueError("normalise_by needs a baseline that compares episodes: it does not go with a critic")
+        return self
+
+    @model_validator(mode="after")
+    def _equal_minibatches(self) -> Self:
+        parts = self.minibatches * self.gradient_accumulation
+        if self.episodes_per_step % parts:
+            raise ValueError(
+                f"minibatches x gradient_accumulation must divide problems_per_step x episodes_per_problem = "
+                f"{self.episodes_per_step}, got {self.minibatches} x {self.gradient_accumulation}"
+            )
+        return self
+
+
+class KeepingSettings(Settings):
+    """What every run of training has: a seed, and checkpoints."""
+
+    seed: int = 0
+    """Of everything random."""
+    save_every: Count = 20
+    """Training steps between checkpoints; 0 saves at the end only."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest are kept."""
+
+
+class TurnPPOConfig(OptimiserSettings, KeepingSettings, WholeSettings):
+    """Settings of one `TurnPPOTrainer`."""
+
+    output_dir: Path = Field(strict=False)
+    """Where checkpoints go."""
+    steps: PositiveInt
+    """How many training steps: each plays episodes and learns from them."""
+
+    @model_validator(mode="after")
+    def _equal_processes(self) -> Self:
+        if self.problems_per_step % _processes():
+            raise ValueError(
+                f"{self.problems_per_step} problems a step do not divide into {_processes()} processes; the episodes of a "
+                "problem, which are each other's baseline, have to be played by one of them"
+            )
+        if self.episodes_per_step % (self.minibatches * self.gradient_accumulation * _processes()):
+            raise ValueError(
+                f"{self.episodes_per_step} episodes a step do not divide into {self.minibatches} minibatches x "
+                f"{self.gradient_accumulation} accumulation steps x {_processes()} processes"
+            )
+        return self
+
+    def to_trl(self, *, shuffled: bool = True) -> Any:
+        """The `trl.GRPOConfig` of this run; TRL shuffles the problems unless they are `shuffled` already."""
         from trl import GRPOConfig
 
         slices = self.minibatches * self.gradient_accumulation
         settings: dict[str, Any] = {
             "output_dir": str(self.output_dir),
-            "max_steps": self.batches * self.updates_per_batch,
-            "per_device_train_batch_size": self.episodes_per_batch // (slices * _processes()),
+            "max_steps": self.steps * self.updates_per_step,
+            "per_device_train_batch_size": self.episodes_per_step // (slices * _processes()),
             "gradient_accumulation_steps": self.gradient_accumulation,
             "steps_per_generation": slices,
             "num_generations": self.episodes_per_problem,
             "num_iterations": self.ppo_epochs,
             "learning_rate": self.learning_rate,
             "lr_scheduler_type": "linear" if self.learning_rate_decay else "constant_with_warmup",
-            "warmup_steps": self.warmup_batches * self.updates_per_batch,
+            "warmup_steps": self.warmup_steps * self.updates_per_step,
             "adam_beta2": self.adam_beta2,
             "max_grad_norm": self.max_grad_norm,
             "temperature": self.temperature,
@@ -156,9 +172,10 @@ class TurnPPOConfig:
             "activation_checkpointing": False,
             "bf16": False,
             "seed": self.seed,
-            "logging_steps": self.updates_per_batch,
+            "shuffle_dataset": not shuffled,
+            "logging_steps": self.updates_per_step,
             "save_strategy": "steps" if self.save_every else "no",
-            "save_steps": max(1, self.save_every) * self.updates_per_batch,
+            "save_steps": max(1, self.save_every) * self.updates_per_step,
             "save_total_limit": self.keep_checkpoints,
             "report_to": [],
             "disable_tqdm": True,

@@ -88,7 +88,7 @@ class StageTwo(_UnpaidCritiques):
     """
 
     alpha: float = 10.0
-    beta1: float = 0.01
+    beta1: float = StageOne.beta1
     beta_first: float | None = None
     """KL weight of the first answer, where it should differ from beta1 (a guard against a falling first turn)."""
     name: str = "stage 2"
@@ -104,7 +104,7 @@ class StageTwo(_UnpaidCritiques):
 class MultiTurn(_UnpaidCritiques):
     """Every answer is paid its own score: direct multi-turn RL, without shaping and without Stage I."""
 
-    beta1: float = 0.01
+    beta1: float = StageOne.beta1
     name: str = "multi-turn"
 
     def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
@@ -118,7 +118,7 @@ class MultiTurn(_UnpaidCritiques):
 class SingleTurn(_UnpaidCritiques):
     """Only the first answer is paid: ordinary RL from checked answers."""
 
-    beta1: float = 0.01
+    beta1: float = StageOne.beta1
     name: str = "single-turn"
 
     def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:

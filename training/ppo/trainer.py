@@ -141,7 +141,7 @@ def _load(reference: str | Path, policy_model: Any) -> Any:
 class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Per-turn PPO in a LangGraph graph.
 
-    Every step plays `episodes_per_problem` episodes of each of `problems_per_batch` problems through `graph`, pays
+    Every step plays `episodes_per_problem` episodes of each of `problems_per_step` problems through `graph`, pays
     every policy call its own reward, compares it with the same call of the other episodes of that problem, and updates
     the policy.
 
@@ -157,6 +157,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         trainable: names of the nodes whose calls learn; None is all.
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
         callbacks: transformers callbacks.
+        shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
     """
 
     _tag_names: ClassVar[list[str]] = ["selfcorrect", "score"]
@@ -175,14 +176,14 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         inputs: Callable[[Problem], dict[str, Any]] | None = None,
         context: Any = None,
         callbacks: list[Any] | None = None,
+        shuffled: bool = False,
     ) -> None:
-        if len(problems) < config.problems_per_batch:
+        if len(problems) < config.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
             raise TrainingError(
-                f"{len(problems)} problems are fewer than one batch of {config.problems_per_batch}; lower "
-                "problems_per_batch or add problems"
+                f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower problems_per_step or add problems"
             )
-        self._policy, self._problems, self._settings = policy, list(problems), config
+        self._policy, self._problems, self.settings = policy, list(problems), config
         self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
@@ -194,7 +195,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],
-            args=config.to_trl(),
+            args=config.to_trl(shuffled=shuffled),
             train_dataset=Dataset.from_list(
                 [{"prompt": problem.prompt, "problem": index} for index, problem in enumerate(self._problems)]
             ),
@@ -209,7 +210,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     @property
     def batch_number(self) -> int:
         """Which batch of episodes is being learnt from, counted from 0 over the whole run."""
-        return int(self.state.global_step) // self._settings.updates_per_batch
+        return int(self.state.global_step) // self.settings.updates_per_step
 
     # Seam 1: episodes.
 
@@ -240,17 +241,17 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             multiple_of=self.args.steps_per_generation,
         )
         reference_RT = (
-            self._reference_logprobs(rows) if self._settings.kl and bool((table.kl_coefficients_C > 0).any()) else None
+            self._reference_logprobs(rows) if self.settings.kl and bool((table.kl_coefficients_C > 0).any()) else None
         )
         advantages_RT = self._advantages(rows, table)
         betas_RT = rows.spread(table.kl_coefficients_C)
-        if reference_RT is not None and self._settings.kl_over == "turn":
+        if reference_RT is not None and self.settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
         device = self.accelerator.device
         batch = trl_batch(rows, table, advantages_RT, betas_RT)
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
         moved["num_items_in_batch"] = self.accelerator.gather(batch["tool_mask"].sum().to(device)).sum()
-        if self._settings.recompute_old_logprobs:
+        if self.settings.recompute_old_logprobs:
             moved["old_per_token_logps"] = self._logprobs(self.model, moved)
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
@@ -259,7 +260,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
         if self._critic is None:
-            return rows.spread(call_advantages(table, self._settings.baseline, self._settings.normalise_by))
+            return rows.spread(call_advantages(table, self.settings.baseline, self.settings.normalise_by or "nothing"))
         advantages_RT, value_loss = self._critic.learn(self.model, rows, table.rewards_C)
         self._record({"value_loss": value_loss})
         return advantages_RT
@@ -287,7 +288,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     # Seam 2: the loss.
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        with_entropy = self._settings.entropy_coefficient > 0 or self._settings.log_entropy
+        with_entropy = self.settings.entropy > 0 or self.settings.log_entropy
         logprobs_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
             model, *whole_rows(inputs), compute_entropy=with_entropy
         )
@@ -295,10 +296,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         terms = ppo_loss(
             logprobs_BT,
             batch,
-            clip_low=self._settings.clip_low,
-            clip_high=self._settings.clip_high,
+            clip_low=self.settings.clip,
+            clip_high=self.settings.clip if self.settings.clip_high is None else self.settings.clip_high,
             entropies_BT=entropies_BT,
-            entropy_coefficient=self._settings.entropy_coefficient,
+            entropy_coefficient=self.settings.entropy,
         )
         self._refuse_divergence(terms)
         self._record(update_metrics(terms, batch, inputs["kinds"], entropies_BT))

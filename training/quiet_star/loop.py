@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from selfcorrect.errors import DivergenceError, TrainingError
-from selfcorrect.files import told
+from selfcorrect.files import replacing, told
 from selfcorrect.training.quiet_star.folder import QuietRun
 from selfcorrect.training.quiet_star.learners import Learner
 from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings
@@ -35,10 +35,9 @@ def save_checkpoint(
         "optimiser": optimiser.state_dict(),
         "generator": generator.get_state(),
     }
-    unfinished = folder / (_NAME + ".unfinished")
-    with told(folder / _NAME):
+    path = folder / _NAME
+    with told(path), replacing(path) as unfinished:
         torch.save(state, unfinished)
-        unfinished.replace(folder / _NAME)
 
 
 def load_checkpoint(

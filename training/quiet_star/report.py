@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from selfcorrect.settings import settings_as_yaml
 from selfcorrect.training.quiet_star.settings import QuietSettings
 from selfcorrect.training.reporting.curves import Chart, Curve, chart_svg
 from selfcorrect.training.reporting.page import CSS
@@ -198,6 +199,4 @@ def _curves(steps: Sequence[Row]) -> str:
 
 
 def _settings(settings: QuietSettings) -> str:
-    from selfcorrect.training.quiet_star.folder import as_yaml
-
-    return f"<h2>Settings</h2><details><summary>config.yaml</summary><pre>{escape(as_yaml(settings))}</pre></details>"
+    return f"<h2>Settings</h2><details><summary>config.yaml</summary><pre>{escape(settings_as_yaml(settings))}</pre></details>"

@@ -14,20 +14,21 @@ from selfcorrect.errors import PolicyError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge, summarise
-from selfcorrect.training.quiet_star.folder import QuietResult, QuietRun
+from selfcorrect.training.quiet_star.folder import ARM, QuietRun
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loop import train_steps
 from selfcorrect.training.quiet_star.report import report_page
 from selfcorrect.training.quiet_star.settings import CHAINS, QuietSettings
 from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, ChainTexts, Text, Texts, read_file
-from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunResult, opened
 
 _TEXTS_IN_REPORT = 60
 
 
 def train_quiet_star(
     settings: QuietSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
-) -> QuietResult:
+) -> RunResult:
     """Teach a language model to think before its tokens (Zelikman et al. 2024, arXiv 2403.09629).
 
     Args:
@@ -41,15 +42,11 @@ def train_quiet_star(
         DivergenceError: loss or gradient was not finite.
         PolicyError, TaskError, TrainingError, ConfigurationError: before any training, if something is unusable.
     """
-    sink = progress or SilentProgress()
-    run = QuietRun.create(Path(out), settings, resume=resume)
-    try:
+    with opened(QuietRun, ARM, settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _play_through(run, settings, sink)
-    finally:
-        sink.close()
 
 
-def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink) -> QuietResult:
+def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink) -> RunResult:
     lm, tokenizer = open_model(_model_location(run, settings, progress))
     texts = open_texts(settings, tokenizer)
     torch.manual_seed(settings.seed)  # the mixing head's first weights
@@ -69,7 +66,7 @@ def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink
     run.write_final(before, after)
     run.write_tokens(_text_records(held_out[:_TEXTS_IN_REPORT], tokens, tokenizer))
     write_whole(run.report_path, report_page(settings, run.read_metrics(), run.read_final(), run.read_tokens()))
-    return QuietResult(run.path, before, after)
+    return RunResult(run.path, before, after)
 
 
 def _model_location(run: QuietRun, settings: QuietSettings, progress: ProgressSink) -> Path | str:

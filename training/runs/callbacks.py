@@ -89,16 +89,20 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
     """Turns the first Ctrl-C into "finish this step, save, stop"; the second one interrupts at once.
 
     Use `listening()` around the training. `interrupted` tells afterwards whether it was heard.
+
+    Args:
+        updates_per_step: optimiser steps per training step.
+        saves: whether to save.
     """
 
-    def __init__(self, updates_per_step: int) -> None:
-        self._updates = updates_per_step
+    def __init__(self, updates_per_step: int, *, saves: bool = True) -> None:
+        self._updates, self._saves = updates_per_step, saves
         self.interrupted = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Only between batches: a half-learnt batch of episodes could not be resumed.
         if self.interrupted and state.global_step % self._updates == 0:
-            control.should_save = True
+            control.should_save = self._saves
             control.should_training_stop = True
 
     @contextmanager

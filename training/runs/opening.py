@@ -9,8 +9,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import COUNTDOWN, Prompts, math_prompts, prompts_of
 from selfcorrect.rewards.checker import Checker
-from selfcorrect.training.ppo.advantages import NormaliseBy
-from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
 from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
 
@@ -55,29 +54,12 @@ def score_schedule(settings: RunSettings) -> Schedule:
 def ppo_config(
     settings: RunSettings, checkpoints: Path, steps: int, *, normalise_by: NormaliseBy = "nothing"
 ) -> TurnPPOConfig:
-    """The trainer's settings."""
-    optimiser = settings.optimiser
-    return TurnPPOConfig(
-        output_dir=checkpoints,
-        batches=steps,
-        problems_per_batch=optimiser.problems_per_step,
-        episodes_per_problem=optimiser.episodes_per_problem,
-        learning_rate=optimiser.learning_rate,
-        learning_rate_decay=optimiser.learning_rate_decay,
-        minibatches=optimiser.minibatches,
-        ppo_epochs=optimiser.ppo_epochs,
-        clip_low=optimiser.clip,
-        clip_high=optimiser.clip,
-        baseline=optimiser.baseline,
-        normalise_by=normalise_by,
-        kl_over=optimiser.kl_over,
-        entropy_coefficient=optimiser.entropy,
-        temperature=optimiser.temperature,
-        max_grad_norm=optimiser.max_grad_norm,
-        save_every=settings.save_every,
-        seed=settings.seed,
-        trl={"shuffle_dataset": False},  # the order is `epochs`', which a resumed run can take up again
-    )
+    """The trainer's settings; an arm's `normalise_by` holds where the settings leave it open."""
+    chosen = dict(settings.optimiser)
+    if chosen["normalise_by"] is None:
+        chosen["normalise_by"] = normalise_by
+    kept = {name: getattr(settings, name) for name in KeepingSettings.model_fields}
+    return TurnPPOConfig(**chosen, **kept, output_dir=checkpoints, steps=steps)
 
 
 def lora_config(settings: LoraSettings | None) -> Any:

@@ -1,11 +1,9 @@
-"""The folder of a run: what was asked for, what happened, what came out.
+"""The folder of a run of any arm: what was asked for, what happened, what came out.
 
 config.yaml      the settings, complete
 arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
-metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and
-what the
-                 training cost
+metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and the cost
 episodes.jsonl   episodes as people read them, without token ids
 model/           the trained policy; loads with AutoModelForCausalLM
 checkpoints/     what `resume` continues from
@@ -14,15 +12,15 @@ report.html      all of it in one file
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
-from selfcorrect.settings import differing_fields, settings_as_yaml
+from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.settings import RunSettings, read_settings
 
@@ -50,7 +48,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
     return row
 
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "evaluation.every"}
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +80,7 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(
-        cls, out: Path, settings: RunSettings, *, resume: bool = False, arm: str | None = None
-    ) -> "RunDirectory":
+    def create(cls, out: Path, settings: Settings, *, resume: bool = False, arm: str | None = None) -> Self:
         """Make the folder of a new run, or take that of an interrupted one, and prove that it can be written.
 
         `arm` is the arm of training; a run can only be resumed as what it was begun.
@@ -109,16 +105,24 @@ class RunDirectory:
 
     @staticmethod
     def saved_settings(out: Path) -> RunSettings:
-        """The settings of the run in `out`.
+        """The settings of the run in `out`; raises as `settings_in` does."""
+        return RunDirectory.settings_in(out, RunSettings)
+
+    @classmethod
+    def settings_in(cls, out: Path, model: type[Model], *, arm: str | None = None) -> Model:
+        """The settings of the run in `out`, which are of the type `model`. Those that its config.yaml does not know,
+        because it was written before there were such, have their defaults.
 
         Raises:
             TrainingError: `out` holds no run.
-            ConfigurationError: its config.yaml was changed into something unusable.
+            ConfigurationError: the run is none of `arm`; its config.yaml was changed into something unusable, or holds
+                settings that there are no longer.
         """
-        config = RunDirectory(Path(out)).config_path
-        if not config.is_file():
-            raise TrainingError(f"{out} holds no run to resume: there is no {config.name} in it")
-        return read_settings(config)
+        run = cls(Path(out))
+        if not run.config_path.is_file():
+            raise TrainingError(f"{out} holds no run to resume: there is no {run.config_path.name} in it")
+        run._same_arm(arm)
+        return load_settings(run.config_path, model())
 
     @property
     def arm_path(self) -> Path:
@@ -216,10 +220,10 @@ class RunDirectory:
                 f"{self.arm} --resume {self.path}"
             )
 
-    def _same_settings(self, settings: RunSettings) -> None:
+    def _same_settings(self, settings: Settings) -> None:
         changed = [
             name
-            for name in differing_fields(self.saved_settings(self.path), settings)
+            for name in differing_fields(self.settings_in(self.path, type(settings)), settings)
             if name not in _MAY_CHANGE_ON_RESUME
         ]
         if changed:
@@ -229,20 +233,29 @@ class RunDirectory:
             )
 
 
+Folder = TypeVar("Folder", bound=RunDirectory)
+
 # A run from the moment it has a folder to the moment it is over, however it ends.
 
 
-@contextmanager
 def opened_run(
     arm: str, settings: RunSettings, *, out: Path, progress: ProgressSink | None, resume: bool
-) -> Iterator[tuple[RunDirectory, ProgressSink]]:
+) -> AbstractContextManager[tuple[RunDirectory, ProgressSink]]:
+    """`opened` for a plain folder."""
+    return opened(RunDirectory, arm, settings, out=out, progress=progress, resume=resume)
+
+
+@contextmanager
+def opened(
+    kind: type[Folder], arm: str, settings: Settings, *, out: Path, progress: ProgressSink | None, resume: bool
+) -> Iterator[tuple[Folder, ProgressSink]]:
     """The run's folder, and whom to tell of it (nobody if `progress` is None); that one is told when it is over.
 
     Raises:
         TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`.
     """
     sink = progress or SilentProgress()
-    run = RunDirectory.create(Path(out), settings, resume=resume, arm=arm)
+    run = kind.create(Path(out), settings, resume=resume, arm=arm)
     try:
         yield run, sink
     finally:

@@ -16,6 +16,7 @@ from selfcorrect.agents.search.state import SearchResult
 from selfcorrect.agents.search.strategies import Majority, Strategy, sized
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.files import write_whole
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.verifier import Verifier
 from selfcorrect.tasks.problem import Problem
@@ -61,11 +62,8 @@ class Asked:
 
 def write_chunk(path: Path, asked: Sequence[Asked], measured: Sequence[Measured]) -> None:
     """Keep a chunk of problems; the file appears when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     rows = {"asked": [asdict(one) for one in asked], "measured": [asdict(one) for one in measured]}
-    unfinished.write_text(json.dumps(rows), encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(rows))
 
 
 def read_chunk(path: Path) -> tuple[list[Asked], list[Measured]]:

@@ -17,14 +17,13 @@ from selfcorrect.agents.choosing.calibration import (
 )
 from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
 from selfcorrect.agents.search.answer_keys import answer_key
+from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.tasks.problem import Problem
 
 RISKS = (0.05, 0.10)
 _CURVE_POINTS = 200
 _Z95 = 1.959963984540054
-
-Score = float | None
 
 
 def with_answer_keys(pool: Sequence[Sample], problems: Sequence[Problem]) -> list[Sample]:

@@ -14,7 +14,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import TrainingError
-from selfcorrect.files import write_whole
+from selfcorrect.files import replacing, write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
@@ -173,12 +173,10 @@ class _Vstar:
     ) -> None:
         """Make `folder` by `train` unless an earlier call has finished it, and log one step."""
         if not folder.exists():
-            unfinished = folder.with_name(folder.name + ".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            metrics = {"step": step, **figures, **train(unfinished)}
-            self.run.truncate_metrics(step - 1)
-            self.run.append_metrics(metrics)
-            unfinished.replace(folder)
+            with replacing(folder) as unfinished:
+                metrics = {"step": step, **figures, **train(unfinished)}
+                self.run.truncate_metrics(step - 1)
+                self.run.append_metrics(metrics)
         self.progress.step(next(row for row in self.run.read_metrics() if row["step"] == step))
 
     def _pool(self, path: Path, generator: int, problems: list[Problem], per_problem: int, child: int) -> list[Sample]:

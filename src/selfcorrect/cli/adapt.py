@@ -8,12 +8,12 @@ import typer
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import NamedPolicy, open_policy
-from selfcorrect.cli.options import AsJson, ModelName, Seed
+from selfcorrect.cli.options import AsJson, Config, ModelName, Overrides
 from selfcorrect.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
     from selfcorrect.tasks.problem import Problem, Task
-    from selfcorrect.training.adapt import Adapted
+    from selfcorrect.training.adapt import Adapted, AdaptSettings
 
 
 def adapt_command(
@@ -27,50 +27,56 @@ def adapt_command(
     model: ModelName = "embedded",
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter goes to DIR/adapter.")] = Path("runs/adapt"),
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of --task.")] = 200,
-    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 30,
-    samples: Annotated[int, typer.Option(min=2, help="Answers to each problem, which vote.")] = 16,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates.")] = None,
+    samples: Annotated[int | None, typer.Option(min=2, help="Answers to each problem, which vote.")] = None,
     min_agreement: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="A vote with a smaller share teaches nothing.")
-    ] = 0.3,
-    learning_rate: Annotated[float, typer.Option(help="Of the adapter.")] = 1e-3,
+        float | None, typer.Option(min=0.0, max=1.0, help="A vote with a smaller share teaches nothing.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the adapter.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option("--max-answer-tokens", min=1, help="The longest answer.")] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt MODEL to problems without answers, by the votes of its own answers (TTRL). Writes an adapter, never the
     base weights.
 
-    Use it with --model DIR/adapter; to go back, do not.
+    Settings come from --config, then the options, then --set. Use it with --model DIR/adapter; to go back, do not.
     """
     with reporting(as_json=as_json):
         if (file is None) == (task is None):
             raise ConfigurationError("give either a FILE of problems or --task NAME")
+        with loading("the trainer"):
+            from selfcorrect.training.adapt import adapt, write_record
+            from selfcorrect.training.agreement import measured_accuracy
+        chosen = {
+            "steps": steps,
+            "optimiser.episodes_per_problem": samples,
+            "min_agreement": min_agreement,
+            "optimiser.learning_rate": learning_rate,
+            "seed": seed,
+        }
+        settings = _settings(config, chosen, overrides or [])
         opened = None if task is None else _open_task(task)
         options = {} if limit is None else {"max_new_tokens": limit}
         named = open_policy(model, **options)
         if opened is not None and task is not None:
             opened = _open_task(task, words=named.reads_english)
-        problems = list(opened.problems("test", n, seed=seed)) if opened is not None else _read(file, named)
+        problems = list(opened.problems("test", n, seed=settings.seed)) if opened is not None else _read(file, named)
         for problem in problems:
             named.refuse_unreadable(problem.prompt)
-
-        with loading("the trainer"):
-            from selfcorrect.training.adapt import AdaptSettings, adapt, write_record
-            from selfcorrect.training.agreement import measured_accuracy
-        settings = AdaptSettings(
-            steps=steps, samples=samples, min_agreement=min_agreement, learning_rate=learning_rate, seed=seed
-        )
         prompts = named.prompts("instruction")
         before = (
             None
             if opened is None
-            else measured_accuracy(named.policy, problems, opened.checker, prompts, samples, seed)
+            else measured_accuracy(named.policy, problems, opened.checker, prompts, settings.samples, settings.seed)
         )
         adapted = adapt(named.policy, problems, prompts=prompts, out=out, settings=settings, progress=_sink(as_json))
         after = (
             None
             if opened is None
-            else measured_accuracy(named.policy, problems, opened.checker, prompts, samples, seed)
+            else measured_accuracy(named.policy, problems, opened.checker, prompts, settings.samples, settings.seed)
         )
         figures: dict[str, Any] = {"model": model, "problems": len(problems), "before": before, "after": after}
         write_record(out, adapted, settings, figures)
@@ -78,6 +84,13 @@ def adapt_command(
             write_json(json.loads((out / "adapt.json").read_text(encoding="utf-8")))
         else:
             _show(adapted, before, after)
+
+
+def _settings(config: Path | None, chosen: dict[str, Any], overrides: list[str]) -> "AdaptSettings":
+    from selfcorrect.settings import settled
+    from selfcorrect.training.adapt import AdaptSettings
+
+    return settled(AdaptSettings(), config=config, chosen=chosen, overrides=overrides)
 
 
 def _open_task(name: str, *, words: bool = False) -> "Task":

@@ -11,9 +11,9 @@ from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Resume
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from selfcorrect.training.quiet_star.folder import QuietResult
     from selfcorrect.training.quiet_star.settings import QuietSettings
     from selfcorrect.training.runs.progress import ProgressSink
+    from selfcorrect.training.runs.run_directory import RunResult
 
 
 def quiet_star(
@@ -83,7 +83,7 @@ def _progress(settings: "QuietSettings", *, as_json: bool) -> "ProgressSink":
     return progress_for(notes, settings.steps)
 
 
-def _show(result: "QuietResult", *, as_json: bool) -> None:
+def _show(result: "RunResult", *, as_json: bool) -> None:
     if as_json:
         write_json({"directory": str(result.directory), "before": dict(result.before), "after": dict(result.after)})
         return

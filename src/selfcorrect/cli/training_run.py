@@ -48,15 +48,12 @@ class RunRequest:
             ConfigurationError: a setting is unknown or ill-typed.
             TrainingError: there is no run to resume.
         """
-        from selfcorrect.settings import combine
+        from selfcorrect.settings import settled
         from selfcorrect.training.runs.run_directory import RunDirectory
-        from selfcorrect.training.settings import PRESETS, read_settings
+        from selfcorrect.training.settings import PRESETS
 
-        if self.resume is not None:
-            return combine(RunDirectory.saved_settings(self.resume), {}, self.overrides, source="--set")
-        if self.config is not None:
-            return read_settings(self.config, overrides=self.overrides, base=PRESETS[self.preset])
-        return combine(PRESETS[self.preset], {}, self.overrides, source="--set")
+        base = PRESETS[self.preset] if self.resume is None else RunDirectory.saved_settings(self.resume)
+        return settled(base, config=self.config, chosen={}, overrides=self.overrides, source="--set")
 
     def folder(self) -> Path:
         """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ...; an arm's is

@@ -43,7 +43,7 @@ def test_a_graph_that_calls_our_chat_model_trains(tiny_model_folder: Path, tmp_p
         asked.append(turns)
         return likes_plus(state, turns)
 
-    settings = config(tmp_path, batches=15, problems_per_batch=4, episodes_per_problem=8)
+    settings = config(tmp_path, steps=15, problems_per_step=4, episodes_per_problem=8)
     trained = train(
         graph.compile(), problems(4), policy=policy, reward_fn=pays, inputs=question, config=settings, kl=0.0
     )

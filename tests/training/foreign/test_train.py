@@ -32,7 +32,7 @@ def moved(before: dict[str, torch.Tensor], policy: TransformersPolicy) -> bool:
 def test_a_graph_that_knows_nothing_of_training_gets_better(tiny_model_folder: Path, tmp_path: Path) -> None:
     policy = policy_from(tiny_model_folder)
     graph = graph_of(policy)
-    settings = config(tmp_path, batches=20, problems_per_batch=4, episodes_per_problem=8)
+    settings = config(tmp_path, steps=20, problems_per_step=4, episodes_per_problem=8)
     trained = train(graph, problems(8), policy=policy, reward_fn=likes_plus, inputs=question, config=settings, kl=0.0)
     for name in ("write", "check", "rewrite"):
         rewards = [step[f"reward/{name}_1"] for step in trained.steps]
@@ -72,7 +72,7 @@ def test_a_frozen_critic_stays_greedy_while_the_writers_explore(tiny_model_folde
 
     train(
         graph_of(policy), problems(2), policy=policy, reward_fn=pays, inputs=question,
-        config=config(tmp_path, batches=1), trainable={"write"},
+        config=config(tmp_path, steps=1), trainable={"write"},
     )  # fmt: skip
     by_node = {name: [turn for turn in seen if turn.node == name] for name in ("write", "check", "rewrite")}
     assert {turn.sampling.temperature for turn in by_node["write"]} == {1.0}
@@ -158,7 +158,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny_model_folder: Path, tm
 
     def run(out: Path, *, batches: int, resume: bool = False) -> Any:
         policy = policy_from(tiny_model_folder)
-        settings = config(out, batches=batches, save_every=1)
+        settings = config(out, steps=batches, save_every=1)
         trained = train(
             graph_with(policy),
             problems(4),
@@ -206,9 +206,7 @@ def test_episodes_leave_nothing_in_the_graphs_checkpointer_and_take_nothing_from
 
     graph = StateGraph(Draft).add_node("write", write, cache_policy=CachePolicy()).add_edge(START, "write")
     compiled = graph.compile(checkpointer=saver, cache=InMemoryCache())
-    train(
-        compiled, problems(2), policy=policy, reward_fn=likes_plus, inputs=question, config=config(tmp_path, batches=1)
-    )
+    train(compiled, problems(2), policy=policy, reward_fn=likes_plus, inputs=question, config=config(tmp_path, steps=1))
     assert len(drawn) == 8
     assert list(saver.list(None)) == []
     assert compiled.checkpointer is saver

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from selfcorrect.agents.quiet.policy import QuietPolicy
 from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError, TaskError, TrainingError
-from selfcorrect.training.quiet_star.folder import QuietRun, quiet_settings
+from selfcorrect.training.quiet_star.folder import quiet_settings, saved_settings
 from selfcorrect.training.quiet_star.loop import warm_up
 from selfcorrect.training.quiet_star.run import train_quiet_star
 from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings, ThoughtSettings
@@ -110,8 +110,8 @@ def test_a_run_is_resumed_with_its_own_settings_only(small: QuietSettings, tmp_p
     with pytest.raises(TrainingError, match="no run to resume"):
         train_quiet_star(small, out=tmp_path / "nowhere", resume=True)
     (tmp_path / "run" / "arm.txt").write_text("score\n")
-    with pytest.raises(TrainingError, match="another arm: score"):
-        QuietRun.saved_settings(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="a run of the arm 'score', not of 'quiet-star'"):
+        saved_settings(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["pause", "none"])

@@ -8,6 +8,7 @@ from typing import Any
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.runs.callbacks import FiniteGradients
+from selfcorrect.training.runs.fitting import save_trained
 
 _IGNORED = -100
 _LOSSES = 10
@@ -54,11 +55,7 @@ def fine_tune(
     """
     trainer = sft_trainer(policy, examples, tuning, seed=seed, folder=folder, peft_config=peft_config)
     trainer.train()
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
+    save_trained(trainer, policy.tokenizer, folder)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {"sft_loss_first": losses[0], "sft_loss": losses[-1]}
 

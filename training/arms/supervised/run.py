@@ -20,7 +20,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import TrainingError
-from selfcorrect.files import finite, json_line, write_whole
+from selfcorrect.files import finite, json_line, replacing, write_whole
 from selfcorrect.tasks.problem import Task
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
@@ -110,22 +110,20 @@ class _Session:
         examples, figures = self._sampled(loop, seed)
         self._refuse_nothing(loop, examples, figures)
         self.progress.message(f"loop {loop}: fine-tuning the original policy on {len(examples):,} examples")
-        unfinished = self._folder(loop) / "model.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        losses = fine_tune(
-            open_policy(self.settings.policy),
-            examples,
-            Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
-            seed=seed,
-            folder=unfinished,
-            peft_config=lora_config(self.settings.policy.lora),
-        )
-        row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
-        if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
-            shown = self.held_out.validate(self._graph(self._opened(unfinished)))
-            row |= {f"eval_{name}": value for name, value in shown.items()}
-        self.run.append_metrics(row)
-        unfinished.rename(self._model(loop))  # from now on the loop is finished
+        with replacing(self._model(loop)) as unfinished:  # when it is there, the loop is finished
+            losses = fine_tune(
+                open_policy(self.settings.policy),
+                examples,
+                Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
+                seed=seed,
+                folder=unfinished,
+                peft_config=lora_config(self.settings.policy.lora),
+            )
+            row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
+            if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
+                shown = self.held_out.validate(self._graph(self._opened(unfinished)))
+                row |= {f"eval_{name}": value for name, value in shown.items()}
+            self.run.append_metrics(row)
         self.progress.step(row)
 
     def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:

@@ -1,0 +1,101 @@
+"""The one loop that fits a policy: problems in an order that a resumed run takes up again, Ctrl-C, checkpoints, saving."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from selfcorrect.errors import DivergenceError
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.rollouts import SignalsAt
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.runs.callbacks import FiniteGradients, StopOnInterrupt
+
+Item = TypeVar("Item")
+
+
+def epochs(problems: Sequence[Item], *, batches: int, per_batch: int, seed: int) -> list[Item]:
+    """The problems of a whole run, batch after batch: all of them shuffled, then all shuffled anew, and so on.
+
+    The list is known from the beginning, so that a run that is resumed in a later epoch goes on in the same order;
+    TRL's sampler would begin with the first epoch's order again. No batch holds a problem twice; what is left of an
+    epoch that does not fill a batch is left out, as TRL does.
+
+    Args:
+        problems: at least `per_batch`; fewer are returned as they are, for the trainer to refuse.
+        batches: of the whole run.
+        per_batch: problems of a batch.
+        seed: of the order.
+    """
+    if len(problems) < per_batch:
+        return list(problems)
+    dice = random.Random(seed)
+    whole = len(problems) - len(problems) % per_batch
+    order: list[Item] = []
+    while len(order) < batches * per_batch:
+        order.extend(dice.sample(list(problems), whole))
+    return order[: batches * per_batch]
+
+
+def training_problems(task: Task, config: TurnPPOConfig) -> list[Problem]:
+    """As many problems of the train split as the run can use; a finite task gives what it has, and they come again."""
+    wanted = config.problems_per_step * config.steps
+    available = getattr(task, "available", None)
+    count = wanted if available is None else min(wanted, available("train"))
+    return list(task.problems("train", count, seed=config.seed))
+
+
+def open_trainer(
+    policy: Any,
+    graph: Any,
+    problems: Sequence[Problem],
+    signals: SignalsAt,
+    config: TurnPPOConfig,
+    *,
+    callbacks: Sequence[Any] = (),
+    **seams: Any,
+) -> TurnPPOTrainer:
+    """The trainer on `problems`, epoch after epoch; `seams` are further arguments of `TurnPPOTrainer`."""
+    order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
+    watched = [*callbacks, FiniteGradients()]
+    return TurnPPOTrainer(policy, graph, order, signals, config, callbacks=watched, shuffled=True, **seams)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder`, or None."""
+    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return None if found is None else Path(found)
+
+
+def fit(trainer: TurnPPOTrainer, *, resume_from: Path | None = None, saves: bool = True) -> None:
+    """Train to the end, from `resume_from` on if there is such a checkpoint.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; the step was finished and, unless not `saves`, a checkpoint written.
+        DivergenceError: loss or gradient was not finite; tells the last good checkpoint.
+    """
+    config = trainer.settings
+    interrupt = StopOnInterrupt(config.updates_per_step, saves=saves)
+    trainer.add_callback(interrupt)
+    try:
+        with interrupt.listening():
+            trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    except DivergenceError as error:
+        last = last_checkpoint(config.output_dir) or "none was written yet"
+        raise DivergenceError(f"{error} (last good checkpoint: {last})") from error
+    if interrupt.interrupted:
+        raise KeyboardInterrupt
+
+
+def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> Any:
+    """Write what `trainer` made as a plain model with its tokenizer to `folder`, and return it: an adapter is merged
+    into its base."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
