@@ -216,15 +216,16 @@ def settled(
     tree = {} if config is None else _read_tree(Path(config))
     for name, value in chosen.items():
         if value is not None:
-            tree = _merged(tree, _nested(name, value))
+            tree = _merged(tree, _nested(name, value), type(base))
     return combine(base, tree, overrides, source=source if config is None else str(config))
 
 
 def combine(base: Model, tree: Mapping[str, Any], overrides: Sequence[str], *, source: str = "settings") -> Model:
     """`base`, changed by the nested fields of `tree`, changed by `overrides`; `source` names the tree in errors."""
-    merged = _merged(_as_tree(base), tree)
+    changes: Tree = {}
     for override in overrides:
-        merged = _merged(merged, _override_tree(override))
+        changes = _merged(changes, _override_tree(override), type(base))
+    merged = _merged(_merged(_as_tree(base), tree, type(base)), changes, type(base))
     try:
         return type(base).model_validate(merged, context={"source": source})
     except ValidationError as error:
@@ -253,15 +254,21 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """`base` with `changes` in it. A group of another kind replaces the one in `base`: their fields have nothing in
-    common."""
-    if "kind" in changes and changes["kind"] != base.get("kind"):
-        return dict(changes)
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any], model: type[BaseModel] | None) -> Tree:
+    """`base` with `changes` in it, both trees of `model` (None: of anything). Where it may hold groups of several
+    kinds, one of another kind replaces the one in `base`: their fields have nothing in common."""
     merged = dict(base)
     for name, value in changes.items():
         old = merged.get(name)
-        merged[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if not isinstance(old, Mapping) or not isinstance(value, Mapping):
+            merged[name] = value
+            continue
+        field = None if model is None else model.model_fields.get(name)
+        groups = [] if field is None else _groups(field)
+        if len(groups) > 1 and "kind" in old and value.get("kind", old["kind"]) != old["kind"]:
+            merged[name] = dict(value)
+        else:
+            merged[name] = _merged(old, value, groups[0] if len(groups) == 1 else None)
     return merged
 
 

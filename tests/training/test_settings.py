@@ -70,8 +70,8 @@ def test_a_file_changes_only_what_it_names_and_an_override_wins_over_it(tmp_path
 def test_another_kind_of_task_replaces_the_fields_of_the_first() -> None:
     settings = combine(RunSettings(), {"task": {"kind": "jsonl", "path": "rows.jsonl"}}, [])
     assert settings.task == JsonlSettings(path=Path("rows.jsonl"))
-    overridden = combine(RunSettings(), {}, ["task.kind=jsonl", "task.path=rows.jsonl"])
-    assert overridden == settings
+    overrides = ["task.kind=jsonl", "task.path=rows.jsonl"]
+    assert combine(RunSettings(), {}, overrides) == combine(RunSettings(), {}, overrides[::-1]) == settings
 
 
 def test_an_override_makes_the_group_it_needs() -> None:
