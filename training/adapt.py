@@ -56,7 +56,8 @@ class AdaptSettings(WholeSettings):
     def _some_vote(self) -> Self:
         if self.samples < 2:
             raise ValueError(
-                f"optimiser.episodes_per_problem must be 2 or more, got {self.samples}: one answer cannot agree with another"
+                f"optimiser.episodes_per_problem must be 2 or more, got {self.samples}: one answer cannot agree with "
+                "another"
             )
         return self
 

@@ -95,8 +95,8 @@ class OptimiserSettings(Settings):
     def _something_to_compare(self) -> Self:
         if self.critic is None and self.baseline != "none" and self.episodes_per_problem < 2:
             raise ValueError(
-                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at least 2 "
-                "episodes of a problem"
+                f"episodes_per_problem is {self.episodes_per_problem}, but baseline '{self.baseline}' compares at "
+                "least 2 episodes of a problem"
             )
         if self.critic is not None and self.normalise_by == "role":
             raise ValueError("normalise_by needs a baseline that compares episodes: it does not go with a critic")
@@ -136,8 +136,8 @@ class TurnPPOConfig(OptimiserSettings, KeepingSettings, WholeSettings):
     def _equal_processes(self) -> Self:
         if self.problems_per_step % _processes():
             raise ValueError(
-                f"{self.problems_per_step} problems a step do not divide into {_processes()} processes; the episodes of a "
-                "problem, which are each other's baseline, have to be played by one of them"
+                f"{self.problems_per_step} problems a step do not divide into {_processes()} processes; the episodes "
+                "of a problem, which are each other's baseline, have to be played by one of them"
             )
         if self.episodes_per_step % (self.minibatches * self.gradient_accumulation * _processes()):
             raise ValueError(

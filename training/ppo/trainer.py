@@ -181,7 +181,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if len(problems) < config.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
             raise TrainingError(
-                f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower problems_per_step or add problems"
+                f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower "
+                "problems_per_step or add problems"
             )
         self._policy, self._problems, self.settings = policy, list(problems), config
         self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)

@@ -1,4 +1,4 @@
-"""The one loop that fits a policy: problems in an order that a resumed run takes up again, Ctrl-C, checkpoints, saving."""
+"""The one loop that fits a policy: problems in an order that a resumed run takes up, Ctrl-C, checkpoints, saving."""
 
 import random
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 config.yaml      the settings, complete
 arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
-metrics.json     {"before": ..., "after": ..., "budget": ...}: the evaluation of the base and of the trained policy, and the cost
+metrics.json     {"before": ..., "after": ..., "budget": ...}: evaluations of base and trained policy, and the cost
 episodes.jsonl   episodes as people read them, without token ids
 model/           the trained policy; loads with AutoModelForCausalLM
 checkpoints/     what `resume` continues from
