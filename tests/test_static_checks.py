@@ -20,5 +20,9 @@ def test_ruff_finds_nothing() -> None:
     run("ruff", "check", ".")
 
 
+def test_all_is_formatted() -> None:
+    run("ruff", "format", "--check", "--quiet", ".")
+
+
 def test_mypy_strict_finds_nothing() -> None:
     run("mypy")

@@ -71,7 +71,7 @@ def scored_again(policy: TransformersPolicy, generation: Generation, temperature
     top_p=st.sampled_from([1.0, 0.8]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.differing_executors])
 def test_recorded_episodes_score_again_as_recorded(
     name: str, prompts: list[str], temperature: float, top_p: float, seed: int
 ) -> None:
@@ -122,7 +122,7 @@ SAMPLINGS = st.builds(
 
 @pytest.mark.parametrize("kind", MODELS)
 @given(calls=st.lists(st.tuples(NUMBERS.map(" ".join), SAMPLINGS), min_size=1, max_size=9))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.differing_executors])
 def test_the_same_seed_gives_the_same_text_in_any_batch(kind: str, calls: list[tuple[str, Sampling]]) -> None:
     policy = POLICIES[f"{kind}, plain, caches kept"]
     alone, crowded = one_by_one(policy, calls), together(policy, calls)

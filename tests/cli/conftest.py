@@ -32,7 +32,11 @@ def one_thread() -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process: `run("solve", "3 5 7 9 get 56")`. A bug in it is raised here."""
-    monkeypatch.setenv("COLUMNS", "200")
+    from selfcorrect.cli import console
+
+    monkeypatch.setenv("COLUMNS", "200")  # for typer's own messages
+    for ours in (console.results, console.notes):  # each took its width when it was made
+        monkeypatch.setattr(ours, "width", 200)
 
     def invoke(*arguments: object) -> Done:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -2,23 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from typer.testing import CliRunner
 
 from selfcorrect.agents.policies.pretrained import embedded_folder
-from selfcorrect.cli.app import app
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import Calibration, Platt, VerifierCard, write_calibration
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
 
 QUESTION = "3 5 7 9 get 56"
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["solve", QUESTION, *arguments])
-    return done.exit_code, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +29,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_an_answer_comes_with_its_score_and_the_rule(folder: Path) -> None:
-    status, told = run("--verifier", str(folder), "--max-risk", "0.1", "--json")
-    made = json.loads(told)
-    assert status == 0 and made["candidates"] == 8 and made["rule"]["max_risk"] == 0.1
+def test_an_answer_comes_with_its_score_and_the_rule(run: Any, folder: Path) -> None:
+    done = run("solve", QUESTION, "--verifier", str(folder), "--max-risk", "0.1", "--json")
+    made = json.loads(done.stdout)
+    assert done.status == 0 and made["candidates"] == 8 and made["rule"]["max_risk"] == 0.1
     assert (made["answer"] is None) == (made["score"] is None or made["score"] < made["rule"]["threshold"])
 
 
-def test_it_says_when_it_does_not_know(folder: Path) -> None:
+def test_it_says_when_it_does_not_know(run: Any, folder: Path) -> None:
     card = json.loads((folder / "verifier.json").read_text())
     (folder / "verifier.json").write_text(json.dumps(card | {"platt": {"slope": 26.0, "intercept": -900.0}}))
-    status, told = run("--verifier", str(folder), "--max-risk", "0.1")
+    done = run("solve", QUESTION, "--verifier", str(folder), "--max-risk", "0.1")
     (folder / "verifier.json").write_text(json.dumps(card))
-    assert status == 0 and "I don't know" in told and "held back" in told
+    assert done.status == 0 and "I don't know" in done.stdout and "held back" in done.stdout
 
 
-def test_a_risk_that_cannot_be_kept_and_missing_or_contrary_options_are_told(folder: Path) -> None:
-    status, told = run("--verifier", str(folder), "--max-risk", "0.001", "--json")
-    assert status == 2 and "no score is known to keep the risk at 0.1%" in told
-    status, told = run("--max-risk", "0.1", "--json")
-    assert status == 2 and "needs a calibrated verifier" in told
-    status, told = run("--verifier", str(folder), "--max-risk", "0.1", "--strategy", "majority:4", "--json")
-    assert status == 2 and "leave --strategy, --budget and --plan away" in told
+def test_a_risk_that_cannot_be_kept_and_missing_or_contrary_options_are_told(run: Any, folder: Path) -> None:
+    done = run("solve", QUESTION, "--verifier", str(folder), "--max-risk", "0.001", "--json")
+    assert done.status == 2 and "no score is known to keep the risk at 0.1%" in done.stdout
+    done = run("solve", QUESTION, "--max-risk", "0.1", "--json")
+    assert done.status == 2 and "needs a calibrated verifier" in done.stdout
+    done = run("solve", QUESTION, "--verifier", str(folder), "--max-risk", "0.1", "--strategy", "majority:4", "--json")
+    assert done.status == 2 and "leave --strategy, --budget and --plan away" in done.stdout

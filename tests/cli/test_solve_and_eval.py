@@ -46,6 +46,12 @@ def test_questions_that_cannot_be_asked_are_refused(run: Any, arguments: list[st
     assert done.status == status and expected in done.stderr and "Traceback" not in done.stderr
 
 
+def test_an_error_stays_one_line_however_narrow_the_console(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a command it names can then be copied, and a log searched
+    monkeypatch.setattr("selfcorrect.cli.console.notes.width", 20)
+    assert len(run("solve", "what is love").stderr.splitlines()) == 1
+
+
 def test_a_missing_model_folder_is_told(run: Any, tmp_path: Path) -> None:
     for command in (["solve", "3 5 7 9 get 56"], ["eval", "-n", "2"]):
         done = run(*command, "--model", tmp_path / "nowhere")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from selfcorrect.errors import ConfigurationError, SelfCorrectError
 
 results = Console(highlight=False, soft_wrap=False)
-notes = Console(highlight=False, stderr=True)
+notes = Console(highlight=False, stderr=True, soft_wrap=True)  # a command that is told can be copied: no line breaks
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it: 128 + SIGINT."""

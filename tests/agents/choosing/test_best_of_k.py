@@ -37,7 +37,7 @@ def by_brute_force(scores: list[float | None], correct: list[bool], k: int) -> f
 
 
 @given(CANDIDATES, st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_best_of_k_is_the_mean_over_all_subsets_and_all_breaks_of_ties(
     candidates: list[tuple[float | None, bool]], k: int
 ) -> None:
@@ -47,7 +47,6 @@ def test_best_of_k_is_the_mean_over_all_subsets_and_all_breaks_of_ties(
 
 
 @given(CANDIDATES, st.integers(1, 6))
-@settings(deadline=None)
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(
     candidates: list[tuple[float | None, bool]], k: int
 ) -> None:
@@ -82,7 +81,7 @@ def test_an_abstention_ranks_below_every_score() -> None:
 
 
 @given(ANSWERED, st.integers(1, 6), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_vote_at_k_is_the_mean_over_all_subsets(
     candidates: list[tuple[str | None, float | None, bool]], k: int, weighted: bool
 ) -> None:

@@ -82,7 +82,7 @@ def test_pauses_in_parallel_are_those_read_one_by_one(left: bool) -> None:
     assert thoughts.ids_BSM.shape[-1] == 0
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     tokens=st.integers(1, 4),

@@ -109,7 +109,7 @@ TREE = {
 LEAVES = [f"{two} ; {last}" for two in ("x ; 1", "x ; 2", "y ; 3", "y ; 4") for last in "pq"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=14, max_size=14))
 def test_a_beam_that_covers_the_tree_finds_what_exhaustive_search_finds(numbers: list[float]) -> None:
     texts = ["x", "y", "x ; 1", "x ; 2", "y ; 3", "y ; 4", *LEAVES]
@@ -145,7 +145,7 @@ def test_a_beam_gives_up_answers_with_too_many_steps_and_says_so() -> None:
     assert result.chosen is None and result.answer == "" and "given up after 2 steps" in result.notes[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 40),
     st.lists(st.integers(1, 6), min_size=1, max_size=5),
@@ -170,7 +170,7 @@ def test_no_strategy_exceeds_its_budget_and_all_tokens_are_counted(budget: int, 
 
 
 @given(st.integers(1, 12))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_beam_does_not_exceed_its_budget_either(budget: int) -> None:
     policy = TreePolicy(TREE)
     result = search_sync(

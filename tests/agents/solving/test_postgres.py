@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from local_server import free_port
@@ -23,13 +24,17 @@ USER = "postgres" if os.getuid() == 0 else getpass.getuser()
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("postgres")
+def server_folder() -> Iterator[Path]:
+    """A folder of the server's user; pytest's own temporary folders are closed to all but who runs the tests."""
+    with TemporaryDirectory(prefix="postgres-") as made:
+        shutil.chown(made, USER)
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def address(server_folder: Path) -> Iterator[str]:
+    folder = server_folder
     as_user = ["runuser", "-u", USER, "--"] if os.getuid() == 0 else []  # the server refuses to run as root
-    if as_user:
-        for place in [folder, *folder.parents[:2]]:
-            place.chmod(0o755)
-        shutil.chown(folder, USER)
     data, port = folder / "data", free_port()
     settings = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -F"
     log = folder / "log"

@@ -17,7 +17,7 @@ TESTS = "assert f(20) == 400\nassert f(11) == 121"
 RIGHT = (
     "Squares:\n```python\nimport math\n\ndef f(x):\n    '''The square.'''\n    return int(math.pow(x, 2))\n```\nDone.\n"
 )
-few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 json_data = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -105,7 +105,7 @@ def test_no_message_sent_while_loading_does_either(impatient: UnitTestChecker, s
     assert verdict.status is Status.WRONG, verdict.reason
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     json_data
     | st.dictionaries(

@@ -17,7 +17,7 @@ from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
 from selfcorrect.rewards.maths.values import NoValue, TooCostly, evaluate
 
 with_fixtures = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 whole = st.integers(-10_000, 10_000)

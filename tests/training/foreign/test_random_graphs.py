@@ -207,7 +207,7 @@ def key(prompt: list[int], completion: list[int], logprobs: list[float]) -> tupl
     return tuple(prompt), tuple(completion), tuple(torch.tensor(logprobs).tolist())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TRAINABLE_PLANS, st.integers(1, 3))
 def test_every_sampled_token_is_trained_once_in_its_own_context(plan: tuple[Any, ...], multiple: int) -> None:
     trained = DicePolicy()
@@ -231,7 +231,7 @@ def test_every_sampled_token_is_trained_once_in_its_own_context(plan: tuple[Any,
     assert int(rows.spread(table.learns_C).sum()) == sum(len(one["completion_ids"]) for one in trained.drawn)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TRAINABLE_PLANS, st.frozensets(st.sampled_from([*NAMES, "inside0", "inside1", "branch0.0"]), min_size=1))
 def test_only_the_tokens_of_trainable_nodes_learn(plan: tuple[Any, ...], trainable: frozenset[str]) -> None:
     trained = DicePolicy()
@@ -245,7 +245,7 @@ def test_only_the_tokens_of_trainable_nodes_learn(plan: tuple[Any, ...], trainab
     assert all((call.sampling.temperature == 1.0) == bool(set(call.nodes) & trainable) for call in calls)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TRAINABLE_PLANS)
 def test_order_names_and_draws_are_the_same_in_every_run(plan: tuple[Any, ...]) -> None:
     one, other = played(plan, DicePolicy()), played(plan, DicePolicy())
@@ -256,7 +256,7 @@ def test_order_names_and_draws_are_the_same_in_every_run(plan: tuple[Any, ...]) 
         assert len({signal.kind for signal in first.signals}) == len(first.calls)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TRAINABLE_PLANS)
 def test_each_branch_is_in_one_piece(plan: tuple[Any, ...]) -> None:
     """Calls of one task stand together, whatever ran beside it."""
