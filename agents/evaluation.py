@@ -89,10 +89,10 @@ def wilson(right: int, n: int) -> Interval:
     1927)."""
     if n == 0:
         return math.nan, math.nan
-    p, z2 = right / n, _Z95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest  # a second to import
+
+    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_interval(fixed: int, broken: int, n: int) -> Interval:
@@ -111,9 +111,9 @@ def paired_interval(fixed: int, broken: int, n: int) -> Interval:
 
 def mcnemar(fixed: int, broken: int) -> float:
     """Exact two-sided p that flips go both ways equally often: twice the binomial tail, at most 1."""
-    flipped, fewer = fixed + broken, min(fixed, broken)
-    tail = sum(math.comb(flipped, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / (1 << flipped))
+    from scipy.stats import binomtest
+
+    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
 
 
 def edit_distance(first: str, last: str) -> float:

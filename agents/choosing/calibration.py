@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.shaping import Score
 
-_BISECTIONS = 60
 _GRID = tuple(1 / (1 + math.exp(-step / 4)) for step in range(-16, 37))
 """The thresholds that are tried, from 0.02 to 0.9999, evenly spaced in log-odds: fixed before any answer is seen."""
 
@@ -153,9 +152,8 @@ def threshold_for_risk(
     for threshold in _GRID:
         given = [right for score, right in known if score >= threshold]
         wrong = len(given) - sum(given)
-        # the tail is within the level just where the bound is within the risk, and is found faster
-        if wrong < len(given) and _binomial_tail(wrong, len(given), max_risk) <= level:
-            bound = upper_bound(wrong, len(given), level)
+        bound = upper_bound(wrong, len(given), level)
+        if bound <= max_risk:
             coverage = len(given) / len(scores)
             return RiskThreshold(threshold, max_risk, confidence, bound, wrong / len(given), coverage, len(scores))
     raise ConfigurationError(_no_threshold(max_risk, confidence, level, len(scores)))
@@ -166,24 +164,9 @@ def upper_bound(wrong: int, n: int, level: float) -> float:
     `level` at most."""
     if n == 0 or wrong >= n:
         return 1.0
-    low, high = wrong / n, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _binomial_tail(wrong, n, middle) > level else (low, middle)
-    return high
+    from scipy.stats import beta  # a second to import
 
-
-def _binomial_tail(most: int, n: int, p: float) -> float:
-    """P(X <= most) of a binomial X; 1.0 without summing where `most` is at or above the mean, as that is never
-    small."""
-    if most >= n * p:
-        return 1.0
-    log_p, log_q = math.log(p), math.log1p(-p) if p < 1 else -math.inf
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q
-        for k in range(most + 1)
-    ]
-    return math.fsum(map(math.exp, logs))
+    return float(beta.isf(level, wrong + 1, n - wrong))
 
 
 def _no_threshold(max_risk: float, confidence: float, level: float, n: int) -> str:
