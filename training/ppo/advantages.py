@@ -1,11 +1,13 @@
 """Advantages per turn: how much better an answer's reward was than expected.
 
-Legend, used all over `training/`: B rows or episodes, T token positions, K turns (policy calls) of an episode. NaN in a
-reward means "abstain": such a turn takes no part in any baseline and its advantage is 0.
+`shapes.py` holds the legend of the letters. NaN in a reward means "abstain": such a turn takes no part in any baseline
+and its advantage is 0. Every function raises a ValueError where the shapes it is given do not agree.
 """
 
 import torch
 from torch import Tensor
+
+from selfcorrect.training.ppo.shapes import agree
 
 _NO_SPREAD = 1e-6
 """Standard deviations below this are rounding errors."""
@@ -21,6 +23,7 @@ def leave_one_out(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
     Returns:
         (B,) advantages; 0 where the reward is NaN or the group has no other reward.
     """
+    agree(rewards_B=rewards_B, groups_B=groups_B)
     valid_B = ~torch.isnan(rewards_B)
     filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
     inverse_B = torch.unique(groups_B, return_inverse=True)[1]
@@ -45,6 +48,7 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
         groups_B: (B,) integer problem index.
         previous_B: (B,) score of the previous answer; NaN if there is none or it is unjudged, a class of its own.
     """
+    agree(rewards_B=rewards_B, groups_B=groups_B, previous_B=previous_B)
     valid_B = ~torch.isnan(rewards_B)
     filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
     class_B = torch.nan_to_num(previous_B, nan=-1.0)
@@ -74,6 +78,7 @@ def normalised_by_role(advantages_C: Tensor, roles_C: Tensor, counted_C: Tensor)
     Returns:
         (C,) advantages; a role whose advantages are all the same has nothing to teach and gets 0.
     """
+    agree(advantages_C=advantages_C, roles_C=roles_C, counted_C=counted_C)
     normalised_C = torch.zeros_like(advantages_C)
     for role in torch.unique(roles_C[counted_C]).tolist():
         here_C = counted_C & (roles_C == role)
@@ -109,6 +114,7 @@ def gae_within_turns(
     Returns:
         advantages_BT and returns_BT (the critic's targets), both 0 on context and on abstaining turns.
     """
+    agree(values_BT=values_BT, rewards_BT=rewards_BT, turns_BT=turns_BT)
     abstains_BT = _turns_with_nan(rewards_BT, turns_BT)
     advantages_BT = torch.zeros_like(values_BT)
     running_B = torch.zeros(len(values_BT), dtype=values_BT.dtype)

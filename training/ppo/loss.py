@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selfcorrect.training.ppo.shapes import agree, scalar
+
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
@@ -69,7 +71,12 @@ def ppo_loss(
         clip_low, clip_high: the ratio is kept within [1 - clip_low, 1 + clip_high].
         entropies_BT: (B, T) entropy of the policy's next-token distribution, with gradient; needed for a bonus.
         entropy_coefficient: weight of the bonus, per token.
+
+    Raises:
+        ValueError: if a tensor has not the shape of `logprobs_BT`, the normaliser is no single number, or a bonus lacks
+            its entropies.
     """
+    _check(logprobs_BT, batch, entropies_BT)
     mask_BT = batch.mask_BT
     # Context positions hold no meaningful log-probabilities: keep their possible infinities out of exp().
     log_ratio_BT = torch.where(mask_BT > 0, logprobs_BT - batch.old_logprobs_BT, torch.zeros_like(logprobs_BT))
@@ -85,6 +92,19 @@ def ppo_loss(
     total = (loss_BT * mask_BT).sum() / batch.normaliser
     clipped_BT = (ratio_BT * batch.advantages_BT > kept_BT * batch.advantages_BT) & (mask_BT > 0)
     return LossTerms(total, (kl_BT * mask_BT).detach(), ratio_BT.detach(), clipped_BT.detach())
+
+
+def _check(logprobs_BT: Tensor, batch: TokenBatch, entropies_BT: Tensor | None) -> None:
+    agree(
+        logprobs_BT=logprobs_BT,
+        old_logprobs_BT=batch.old_logprobs_BT,
+        reference_logprobs_BT=batch.reference_logprobs_BT,
+        advantages_BT=batch.advantages_BT,
+        kl_coefficients_BT=batch.kl_coefficients_BT,
+        mask_BT=batch.mask_BT,
+        entropies_BT=entropies_BT,
+    )
+    scalar("normaliser", batch.normaliser)
 
 
 def _k3(logprobs_BT: Tensor, batch: TokenBatch) -> Tensor:
@@ -110,7 +130,16 @@ def future_kl_BT(
 
     Returns:
         (B, T), 0 on context.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
+    agree(
+        turns_BT=turns_BT,
+        old_logprobs_BT=old_logprobs_BT,
+        reference_logprobs_BT=reference_logprobs_BT,
+        kl_coefficients_BT=kl_coefficients_BT,
+    )
     sampled_BT = turns_BT >= 0
     charge_BT = kl_coefficients_BT * (old_logprobs_BT - reference_logprobs_BT)
     charge_BT = torch.where(sampled_BT, charge_BT, torch.zeros_like(charge_BT))
@@ -123,5 +152,11 @@ def future_kl_BT(
 
 
 def value_loss(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, normaliser: Tensor | float) -> Tensor:
-    """Half the squared error of the critic on sampled tokens, over the normaliser."""
+    """Half the squared error of the critic on sampled tokens, over the normaliser.
+
+    Raises:
+        ValueError: if the shapes differ, or the normaliser is no single number.
+    """
+    agree(values_BT=values_BT, returns_BT=returns_BT, mask_BT=mask_BT)
+    scalar("normaliser", normaliser)
     return 0.5 * (((values_BT - returns_BT) ** 2) * mask_BT).sum() / normaliser
