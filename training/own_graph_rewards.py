@@ -42,7 +42,7 @@ class FunctionRewards:
         """One signal per call. There are no scores: what an answer is, only the graph knows."""
         paid = _checked(await self._paid(problem, state, calls), calls, problem)
         return [
-            TurnSignal(reward, self._kl_weight(call), kind=kind_of(call))
+            TurnSignal(reward, self._kl_weight(call), kind=kind_of(call), unjudged=reward is None)
             for call, reward in zip(calls, paid, strict=True)
         ], []
 

@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share, load_settings
 from selfcorrect.tasks.problem import Task
-from selfcorrect.training.ppo.config import KeepingSettings, OptimiserSettings
+from selfcorrect.training.credit.settings import refuse_idle_baseline
+from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
 # Settings of the supervised arms: how much is sampled, what becomes an example, how long is learnt from them.
@@ -288,7 +289,7 @@ class EvaluationSettings(Settings):
     seed: int = 0
 
 
-class RunSettings(KeepingSettings):
+class RunSettings(CreditedSettings, KeepingSettings):
     """Everything that decides a run. Written to `config.yaml` of its directory."""
 
     task: TaskSettings = CountdownSettings()
@@ -300,6 +301,11 @@ class RunSettings(KeepingSettings):
     pair_sft: PairSftSettings = PairSftSettings()
     vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _credit_has_an_effect(self) -> Self:
+        refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
+        return self
 
 
 # Ready-made settings.

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from toy_policy import EPISODES, TURN, TabularPolicy, episode, exact_objective
 
-from selfcorrect.training.ppo.batching import call_advantages, call_table, placed_rows, row_tensors
+from selfcorrect.training.credit.estimators import call_advantages
+from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
 from selfcorrect.training.ppo.loss import TokenBatch, future_kl_BT, ppo_loss
 from selfcorrect.training.ppo.objectives import MultiTurn, Objective, SingleTurn, StageOne, StageTwo
 

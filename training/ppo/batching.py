@@ -1,19 +1,15 @@
 """From episodes to the padded tensors of one update."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.errors import TrainingError
-from selfcorrect.training.ppo.advantages import (
-    leave_one_out,
-    leave_one_out_given_previous,
-    normalised_by_role,
-)
-from selfcorrect.training.ppo.config import Baseline, NormaliseBy
+from selfcorrect.training.credit.table import NAN, CallTable
 from selfcorrect.training.ppo.rollouts import Episode
 
 # The append-only record of an episode's policy calls, as rows of token ids ready for training.
@@ -88,89 +84,45 @@ def rows_of(calls: Sequence[PolicyCall]) -> list[Row]:
     return rows
 
 
-NAN = float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class CallTable:
-    """Every policy call of a batch of episodes, as columns of length C (episode after episode, in order).
-
-    Attributes:
-        rewards_C: NaN where a call abstains.
-        groups_C: equal for calls of the same problem and the same kind: what a baseline may compare.
-        previous_C: score of the answer before the call; NaN if none.
-        kinds_C: number of the call's kind ("answer 1", "critique 1", ...), in the order of first appearance.
-        roles_C: number of its role, the kind's first word.
-        kl_coefficients_C: beta of the call.
-        learns_C: 1.0, or 0.0 for calls whose tokens are left out of the loss.
-        offsets: the first call of each episode.
-    """
-
-    rewards_C: Tensor
-    groups_C: Tensor
-    previous_C: Tensor
-    kinds_C: Tensor
-    roles_C: Tensor
-    kl_coefficients_C: Tensor
-    learns_C: Tensor
-    offsets: list[int]
-
-
 def call_table(episodes: Sequence[Episode]) -> CallTable:
-    """Number the calls of a batch and tell which belong together. Groups are numbered by (problem, kind)."""
-    groups: dict[tuple[str, str], int] = {}
-    kinds: dict[str, int] = {}
-    roles: dict[str, int] = {}
-    rewards: list[float] = []
-    previous: list[float] = []
-    betas: list[float] = []
-    learns: list[float] = []
-    group_of: list[int] = []
-    kind_of: list[int] = []
-    role_of: list[int] = []
-    offsets: list[int] = []
-    for episode in episodes:
-        offsets.append(len(rewards))
-        for signal in episode.signals:
-            rewards.append(NAN if signal.reward is None else signal.reward)
-            group_of.append(groups.setdefault((episode.problem.id, signal.kind), len(groups)))
-            kind_of.append(kinds.setdefault(signal.kind, len(kinds)))
-            role_of.append(roles.setdefault(signal.kind.partition(" ")[0], len(roles)))
-            previous.append(NAN if signal.previous is None else signal.previous)
-            betas.append(signal.kl_coefficient)
-            learns.append(float(signal.learns))
+    """Number the calls of a batch and tell which belong together."""
+    rows = [
+        (number, index, episode, call, signal)
+        for number, episode in enumerate(episodes)
+        for index, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True))
+    ]
+    counts = [len(episode.calls) for episode in episodes]
     return CallTable(
-        rewards_C=torch.tensor(rewards),
-        groups_C=torch.tensor(group_of),
-        previous_C=torch.tensor(previous),
-        kinds_C=torch.tensor(kind_of),
-        roles_C=torch.tensor(role_of),
-        kl_coefficients_C=torch.tensor(betas),
-        learns_C=torch.tensor(learns),
-        offsets=offsets,
+        rewards_C=_floats(signal.reward for *_, signal in rows),
+        groups_C=_numbered((episode.problem.id, signal.kind) for _, _, episode, _, signal in rows),
+        previous_C=_floats(signal.previous for *_, signal in rows),
+        kinds_C=_numbered(signal.kind for *_, signal in rows),
+        roles_C=_numbered(signal.role for *_, signal in rows),
+        kl_coefficients_C=_floats(signal.kl_coefficient for *_, signal in rows),
+        learns_C=_floats(float(signal.learns) for *_, signal in rows),
+        offsets=[0, *accumulate(counts)][:-1],
+        episodes_C=torch.tensor([number for number, *_ in rows], dtype=torch.long),
+        problems_C=_numbered(episode.problem.id for _, _, episode, _, _ in rows),
+        states_C=_numbered(
+            (episode.problem.id, tuple(call.generation["prompt_ids"])) for _, _, episode, call, _ in rows
+        ),
+        unjudged_C=torch.tensor([signal.unjudged for *_, signal in rows], dtype=torch.bool),
+        branchings_C=_numbered(
+            (episode.trunk, index) if index < episode.shared_calls else (-1 - number, index)
+            for number, index, episode, _, _ in rows
+        ),
+        roles=tuple(dict.fromkeys(signal.role for *_, signal in rows)),
     )
 
 
-def call_advantages(table: CallTable, baseline: Baseline, normalise_by: NormaliseBy = "nothing") -> Tensor:
-    """(C,) advantage of every call; 0 where it abstains."""
-    advantages_C = _compared(table, baseline)
-    if normalise_by == "nothing":
-        return advantages_C
-    return normalised_by_role(advantages_C, table.roles_C, ~torch.isnan(table.rewards_C) & (table.learns_C > 0))
+def _floats(values: Iterable[float | None]) -> Tensor:
+    return torch.tensor([NAN if value is None else value for value in values])
 
 
-def _compared(table: CallTable, baseline: Baseline) -> Tensor:
-    if baseline == "none":
-        return torch.nan_to_num(table.rewards_C, nan=0.0)
-    if baseline == "leave_one_out":
-        return leave_one_out(table.rewards_C, table.groups_C)
-    advantages_C = torch.zeros_like(table.rewards_C)
-    for kind in set(table.kinds_C.tolist()):
-        here = table.kinds_C == kind
-        advantages_C[here] = leave_one_out_given_previous(
-            table.rewards_C[here], table.groups_C[here], table.previous_C[here]
-        )
-    return advantages_C
+def _numbered(values: Iterable[Hashable]) -> Tensor:
+    """Equal values get equal numbers, from 0 in the order of first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values], dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True)

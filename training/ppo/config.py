@@ -11,22 +11,45 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, WholeSettings
+from selfcorrect.training.credit.settings import (
+    Baseline,
+    CreditSettings,
+    Discount,
+    OwnCredit,
+    refuse_idle_baseline,
+)
 
-Baseline = Literal["leave_one_out", "leave_one_out_given_previous", "none"]
 NormaliseBy = Literal["nothing", "role"]
 
 
 class CriticConfig(Settings):
-    """A linear value head on the policy's last hidden states, with GAE inside each turn."""
+    """A linear value head on the policy's last hidden states, with GAE inside turns and, if wanted, across them.
 
+    With `turn_discount` 0 nothing flows between turns, as with credit `own`. PPO over whole episodes (MT-PPO, arXiv
+    2505.11821) is `turn_discount` and `turn_trace` above 0; turn-PPO (arXiv 2512.17008) is that with `level: turn`.
+    """
+
+    level: Literal["token", "turn"] = "token"
+    """Whether every token has a value and an advantage of its own, or every turn has one for all its tokens."""
     learning_rate: Positive = 1e-3
     """Of its own Adam."""
     epochs: PositiveInt = 4
     """Passes over each batch of episodes."""
-    discount: float = Field(default=1.0, ge=0, le=1)
-    """Per token, within a turn."""
-    trace: float = Field(default=0.95, ge=0, le=1)
-    """Lambda of GAE."""
+    discount: Discount = 1.0
+    """Per token, within a turn; of level "token" only."""
+    trace: Discount = 0.95
+    """Lambda of GAE per token, within a turn; of level "token" only."""
+    turn_discount: Discount = 0.0
+    """From a turn to the next; 0 cuts there."""
+    turn_trace: Discount = 0.95
+    """Lambda of GAE from a turn to the next."""
+
+
+class CreditedSettings(Settings):
+    """Who is paid for what."""
+
+    credit: CreditSettings = OwnCredit()
+    """Which turn is paid for what; see docs/credit.md."""
 
 
 class OptimiserSettings(Settings):
@@ -54,13 +77,13 @@ class OptimiserSettings(Settings):
     clip_high: Positive | None = None
     """The upper end's own range; None is that of `clip`."""
     baseline: Baseline = "leave_one_out"
-    """What a turn's reward is compared with; "given previous" also knows the score of the answer before, which
-    lowers the noise."""
+    """What a turn's return is compared with; "given previous" also knows the score of the answer before, which
+    lowers the noise. docs/credit.md says which are exact."""
     normalise_by: NormaliseBy | None = None
     """"role" brings the advantages of a step's answers, and those of its critiques, to mean 0 and variance 1 each; None
     is what the arm asks for, and that is "nothing" but for PAG."""
     critic: CriticConfig | None = None
-    """A value head, which then takes the place of the baseline."""
+    """A value head, which then takes the place of credit and baseline."""
     kl: bool = True
     """Whether any turn may have a KL coefficient; false needs no reference model, and charges none."""
     kl_over: Literal["token", "turn"] = "token"
@@ -124,13 +147,22 @@ class KeepingSettings(Settings):
     """How many of the newest are kept."""
 
 
-class TurnPPOConfig(OptimiserSettings, KeepingSettings, WholeSettings):
+class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeSettings):
     """Settings of one `TurnPPOTrainer`."""
 
+    credit_by_role: dict[str, CreditSettings] = Field(default_factory=dict)
+    """Another credit for the calls of some roles: of nodes of a graph, or "critique"."""
     output_dir: Path = Field(strict=False)
     """Where checkpoints go."""
     steps: PositiveInt
     """How many training steps: each plays episodes and learns from them."""
+
+    @model_validator(mode="after")
+    def _credit_has_an_effect(self) -> Self:
+        refuse_idle_baseline(
+            [self.credit, *self.credit_by_role.values()], self.baseline, critic=self.critic is not None
+        )
+        return self
 
     @model_validator(mode="after")
     def _equal_processes(self) -> Self:

@@ -1,4 +1,5 @@
-"""A critic in place of the leave-one-out baseline: it predicts, before every token, the reward of the token's turn.
+"""A critic in place of the leave-one-out baseline: it predicts, before every token or every turn, what the turn will be
+paid and, with a discount between turns, what is paid after it.
 
 It is a linear head on the policy's last hidden states, which it does not change: policy and critic share no gradient,
 the saved policy stays a plain model, and the head learns with an optimiser of its own. A turn's value knows all that
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from selfcorrect.training.ppo.advantages import gae_within_turns
+from selfcorrect.training.credit.gae import SampledTokens, earned, estimated
+from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import RowTensors
 from selfcorrect.training.ppo.config import CriticConfig
 from selfcorrect.training.ppo.loss import value_loss
@@ -35,27 +37,33 @@ class Critic:
         torch.nn.init.zeros_(self._head.bias)
         self._optimiser = torch.optim.Adam(self._head.parameters(), lr=config.learning_rate)
 
-    def learn(self, model: Any, rows: RowTensors, rewards_C: Tensor) -> tuple[Tensor, float]:
+    def learn(self, model: Any, rows: RowTensors, table: CallTable) -> tuple[Tensor, float]:
         """Advantages (R, T) under the critic as it is, and the mean loss of then fitting it to the returns."""
+        config = self._config
         hidden_RTH = _hidden_before_each_token(model, rows)
-        rewards_RT = _on_last_tokens(rewards_C, rows.calls_RT)
         with torch.no_grad():
             values_RT = self._head(hidden_RTH).squeeze(-1)
-        advantages_RT, returns_RT = gae_within_turns(
-            rewards_RT,
-            values_RT,
-            rows.calls_RT - _first_calls(rows.calls_RT),
-            discount=self._config.discount,
-            trace=self._config.trace,
+        sampled = SampledTokens.of(rows.calls_RT, table.episodes_C)
+        paid_C = earned(table.rewards_C, table.unjudged_C, table.episodes_C, across=config.turn_discount > 0).to(
+            values_RT.dtype
         )
-        judged_RT = rows.spread(torch.isfinite(rewards_C).float())
-        return advantages_RT, self._fit(hidden_RTH, returns_RT, judged_RT)
+        advantages_RT, returns_RT = estimated(paid_C, values_RT, sampled, config)
+        known_RT = torch.isfinite(advantages_RT) & (rows.calls_RT >= 0)
+        loss = self._fit(hidden_RTH, torch.nan_to_num(returns_RT), known_RT & self._fitted(rows, sampled))
+        return torch.nan_to_num(advantages_RT), loss
+
+    def _fitted(self, rows: RowTensors, sampled: SampledTokens) -> Tensor:
+        """(R, T) bool: the tokens whose values mean something: all, or the first of each turn."""
+        if self._config.level == "token":
+            return torch.ones_like(rows.calls_RT, dtype=torch.bool)
+        return sampled.scatter(sampled.starts_N.float(), rows.calls_RT) > 0
 
     def _fit(self, hidden_RTH: Tensor, returns_RT: Tensor, mask_RT: Tensor) -> float:
         losses = []
         for _ in range(self._config.epochs):
             self._optimiser.zero_grad()
-            loss = value_loss(self._head(hidden_RTH).squeeze(-1), returns_RT, mask_RT, mask_RT.sum().clamp(min=1))
+            values_RT = self._head(hidden_RTH).squeeze(-1)
+            loss = value_loss(values_RT, returns_RT, mask_RT.float(), mask_RT.sum().clamp(min=1))
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             losses.append(float(loss.detach()))
@@ -99,18 +107,3 @@ def _hidden_before_each_token(model: Any, rows: RowTensors) -> Tensor:
     first = rows.prompt_ids_RP.shape[1] - 1
     hidden: Tensor = output.hidden_states[-1][:, first:-1].float().cpu()
     return hidden
-
-
-def _on_last_tokens(rewards_C: Tensor, calls_RT: Tensor) -> Tensor:
-    """(R, T): each call's reward on the last token it sampled, 0 elsewhere."""
-    following_RT = torch.cat([calls_RT[:, 1:], torch.full_like(calls_RT[:, :1], -1)], dim=1)
-    last_RT = (calls_RT >= 0) & (calls_RT != following_RT)
-    rewards_RT = rewards_C[calls_RT.clamp(min=0)]
-    return torch.where(last_RT, rewards_RT, torch.zeros_like(rewards_RT))
-
-
-def _first_calls(calls_RT: Tensor) -> Tensor:
-    """(R, T): the row's smallest call index on sampled tokens, 0 on context, so that turns count from 0 in every
-    row."""
-    first_R1 = torch.where(calls_RT >= 0, calls_RT, calls_RT.max() + 1).min(dim=1, keepdim=True).values
-    return torch.where(calls_RT >= 0, first_R1, torch.zeros_like(calls_RT))

@@ -20,6 +20,8 @@ class TurnSignal:
         kind: calls are compared with calls of the same kind: "answer 1", "answer 2", "critique 1", ...
         learns: False takes the call's tokens out of the loss altogether (unjudged answers, nodes that are not to be
             trained).
+        unjudged: whether the reward is None because a judge failed, rather than because the call earns nothing itself:
+            then no return across turns that contains it is known.
     """
 
     reward: Score
@@ -27,6 +29,12 @@ class TurnSignal:
     previous: Score = None
     kind: str = "answer 1"
     learns: bool = True
+    unjudged: bool = False
+
+    @property
+    def role(self) -> str:
+        """ "answer", "critique", or the nodes of a graph."""
+        return self.kind.partition(" ")[0]
 
 
 class Objective(Protocol):

@@ -29,6 +29,8 @@ class Episode:
         calls: the policy calls, in order.
         signals: one per call.
         scores: of the answers, in order; empty where the graph has no answers of ours.
+        trunk, shared_calls: episodes that branched from one another have the same trunk, and as many first calls in
+            common.
     """
 
     problem: Problem
@@ -36,6 +38,8 @@ class Episode:
     calls: list[PolicyCall]
     signals: list[TurnSignal]
     scores: list[Score]
+    trunk: int = -1
+    shared_calls: int = 0
 
 
 Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
@@ -83,14 +87,18 @@ class CheckerRewards:
         position = -1
         for turn in turns:
             if turn["role"] == "critique":
-                kl = self.objective.kl_coefficient(position, len(scores))
-                signals.append(TurnSignal(next(critiques), kl, scores[position], f"critique {position + 1}"))
+                kl, reward = self.objective.kl_coefficient(position, len(scores)), next(critiques)
+                unknown, kind = reward is None and scores[position] is None, f"critique {position + 1}"
+                signals.append(TurnSignal(reward, kl, scores[position], kind, unjudged=unknown))
                 continue
             position += 1
             kl = self.objective.kl_coefficient(position, len(scores))
             previous = scores[position - 1] if position else None
             judged = scores[position] is not None
-            signals.append(TurnSignal(next(answers), kl, previous, f"answer {position + 1}", learns=judged))
+            reward = next(answers)
+            unknown = reward is None and (not judged or (position > 0 and previous is None))
+            kind = f"answer {position + 1}"
+            signals.append(TurnSignal(reward, kl, previous, kind, learns=judged, unjudged=unknown))
         return signals
 
 

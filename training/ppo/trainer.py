@@ -24,10 +24,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from selfcorrect.errors import DivergenceError, PolicyError, TrainingError
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.credit.estimators import call_advantages
+from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import (
-    CallTable,
     RowTensors,
-    call_advantages,
     call_table,
     placed_rows,
     row_tensors,
@@ -261,8 +261,14 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
         if self._critic is None:
-            return rows.spread(call_advantages(table, self.settings.baseline, self.settings.normalise_by or "nothing"))
-        advantages_RT, value_loss = self._critic.learn(self.model, rows, table.rewards_C)
+            settings = self.settings
+            normalise_by = settings.normalise_by or "nothing"
+            return rows.spread(
+                call_advantages(
+                    table, settings.baseline, normalise_by, credit=settings.credit, by_role=settings.credit_by_role
+                )
+            )
+        advantages_RT, value_loss = self._critic.learn(self.model, rows, table)
         self._record({"value_loss": value_loss})
         return advantages_RT
 

@@ -59,7 +59,7 @@ def ppo_config(
     if chosen["normalise_by"] is None:
         chosen["normalise_by"] = normalise_by
     kept = {name: getattr(settings, name) for name in KeepingSettings.model_fields}
-    return TurnPPOConfig(**chosen, **kept, output_dir=checkpoints, steps=steps)
+    return TurnPPOConfig(**chosen, **kept, credit=settings.credit, output_dir=checkpoints, steps=steps)
 
 
 def lora_config(settings: LoraSettings | None) -> Any:

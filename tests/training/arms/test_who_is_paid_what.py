@@ -16,8 +16,9 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import EpisodeState, Generation, Turn
 from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.ppo.advantages import normalised_by_role
-from selfcorrect.training.ppo.batching import call_advantages, call_table
+from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Objective, SingleTurn, StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards, Episode
 

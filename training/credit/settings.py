@@ -1,0 +1,123 @@
+"""Settings of credit: which turn is paid for what. One group for each way, told apart by `kind`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from selfcorrect.settings import NonNegative, Settings
+
+Discount = Annotated[float, Field(ge=0, le=1)]
+Baseline = Literal[
+    "leave_one_out",
+    "leave_one_out_given_previous",
+    "leave_one_out_exact",
+    "leave_one_out_same_state",
+    "group_mean",
+    "group_mean_std",
+    "none",
+]
+"""What a turn's return is compared with, in the ways that leave the choice; see `training.credit.baselines`."""
+
+
+class OwnCredit(Settings):
+    """Each turn its own reward, nothing of any other turn (SCoRe, arXiv 2409.12917, appendix A.4)."""
+
+    kind: Literal["own"] = "own"
+
+
+class ReturnToGo(Settings):
+    """Each turn the discounted sum of its own and all later rewards."""
+
+    kind: Literal["return_to_go"] = "return_to_go"
+    gamma: Discount = 1.0
+    """Discount per turn. 0.8 is what the SCoRe paper's multi-turn RL collapsed with."""
+
+
+class Outcome(Settings):
+    """Every turn the last reward of the episode."""
+
+    kind: Literal["outcome"] = "outcome"
+
+
+class Progress(Settings):
+    """Difference rewards r_t - r_{t-1}, summed from the turn on."""
+
+    kind: Literal["progress"] = "progress"
+    gamma: Discount = 1.0
+    """Discount per turn; at 1 the differences telescope to the last reward minus what was reached before the turn."""
+
+
+class AnchorGroups(Settings):
+    """GiGPO (arXiv 2505.10978): the episode against the others of its problem, plus each turn against those that were
+    shown the very same tokens."""
+
+    kind: Literal["anchor_groups"] = "anchor_groups"
+    gamma: Discount = 0.95
+    """Discount per turn of the returns that turns are compared by."""
+    weight: NonNegative = 1.0
+    """Omega, of the second comparison."""
+    divide_by_std: bool = False
+    """The paper has both; with it, no objective has this gradient (docs/credit.md)."""
+    leave_one_out: bool = False
+    """Leave the episode out of what it is compared with, which the paper does not: exact for episodes of any number of
+    turns."""
+
+
+class TurnOutcome(Settings):
+    """MT-GRPO (arXiv 2505.11821): a turn's own reward plus the episode's last one, each against the group's mean; the
+    last turn is paid the last reward alone."""
+
+    kind: Literal["mt_grpo"] = "mt_grpo"
+    weight: NonNegative = 1.0
+    """Lambda, of the last reward at the turns before the last."""
+    divide_by_std: bool = True
+    leave_one_out: bool = False
+    """Leave the episode out of the means, which the paper does not."""
+
+
+class Tree(Settings):
+    """K revisions of one shared first answer: a revision is compared with its siblings alone, a first answer with the
+    other first answers of its problem. Needs the graph of `build_graph`."""
+
+    kind: Literal["tree"] = "tree"
+    branches: int = Field(default=2, ge=2)
+    """K; must divide `optimiser.episodes_per_problem`, and leave at least two first answers."""
+    gamma: Discount = 0.0
+    """Discount per turn; above 0 a first answer is paid the mean over its revisions of what came of it."""
+
+
+class OwnEstimator(Settings):
+    """A function of the user's own: `estimator(table: CallTable, settings: OwnEstimator) -> (C,) advantages`."""
+
+    kind: Literal["custom"] = "custom"
+    estimator: str = Field(min_length=1)
+    """Its address, `package.module:name`."""
+
+
+CreditSettings = Annotated[
+    OwnCredit | ReturnToGo | Outcome | Progress | AnchorGroups | TurnOutcome | Tree | OwnEstimator,
+    Field(discriminator="kind"),
+]
+
+COMPARED: Sequence[str] = ("own", "return_to_go", "outcome", "progress")
+"""The kinds that are compared with `optimiser.baseline`; the others bring a comparison of their own."""
+
+
+def refuse_idle_baseline(credits: Sequence[CreditSettings], baseline: Baseline, *, critic: bool) -> None:
+    """Raise where a setting would have no effect.
+
+    Raises:
+        ValueError: a critic takes the place of a credit, or no credit is compared with the baseline.
+    """
+    kinds = [credit.kind for credit in credits]
+    if critic and kinds != ["own"]:
+        raise ValueError(
+            f"a critic takes the place of credit {' and '.join(kinds)}; what flows between turns is then "
+            "critic.turn_discount: leave credit or the critic out"
+        )
+    if baseline != "leave_one_out" and not critic and not set(kinds) & set(COMPARED):
+        raise ValueError(
+            f"credit {kinds[0]!r} brings a comparison of its own, and baseline {baseline!r} would have no effect; set "
+            "the baseline to leave_one_out, the default"
+        )
