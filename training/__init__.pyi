@@ -21,6 +21,17 @@ from .arms.untrained import sample_again as sample_again
 from .arms.untrained import self_refine as self_refine
 from .compare.comparison import run_comparison as run_comparison
 from .compare.plan import Comparison as Comparison
+from .credit.estimators import call_advantages as call_advantages
+from .credit.settings import AnchorGroups as AnchorGroups
+from .credit.settings import CriticConfig as CriticConfig
+from .credit.settings import Outcome as Outcome
+from .credit.settings import OwnCredit as OwnCredit
+from .credit.settings import OwnEstimator as OwnEstimator
+from .credit.settings import Progress as Progress
+from .credit.settings import ReturnToGo as ReturnToGo
+from .credit.settings import Tree as Tree
+from .credit.settings import TurnOutcome as TurnOutcome
+from .credit.table import CallTable as CallTable
 from .own_graph import train as train
 from .own_graph_rewards import FunctionRewards as FunctionRewards
 from .own_graph_rewards import RewardFn as RewardFn
@@ -29,7 +40,6 @@ from .ppo.advantages import leave_one_out as leave_one_out
 from .ppo.advantages import leave_one_out_given_previous as leave_one_out_given_previous
 from .ppo.batching import Row as Row
 from .ppo.batching import rows_of as rows_of
-from .ppo.config import CriticConfig as CriticConfig
 from .ppo.config import TurnPPOConfig as TurnPPOConfig
 from .ppo.objectives import PAG as PAG
 from .ppo.objectives import MultiTurn as MultiTurn
