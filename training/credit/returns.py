@@ -44,8 +44,8 @@ def progress(table: CallTable, gamma: float) -> Tensor:
     """Returns of difference rewards d_k = r_k - r_{k-1} (r_0 = 0), where k - 1 is the call of the same role before.
 
     Differences telescope: at gamma 1 the return is the last reward minus what had been reached before the call, which
-    is `outcome` with a baseline for nothing; at gamma 0 it is `own` with the same baseline (potential-based shaping: Ng,
-    Harada and Russell, ICML 1999).
+    is `outcome` with a baseline for nothing; at gamma 0 it is `own` with the same baseline (potential-based shaping:
+    Ng, Harada and Russell, ICML 1999).
     """
     return _summed(_differences(table), table, gamma)
 
