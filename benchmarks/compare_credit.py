@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare-credit.json"
 
 CREDITS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "own-given-previous": ("own reward, leave-one-out given the previous score", ["credit.kind=own"]),
+    "own-given-previous": ("own reward, leave-one-out given the previous score", ["credit={kind: own}"]),
     "return-0.8": ("return across turns, gamma 0.8", ["credit={kind: return_to_go, gamma: 0.8}"]),
     "return-1": ("return across turns, gamma 1", ["credit={kind: return_to_go, gamma: 1.0}"]),
     "own-leave-one-out": ("own reward, leave-one-out", ["credit.kind=own", "optimiser.baseline=leave_one_out"]),

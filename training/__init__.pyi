@@ -23,7 +23,6 @@ from .compare.comparison import run_comparison as run_comparison
 from .compare.plan import Comparison as Comparison
 from .credit.estimators import call_advantages as call_advantages
 from .credit.settings import AnchorGroups as AnchorGroups
-from .credit.settings import CriticConfig as CriticConfig
 from .credit.settings import Outcome as Outcome
 from .credit.settings import OwnCredit as OwnCredit
 from .credit.settings import OwnEstimator as OwnEstimator
@@ -40,6 +39,7 @@ from .ppo.advantages import leave_one_out as leave_one_out
 from .ppo.advantages import leave_one_out_given_previous as leave_one_out_given_previous
 from .ppo.batching import Row as Row
 from .ppo.batching import rows_of as rows_of
+from .ppo.config import CriticConfig as CriticConfig
 from .ppo.config import TurnPPOConfig as TurnPPOConfig
 from .ppo.objectives import PAG as PAG
 from .ppo.objectives import MultiTurn as MultiTurn
