@@ -18,6 +18,8 @@ class Sampling:
         max_new_tokens: at most this many tokens; None leaves it to the policy's own default.
         seed: draws are a function of (policy, prompt, seed), whatever else shares the batch; None draws afresh.
         stop: texts that end the completion besides the policy's own stop tokens; left out of the text.
+        json_schema: a JSON schema, as text, that the completion is made to follow while it is drawn; None is free.
+            The recorded log-probabilities are then those of the constrained distribution.
     """
 
     temperature: float = 1.0
@@ -25,6 +27,7 @@ class Sampling:
     max_new_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:

@@ -166,8 +166,18 @@ class Draws:
         """What to draw by, for the call after `earlier` others that were shown the same at the same place."""
         seed = derive_seed(derive_seed(self.seed, zlib.crc32(f"{place.lasting_name} {shown}".encode())), earlier)
         if self.nodes is None or any(name in self.nodes for name in nodes_on(place.path, place.node)):
+            _refuse_constrained(sampling, place)
             return replace(sampling, seed=seed, temperature=self.temperature, top_p=1.0)
         return sampling.with_seed(seed)
+
+
+def _refuse_constrained(sampling: Sampling, place: Place) -> None:
+    if sampling.json_schema is not None:
+        raise GraphError(
+            f"node {place.node!r} draws by a JSON schema: its log-probabilities are those of the constrained distribution, not the "
+            "policy's, so it cannot learn from them; use constrained=False (the reply is parsed and validated all the same), or "
+            "leave the node out of `trainable`"
+        )
 
 
 @dataclass(slots=True)
@@ -278,8 +288,14 @@ def refuse_recording(policy: Any) -> None:
 
 def _shown(messages: Sequence[Message], after: Generation | None) -> str:
     """A text that differs where the policy is shown something else."""
-    new = [message["content"] for message in messages]
+    new = [_text_shown(message) for message in messages]
     return repr(new if after is None else (after["text"], after["prompt_ids"], after["completion_ids"], new))
+
+
+def _text_shown(message: Message) -> str:
+    """The content, and what else of the message a template shows."""
+    more = [message[name] for name in ("tools", "tool_calls") if name in message]
+    return f"{message['content']}{more}" if more else message["content"]
 
 
 def calls_so_far() -> list[PolicyCall]:

@@ -14,11 +14,38 @@ Role = Literal["attempt", "critique", "revise"]
 FinishReason = Literal["stop", "length"]
 
 
+class FunctionCall(TypedDict):
+    """What a called tool is told."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCall(TypedDict):
+    """A tool that an assistant's message calls, in the shape that chat templates expect."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
 class Message(TypedDict):
-    """One chat message: `role` is "system", "user" or "assistant"."""
+    """One chat message.
+
+    Keys:
+        role: "system", "user", "assistant", or "tool" for the result of a call.
+        content: the text.
+        tools: the functions that may be called, as OpenAI writes them; on the first message of a conversation only.
+        tool_calls: the calls that an assistant's message makes.
+        tool_call_id, name: which call a tool's message answers, and of which tool.
+    """
 
     role: str
     content: str
+    tools: NotRequired[list[dict[str, Any]]]
+    tool_calls: NotRequired[list[ToolCall]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
 
 
 class Usage(TypedDict):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfcorrect.agents.decoding.constraints import Guide, Guides
 from selfcorrect.agents.decoding.kv_cache import Rows, all_rows, keeps_rows, select_rows, take_rows
 from selfcorrect.agents.decoding.prefill import Reader, Start
 from selfcorrect.agents.decoding.sampling import Cursors, DrawnTree, draw, logprobs_of, widest_float
@@ -25,7 +26,7 @@ class Request:
     """One prompt and how to continue it; see `Sampling`.
 
     `known` is how many of the ids are an earlier prompt and its completion, 0 in a first turn. `drawn` holds
-    completions that are not to be drawn again.
+    completions that are not to be drawn again; `guide` says which tokens may come.
     """
 
     prompt_ids: list[int]
@@ -36,6 +37,7 @@ class Request:
     stop: tuple[str, ...] = ()
     known: int = 0
     drawn: DrawnTree | None = None
+    guide: Guide | None = None
 
 
 @dataclass(slots=True)
@@ -135,6 +137,7 @@ class Decoding:
         self._cuts = any(request.top_p < 1 for request in requests)
         self._stops = any(request.stop for request in requests)
         self._cursors = Cursors([request.drawn for request in requests])
+        self._guides = Guides([request.guide for request in requests])
         device, steps = start.logits_RV.device, max(request.max_new_tokens for request in requests)
         self._is_eos_V = torch.zeros(start.logits_RV.shape[1], dtype=torch.bool, device=device)
         self._is_eos_V[list(eos_ids)] = True
@@ -176,13 +179,17 @@ class Decoding:
         return tokens_R
 
     def _draw_new(self, rows: RunningRows, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is."""
-        requests_R = rows.request_R.tolist() if self._cursors else []
-        logits_RV = self._cursors.without_drawn(self._logits_RV, requests_R, rows.temperature_R)
+        """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is, or as
+        its guide leaves it."""
+        requests_R = rows.request_R.tolist() if self._cursors or self._guides else []
+        whole_RV = self._guides.masked(self._logits_RV, requests_R)
+        logits_RV = self._cursors.without_drawn(whole_RV, requests_R, rows.temperature_R)
         tokens_R, logprobs_R = draw(logits_RV, rows.temperature_R, rows.top_p_R if self._cuts else None, uniform_R)
-        if logits_RV is not self._logits_RV:
-            logprobs_R = logprobs_of(self._logits_RV, rows.temperature_R, tokens_R)
-        self._cursors.advance(requests_R, tokens_R.tolist() if requests_R else [])
+        if logits_RV is not whole_RV:
+            logprobs_R = logprobs_of(whole_RV, rows.temperature_R, tokens_R)
+        drawn_R = tokens_R.tolist() if requests_R else []
+        self._cursors.advance(requests_R, drawn_R)
+        self._guides.advance(requests_R, drawn_R)
         return tokens_R, logprobs_R
 
     def _uniforms(self, step: int) -> Tensor:

@@ -3,33 +3,38 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import BaseTool, StructuredTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.graph import CritiqueMode
 from selfcorrect.agents.plugins.background import BackgroundChatModel
-from selfcorrect.agents.plugins.chat_model_policy import generation_of
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
 from selfcorrect.agents.plugins.conversation import (
     UNTRACED,
     ask_with_tools,
     loop_of_calls,
     model_with_tools,
-    one_turn,
     played,
     played_in_steps,
 )
-from selfcorrect.agents.plugins.messages import from_langchain
-from selfcorrect.agents.plugins.replies import closing_chunk, reply, turn_chunk
+from selfcorrect.agents.plugins.messages import from_langchain, question_and_history
+from selfcorrect.agents.plugins.one_call import Wanted, ask, formatted
+from selfcorrect.agents.plugins.replies import closing_chunk, reply, reply_of_call, turn_chunk
+from selfcorrect.agents.plugins.structured import parser_of
+from selfcorrect.agents.plugins.tools import tool_format
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.errors import ConfigurationError
@@ -37,7 +42,7 @@ from selfcorrect.errors import ConfigurationError
 # The options that one call of `ChatSelfCorrect` is given, beside its messages.
 
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
-_READ_ELSEWHERE = {"tools", "tool_choice", "tool_options", "stream", "model"}
+_READ_ELSEWHERE = {"tools", "tool_choice", "tool_options", "response_format", "n", "logprobs", "stream", "model"}
 
 
 def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Mapping[str, Any]) -> Sampling:
@@ -49,8 +54,12 @@ def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Ma
     unknown = set(options) - _SAMPLING - _READ_ELSEWHERE
     if unknown:
         raise ConfigurationError(
+<<<<<<< HEAD
             f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows "
             f"{', '.join(sorted(_SAMPLING))} and stop"
+=======
+            f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows {', '.join(sorted(_SAMPLING))}, stop, n, logprobs, response_format and tools"
+>>>>>>> 7115135 (Tools and structured output with the policy that learns; replies continue their own token ids)
         )
     chosen = {name: options.get(name, own[name]) for name in _SAMPLING}
     return Sampling(
@@ -60,6 +69,22 @@ def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Ma
         seed=chosen["seed"],
         stop=tuple(stop or own["stop"] or ()),
     )
+
+
+def _choices(options: Mapping[str, Any]) -> int:
+    """How many answers a call asks for."""
+    count = options.get("n")
+    if count is None:
+        return 1
+    if not isinstance(count, int) or count < 1:
+        raise ConfigurationError(f"n must be 1 or more, got {count!r}")
+    return count
+
+
+def _of_choice(own: Mapping[str, Any], options: dict[str, Any], number: int) -> dict[str, Any]:
+    """The options of answer `number`: with a seed, every answer has another one."""
+    seed = options.get("seed", own["seed"])
+    return options if seed is None or number == 0 else {**options, "seed": seed + number}
 
 
 def written_tools(tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]) -> list[dict[str, Any]]:
@@ -127,6 +152,8 @@ class ChatSelfCorrect(BackgroundChatModel):
         temperature: 0 is greedy.
         top_p, max_tokens, seed, stop: as in `Sampling`.
         timeout: seconds after which a call raises TimeoutError.
+        constrained: draw answers by the JSON schema of the call's `response_format`, rather than only parse and
+            validate them. Their log-probabilities are then those of the constrained distribution.
         model: name that replies and traces carry.
 
     Raises:
@@ -152,6 +179,7 @@ class ChatSelfCorrect(BackgroundChatModel):
     stop: list[str] | None = None
     timeout: float | None = Field(default=None, gt=0)
     streaming: bool = False
+    constrained: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> "ChatSelfCorrect":
@@ -164,6 +192,12 @@ class ChatSelfCorrect(BackgroundChatModel):
             )
         if (self.inputs is None) != (self.answer is None) or (self.inputs is not None and self.graph is None):
             raise ConfigurationError("inputs=... and answer=... belong together, and to graph=...")
+        if self.constrained and not getattr(self.policy, "draws_by_schema", False):
+            raise ConfigurationError(
+                "constrained=True needs a policy that draws by a schema: a TransformersPolicy or VLLMPolicy"
+            )
+        if self.constrained and self.revisions and self.critique == "self":
+            raise ConfigurationError("constrained=True would make critiques JSON too; use critique='instruction'")
         if self.policy is not None:
             _ = self._loop  # contradictions in the loop's settings are told now
         return self
@@ -200,9 +234,12 @@ class ChatSelfCorrect(BackgroundChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        calls = [
+            self._reply(messages, stop, _of_choice(dict(self), kwargs, number)) for number in range(_choices(kwargs))
+        ]
         async with asyncio.timeout(self.timeout):
-            message = await self._reply(messages, stop, kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+            replies = await asyncio.gather(*calls)
+        return ChatResult(generations=[ChatGeneration(message=message) for message in replies])
 
     async def _astream(
         self,
@@ -211,8 +248,10 @@ class ChatSelfCorrect(BackgroundChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if _choices(kwargs) > 1:
+            raise ConfigurationError("n above 1 cannot be streamed; use generate or batch")
         async with asyncio.timeout(self.timeout):
-            if self.inputs is not None or "tools" in kwargs or self._is_one_call:
+            if self.inputs is not None or self._begins_with_one_call(messages, kwargs):
                 yield closing_chunk(await self._reply(messages, stop, kwargs), with_turns=True)
                 return
             sampling = sampling_of_call(dict(self), stop, kwargs)
@@ -231,14 +270,28 @@ class ChatSelfCorrect(BackgroundChatModel):
             state = await self._loop.ainvoke(self.inputs(messages), UNTRACED)
             return reply(state, self.model, answer=self.answer(state))
         attempt = None
-        if "tools" in kwargs:
+        wanted = Wanted.of_call(kwargs, constrained=self.constrained)
+        if wanted.tools and isinstance(self.policy, ChatModelPolicy):
             said = await ask_with_tools(self.policy, messages, sampling, kwargs)
             if said.tool_calls:
                 return said
             attempt = generation_of(said, from_langchain(messages))
-        elif self._is_one_call:
-            return reply(await one_turn(self.policy, self.prompts, messages, sampling), self.model)
-        return reply(await played(self._loop, messages, sampling, attempt), self.model)
+        elif self._begins_with_one_call(messages, kwargs):
+            message, attempt = await ask(self.policy, self.prompts, messages, sampling, wanted)
+            if self._is_one_call or message.tool_calls or message.invalid_tool_calls:
+                return reply_of_call(message, attempt, self.model)
+        schema = wanted.format.constraint if wanted.constrained and wanted.format is not None else None
+        state = await played(self._loop, messages, replace(sampling, json_schema=schema), attempt)
+        return formatted(reply(state, self.model), wanted)
+
+    def _begins_with_one_call(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the first answer is asked for outside the loop, which knows no more than a question."""
+        more = bool(kwargs.get("tools")) or kwargs.get("response_format") is not None
+        if self.policy is None and more:
+            raise ConfigurationError(
+                "tools and response_format need ChatSelfCorrect(policy=...): a graph has calls of its own"
+            )
+        return self.policy is not None and (self._is_one_call or more or not question_and_history(messages)[0])
 
     @property
     def _is_one_call(self) -> bool:
@@ -253,16 +306,89 @@ class ChatSelfCorrect(BackgroundChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Pass tools through to the inner model. Its calls of tools are returned as they are; its answers are revised.
+        """Let the policy call tools. Its calls are returned as they are; its answers are revised.
+
+        A `ChatModelPolicy` passes the tools to its chat model. Any other policy is shown them by its tokenizer's chat
+        template where that knows tools, else in plain JSON.
+
+        Args:
+            tools: as LangChain takes them.
+            tool_choice: "auto" (the default), "none", "any", or a tool's name.
+            kwargs: options of calls (`response_format`, `strict`), or of the inner chat model.
 
         Raises:
-            NotImplementedError: the policy is no `ChatModelPolicy` around a model that can call tools.
+            NotImplementedError: a graph, or a chat model that cannot call tools.
         """
         traced = {name: kwargs.pop(name) for name in list(kwargs) if name.startswith("ls_")}
-        model_with_tools(self.policy or self.graph).bind_tools(
-            tools, tool_choice=tool_choice, **kwargs
-        )  # refuses what the inner model refuses
-        return self.bind(tools=written_tools(tools), tool_choice=tool_choice, tool_options=kwargs, **traced)
+        if self.policy is None or isinstance(self.policy, ChatModelPolicy):
+            model_with_tools(self.policy or self.graph).bind_tools(
+                tools, tool_choice=tool_choice, **kwargs
+            )  # refuses what the inner model refuses
+            return self.bind(tools=written_tools(tools), tool_choice=tool_choice, tool_options=kwargs, **traced)
+        kwargs.pop("strict", None)  # an answer is validated in any case
+        kwargs.pop("parallel_tool_calls", None)
+        return self.bind(
+            tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=tool_choice, **kwargs, **traced
+        )
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answers as objects of `schema`, parsed and validated; see `constrained` for drawing by it.
+
+        Args:
+            schema: a pydantic class, a TypedDict, or a JSON schema.
+            include_raw: give a dict with "raw", "parsed" and "parsing_error" rather than raise.
+            kwargs: `method` is "json_schema" (default), "json_mode" or "function_calling"; around a `ChatModelPolicy`
+                whatever LangChain's own method takes.
+
+        Raises:
+            FormatError: when called, unless `include_raw`: the answer does not follow the schema.
+        """
+        if self.policy is None or isinstance(self.policy, ChatModelPolicy):
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        method = kwargs.pop("method", "json_schema")
+        kwargs.pop("strict", None)
+        if method not in ("json_schema", "json_mode", "function_calling") or kwargs:
+            raise ConfigurationError(f"with_structured_output does not know {method if not kwargs else sorted(kwargs)}")
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw)
+        wanted = {"type": "json_schema", "json_schema": {"schema": convert_to_json_schema(schema)}}
+        asking = self.bind(
+            response_format=wanted, ls_structured_output_format={"kwargs": {"method": method}, "schema": schema}
+        )
+        read = RunnableLambda(parser_of(schema))
+        if not include_raw:
+            return asking | read
+        kept = RunnablePassthrough.assign(parsed=itemgetter("raw") | read, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return {"raw": asking} | kept.with_fallbacks([failed], exception_key="parsing_error")
+
+    # --- tokens ------------------------------------------------------------------------------------------------------
+
+    def get_num_tokens_from_messages(self, messages: Sequence[BaseMessage], tools: Any = None) -> int:
+        """How many tokens the policy is shown of `messages`, for `trim_messages(token_counter=model)`.
+
+        A policy without a tokenizer is counted as LangChain estimates, by characters.
+        """
+        if isinstance(self.policy, ChatModelPolicy) and isinstance(self.policy.model, BaseChatModel):
+            return self.policy.model.get_num_tokens_from_messages(list(messages), tools)
+        if not hasattr(self.policy, "count_tokens"):
+            return count_tokens_approximately(messages, tools=tools)
+        written = [convert_to_openai_tool(tool) for tool in tools or ()]
+        form = tool_format(self.policy)
+        return int(self.policy.count_tokens(form.shown(list(messages), written))) if messages else 0
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text, by the policy's tokenizer.
+
+        Raises:
+            NotImplementedError: it has none.
+        """
+        tokenizer = getattr(self.policy, "tokenizer", None)
+        if tokenizer is None:
+            raise NotImplementedError("this model's policy has no tokenizer, so that nobody knows the ids of a text")
+        return list(tokenizer.encode(text, add_special_tokens=False))
 
     def as_tool(
         self,

@@ -19,8 +19,9 @@ from selfcorrect.agents.plugins.replies import Step, steps_of
 from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
+from selfcorrect.agents.state import EpisodeState, Generation
 from selfcorrect.agents.stopping import Stop
+from selfcorrect.errors import PolicyError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem
 
@@ -85,15 +86,6 @@ def loop_of_calls(
     return made.copy(update={"checkpointer": False})
 
 
-async def one_turn(policy: Policy, prompts: Prompts, messages: list[BaseMessage], sampling: Sampling) -> EpisodeState:
-    """The policy itself, without a graph around it: a trainer's record then names the caller's node."""
-    question, history = question_and_history(messages)
-    asked = Message(role="user", content=prompts.attempt.replace("{problem}", question))
-    with untraced():
-        generation = await policy.generate([*history, asked], sampling)
-    return EpisodeState(turns=[Turn(role="attempt", generation=generation, verdict=None)])
-
-
 async def played(
     loop: Graph, messages: list[BaseMessage], sampling: Sampling, attempt: Generation | None = None
 ) -> EpisodeState:
@@ -115,6 +107,10 @@ def _start(
     messages: list[BaseMessage], sampling: Sampling, attempt: Generation | None = None
 ) -> tuple[EpisodeState, EpisodeContext]:
     question, history = question_and_history(messages)
-    problem = Problem(id="chat", prompt=question, reference=None, checker="none")
+    if not question and attempt is None:
+        raise PolicyError(
+            "the conversation ends with no message of the user, and a graph has no words to go on with it"
+        )
+    problem = Problem(id="chat", prompt=question or "(what the conversation asks)", reference=None, checker="none")
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return initial_state(problem, seed, history=history, attempt=attempt), EpisodeContext(sampling)

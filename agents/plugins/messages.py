@@ -11,6 +11,7 @@ from selfcorrect.errors import PolicyError
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "user"}
 _NAMED_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _KINDS = {"user": HumanMessage, "assistant": AIMessage, "system": SystemMessage}
+_TEXT_BLOCKS = {"text", "input_text", "output_text"}
 _SILENT_BLOCKS = {"reasoning", "thinking", "redacted_thinking", "tool_use", "tool_call", "function_call"}
 """Blocks of a model's own answers that hold no text for the reader; tool calls are read from the message instead."""
 
@@ -28,7 +29,7 @@ def from_langchain(messages: Sequence[BaseMessage]) -> list[Message]:
     """
     joined: list[Message] = []
     for message in messages:
-        role, text = _role(message), _text(message)
+        role, text = plain_role(message), _text(message)
         if joined and joined[-1]["role"] == role:
             joined[-1] = Message(role=role, content=f"{joined[-1]['content']}\n\n{text}")
         else:
@@ -37,26 +38,31 @@ def from_langchain(messages: Sequence[BaseMessage]) -> list[Message]:
 
 
 def question_and_history(messages: Sequence[BaseMessage]) -> tuple[str, list[Message]]:
-    """The last message, which must be the user's (or a tool's result), and what came before it.
+    """The last message, if it is the user's (or a tool's result), and what came before it.
+
+    A conversation that ends otherwise has no question at its end: "" and all of it.
 
     Raises:
-        PolicyError: there is no question at the end.
+        PolicyError: there is no message, or the user's last one is blank.
     """
     plain = from_langchain(messages)
     if not plain:
         raise PolicyError("the conversation is empty; give at least one message of the user")
     *history, last = plain
     if last["role"] != "user":
-        raise PolicyError(
-            f"the conversation ends with a message of the {last['role']}; the last one must be the user's"
-        )
+        return "", plain
     if not last["content"].strip():
         raise PolicyError("the last message of the user is blank")
     return last["content"], history
 
 
-def _role(message: BaseMessage) -> str:
+def plain_role(message: BaseMessage) -> str:
     kind = message.type.removesuffix("MessageChunk").lower()
+    """system, user or assistant; a tool's result is the user's.
+
+    Raises:
+        PolicyError: it has another role.
+    """
     role = _NAMED_ROLES.get(message.role) if isinstance(message, ChatMessage) else _ROLES.get(kind)
     if role is None:
         named = message.role if isinstance(message, ChatMessage) else message.type
@@ -65,7 +71,7 @@ def _role(message: BaseMessage) -> str:
 
 
 def _text(message: BaseMessage) -> str:
-    text = _content_text(message.content)
+    text = plain_text(message)
     if isinstance(message, ToolMessage):
         return f"Result of {message.name or 'the tool'}: {text}"
     if isinstance(message, AIMessage) and message.tool_calls:
@@ -74,18 +80,24 @@ def _text(message: BaseMessage) -> str:
     return text
 
 
-def _content_text(content: str | list[Any]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(map(_block_text, content))
+def plain_text(message: BaseMessage) -> str:
+    """The words of a message: its text, or that of its content blocks together.
+
+    Raises:
+        PolicyError: a block holds something that a policy cannot be shown, such as an image.
+    """
+    content = message.content
+    return content if isinstance(content, str) else "".join(map(_block_text, content))
 
 
 def _block_text(block: str | dict[str, Any]) -> str:
     if isinstance(block, str):
         return block
     kind = block.get("type")
-    if kind == "text":
+    if kind in _TEXT_BLOCKS and isinstance(block.get("text"), str):
         return str(block["text"])
+    if kind in _TEXT_BLOCKS:
+        raise PolicyError(f"a message holds a block of type {kind!r} without a text")
     if kind in _SILENT_BLOCKS:
         return ""
     raise PolicyError(f"a message holds a block of type {kind!r}; policies read text only")

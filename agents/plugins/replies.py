@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
-from selfcorrect.agents.state import EpisodeState, Role, Turn, Usage, VerdictRecord, answers, usage_of
+from selfcorrect.agents.state import EpisodeState, Generation, Role, Turn, Usage, VerdictRecord, answers, usage_of
 from selfcorrect.errors import GraphError
 
 
@@ -85,6 +85,17 @@ def reply(state: Any, model: str, *, answer: str | None = None) -> AIMessage:
             "finish_reason": last["generation"]["finish_reason"] if last else "stop",
         },
     )
+
+
+def reply_of_call(message: AIMessage, generation: Generation, model: str) -> AIMessage:
+    """A single call's `message` with all that a reply carries."""
+    turn = Turn(role="attempt", generation=generation, verdict=None)
+    whole = reply(EpisodeState(turns=[turn]), model)
+    message.usage_metadata = whole.usage_metadata
+    message.response_metadata = {**whole.response_metadata, **message.response_metadata}
+    if message.tool_calls:
+        message.response_metadata["finish_reason"] = "tool_calls"
+    return message
 
 
 def total_usage(turns: list[Turn]) -> UsageMetadata | None:

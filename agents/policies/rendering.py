@@ -4,6 +4,7 @@ A later prompt is never rendered as a whole. Chat templates rewrite earlier turn
 that is tokenised again can come out in other tokens; either way the policy would be trained on something it never saw.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,6 +74,15 @@ def before_stop(text: str, stop: Sequence[str]) -> str:
     """`text` up to the first of the stop texts in it."""
     found = [place for place in (text.find(words) for words in stop) if place >= 0]
     return text[: min(found)] if found else text
+
+
+def count_tokens(template: Template, messages: Sequence[Message]) -> int:
+    """How many ids a policy with this template would be shown of `messages`. Where the template refuses them as a
+    conversation (a part of one, say), each is counted by itself."""
+    try:
+        return len(template.first(messages))
+    except PolicyError:
+        return sum(len(template.first([Message(role="user", content=message["content"])])) for message in messages)
 
 
 def choose_template(tokenizer: Any, name: TemplateName) -> Template:
@@ -162,21 +172,25 @@ class ChatTemplate:
 
     def later(self, messages: Sequence[Message], after: Generation, *, ended: bool) -> list[int]:
         roles = tuple(message["role"] for message in after["messages"])
-        new = tuple((message["role"], message["content"]) for message in messages)
-        ids = list(self._encoder.encode(self._text_after(roles, new), False))
+        tools = json.dumps(after["messages"][0].get("tools", []) if after["messages"] else [])
+        new = json.dumps(list(messages))
+        ids = list(self._encoder.encode(self._text_after(roles, tools, new), False))
         # the text begins with the end of the assistant's turn, which the policy has usually sampled itself
         return ids[1:] if ended and ids[:1] == after["completion_ids"][-1:] else ids
 
-    def _render_after(self, roles: tuple[str, ...], new: tuple[tuple[str, str], ...]) -> str:
-        """What the template writes after an assistant's answer when `new` messages follow.
+    def _render_after(self, roles: tuple[str, ...], tools: str, new: str) -> str:
+        """What the template writes after an assistant's answer when `new` messages follow (both as JSON, to be
+        remembered by).
 
         The earlier messages are stand-ins with the same roles (templates may count rounds), the answer is a sentinel.
         """
         earlier = [Message(role=role, content="x") for role in roles]
-        added = [Message(role=role, content=content) for role, content in new]
+        if earlier and tools != "[]":
+            earlier[0]["tools"] = json.loads(tools)
+        added: list[Message] = json.loads(new)
         text = self._render([*earlier, Message(role="assistant", content=_SENTINEL), *added])
         _, found, rest = text.partition(_SENTINEL)
-        if not found or _SENTINEL in rest or any(content.strip() not in rest for _, content in new):
+        if not found or _SENTINEL in rest or any(message["content"].strip() not in rest for message in added):
             raise PolicyError(
                 "the chat template does not show an assistant's answer followed by a new message, so later turns "
                 f"cannot be appended; use template='plain'. It rendered: {text!r}"
@@ -187,8 +201,29 @@ class ChatTemplate:
         from jinja2 import TemplateError
 
         try:
-            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            return self._applied(messages)
         except TemplateError as error:
             roles = [message["role"] for message in messages]
+            if "system" in roles[1:]:  # many templates know a system message at the beginning only
+                return self._render(_later_systems_as_user(messages))
             raise PolicyError(f"the chat template refuses a conversation with the roles {roles}: {error}") from error
+
+    def _applied(self, messages: Sequence[Message]) -> str:
+        tools = messages[0].get("tools") if messages else None
+        shown = [{name: value for name, value in message.items() if name != "tools"} for message in messages]
+        text = self._tokenizer.apply_chat_template(
+            shown, tools=tools or None, tokenize=False, add_generation_prompt=True
+        )
         return str(text)
+
+
+def _later_systems_as_user(messages: Sequence[Message]) -> list[Message]:
+    """`messages` with every system message but a first one shown as the user's, and the user's neighbours joined."""
+    shown: list[Message] = []
+    for place, message in enumerate(messages):
+        role = "user" if place and message["role"] == "system" else message["role"]
+        if shown and role == "user" == shown[-1]["role"]:
+            shown[-1] = {**shown[-1], "content": f"{shown[-1]['content']}\n\n{message['content']}"}
+        else:
+            shown.append({**message, "role": role})
+    return shown

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
+from selfcorrect.agents.decoding.constraints import Constraints, Guide
 from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
@@ -22,12 +23,13 @@ from selfcorrect.agents.policies.rendering import (
     before_stop,
     choose_template,
     conversation_after,
+    count_tokens,
     prompt_after,
 )
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import begin_call, refuse_recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.errors import PolicyError, UnreadablePromptError
+from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError, UnreadablePromptError
 
 # From token ids to a generation: where a completion ends, and what its ids say.
 
@@ -116,7 +118,7 @@ class LocalCall:
         """The ids that the model is shown."""
         return _unfinished(self.after) if self.extends else prompt_after(template, self.messages, self.after, eos_ids)
 
-    def request(self, prompt: PromptIds, max_new_tokens: int) -> Request:
+    def request(self, prompt: PromptIds, max_new_tokens: int, guide: Guide | None = None) -> Request:
         """The call as the decode loop takes it; without a seed it is given one of its own."""
         sampling = self.sampling
         return Request(
@@ -128,6 +130,7 @@ class LocalCall:
             stop=sampling.stop,
             known=prompt.known,
             drawn=self.drawn,
+            guide=guide,
         )
 
 
@@ -185,6 +188,9 @@ class TransformersPolicy:
         PolicyError: the tokenizer has no EOS token, or the template cannot be had.
     """
 
+    draws_by_schema = True
+    """It honours `Sampling.json_schema`."""
+
     def __init__(
         self,
         model: Any,
@@ -201,7 +207,8 @@ class TransformersPolicy:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.max_batch = max_batch
-        self._template = choose_template(tokenizer, template)
+        self.template = choose_template(tokenizer, template)
+        self._constraints: Constraints | None = None
         self._eos_ids = eos_ids(model, tokenizer)
         self._completions = Completions(tokenizer, self._eos_ids)
         self._memory = TurnCache(_MEMORY_BYTES) if reuse_cache else None
@@ -249,6 +256,10 @@ class TransformersPolicy:
         call.finish(part)
         return self._completions.joined(partial, part, sampling.stop)
 
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How many token ids the model is shown of `messages`."""
+        return count_tokens(self.template, messages)
+
     def forget(self) -> None:
         """Drop the key/value cache of the last batch. Changed weights are noticed without this; it frees memory."""
         if self._memory is not None:
@@ -265,16 +276,23 @@ class TransformersPolicy:
             for call, request in zip(calls, requests, strict=True)
         ]
 
-    def _request_or_error(self, call: LocalCall) -> Request | PolicyError:
+    def _request_or_error(self, call: LocalCall) -> Request | SelfCorrectError:
         try:
             return self._request(call)
-        except PolicyError as error:
+        except (PolicyError, ConfigurationError) as error:
             return error
 
     def _request(self, call: LocalCall) -> Request:
-        prompt = call.prompt(self._template, self._eos_ids)
+        prompt = call.prompt(self.template, self._eos_ids)
         wanted = call.sampling.max_new_tokens or self.max_new_tokens
-        return call.request(prompt, room_after(self.model, len(prompt.ids), wanted))
+        return call.request(prompt, room_after(self.model, len(prompt.ids), wanted), self._guide(call.sampling))
+
+    def _guide(self, sampling: Sampling) -> Guide | None:
+        if sampling.json_schema is None:
+            return None
+        if self._constraints is None:
+            self._constraints = Constraints(self.tokenizer)
+        return self._constraints.guide(sampling.json_schema)
 
     def _decode_all(self, requests: Sequence[Request]) -> list[Decoded]:
         """Decode in batches of like prompt lengths, equal prompts side by side; results in the order of the

@@ -1,6 +1,7 @@
 """A policy behind a vLLM server, or any OpenAI-compatible server that takes and returns token ids."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -12,6 +13,7 @@ from selfcorrect.agents.policies.rendering import (
     before_stop,
     choose_template,
     conversation_after,
+    count_tokens,
     prompt_after,
 )
 from selfcorrect.agents.policy import Sampling
@@ -47,6 +49,9 @@ class VLLMPolicy:
         PolicyError: the tokenizer has no EOS token, or the template cannot be had.
     """
 
+    draws_by_schema = True
+    """It honours `Sampling.json_schema`."""
+
     def __init__(
         self,
         url: str,
@@ -63,7 +68,7 @@ class VLLMPolicy:
         self.url, self.model, self.tokenizer = url.rstrip("/"), model, tokenizer
         self.max_new_tokens = max_new_tokens
         self._processed = processed_logprobs
-        self._template = choose_template(tokenizer, template)
+        self.template = choose_template(tokenizer, template)
         self._eos_ids = [tokenizer.eos_token_id]
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=concurrency)
@@ -99,11 +104,15 @@ class VLLMPolicy:
             PolicyError: the server cannot be reached, refuses, or does not return token ids.
         """
         call = begin_call(self, messages, sampling, after=after)
-        prompt = prompt_after(self._template, messages, after, self._eos_ids)
+        prompt = prompt_after(self.template, messages, after, self._eos_ids)
         choice = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, prompt.ids, call.sampling)
         generation = self._generation(choice, prompt.ids, call.sampling, conversation_after(after, messages))
         call.finish(generation)
         return generation
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How many token ids the model is shown of `messages`."""
+        return count_tokens(self.template, messages)
 
     def close(self) -> None:
         """End the connections and threads."""
@@ -131,6 +140,8 @@ class VLLMPolicy:
             body["seed"] = sampling.seed
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.json_schema is not None:
+            body["structured_outputs"] = {"json": json.loads(sampling.json_schema)}
         try:
             answer = self._client.post(f"{self.url}/completions", json=body)
             answer.raise_for_status()

@@ -104,7 +104,7 @@ class QuietPolicy:
         self.tokenizer = model.tokenizer
         self.max_new_tokens, self.max_batch, self.show_thoughts = max_new_tokens, max_batch, show_thoughts
         self.cost = Cost()
-        self._template = choose_template(self.tokenizer, template)
+        self.template = choose_template(self.tokenizer, template)
         self._eos_ids = eos_ids(model.lm, self.tokenizer)
         self._coalescer: Batcher[_Call, tuple[Generation, Continuation]] = Batcher(self._batch, in_thread=in_thread)
 
@@ -162,7 +162,7 @@ class QuietPolicy:
 
     def _request(self, call: _Call) -> Request:
         sampling = call.sampling
-        prompt = prompt_after(self._template, call.messages, call.after, self._eos_ids)
+        prompt = prompt_after(self.template, call.messages, call.after, self._eos_ids)
         return Request(
             prompt_ids=prompt.ids,
             max_new_tokens=self._room(prompt.ids, sampling.max_new_tokens or self.max_new_tokens),

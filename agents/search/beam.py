@@ -83,7 +83,8 @@ class Expand:
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         sampling, step = context_of(runtime).sampling, state.get("rounds", 0)
-        roots: Sequence[Partial | None] = state.get("beams") or [None] * self.rules.width
+        beams = state.get("beams")
+        roots: Sequence[Partial | None] = beams if beams else [None] * self.rules.width
         wanted = [root for _ in range(self.rules.expand) for root in roots]  # every root once, then every root again
         seed = derive_seed(state["seed"], _SEEDS_OF_STEPS + step)
         problem, pieces, spent = Problem.model_validate(state["problem"]), list[Partial](), 0

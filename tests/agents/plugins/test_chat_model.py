@@ -261,7 +261,6 @@ def test_a_misspelt_call_option_is_refused() -> None:
     ("messages", "words"),
     [
         ([], "empty"),
-        ([HumanMessage("2 + 2?"), AIMessage("4")], "ends with a message of the assistant"),
         ([HumanMessage("  ")], "blank"),
         ([HumanMessage([{"type": "image_url", "image_url": {"url": "data:,"}}])], "block of type 'image_url'"),
     ],
@@ -271,9 +270,10 @@ def test_a_conversation_without_a_readable_question_is_refused(messages: list[Ba
         chat(["a", "b"]).invoke(messages)
 
 
-def test_tools_on_a_policy_that_knows_none_are_refused() -> None:
-    with pytest.raises(NotImplementedError, match="ScriptedPolicy"):
-        chat(["a"]).bind_tools([repeat])
+def test_tools_on_a_graph_are_refused() -> None:
+    model = ChatSelfCorrect(graph=build_graph(ScriptedPolicy(["a"]), revisions=0))
+    with pytest.raises(NotImplementedError, match="CompiledStateGraph"):
+        model.bind_tools([repeat])
 
 
 def test_a_graph_over_another_state_says_what_it_needs() -> None:
