@@ -174,9 +174,9 @@ class Draws:
 def _refuse_constrained(sampling: Sampling, place: Place) -> None:
     if sampling.json_schema is not None:
         raise GraphError(
-            f"node {place.node!r} draws by a JSON schema: its log-probabilities are those of the constrained distribution, not the "
-            "policy's, so it cannot learn from them; use constrained=False (the reply is parsed and validated all the same), or "
-            "leave the node out of `trainable`"
+            f"node {place.node!r} draws by a JSON schema: its log-probabilities are those of the constrained "
+            "distribution, not the policy's, so it cannot learn from them; use constrained=False (the reply is parsed "
+            "and validated all the same), or leave the node out of `trainable`"
         )
 
 

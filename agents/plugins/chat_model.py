@@ -54,12 +54,8 @@ def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Ma
     unknown = set(options) - _SAMPLING - _READ_ELSEWHERE
     if unknown:
         raise ConfigurationError(
-<<<<<<< HEAD
             f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(_SAMPLING))} and stop"
-=======
-            f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows {', '.join(sorted(_SAMPLING))}, stop, n, logprobs, response_format and tools"
->>>>>>> 7115135 (Tools and structured output with the policy that learns; replies continue their own token ids)
+            f"{', '.join(sorted(_SAMPLING))}, stop, n, logprobs, response_format and tools"
         )
     chosen = {name: options.get(name, own[name]) for name in _SAMPLING}
     return Sampling(
