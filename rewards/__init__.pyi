@@ -3,6 +3,9 @@
 from .checker import Checker as Checker
 from .checker import Status as Status
 from .checker import Verdict as Verdict
+from .checkers import CHECKERS as CHECKERS
+from .checkers import FunctionChecker as FunctionChecker
+from .checkers import checker_named as checker_named
 from .code.checker import UnitTestChecker as UnitTestChecker
 from .code.suites import Asserts as Asserts
 from .code.suites import Calls as Calls

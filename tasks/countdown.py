@@ -2,13 +2,18 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.tasks.problem import Problem, Split
+from selfcorrect.tasks.registry import ProceduralSettings
 
 LARGEST_NUMBER = 25
 LARGEST_VALUE = 199
@@ -69,16 +74,53 @@ class CountdownTask:
                 yield self._problem(numbers, target, " ; ".join(steps))
 
     def _problem(self, numbers: list[int], target: int, gold: str) -> Problem:
-        listed = " ".join(map(str, numbers))
-        prompt = WORDS.format(numbers=listed, target=target) if self.words else f"{listed} get {target} :"
         return Problem(
             id=f"countdown-{'.'.join(map(str, numbers))}-{target}",
-            prompt=prompt,
+            prompt=asked(numbers, target, words=self.words),
             reference={"numbers": numbers, "target": target},
             checker="countdown",
             gold=gold,
             difficulty=float(self.numbers),
         )
+
+
+class CountdownSettings(ProceduralSettings):
+    """Procedural Countdown problems."""
+
+    example: ClassVar[str] = "3 5 7 9 get 56"
+    number: ClassVar[str | None] = "numbers"
+
+    kind: Literal["countdown"] = "countdown"
+    numbers: int = Field(default=4, ge=3, le=6)
+    """How many numbers a problem gives."""
+
+    def open(self) -> CountdownTask:
+        return CountdownTask(numbers=self.numbers, words=self.words)
+
+    @property
+    def title(self) -> str:
+        return f"countdown with {self.numbers} numbers"
+
+    @classmethod
+    def recognise(cls, question: str, *, words: bool) -> Problem | None:
+        """A question such as "3 5 7 9 get 56"."""
+        found = _QUESTION.fullmatch(question)
+        if found is None:
+            return None
+        # In training the numbers come sorted; their order means nothing.
+        numbers, target = sorted(int(number) for number in re.split(r"[\s,]+", found[1])), int(found[2])
+        reference = {"numbers": numbers, "target": target}
+        prompt = asked(numbers, target, words=words)
+        return Problem(id="question", prompt=prompt, reference=reference, checker="countdown")
+
+
+_QUESTION = re.compile(r"\s*(\d{1,6}(?:[\s,]+\d{1,6})+)[\s,]+get\s+(\d{1,6})\s*:?\s*", re.IGNORECASE)
+
+
+def asked(numbers: list[int], target: int, *, words: bool) -> str:
+    """The prompt: in English sentences, or "3 5 7 get 56 :"."""
+    listed = " ".join(map(str, numbers))
+    return WORDS.format(numbers=listed, target=target) if words else f"{listed} get {target} :"
 
 
 def split_of(numbers: list[int], target: int) -> Split:

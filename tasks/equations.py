@@ -3,13 +3,18 @@ without end."""
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from selfcorrect.errors import TaskError
+from pydantic import Field
+
+from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.equations import EquationChecker
 from selfcorrect.tasks.problem import Problem, Split
+from selfcorrect.tasks.registry import ProceduralSettings
 
 COEFFICIENTS = range(3, 16)
 LARGEST_TOTAL = 149
@@ -90,6 +95,48 @@ class EquationsTask:
             gold=steps_of(coefficients, values),
             difficulty=float(self.unknowns),
         )
+
+
+class EquationsSettings(ProceduralSettings):
+    """Procedural linear equations in positive whole numbers."""
+
+    example: ClassVar[str] = "11 x + 7 y + 5 z = 96"
+    number: ClassVar[str | None] = "unknowns"
+
+    kind: Literal["equations"] = "equations"
+    unknowns: int = Field(default=3, ge=2, le=4)
+    """How many unknowns an equation has."""
+
+    def open(self) -> EquationsTask:
+        return EquationsTask(unknowns=self.unknowns, words=self.words)
+
+    @property
+    def title(self) -> str:
+        return f"equations with {self.unknowns} unknowns"
+
+    @classmethod
+    def recognise(cls, question: str, *, words: bool) -> Problem | None:
+        """A question such as "11 x + 7 y + 5 z = 96".
+
+        Raises:
+            ConfigurationError: it has the form of one, but cannot be judged.
+        """
+        found = _QUESTION.fullmatch(question)
+        if found is None:
+            return None
+        coefficients, total = [int(number) for number in re.findall(r"\d+", found[1])], int(found[2])
+        reference = {"coefficients": coefficients, "total": total}
+        prompt = asked(coefficients, total, words=words)
+        fault = EquationChecker().validate_reference(reference)
+        if fault is not None:
+            raise ConfigurationError(f"{prompt!r} is no equation that can be judged: {fault}")
+        return Problem(id="question", prompt=prompt, reference=reference, checker="equations")
+
+
+_QUESTION = re.compile(
+    r"\s*(\d{1,6}\s*x\s*\+\s*\d{1,6}\s*y(?:\s*\+\s*\d{1,6}\s*z(?:\s*\+\s*\d{1,6}\s*w)?)?)\s*=\s*(\d{1,6})\s*:?\s*"
+)
+"""2 to 4 unknowns, in this order: x, y, z, w."""
 
 
 def asked(coefficients: Sequence[int], total: int, *, words: bool) -> str:

@@ -10,11 +10,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checkers import checker_named
+from selfcorrect.settings import Share
 from selfcorrect.tasks.problem import Problem, Split
+from selfcorrect.tasks.registry import TaskSettings
 
 # Reading the rows of a JSON Lines file; every fault is found before the first is told.
 
@@ -37,8 +42,8 @@ class Row:
     more: Mapping[str, Any]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of `path`, those that say the same merged.
+def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of `path`, those that say the same merged; `columns` says which name in the file is which field.
 
     Raises:
         TaskError: the file cannot be read, is empty, or holds bad rows.
@@ -47,6 +52,7 @@ def read_rows(path: Path) -> list[Row]:
     faults: list[Fault] = []
     for line, text in _lines(path):
         found, value = _object(line, text)
+        value = {(columns or {}).get(name, name): item for name, item in value.items()}
         found = found or [(line, name, what) for name, what in _faults_of(value)]
         faults += found
         if not found:
@@ -188,7 +194,9 @@ class JsonlTask:
     Args:
         path: the file, UTF-8.
         test_share: the part of the prompts that is held out, between 0 and 1.
-        judge: judges the answers; None is the math checker. Every answer must be a reference it can use.
+        judge: judges the answers; None is the checker called `judged_by`. Every answer must be a reference it can use.
+        columns: which name in the file is which field, such as {"question": "prompt"}.
+        judged_by: the name of the checker, for the problems.
 
     Raises:
         TaskError: the file cannot be read, is empty, or holds bad rows; up to ten are named by file, line and field.
@@ -197,6 +205,8 @@ class JsonlTask:
     path: Path
     test_share: float = 0.1
     judge: Checker | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    judged_by: str = "math"
     _problems: dict[Split, list[Problem]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -204,14 +214,12 @@ class JsonlTask:
             raise TaskError(f"jsonl: test_share must be between 0 and 1, got {self.test_share}")
         object.__setattr__(self, "path", Path(self.path))
         if self.judge is None:
-            from selfcorrect.rewards.maths import MathChecker
-
-            object.__setattr__(self, "judge", MathChecker())
-        rows = read_rows(self.path)
+            object.__setattr__(self, "judge", checker_named(self.judged_by))
+        rows = read_rows(self.path, self.columns)
         self._refuse_unreadable_answers(rows)
         splits: dict[Split, list[Problem]] = {"train": [], "test": []}
         for row in rows:
-            splits[split_of(row.prompt, self.test_share)].append(_problem(row))
+            splits[split_of(row.prompt, self.test_share)].append(_problem(row, self.judged_by))
         object.__setattr__(self, "_problems", splits)
 
     @property
@@ -253,13 +261,42 @@ def split_of(prompt: str, test_share: float) -> Split:
     return "test" if int.from_bytes(digest) < test_share * 2**64 else "train"
 
 
-def _problem(row: Row) -> Problem:
+def _problem(row: Row, judged_by: str) -> Problem:
     return Problem(
         id=row.id,
         prompt=row.prompt,
         reference=row.answer,
-        checker="math",
-        gold=f"The final answer is $\\boxed{{{row.answer}}}$.",
+        checker=judged_by,
+        gold=f"The final answer is $\\boxed{{{row.answer}}}$." if judged_by == "math" else None,
         difficulty=row.difficulty,
         metadata={"line": row.line, **row.more},
     )
+
+
+class JsonlSettings(TaskSettings):
+    """Problems from a file of {"prompt", "answer"} rows, judged by the math checker unless another is named."""
+
+    prompts: ClassVar[str] = "math"
+    file: ClassVar[str | None] = "path"
+    columns_field: ClassVar[str | None] = "columns"
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: Path = Field(strict=False)
+    test_share: Share = 0.1
+    """The part of the prompts that is held out."""
+    columns: dict[str, Literal["prompt", "answer", "id", "difficulty"]] = Field(default_factory=dict)
+    """Which name in the file is which field, such as {question: prompt, gold: answer}."""
+    checker: str = "math"
+    """Judges the answers: a checker's name, or `package.module:Name` of a user's own."""
+
+    def open(self) -> JsonlTask:
+        """Reads the file.
+
+        Raises:
+            TaskError: the file or some of its rows are unusable.
+        """
+        return JsonlTask(self.path, test_share=self.test_share, columns=self.columns, judged_by=self.checker)
+
+    @property
+    def title(self) -> str:
+        return self.path.name

@@ -10,8 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share, load_settings
-from selfcorrect.tasks.problem import Task
+from selfcorrect.settings import ByKind, Count, NonNegative, Positive, Settings, load_settings
+from selfcorrect.tasks.countdown import CountdownSettings
+from selfcorrect.tasks.equations import EquationsSettings
+from selfcorrect.tasks.jsonl import JsonlSettings
+from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.credit.settings import refuse_idle_baseline
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
@@ -68,61 +71,6 @@ class PairSftSettings(SupervisedSettings):
     samples_per_problem: int = Field(default=4, ge=2)
     """At least 2: a pair is made of two."""
     steps: PositiveInt = 640
-
-
-# Settings of the tasks that a run can be on, and how each is opened.
-
-
-class CountdownSettings(Settings):
-    """Procedural Countdown problems."""
-
-    kind: Literal["countdown"] = "countdown"
-    numbers: int = Field(default=4, ge=3, le=6)
-    """How many numbers a problem gives."""
-    words: bool = False
-    """Ask in English sentences, for general language models."""
-
-    def open(self) -> Task:
-        from selfcorrect.tasks.countdown import CountdownTask
-
-        return CountdownTask(numbers=self.numbers, words=self.words)
-
-
-class EquationsSettings(Settings):
-    """Procedural linear equations in positive whole numbers."""
-
-    kind: Literal["equations"] = "equations"
-    unknowns: int = Field(default=3, ge=2, le=4)
-    """How many unknowns an equation has."""
-    words: bool = False
-    """Ask in English sentences, for general language models."""
-
-    def open(self) -> Task:
-        from selfcorrect.tasks.equations import EquationsTask
-
-        return EquationsTask(unknowns=self.unknowns, words=self.words)
-
-
-class JsonlSettings(Settings):
-    """Problems from a file of {"prompt", "answer"} rows, judged by the math checker."""
-
-    kind: Literal["jsonl"] = "jsonl"
-    path: Path = Field(strict=False)
-    test_share: Share = 0.1
-    """The part of the prompts that is held out."""
-
-    def open(self) -> Task:
-        """Reads the file.
-
-        Raises:
-            TaskError: the file or some of its rows are unusable.
-        """
-        from selfcorrect.tasks.jsonl import JsonlTask
-
-        return JsonlTask(self.path, test_share=self.test_share)
-
-
-TaskSettings = Annotated[CountdownSettings | EquationsSettings | JsonlSettings, Field(discriminator="kind")]
 
 
 # Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
@@ -292,7 +240,7 @@ class EvaluationSettings(Settings):
 class RunSettings(CreditedSettings, KeepingSettings):
     """Everything that decides a run. Written to `config.yaml` of its directory."""
 
-    task: TaskSettings = CountdownSettings()
+    task: Annotated[TaskSettings, ByKind(TASKS)] = CountdownSettings()
     policy: PolicySettings = PolicySettings()
     graph: GraphSettings = GraphSettings()
     score: ScoreSettings = ScoreSettings()

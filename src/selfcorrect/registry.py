@@ -25,9 +25,9 @@ def is_address(name: str) -> bool:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Words for an error: "; did you mean 'countdown'?", or nothing where no name is near."""
+    """Words for an error: "; did you mean countdown?", or nothing where no name is near."""
     near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def load(address: str) -> Any:
@@ -121,11 +121,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def unknown(self, name: str) -> str:
         """What to say of a name that is not there."""
-        hint = nearest(name, self.names)
-        return (
-            f"unknown {self.kind} {name!r}{hint}; there are {', '.join(self.names)}, or package.module:Name for one of "
-            "your own"
-        )
+        hint = nearest(name, self.names) or ";"
+        known = f"there are {', '.join(self.names)}, or package.module:Name for one of your own"
+        return f"unknown {self.kind} {name!r}{hint} {known}"
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:

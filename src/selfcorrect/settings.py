@@ -5,6 +5,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
 
@@ -18,9 +19,10 @@ from pydantic import (
     ValidationInfo,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, core_schema
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import Registry, is_address
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -73,10 +75,13 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list
     in it."""
     owner, path = model, []
     groups: list[type[BaseModel]] = [model]
+    by_kind: ByKind | None = None
     for part in loc:
         member = next((group for group in groups if len(groups) > 1 and _kind(group) == part), None)
+        if member is None and by_kind is not None and is_address(part):
+            member = by_kind.registry.find(part)
         if member is not None:
-            owner, groups = member, [member]
+            owner, groups, by_kind = member, [member], None
             continue
         field = next((group.model_fields[part] for group in groups if part in group.model_fields), None)
         owner = groups[0] if groups else owner
@@ -84,13 +89,21 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list
             continue  # the name of a union member such as "list[str]"
         path.append(part)
         groups = _groups(field) if field is not None else []
+        by_kind = None if field is None else _by_kind(field)
     return owner, path
 
 
 def _groups(field: FieldInfo) -> list[type[BaseModel]]:
     """The settings groups a field may hold."""
+    by_kind = _by_kind(field)
+    if by_kind is not None:
+        return list(by_kind.registry.values())
     candidates = [field.annotation, *get_args(field.annotation)]
     return [group for group in candidates if isinstance(group, type) and issubclass(group, BaseModel)]
+
+
+def _by_kind(field: FieldInfo) -> "ByKind | None":
+    return next((found for found in field.metadata if isinstance(found, ByKind)), None)
 
 
 def _kind(group: type[BaseModel]) -> Any:
@@ -175,6 +188,47 @@ class WholeSettings(Settings):
         except ValidationError as error:
             source = (info.context or {}).get("source", cls.__name__)
             raise ConfigurationError(explain(error, cls, source=source)) from error
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """Annotates a field that holds one of the groups of a registry: the one that its `kind` names, which may be a
+    user's own `package.module:Name`. As in `Annotated[TaskSettings, ByKind(TASKS)]`.
+    """
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(
+            lambda group, info: group.model_dump(mode=info.mode), info_arg=True
+        )
+        return core_schema.no_info_plain_validator_function(self._validated, serialization=written)
+
+    def _validated(self, given: Any) -> Any:
+        if isinstance(given, Settings):
+            return given
+        if not isinstance(given, Mapping):
+            raise PydanticKnownError("model_type", {"class_name": self.registry.kind})
+        kind = given.get("kind")
+        if not isinstance(kind, str) or not (kind in self.registry or is_address(kind)):
+            names = ", ".join(map(repr, self.registry.names))
+            raise PydanticCustomError(
+                "union_tag_invalid", "unknown kind", {"expected_tags": f"{names}, package.module:Name"}
+            )
+        try:
+            return self.registry.find(kind).model_validate(given)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(
+                error.title, [_under(kind, details) for details in error.errors()]
+            ) from error
+
+
+def _under(kind: str, details: ErrorDetails) -> InitErrorDetails:
+    """A fault of the group of that kind, placed as the members of a union are."""
+    told = PydanticCustomError(details["type"], details["msg"].replace("{", "{{"), details.get("ctx") or {})
+    return InitErrorDetails(type=told, loc=(kind, *details["loc"]), input=details["input"])
 
 
 # A YAML loader that reads 2e-4 as a number, as YAML 1.2 does; PyYAML's own reads it as text.

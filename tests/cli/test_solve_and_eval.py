@@ -108,7 +108,7 @@ def test_an_equation_is_put_as_in_training_and_judged_by_itself() -> None:
     assert (plain.prompt, plain.reference) == ("11 x + 7 y + 5 z = 96 :", {"coefficients": [11, 7, 5], "total": 96})
     assert plain.checker == "equations"
     assert problem_of_question("3 x + 4 y = 30", answer=None, reads_english=True).prompt.startswith("Find positive")
-    with pytest.raises(ConfigurationError, match="an equation is judged by itself"):
+    with pytest.raises(ConfigurationError, match="a question of the task equations is judged by its own numbers"):
         problem_of_question("3 x + 4 y = 30", answer="2", reads_english=True)
 
 

@@ -8,14 +8,14 @@ from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import combine, differing_fields, settings_as_yaml
+from selfcorrect.tasks.countdown import CountdownSettings
+from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.training.ppo.config import KeepingSettings, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 from selfcorrect.training.runs.opening import ppo_config, score_schedule
 from selfcorrect.training.settings import (
     DEMO,
     PRESETS,
-    CountdownSettings,
-    JsonlSettings,
     OptimiserSettings,
     RunSettings,
     ScoreSettings,
@@ -87,7 +87,10 @@ def test_an_override_makes_the_group_it_needs() -> None:
         ({"task": {"numbrs": 3}}, "task.numbrs: unknown; did you mean task.numbers?"),
         ({"task": {"path": "x"}}, "task.path: unknown for kind 'countdown'; it needs task.kind: jsonl"),
         ({"task": {"kind": "jsonl"}}, "task.path: missing"),
-        ({"task": {"kind": "sudoku"}}, "task.kind: expected one of 'countdown', 'equations', 'jsonl', got 'sudoku'"),
+        (
+            {"task": {"kind": "sudoku"}},
+            "task.kind: expected one of 'countdown', 'equations', 'jsonl', package.module:Name, got 'sudoku'",
+        ),
         ({"policy": {"lora": {"rnk": 3}}}, "policy.lora.rnk: unknown; did you mean policy.lora.rank?"),
         ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
         ({"score": {"alpha": True}}, "score.alpha: expected a number, got True"),

@@ -10,14 +10,14 @@ import pytest
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN, SCORE_MATH
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.tasks.countdown import CountdownSettings
+from selfcorrect.tasks.equations import EquationsSettings
+from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.training.arms.reinforced import train_score
 from selfcorrect.training.runs.opening import open_policy, prompts_for
 from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import (
-    CountdownSettings,
-    EquationsSettings,
     EvaluationSettings,
-    JsonlSettings,
     OptimiserSettings,
     PolicySettings,
     RunSettings,

@@ -29,7 +29,7 @@ early."""
 
 def folder_of(out: Path, arm: str, seed: int) -> Path:
     """Where the run of an arm and a seed is."""
-    return out / arm / f"seed-{seed}"
+    return out / arm.replace(":", ".") / f"seed-{seed}"
 
 
 def evaluation_of(out: Path, arm: str, seed: int, way: Way) -> Evaluation | None:
@@ -48,6 +48,7 @@ def plan_budgets(comparison: Comparison, out: Path) -> tuple[Costs, dict[str, Bu
     planned = {
         arm_spec.name: arm_spec.planned(comparison.settings_of(arm_spec, costs), costs)
         for arm_spec in comparison.arm_specs
+        if arm_spec.planned is not None
     }
     if not comparison.allow_unequal:
         refuse_unequal(planned, tolerance=TOLERANCE)

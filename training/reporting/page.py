@@ -73,7 +73,7 @@ def report_page(
     if episodes:
         sections.append(_episodes(episodes))
     sections.append(_settings(settings))
-    title = f"selfcorrect: {escape(_task_name(settings))}"
+    title = f"selfcorrect: {escape(settings.task.title)}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>\n<body>\n'
@@ -91,7 +91,7 @@ def _head(settings: RunSettings, steps: Sequence[Mapping[str, Any]], final: Fina
             f"({score.stage_one_steps} of Stage I, {score.stage_two_steps} of Stage II)"
         )
     name = "SCoRe" if arm == "score" else f"the arm {arm}"
-    lead = f"{name} on {_task_name(settings)}, policy {settings.policy.model}: {done}, seed {settings.seed}"
+    lead = f"{name} on {settings.task.title}, policy {settings.policy.model}: {done}, seed {settings.seed}"
     return f'<h1>Learning to self-correct</h1><p class="lead">{escape(lead)}</p>{_finding(final)}'
 
 
@@ -162,10 +162,3 @@ def _episodes(episodes: Sequence[Mapping[str, Any]]) -> str:
 def _settings(settings: RunSettings) -> str:
     text = escape(settings_as_yaml(settings))
     return f"<h2>Settings</h2><details><summary>config.yaml</summary><pre>{text}</pre></details>"
-
-
-def _task_name(settings: RunSettings) -> str:
-    task = settings.task
-    if task.kind == "countdown":
-        return f"countdown with {task.numbers} numbers"
-    return f"equations with {task.unknowns} unknowns" if task.kind == "equations" else task.path.name

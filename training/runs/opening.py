@@ -27,7 +27,7 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
     """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural
     problem in its short form is asked in short words too."""
-    in_words = settings.task.kind == "jsonl" or settings.task.words
+    in_words = settings.task.prompts_name != "short"
     return prompts_of(policy, english=math_prompts(settings.graph.critique) if in_words else COUNTDOWN)
 
 

@@ -42,8 +42,9 @@ def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
     review = settings.vstar.review
     if review is None:
         review = _COUNTDOWN_REVIEW if own_words else ""
-    separator = Wording().separator if settings.task.kind != "jsonl" else "\n"
-    return Wording(attempt=prompts.attempt, template="chat" if chat else "plain", separator=separator, review=review)
+    return Wording(
+        attempt=prompts.attempt, template="chat" if chat else "plain", separator=settings.task.separator, review=review
+    )
 
 
 def draw_problems(settings: RunSettings, task: Task) -> tuple[list[Problem], list[Problem]]:

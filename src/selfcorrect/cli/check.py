@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from selfcorrect.cli.console import reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Seed
+from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -94,12 +94,8 @@ _SHOWN_FAILURES = 20
 
 
 def validate(
-    task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK", help="countdown, countdown-3 to -6, equations, equations-2 to -4, or a .jsonl file."
-        ),
-    ],
+    task: TaskArgument,
+    columns: Columns = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of each split; files are checked whole.")] = 1000,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -107,10 +103,10 @@ def validate(
     """Let the checker of TASK judge its own gold answers. Exit status 1 if it refuses any."""
     with reporting(as_json=as_json):
         from selfcorrect.cli.console import counting
-        from selfcorrect.cli.naming import open_task
+        from selfcorrect.cli.naming import task_settings
         from selfcorrect.tasks.validate import validate_task
 
-        opened = open_task(task)
+        opened = task_settings(task, columns).open()
         with counting("checking gold answers", silent=as_json) as tell:
             report = validate_task(opened, procedural=n, seed=seed, on_progress=tell)
     if as_json:

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Config, Overrides, Preset
+from selfcorrect.cli.options import AsJson, Columns, Config, OptionalModel, OptionalTask, Overrides, Preset
+from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.arms.registry import arm_specs, comparable
 from selfcorrect.training.compare.wording import (
     COLUMNS,
     budget_text,
@@ -76,8 +78,15 @@ _QUICK_PROBLEMS = 100
 
 
 def compare(
-    task: Annotated[str | None, typer.Option(help="As for eval; by default the task of the settings.")] = None,
-    arms: Annotated[str, typer.Option(metavar="A,B,...", help="The arms, separated by commas.")] = _MAIN_ARMS,
+    task: OptionalTask = None,
+    columns: Columns = None,
+    model: OptionalModel = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...", help=f"The arms: {', '.join(comparable())}, or package.module:Name of your own."
+        ),
+    ] = _MAIN_ARMS,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 5,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the comparison; what is in it is not done again.")
@@ -108,9 +117,10 @@ def compare(
         with loading("the arms"):
             from selfcorrect.training.compare.plan import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
+        request = RunRequest("compare", preset, config, overrides=changes, model=model, task=task, columns=columns)
         comparison = Comparison(
-            arm_specs=_arm_specs(arms),
-            settings=_settings(preset, config, task, changes),
+            arm_specs=arm_specs(_names(arms)),
+            settings=request.settings(),
             seeds=range(seeds),
             problems=_QUICK_PROBLEMS if quick else problems,
             temperature=temperature,
@@ -145,12 +155,6 @@ def carry_out(comparison: "Comparison", out: Path, *, reference: str, silent: bo
     return write_comparison(comparison, out, planned, reference=reference)
 
 
-def _arm_specs(arms: str) -> Any:
-    from selfcorrect.training.arms.registry import arm_specs
-
-    return arm_specs(_names(arms))
-
-
 def _names(arms: str) -> list[str]:
     return [name.strip() for name in arms.split(",") if name.strip()]
 
@@ -162,28 +166,15 @@ def _reference(asked: str | None, arms: str) -> str:
     return asked or ("score" if "score" in names else names[-1])
 
 
-def _settings(preset: str, config: Path | None, task: str | None, overrides: tuple[str, ...]) -> Any:
-    from selfcorrect.settings import combine
-    from selfcorrect.training.settings import PRESETS, read_settings
-
-    base = PRESETS[preset]
-    if task is not None:
-        from selfcorrect.cli.naming import task_settings
-
-        base = base.model_copy(update={"task": task_settings(task)})
-    if config is not None:
-        return read_settings(config, overrides=overrides, base=base)
-    return combine(base, {}, overrides, source="--set")
-
-
 def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
     """From "pag:score.alpha=1" to {"pag": ["score.alpha=1"]}."""
     found: dict[str, list[str]] = {}
     for change in changes:
-        arm, colon, setting = change.partition(":")
-        if not colon or arm not in _names(arms):
+        name, equals, value = change.partition("=")
+        arm, colon, setting = name.rpartition(":")
+        if not colon or not equals or arm not in _names(arms):
             raise ConfigurationError(f"--set-arm {change}: expected ARM:NAME=VALUE, where ARM is one of {arms}")
-        found.setdefault(arm, []).append(setting)
+        found.setdefault(arm, []).append(f"{setting}={value}")
     return found
 
 

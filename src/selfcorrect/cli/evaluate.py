@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed, Temperature
+from selfcorrect.cli.options import AsJson, Columns, Critique, ModelName, Revisions, Seed, TaskName, Temperature
 
 if TYPE_CHECKING:
     from selfcorrect.tasks.problem import Task
@@ -15,9 +15,8 @@ _MANY = 2000
 
 def evaluate_command(
     model: ModelName = "embedded",
-    task: Annotated[
-        str, typer.Option(help="countdown, countdown-3 to -6, equations, equations-2 to -4, or a .jsonl file.")
-    ] = "countdown",
+    task: TaskName = "countdown",
+    columns: Columns = None,
     n: Annotated[
         int | None,
         typer.Option("-n", "--n", min=1, help="How many held-out problems; 2,000, or all of a smaller file."),
@@ -34,11 +33,12 @@ def evaluate_command(
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
         from selfcorrect.cli.console import counting
-        from selfcorrect.cli.naming import CountedPolicy, open_policy, open_task
+        from selfcorrect.cli.naming import CountedPolicy, open_policy, task_settings
 
-        open_task(task)  # a wrong name or a broken file is told before a model is loaded
+        asked = task_settings(task, columns)
+        asked.open()  # a broken file is told before a model is loaded
         named = open_policy(model)
-        opened = open_task(task, words=named.reads_english)
+        opened = asked.worded(named.reads_english).open()
         n = _default_count(opened) if n is None else n
         problems = opened.problems("test", n, seed=seed)
         named.refuse_unreadable(problems[0].prompt)

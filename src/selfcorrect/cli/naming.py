@@ -1,9 +1,7 @@
-"""What the user of `solve` asked: a Countdown problem, an equation, or anything else."""
+"""What the user of a command named: a question, a policy, a task."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfcorrect.agents.policy import Policy, Sampling
@@ -17,63 +15,29 @@ if TYPE_CHECKING:
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Task
-    from selfcorrect.training.settings import TaskSettings
-
-
-_COUNTDOWN = re.compile(r"\s*(\d{1,6}(?:[\s,]+\d{1,6})+)[\s,]+get\s+(\d{1,6})\s*:?\s*", re.IGNORECASE)
-_EQUATION = re.compile(
-    r"\s*(\d{1,6}\s*x\s*\+\s*\d{1,6}\s*y(?:\s*\+\s*\d{1,6}\s*z(?:\s*\+\s*\d{1,6}\s*w)?)?)\s*=\s*(\d{1,6})\s*:?\s*"
-)
-"""2 to 4 unknowns, in this order: x, y, z, w."""
+    from selfcorrect.tasks.registry import TaskSettings
 
 
 def problem_of_question(question: str, *, answer: str | None, reads_english: bool) -> Problem:
     """`question` as a problem for a policy that does or does not read English sentences.
 
-    "3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" is an equation in positive whole numbers; both are judged.
+    What a task recognises ("3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" an equation) is judged by itself.
     Anything else is passed on as it is, and judged if `answer` is given.
 
     Raises:
         ConfigurationError: the question is blank, or is judged by itself and comes with an answer.
     """
+    from selfcorrect.tasks.registry import problem_of_question as recognised
+
     if not question.strip():
         raise ConfigurationError("the question is empty; ask something like '3 5 7 9 get 56'")
-    countdown, equation = _COUNTDOWN.fullmatch(question), _EQUATION.fullmatch(question)
-    if countdown is None and equation is None:
+    problem = recognised(question, words=reads_english)
+    if problem is None:
         checker = "math" if answer is not None else "none"
         return Problem(id="question", prompt=question.strip(), reference=answer, checker=checker)
     if answer is not None:
-        kind = (
-            "a Countdown question is judged by its own numbers and target"
-            if countdown
-            else "an equation is judged by itself"
-        )
-        raise ConfigurationError(f"--answer: {kind}")
-    if countdown is None:
-        assert equation is not None
-        return _equation(
-            [int(number) for number in re.findall(r"\d+", equation[1])], int(equation[2]), words=reads_english
-        )
-    # In training the numbers come sorted; their order means nothing.
-    numbers = sorted(int(number) for number in re.split(r"[\s,]+", countdown[1]))
-    return _countdown(numbers, int(countdown[2]), words=reads_english)
-
-
-def _countdown(numbers: list[int], target: int, *, words: bool) -> Problem:
-    from selfcorrect.tasks.countdown import WORDS
-
-    listed = " ".join(map(str, numbers))
-    prompt = WORDS.format(numbers=listed, target=target) if words else f"{listed} get {target} :"
-    return Problem(id="question", prompt=prompt, reference={"numbers": numbers, "target": target}, checker="countdown")
-
-
-def _equation(coefficients: list[int], total: int, *, words: bool) -> Problem:
-    from selfcorrect.tasks.equations import asked
-
-    reference = {"coefficients": coefficients, "total": total}
-    return Problem(
-        id="question", prompt=asked(coefficients, total, words=words), reference=reference, checker="equations"
-    )
+        raise ConfigurationError(f"--answer: a question of the task {problem.checker} is judged by its own numbers")
+    return problem
 
 
 def checker_of(problem: Problem) -> "Checker | None":
@@ -82,30 +46,16 @@ def checker_of(problem: Problem) -> "Checker | None":
     Raises:
         ConfigurationError: the answer that was given cannot be judged by.
     """
-    if problem.checker == "countdown":
-        from selfcorrect.rewards.countdown import CountdownChecker
-
-        return CountdownChecker()
-    if problem.checker == "equations":
-        return _equation_checker(problem)
     if problem.reference is None:
         return None
-    from selfcorrect.rewards.maths import MathChecker
+    from selfcorrect.rewards.checkers import checker_named
 
-    checker: Checker = MathChecker()
+    checker = checker_named(problem.checker)
     fault = checker.validate_reference(problem.reference)
     if fault is not None:
-        raise ConfigurationError(f"--answer {problem.reference!r} cannot be used by the math checker: {fault}")
-    return checker
-
-
-def _equation_checker(problem: Problem) -> "Checker":
-    from selfcorrect.rewards.equations import EquationChecker
-
-    checker = EquationChecker()
-    fault = checker.validate_reference(problem.reference)
-    if fault is not None:
-        raise ConfigurationError(f"{problem.prompt!r} is no equation that can be judged: {fault}")
+        raise ConfigurationError(
+            f"--answer {problem.reference!r} cannot be used by the {problem.checker} checker: {fault}"
+        )
     return checker
 
 
@@ -175,33 +125,35 @@ class CountedPolicy:
         return generation
 
 
-# How tasks are named on the command line: "countdown", "countdown-5", "equations", "equations-4", or the path of a JSON
-# Lines file.
-
-_COUNTDOWN_NAME = re.compile(r"countdown(?:-([3-6]))?")
-_EQUATIONS = re.compile(r"equations(?:-([2-4]))?")
+# The task that a command names.
 
 
-def task_settings(name: str, *, words: bool = False) -> "TaskSettings":
-    """The settings that `name` stands for; `words` asks procedural problems in English sentences.
+def column_names(pairs: Sequence[str] | None) -> dict[str, str]:
+    """From "question=prompt,gold=answer" to {"question": "prompt", "gold": "answer"}.
 
     Raises:
-        ConfigurationError: it stands for nothing.
+        ConfigurationError: it is no such list.
     """
-    from selfcorrect.training.settings import CountdownSettings, EquationsSettings, JsonlSettings
+    found: dict[str, str] = {}
+    for pair in (part.strip() for text in pairs or () for part in text.split(",")):
+        column, equals, name = (part.strip() for part in pair.partition("="))
+        if not (column and equals and name):
+            raise ConfigurationError(f"--map {pair}: expected COLUMN=FIELD, as in --map question=prompt,gold=answer")
+        if column in found:
+            raise ConfigurationError(f"--map names the column {column!r} twice")
+        found[column] = name
+    return found
 
-    countdown = _COUNTDOWN_NAME.fullmatch(name)
-    if countdown:
-        return CountdownSettings(numbers=int(countdown[1] or 4), words=words)
-    equations = _EQUATIONS.fullmatch(name)
-    if equations:
-        return EquationsSettings(unknowns=int(equations[1] or 3), words=words)
-    if name.endswith((".jsonl", ".json")) or Path(name).is_file():
-        return JsonlSettings(path=Path(name))
-    raise ConfigurationError(
-        f"unknown task {name!r}: expected countdown, countdown-3 to countdown-6, equations, equations-2 to "
-        "equations-4, or the path of a .jsonl file"
-    )
+
+def task_settings(name: str, columns: Sequence[str] | None = None) -> "TaskSettings":
+    """The settings that `--task` and `--map` stand for; see `selfcorrect.tasks.registry.task_settings`.
+
+    Raises:
+        ConfigurationError: they stand for nothing.
+    """
+    from selfcorrect.tasks import registry
+
+    return registry.task_settings(name, columns=column_names(columns))
 
 
 def open_task(name: str, *, words: bool = False) -> "Task":
@@ -211,4 +163,4 @@ def open_task(name: str, *, words: bool = False) -> "Task":
         ConfigurationError: it stands for nothing.
         TaskError: its file is unusable.
     """
-    return task_settings(name, words=words).open()
+    return task_settings(name).worded(words).open()

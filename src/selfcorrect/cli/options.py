@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from selfcorrect.tasks.registry import TASKS
+
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ModelName = Annotated[
@@ -15,6 +17,25 @@ ModelName = Annotated[
         help="'embedded', a folder, a Hugging Face id, vllm:MODEL@URL, or provider:model of LangChain.",
     ),
 ]
+_TASKS = (
+    f"{', '.join(TASKS)} (or with a number: countdown-5), FORMAT:FILE, a file of problems, or package.module:Name of "
+    "your own."
+)
+TaskName = Annotated[str, typer.Option("--task", metavar="TASK", help=_TASKS)]
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=_TASKS)]
+OptionalTask = Annotated[str | None, typer.Option("--task", metavar="TASK", help=_TASKS)]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="COLUMN=FIELD,...",
+        help="Which column of the file is which field: question=prompt,gold=answer.",
+    ),
+]
+OptionalModel = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="'embedded', a folder, or a Hugging Face id.")
+]
+OptionalSeed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Critique = Annotated[
     Literal["instruction", "self", "feedback"],
     typer.Option(

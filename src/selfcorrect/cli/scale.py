@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, ModelName, Seed, Temperature
+from selfcorrect.cli.options import AsJson, Columns, ModelName, Seed, TaskName, Temperature
 from selfcorrect.cli.search_options import (
     AnswerLimit,
     Budgets,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def scale(
-    task: Annotated[str, typer.Option(help="As for eval.")] = "countdown",
+    task: TaskName = "countdown",
+    columns: Columns = None,
     budgets: Budgets = "1,2,4,...,64",
     strategies: Strategies = None,
     model: ModelName = "embedded",
@@ -43,13 +44,14 @@ def scale(
     """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty.
     Resumable."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.naming import open_task
+        from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
         chosen_plan = open_plan(plan)
-        open_task(task)
+        asked = task_settings(task, columns)
+        asked.open()
         searchers = open_searchers(model, verifier, step_verifier)
-        opened = open_task(task, words=searchers.named.reads_english)
+        opened = asked.worded(searchers.named.reads_english).open()
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
@@ -116,7 +118,8 @@ def _cell(point: Any) -> str:
 
 
 def tune_budget(
-    task: Annotated[str, typer.Option(help="As for eval.")] = "countdown",
+    task: TaskName = "countdown",
+    columns: Columns = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The plan.")] = Path("plan.json"),
     budgets: Budgets = "1,2,4,...,64",
     strategies: Strategies = None,
@@ -137,12 +140,13 @@ def tune_budget(
 ) -> None:
     """Play strategies on training problems, and write a plan of the best one for each difficulty and budget."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.naming import open_task
+        from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
-        open_task(task)
+        asked = task_settings(task, columns)
+        asked.open()
         searchers = open_searchers(model, verifier, step_verifier)
-        opened = open_task(task, words=searchers.named.reads_english)
+        opened = asked.worded(searchers.named.reads_english).open()
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 

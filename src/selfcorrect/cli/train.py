@@ -1,216 +1,143 @@
-"""`selfcorrect train ARM`: one command for each way to train a policy.
+"""`selfcorrect train ARM`: one command for each way to train a policy, made from the registry of arms."""
 
-An arm's command lives in a file of its own, `train_ARM.py`, and is added here in one line.
-"""
-
-import difflib
+import inspect
 from collections.abc import Callable
-from importlib import import_module
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
 from selfcorrect.cli.console import reporting
-from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Preset, Resume
+from selfcorrect.cli.options import (
+    AsJson,
+    Columns,
+    Config,
+    OptionalModel,
+    OptionalSeed,
+    OptionalTask,
+    Out,
+    Overrides,
+    Preset,
+    Resume,
+)
 from selfcorrect.cli.train_quiet_star import quiet_star
-from selfcorrect.cli.training_run import RunRequest, carry_out, steps_of_both_stages
+from selfcorrect.cli.training_run import RunRequest, carry_out
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import is_address, nearest
+from selfcorrect.training.arms.registry import ARMS, ArmSpec, Command
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
-    from selfcorrect.training.settings import RunSettings
+
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "model": (OptionalModel, None),
+    "task": (OptionalTask, None),
+    "columns": (Columns, None),
+    "preset": (Preset, "full"),
+    "config": (Config, None),
+    "out": (Out, None),
+    "resume": (Resume, None),
+    "seed": (OptionalSeed, None),
+    "overrides": (Overrides, None),
+}
+"""The options of every arm: the fields of `RunRequest`."""
 
 
-# `selfcorrect train score`: SCoRe on a policy and a task of the user's choice, whole or without a part.
+def arm_command(name: str, spec: ArmSpec, own: Command) -> Callable[..., None]:
+    """The command `selfcorrect train NAME`: the options of every arm, and the arm's own choices."""
+    settings = {choice.name: choice.setting for choice in own.choices}
 
-
-def score(
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    no_stage1: Annotated[bool, typer.Option("--no-stage1", help="Ablation: Stage II takes all steps.")] = False,
-    no_shaping: Annotated[bool, typer.Option("--no-shaping", help="Ablation: no progress bonus in Stage II.")] = False,
-    stage2: Annotated[
-        Literal["rl", "star"],
-        typer.Option(help="Ablation: supervised fine-tuning on right second answers as Stage II."),
-    ] = "rl",
-    as_json: AsJson = False,
-) -> None:
-    """Train a policy to correct itself with SCoRe. Settings come from the preset, then --config, then --set."""
-    without: list[Literal["stage1", "shaping"]] = []
-    if no_stage1:
-        without.append("stage1")
-    if no_shaping:
-        without.append("shaping")
-    with reporting(as_json=as_json):
-        if stage2 == "star" and without:
-            raise ConfigurationError(
-                "--stage2 star pays no rewards and needs Stage I: leave --no-shaping and --no-stage1 away"
-            )
-        options = [f"--no-{part}" for part in without] + (["--stage2 star"] if stage2 == "star" else [])
-        command = " ".join(["train score", *options])
-        request = RunRequest(
-            command, preset=preset, config=config, out=out, resume=resume, overrides=tuple(overrides or ())
-        )
-        carry_out(request, _stage2_star if stage2 == "star" else lambda: _arm(without), as_json=as_json)
-
-
-def _stage2_star() -> "Arm":
-    from selfcorrect.training.arms.score_stage2_star import score_stage2_star
-
-    return score_stage2_star
-
-
-def _arm(without: list[Literal["stage1", "shaping"]]) -> "Arm":
-    from functools import partial
-
-    from selfcorrect.training.arms import reinforced as score
-
-    return partial(score.score_without, without) if without else score.score
-
-
-# `selfcorrect train star`: learn from one's own right answers.
-
-StarData = Annotated[
-    Literal["single", "single+rationalised", "multi", "multi+correct"] | None,
-    typer.Option(
-        help="What is learnt: right first answers, with or without those found with a hint; or second answers that "
-        "mend a wrong first one, with or without those that keep a right one. The same as --set star.data=..."
-    ),
-]
-
-
-def star(
-    data: StarData = None,
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """STaR: sample, keep what is right, fine-tune the original policy on it; and again with the new policy."""
-    with reporting(as_json=as_json):
-        chosen = () if data is None else (f"star.data={data}",)
-        request = RunRequest("train star", preset, config, out, resume, (*(overrides or ()), *chosen))
-        carry_out(request, _star, as_json=as_json, steps=lambda settings: settings.star.loops)
-
-
-def _star() -> "Arm":
-    from selfcorrect.training.arms.star import star
-
-    return star
-
-
-# `selfcorrect train pair-sft`: learn to correct from independent answers put together.
-
-PairData = Annotated[
-    Literal["pairs", "pairs+correct"] | None,
-    typer.Option(
-        help="What is learnt: right answers after wrong ones, or after right ones too. The same as --set "
-        "pair_sft.data=..."
-    ),
-]
-
-
-def pair_sft(
-    data: PairData = None,
-    config: Config = None,
-    preset: Preset = "full",
-    out: Out = None,
-    resume: Resume = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pair-SFT: sample answers, put a wrong and a right one together as two turns, fine-tune on the second."""
-    with reporting(as_json=as_json):
-        chosen = () if data is None else (f"pair_sft.data={data}",)
-        request = RunRequest("train pair-sft", preset, config, out, resume, (*(overrides or ()), *chosen))
-        carry_out(request, _pair_sft, as_json=as_json, steps=lambda settings: 1)
-
-
-def _pair_sft() -> "Arm":
-    from selfcorrect.training.arms.pair_sft import pair_sft
-
-    return pair_sft
-
-
-# The command of an arm that has no options of its own.
-
-
-def arm_command(
-    arm: str, summary: str, load: "Callable[[], Arm]", steps: "Callable[[RunSettings], int]" = steps_of_both_stages
-) -> Callable[..., None]:
-    """The command `selfcorrect train ARM`.
-
-    Args:
-        arm: as typed.
-        summary: its help.
-        load: imports the function that trains it.
-        steps: how many steps its progress has.
-    """
-
-    def command(
-        config: Config = None,
-        preset: Preset = "full",
-        out: Out = None,
-        resume: Resume = None,
-        overrides: Overrides = None,
-        as_json: AsJson = False,
-    ) -> None:
+    def command(as_json: bool, **given: Any) -> None:
         with reporting(as_json=as_json):
-            request = RunRequest(f"train {arm}", preset, config, out, resume, tuple(overrides or ()))
-            carry_out(request, load, as_json=as_json, steps=steps)
+            chosen = {settings[option]: str(given.pop(option) or "") for option in settings}
+            named = {setting: value for setting, value in chosen.items() if value}
+            _train(RunRequest(f"train {name}", chosen=named, **given), spec, as_json=as_json)
 
-    command.__doc__ = summary
+    choices = {choice.name: (_choice(choice.name, choice.values, choice.says), None) for choice in own.choices}
+    return _with_options(command, own.says, choices | _SHARED | {"as_json": (AsJson, False)})
+
+
+def _train(request: RunRequest, spec: ArmSpec, *, as_json: bool) -> None:
+    assert spec.load is not None and spec.command is not None, f"{spec.name} has a command"
+    carry_out(request, spec.load, as_json=as_json, steps=spec.command.steps)
+
+
+def _choice(name: str, values: tuple[str, ...], says: str) -> Any:
+    """The type of an option that takes one of `values`."""
+    kind = StrEnum(name, {value: value for value in values})  # type: ignore[misc]
+    return Annotated[kind | None, typer.Option(f"--{name}", help=says)]
+
+
+def _with_options(command: Callable[..., None], says: str, options: dict[str, tuple[Any, Any]]) -> Callable[..., None]:
+    """`command` as if it had been written with these parameters, each with its type and default."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, keyword, default=default, annotation=kind)
+            for name, (kind, default) in options.items()
+        ]
+    )
+    command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+    command.__doc__ = says
     return command
 
 
-# `selfcorrect train single-turn`, `multi-turn`, `pag`: what SCoRe is compared with.
+# `selfcorrect train score`: SCoRe whole or without a part.
+
+_ABLATIONS: dict[str, tuple[Any, Any]] = {
+    "no_stage1": (Annotated[bool, typer.Option("--no-stage1", help="Ablation: Stage II takes all steps.")], False),
+    "no_shaping": (
+        Annotated[bool, typer.Option("--no-shaping", help="Ablation: no progress bonus in Stage II.")],
+        False,
+    ),
+    "stage2": (
+        Annotated[
+            Literal["rl", "star"],
+            typer.Option(help="Ablation: supervised fine-tuning on right second answers as Stage II."),
+        ],
+        "rl",
+    ),
+}
 
 
-def _command(name: str, summary: str) -> Callable[..., None]:
-    """The command of the reinforced arm that is a function of that name."""
+def score_command(spec: ArmSpec, own: Command) -> Callable[..., None]:
+    """As `arm_command`, with the ablations of Table 4 of the paper."""
 
-    def load() -> "Arm":
-        found: Arm = getattr(import_module("selfcorrect.training.arms.reinforced"), name)
-        return found
+    def command(as_json: bool, no_stage1: bool, no_shaping: bool, stage2: str, **given: Any) -> None:
+        without: list[Literal["stage1", "shaping"]] = []
+        if no_stage1:
+            without.append("stage1")
+        if no_shaping:
+            without.append("shaping")
+        with reporting(as_json=as_json):
+            if stage2 == "star" and without:
+                raise ConfigurationError(
+                    "--stage2 star pays no rewards and needs Stage I: leave --no-shaping and --no-stage1 away"
+                )
+            options = [f"--no-{part}" for part in without] + (["--stage2 star"] if stage2 == "star" else [])
+            request = RunRequest(" ".join(["train score", *options]), **given)
+            loaded = ARMS.find("score-stage2-star").load if stage2 == "star" else partial(_ablated, spec, without)
+            assert loaded is not None
+            carry_out(request, loaded, as_json=as_json, steps=own.steps)
 
-    return arm_command(name.replace("_", "-"), summary, load)
-
-
-single_turn = _command("single_turn", "Reward the first answer only; there is no second turn while training.")
-multi_turn = _command("multi_turn", "Reward every answer by itself: no Stage I, no progress bonus.")
-pag = _command("pag", "PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded.")
-
-
-# `selfcorrect train vstar`: a generator and verifiers of it.
-
-
-def _vstar() -> "Arm":
-    from selfcorrect.training.vstar.rounds import vstar
-
-    return vstar
-
-
-def _steps(settings: "RunSettings") -> int:
-    """A step is a round, or the training of a verifier."""
-    return settings.vstar.rounds + len(settings.vstar.kinds)
+    return _with_options(command, own.says, _SHARED | _ABLATIONS | {"as_json": (AsJson, False)})
 
 
-vstar = arm_command(
-    "vstar",
-    "V-STaR: learn from right answers to generate, and from right and wrong ones to verify.",
-    _vstar,
-    _steps,
-)
+def _ablated(spec: ArmSpec, without: list[Literal["stage1", "shaping"]]) -> "Arm":
+    if without:
+        from selfcorrect.training.arms.reinforced import score_without
+
+        return partial(score_without, without)
+    assert spec.load is not None
+    return spec.load()
 
 
 class _Arms(TyperGroup):
-    """Says which arms there are when none, or an unknown one, is named."""
+    """Says which arms there are when none, or an unknown one, is named; trains a user's own `package.module:Name`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
@@ -218,25 +145,36 @@ class _Arms(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and is_address(args[0]):
+            return args[0], _own_command(args[0]), args[1:]
         if args and args[0] not in self.commands:
-            nearest = difflib.get_close_matches(args[0], self.commands, n=1)
-            hint = f" did you mean {nearest[0]}?" if nearest else ""
+            hint = nearest(args[0], self.commands).removeprefix(";")
             ctx.fail(f"unknown arm {args[0]!r};{hint} {self._known()}")
         return super().resolve_command(ctx, args)
 
     def _known(self) -> str:
-        return f"The arms are {', '.join(self.commands)}."
+        return f"The arms are {', '.join(self.commands)}, or package.module:Name for one of your own."
+
+
+def _own_command(address: str) -> Any:
+    with reporting(as_json=False):
+        spec = ARMS.find(address)
+        if spec.load is None or spec.command is None:
+            raise ConfigurationError(
+                f"{address} has no command: an ArmSpec that can be trained has `load` and `command`"
+            )
+        made = arm_command(address, spec, spec.command)
+    return get_command_from_info(
+        CommandInfo(name=address, callback=made), pretty_exceptions_short=True, rich_markup_mode="rich"
+    )
 
 
 train = typer.Typer(cls=_Arms, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="ARM [OPTIONS]")
-train.command()(score)
-train.command("single-turn")(single_turn)
-train.command("multi-turn")(multi_turn)
-train.command("pag")(pag)
+for _name, _spec in ARMS.items():
+    if _spec.command is not None:
+        _made = score_command(_spec, _spec.command) if _name == "score" else arm_command(_name, _spec, _spec.command)
+        train.command(_name)(_made)
 train.command("quiet-star")(quiet_star)
-train.command("vstar")(vstar)
-train.command()(star)
-train.command("pair-sft")(pair_sft)
 
 
 # `selfcorrect demo`: the whole loop on the policy that ships with the library.
@@ -252,13 +190,5 @@ def demo(
     """Teach the embedded policy to correct itself, and show what changed. Needs minutes, two CPU cores and no
     download."""
     with reporting(as_json=as_json):
-        request = RunRequest(
-            "demo", preset=preset, config=None, out=out, resume=resume, overrides=tuple(overrides or ())
-        )
-        carry_out(request, _score, as_json=as_json)
-
-
-def _score() -> "Arm":
-    from selfcorrect.training.arms.reinforced import score
-
-    return score
+        request = RunRequest("demo", preset=preset, out=out, resume=resume, overrides=overrides)
+        _train(request, ARMS["score"], as_json=as_json)

@@ -1,15 +1,16 @@
 """What `demo` and the arms of `train` share: settle the settings, train, show the result."""
 
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_json
+from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError
 
@@ -22,27 +23,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for on the command line.
+    """What the user asked for on the command line; the options are those of `options`.
 
     Attributes:
         command: as typed, without its options, except those that choose the arm: "demo", "train score --no-stage1".
+        chosen: what the arm's own options set, by the dotted names of the settings.
     """
 
     command: str
-    preset: PresetName
-    config: Path | None
-    out: Path | None
-    resume: Path | None
-    overrides: tuple[str, ...]
+    preset: PresetName = "full"
+    config: Path | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    overrides: Sequence[str] | None = None
+    model: str | None = None
+    task: str | None = None
+    columns: Sequence[str] | None = None
+    seed: int | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.resume is not None and (self.config is not None or self.out is not None):
+        given = (self.config, self.out, self.model, self.task, self.columns, self.seed)
+        if self.resume is not None and any(option is not None for option in given):
             raise ConfigurationError(
-                "--resume goes on with a run's own settings in its own folder: leave --config and --out away"
+                "--resume goes on with a run's own settings in its own folder: leave --config and --out away, and "
+                "--model, --task, --map and --seed too"
             )
+        if self.columns and self.task is None:
+            raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
 
     def settings(self) -> "RunSettings":
-        """The settings of the run.
+        """The settings of the run: the preset, then --config, then the options, then --set.
 
         Raises:
             ConfigurationError: a setting is unknown or ill-typed.
@@ -53,14 +64,22 @@ class RunRequest:
         from selfcorrect.training.settings import PRESETS
 
         base = PRESETS[self.preset] if self.resume is None else RunDirectory.saved_settings(self.resume)
-        return settled(base, config=self.config, chosen={}, overrides=self.overrides, source="--set")
+        return settled(base, config=self.config, chosen=self._chosen(), overrides=self.overrides or (), source="--set")
+
+    def _chosen(self) -> dict[str, Any]:
+        """What the options change, by the dotted names of the settings; None is not given."""
+        given: dict[str, Any] = {"policy.model": self.model, "seed": self.seed, **self.chosen}
+        if self.task is not None:
+            task = task_settings(self.task, self.columns)
+            given["task"] = {"kind": task.kind, **task.model_dump(mode="json", exclude_unset=True)}
+        return given
 
     def folder(self) -> Path:
         """Where the run is written: as asked, else the first free of runs/demo, runs/demo-2, ...; an arm's is
         runs/ARM."""
         if self.resume is not None or self.out is not None:
             return self.resume or self.out or Path()
-        name = self.command.removeprefix("train ").split()[0]
+        name = self.command.removeprefix("train ").split()[0].replace(":", ".")
         number, folder = 1, Path("runs") / name
         while folder.exists():
             number += 1
@@ -68,17 +87,12 @@ class RunRequest:
         return folder
 
 
-def steps_of_both_stages(settings: "RunSettings") -> int:
-    """The steps of every arm of reinforcement learning."""
-    return settings.score.total_steps
-
-
 def carry_out(
     request: RunRequest,
     load: "Callable[[], Arm]",
     *,
     as_json: bool,
-    steps: "Callable[[RunSettings], int]" = steps_of_both_stages,
+    steps: "Callable[[RunSettings], int]",
 ) -> None:
     """Train as requested and show the result.
 
@@ -155,5 +169,4 @@ def _example_question(result: "RunResult") -> str:
     """A question of the kind that the run was about."""
     from selfcorrect.training.runs.run_directory import RunDirectory
 
-    kind = RunDirectory.saved_settings(result.directory).task.kind
-    return {"countdown": "'3 5 7 9 get 56'", "equations": "'11 x + 7 y + 5 z = 96'"}.get(kind, "'...'")
+    return shlex.quote(RunDirectory.saved_settings(result.directory).task.example or "...")

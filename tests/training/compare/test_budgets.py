@@ -4,7 +4,7 @@ import pytest
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.budgets import Costs, refuse_unequal
-from selfcorrect.training.arms.registry import ENTRANTS, arm_specs
+from selfcorrect.training.arms.registry import ARMS, arm_specs, comparable
 from selfcorrect.training.compare.wording import drift_lines
 from selfcorrect.training.runs.run_directory import Budget
 from selfcorrect.training.settings import DEMO
@@ -40,7 +40,11 @@ def test_supervised_arms_sample_and_step_as_much_in_equal_parts() -> None:
 
 
 def test_all_arms_of_the_demo_cost_the_same() -> None:
-    planned = {arm_spec.name: arm_spec.planned(arm_spec.fitted(DEMO, COSTS), COSTS) for arm_spec in ENTRANTS}
+    planned = {
+        arm_spec.name: arm_spec.planned(arm_spec.fitted(DEMO, COSTS), COSTS)
+        for arm_spec in map(ARMS.find, comparable())
+        if arm_spec.planned
+    }
     refuse_unequal(planned)
     assert planned["base"] == planned["self-refine"] == Budget(0, 0)
 

@@ -12,7 +12,7 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.tasks.countdown import CountdownSettings, CountdownTask
 from selfcorrect.training.arms.registry import ArmSpec, arm_specs
 from selfcorrect.training.compare.comparison import evaluation_of, run_comparison
 from selfcorrect.training.compare.plan import Comparison
@@ -20,7 +20,7 @@ from selfcorrect.training.compare.result import against_reference, held_out_alar
 from selfcorrect.training.compare.wording import markdown_table
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
-from selfcorrect.training.settings import CountdownSettings, EvaluationSettings, PolicySettings, RunSettings
+from selfcorrect.training.settings import EvaluationSettings, PolicySettings, RunSettings
 
 PROBLEMS = 8
 COST = Budget(generated_tokens=1000, optimiser_steps=10)

@@ -1,0 +1,265 @@
+"""Tasks by name: the settings of each kind, what others need to know of it, and how `--task` is read.
+
+A new task is a file with a `TaskSettings` and one line in `TASKS`. A user's own needs no line: a class, a function that
+returns a task, or a task, as `package.module:Name`; the parameters of the class are its settings.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_type_hints
+
+from pydantic import Field, ValidationError, create_model
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import Registry, is_address, nearest, shown_kind
+from selfcorrect.rewards.checkers import as_checker
+from selfcorrect.settings import Settings, explain
+from selfcorrect.tasks.problem import Problem, Task
+
+FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+
+
+class TaskSettings(Settings):
+    """Base of the settings of one kind of task; the class says what others need to know of the kind.
+
+    Attributes:
+        prompts: name of the words around its problems, for policies that read English; see `selfcorrect.agents`.
+        separator: what stands between the steps of an answer.
+        example: a question of this kind, for people; "" if there is no typical one.
+        number: the field that `NAME-4` sets, if any.
+        file: the field that `NAME:FILE` sets, if any.
+        columns_field: the field that `--map COLUMN=FIELD` sets, if any.
+    """
+
+    prompts: ClassVar[str] = "plain"
+    separator: ClassVar[str] = "\n"
+    example: ClassVar[str] = ""
+    number: ClassVar[str | None] = None
+    file: ClassVar[str | None] = None
+    columns_field: ClassVar[str | None] = None
+
+    kind: str
+    """Its name in `TASKS`, or a user's own `package.module:Name`."""
+
+    def open(self) -> Task:
+        """The task itself; reads its files.
+
+        Raises:
+            TaskError: a file or some of its rows are unusable.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say how its task is opened")
+
+    def worded(self, words: bool) -> Self:
+        """These settings for a policy that does or does not read English sentences, where the kind knows both."""
+        return self
+
+    @property
+    def prompts_name(self) -> str:
+        """`prompts`, unless these settings ask in a form of their own."""
+        return self.prompts
+
+    @property
+    def title(self) -> str:
+        """For reports, in the middle of a sentence: "countdown with 4 numbers"."""
+        return self.kind
+
+    @classmethod
+    def spellings(cls, name: str) -> str:
+        """How the kind is named on the command line, for help and errors."""
+        return f"{name}:FILE" if cls.file else name
+
+    @classmethod
+    def recognise(cls, question: str, *, words: bool) -> Problem | None:
+        """`question`, typed by a person, as a problem of this kind; None if it is none."""
+        return None
+
+
+class ProceduralSettings(TaskSettings):
+    """Base of tasks whose problems are made up, and asked in English sentences or in a few symbols."""
+
+    prompts: ClassVar[str] = "math"
+    separator: ClassVar[str] = " ; "
+
+    words: bool = False
+    """Ask in English sentences, for general language models."""
+
+    def worded(self, words: bool) -> Self:
+        return self.model_copy(update={"words": words})
+
+    @property
+    def prompts_name(self) -> str:
+        return self.prompts if self.words else "short"
+
+    @classmethod
+    def spellings(cls, name: str) -> str:
+        if cls.number is None:
+            return name
+        bounds = {type(bound).__name__: bound for bound in cls.model_fields[cls.number].metadata}
+        return f"{name}, {name}-{bounds['Ge'].ge} to {name}-{bounds['Le'].le}"
+
+
+# A task of a user's own.
+
+
+def as_task(found: Any, what: str = "the task") -> Task:
+    """A task as it is. One whose `checker` is a function, or that has no name, is copied and completed.
+
+    Raises:
+        ConfigurationError: it is no task; `what` names it.
+    """
+    if isinstance(found, type) or not callable(getattr(found, "problems", None)):
+        raise ConfigurationError(f"{what} is no task: expected {_TASK}, got {shown_kind(found)}")
+    if not hasattr(found, "checker"):
+        raise ConfigurationError(f"{what} has no checker: expected {_TASK}")
+    lacking: dict[str, Any] = {}
+    if not isinstance(getattr(found, "name", None), str):
+        lacking["name"] = type(found).__name__
+    given = _plain_function(found) or found.checker
+    checker = as_checker(given, f"{what}, checker")
+    if checker is not given:
+        lacking["checker"] = checker
+    if not lacking:
+        return found  # type: ignore[no-any-return]
+    completed = copy.copy(found)
+    for name, value in lacking.items():
+        object.__setattr__(completed, name, value)
+    return completed  # type: ignore[no-any-return]
+
+
+def _plain_function(found: Any) -> Any:
+    """The function that a class holds as `checker = judge`, which Python would take for a method; else None."""
+    held = inspect.getattr_static(found, "checker")
+    plain = inspect.isfunction(held) and next(iter(inspect.signature(held).parameters), "self") != "self"
+    return held if plain else None
+
+
+_TASK = "an object with problems(split, count, *, seed=0) and a checker"
+
+
+def _own(address: str, found: Any) -> type[TaskSettings]:
+    """The settings of what stands at `address`: of a class or function its parameters, of a task none."""
+    kind: Any = (Literal[address], address)
+    if isinstance(found, type) and issubclass(found, TaskSettings):
+        return create_model(found.__name__, __base__=found, __module__=__name__, kind=kind)
+    if isinstance(found, type) and not callable(getattr(found, "problems", None)):
+        raise ConfigurationError(f"{address} is no task: {shown_kind(found)} has no problems(split, count, *, seed=0)")
+    makes = isinstance(found, type) or inspect.isfunction(found)
+    fields = _parameters(address, found) if makes else {}
+    own = create_model(address.rpartition(":")[2], __base__=_OwnSettings, __module__=__name__, kind=kind, **fields)
+    own.made_by = found if makes else lambda: found
+    own.prompts = getattr(found, "prompts", TaskSettings.prompts)
+    return own
+
+
+class _OwnSettings(TaskSettings):
+    """The settings of a task of a user's own; subclasses add the parameters of its class."""
+
+    made_by: ClassVar[Callable[..., Any]]
+
+    def open(self) -> Task:
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+        return as_task(type(self).made_by(**values), self.kind)
+
+
+def _parameters(address: str, made_by: Callable[..., Any]) -> dict[str, Any]:
+    """Fields for the parameters of a user's class or function. YAML has no paths: conversions are allowed."""
+    try:
+        hints = get_type_hints(vars(made_by).get("__init__", made_by) if isinstance(made_by, type) else made_by)
+    except NameError:  # an annotation that only type checkers can read
+        hints = {}
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(made_by).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ConfigurationError(f"{address}: the parameter {parameter.name!r} can only be given by position")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), Field(default, strict=False))
+    return fields
+
+
+TASKS: Registry[type[TaskSettings]] = Registry(
+    "task",
+    {
+        "countdown": "selfcorrect.tasks.countdown:CountdownSettings",
+        "equations": "selfcorrect.tasks.equations:EquationsSettings",
+        "jsonl": "selfcorrect.tasks.jsonl:JsonlSettings",
+    },
+    accept=_own,
+)
+"""The settings of each kind of task, by name."""
+
+
+# How a task is named on the command line: NAME, NAME-NUMBER, NAME:FILE, a file, or package.module:Name.
+
+
+def task_settings(name: str, *, columns: Mapping[str, str] | None = None, **fields: Any) -> TaskSettings:
+    """The settings that `name` stands for.
+
+    Args:
+        name: "countdown", "countdown-5", "FORMAT:FILE", the path of a file, or `package.module:Name`.
+        columns: which column of the file is which field of a problem, such as {"question": "prompt"}.
+        **fields: more settings of the task.
+
+    Raises:
+        ConfigurationError: it stands for nothing, or a setting does not fit it.
+    """
+    kind, given = _kind_and_fields(name)
+    found = TASKS.find(kind)
+    if columns:
+        if found.columns_field is None:
+            raise ConfigurationError(f"--map names columns of a file, but {name} has none of its own to name")
+        given[found.columns_field] = dict(columns)
+    try:
+        return found.model_validate({"kind": kind, **given, **fields})
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, found, source=f"--task {name}")) from error
+
+
+def _kind_and_fields(name: str) -> tuple[str, dict[str, Any]]:
+    kind, colon, file = name.partition(":")
+    if kind in TASKS:
+        if not colon:
+            return kind, {}
+        field = TASKS[kind].file
+        if field is None:
+            raise ConfigurationError(f"--task {name}: {kind} makes its problems up and reads no file")
+        return kind, {field: file}
+    if name.endswith(FILE_ENDINGS) or Path(name).is_file():
+        return _kind_of_file(name), {"path": name}
+    kind, dash, number = name.rpartition("-")
+    if dash and kind in TASKS and TASKS[kind].number is not None and number.isdigit():
+        return kind, {str(TASKS[kind].number): int(number)}
+    if is_address(name):
+        return name, {}
+    known = ", ".join(TASKS[kind].spellings(kind) for kind in TASKS)
+    raise ConfigurationError(
+        f"unknown task {name!r}{nearest(name, TASKS)}; expected {known}, the path of a file "
+        f"({', '.join(FILE_ENDINGS)}), or package.module:Name for one of your own"
+    )
+
+
+def _kind_of_file(name: str) -> str:
+    """The task that reads a file of that ending."""
+    return "jsonl"
+
+
+def open_task(name: str, *, words: bool = False, columns: Mapping[str, str] | None = None, **fields: Any) -> Task:
+    """The task that `name` stands for; see `task_settings`. `words` asks made-up problems in English sentences.
+
+    Raises:
+        ConfigurationError: it stands for nothing.
+        TaskError: its file is unusable.
+    """
+    return task_settings(name, columns=columns, **fields).worded(words).open()
+
+
+def problem_of_question(question: str, *, words: bool) -> Problem | None:
+    """`question` as a problem of the kind that recognises it; None if none does."""
+    for kind in TASKS:
+        problem = TASKS[kind].recognise(question, words=words)
+        if problem is not None:
+            return problem
+    return None

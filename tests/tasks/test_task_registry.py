@@ -1,0 +1,125 @@
+"""Tasks by name, by file and by address; a user's own of some fifteen lines, with a function as its checker."""
+
+import json
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.checker import Status
+from selfcorrect.settings import combine, settings_as_yaml
+from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.tasks.jsonl import JsonlTask
+from selfcorrect.tasks.registry import TASKS, as_task, open_task, problem_of_question, task_settings
+from selfcorrect.tasks.validate import validate_task
+from selfcorrect.training.settings import RunSettings
+
+OWN = dedent(
+    '''
+    from selfcorrect.tasks import Problem
+
+    def is_double(response: str, reference: int) -> bool:
+        return response.split()[-1] == str(2 * reference)
+
+    class Doubling:
+        """Double a number."""
+
+        checker = is_double
+        prompts = "plain"
+
+        def __init__(self, largest: int = 50) -> None:
+            self.largest = largest
+
+        def problems(self, split, count, *, seed=0):
+            first = 1 if split == "train" else self.largest + 1
+            return [self.problem(n) for n in range(first, first + count)]
+
+        def problem(self, n):
+            return Problem(id=f"{n}", prompt=f"2 * {n}", reference=n, checker="own:is_double", gold=f"{2 * n}")
+    '''
+)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """The name of a module with a task in it, one for each test."""
+    name = f"own_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(OWN.replace("own:", f"{name}:"))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_a_class_of_fifteen_lines_is_a_task(own: str) -> None:
+    task = open_task(f"{own}:Doubling")
+    assert task.name == "Doubling" and validate_task(task, procedural=5).passed
+    verdict = task.checker.check_sync("it is 9", 4)
+    assert (verdict.status, verdict.answer) == (Status.WRONG, "it is 9")
+    assert task.checker.check_sync("", 4).status is Status.UNJUDGED  # the function raised
+
+
+def test_the_parameters_of_the_class_are_its_settings(own: str) -> None:
+    name = f"{own}:Doubling"
+    settings = combine(RunSettings(), {"task": {"kind": name}}, ["task.largest=7"])
+    assert settings.task.open().problems("test", 1)[0].prompt == "2 * 8"
+    assert settings.task.prompts_name == "plain" and settings.task.title == name
+    again = combine(RunSettings(), {"task": {"kind": name, "largest": 7}}, [])
+    assert again == settings and f"kind: {name}" in settings_as_yaml(settings)
+    with pytest.raises(ConfigurationError, match="task.larger: unknown; did you mean task.largest"):
+        combine(RunSettings(), {"task": {"kind": name, "larger": 7}}, [])
+    with pytest.raises(ConfigurationError, match="task.largest: .*integer, .*got 'many'"):
+        combine(RunSettings(), {"task": {"kind": name}}, ["task.largest=many"])
+
+
+def test_what_is_no_task_is_told(own: str) -> None:
+    with pytest.raises(ConfigurationError, match="Doublin.*did you mean Doubling"):
+        open_task(f"{own}:Doublin")
+    with pytest.raises(ConfigurationError, match="the class Problem has no problems"):
+        open_task(f"{own}:Problem")
+    with pytest.raises(ConfigurationError, match="is no task: expected an object with problems"):
+        as_task(3)
+    with pytest.raises(ConfigurationError, match=r"no module 'no_such_thing'.*PYTHONPATH"):
+        combine(RunSettings(), {"task": {"kind": "no_such_thing:Task"}}, [])
+
+
+def test_a_task_of_the_protocol_is_taken_as_it_is() -> None:
+    task = CountdownTask(numbers=3)
+    assert as_task(task) is task
+
+
+def test_names_with_numbers_and_files(tmp_path: Path) -> None:
+    assert open_task("countdown-5").name == "countdown-5"
+    assert open_task("countdown", words=True).problems("test", 1)[0].prompt.startswith("Using the numbers")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"What is {n} + 1?", "gold": n + 1}) + "\n" for n in range(40)))
+    columns = {"question": "prompt", "gold": "answer"}
+    task = open_task(str(rows), columns=columns)
+    assert isinstance(task, JsonlTask) and task.available("train") + task.available("test") == 40
+    assert task_settings(f"jsonl:{rows}", columns=columns) == task_settings(str(rows), columns=columns)
+    with pytest.raises(ConfigurationError, match="--map names columns of a file, but countdown has none"):
+        task_settings("countdown", columns=columns)
+    with pytest.raises(ConfigurationError, match=r"columns: expected 'prompt', 'answer', .*got 'prompts'"):
+        task_settings(str(rows), columns={"question": "prompts"})
+    with pytest.raises(ConfigurationError, match="countdown makes its problems up and reads no file"):
+        task_settings("countdown:rows.jsonl")
+    with pytest.raises(ConfigurationError, match="did you mean countdown"):
+        task_settings("countdwn")
+
+
+def test_the_problems_of_a_file_can_be_judged_by_a_checker_of_ones_own(own: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Double {n}", "answer": n}) + "\n" for n in range(40)))
+    task = open_task(str(rows), checker=f"{own}:is_double")
+    problem = task.problems("train", 1)[0]
+    assert problem.checker == f"{own}:is_double"
+    assert task.checker.check_sync(str(2 * int(problem.reference)), int(problem.reference)).correct
+
+
+def test_every_kind_can_be_opened_and_says_what_others_need_to_know() -> None:
+    for name, kind in TASKS.items():
+        assert kind.model_fields["kind"].default == name and kind.spellings(name).startswith(name)
+        if kind.example:
+            for words in (False, True):
+                problem = problem_of_question(kind.example, words=words)
+                assert problem is not None and problem.checker == name
+    assert problem_of_question("What is love?", words=True) is None
