@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import time
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,13 @@ GOLD = "96 - 33 = 63 ; 63 - 28 = 35 ; 35 / 5 = 7"
 def test_right_answers_are_accepted(response: str) -> None:
     verdict = CHECKER.check_sync(response, REFERENCE)
     assert verdict.correct and verdict.reason == "x = 3, y = 4, z = 7 solves the equation"
+    steps = verdict.answer.split(" ; ") if verdict.answer else []
+    assert len(steps) == 3 and steps[0].startswith("96 - ") and " / " in steps[2]
+
+
+def test_the_steps_that_count_are_read_back_in_one_notation() -> None:
+    assert CHECKER.check_sync("96-1=95, 1. 96−33=63. 63 - 28=35 ; 35÷5 = 7", REFERENCE).answer == GOLD
+    assert CHECKER.check_sync("96 − 33 = 64", REFERENCE).answer == "96 - 33 = 64"
 
 
 @pytest.mark.parametrize(
@@ -50,11 +58,14 @@ def test_right_answers_are_accepted(response: str) -> None:
         ("96 - 33 = 63 ; 63 - 28 = 35 ; 35 / 0 = 7", "divides by zero"),
         ("96 - 33 = 63 ; 63 / 7 = 9 ; 9 - 5 = 4", "should take away"),
         ("96 - 33 = 63 ; 63 - 28 = 35 ; 35 - 35 = 0", "should divide"),
+        ("96 - 33 = 63", "3 unknowns need 3 steps, found 1"),
     ],
 )
 def test_wrong_answers_are_refused_for_the_right_reason(response: str, reason: str) -> None:
     verdict = CHECKER.check_sync(response, REFERENCE)
     assert verdict.status is Status.WRONG and reason in verdict.reason
+    if reason == "no multiples":
+        assert verdict.reason == "what is taken away are no multiples of the other coefficients, one of each"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,9 @@ def test_wrong_answers_are_refused_for_the_right_reason(response: str, reason: s
     ],
 )
 def test_what_holds_no_step_is_unreadable(response: str) -> None:
-    assert CHECKER.check_sync(response, REFERENCE).status is Status.UNREADABLE
+    verdict = CHECKER.check_sync(response, REFERENCE)
+    assert (verdict.status, verdict.answer) == (Status.UNREADABLE, None)
+    assert verdict.reason == "no step of the form 'a - b = c' or 'a / b = c' was found"
 
 
 @pytest.mark.parametrize("piece", ["9", " ", "9 ", "9 - ", "9 - 9 = ", "9 - 9 = 9", "/", "= " * 3])
@@ -118,12 +131,44 @@ def test_any_text_gets_the_same_verdict_twice(text: str) -> None:
 def test_it_is_a_checker_that_pickles_and_knows_its_references() -> None:
     assert isinstance(CHECKER, Checker)
     assert pickle.loads(pickle.dumps(CHECKER)).check_sync(GOLD, REFERENCE).correct
-    assert CHECKER.validate_reference(REFERENCE) is None
-    for wrong in (
-        None,
-        {},
-        {"coefficients": [3], "total": 9},
-        {"coefficients": [3, 0], "total": 9},
-        {"coefficients": [3, 5], "total": "9"},
+    assert 0 < CHECKER.check_sync(GOLD, REFERENCE).seconds < 60
+
+
+def test_it_knows_the_references_it_can_use() -> None:
+    for right in (
+        REFERENCE,
+        {"coefficients": (1, 1), "total": 1},
+        {"coefficients": [2, 3], "total": 9},
+        {"coefficients": [2, 3, 5, 7], "total": 99},
     ):
-        assert CHECKER.validate_reference(wrong)
+        assert CHECKER.validate_reference(right) is None
+    for wrong in (None, 7, {}, {"coefficients": [3, 5]}, {"total": 9}):
+        assert CHECKER.validate_reference(wrong) == "expected {'coefficients': [...], 'total': N}"
+    for coefficients in ([3], [2, 3, 5, 7, 11], "35", {3: 5, 5: 3}):
+        told = CHECKER.validate_reference({"coefficients": coefficients, "total": 9})
+        assert told == f"'coefficients' must be two to four numbers, got {coefficients!r}"
+    for coefficients, total in (([3, 0], 9), ([3, -5], 9), ([3, 5.0], 9), ([3, True], 9), ([3, 5], "9"), ([3, 5], 0)):
+        told = CHECKER.validate_reference({"coefficients": coefficients, "total": total})
+        numbers = f"got {coefficients!r} and {total!r}"
+        assert told == f"'coefficients' and 'total' must be positive whole numbers, {numbers}"
+
+
+# By brute force.
+
+
+@pytest.mark.parametrize("coefficients", [(2, 3), (3, 3), (4, 2), (1, 2)])
+def test_of_all_steps_with_small_numbers_exactly_the_solutions_are_accepted(coefficients: tuple[int, int]) -> None:
+    """a x + b y = total: what is taken away is a multiple of one coefficient, and the rest is divided by the other."""
+    a, b = coefficients
+    for total, taken, by, quotient in product(range(1, 13), range(13), range(5), range(7)):
+        rest = total - taken
+        if rest < 0:
+            continue
+        right = any(
+            taken == first * x and by == second and rest == second * quotient
+            for first, second in ((a, b), (b, a))
+            for x in range(1, 13)
+        )
+        steps = f"{total} - {taken} = {rest} ; {rest} / {by} = {quotient}"
+        verdict = CHECKER.check_sync(steps, {"coefficients": coefficients, "total": total})
+        assert verdict.correct == (right and quotient > 0), (steps, coefficients)
