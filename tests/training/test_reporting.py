@@ -1,16 +1,20 @@
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
+from selfcorrect.training.reporting import rendering
 from selfcorrect.training.reporting.curves import CHARTS, chart_svg, running_mean
 from selfcorrect.training.reporting.flips import Flips, flips_svg
 from selfcorrect.training.reporting.page import report_page
+from selfcorrect.training.reporting.rendering import render
 from selfcorrect.training.reporting.rows import result_rows
-from selfcorrect.training.reporting.side_by_side import chosen, episodes_html, kind_of
+from selfcorrect.training.reporting.side_by_side import chosen, kind_of
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import DEMO
 
@@ -98,9 +102,29 @@ def test_a_page_of_an_unfinished_or_unjudged_run_can_be_made() -> None:
 def test_whatever_a_policy_writes_is_shown_as_text(text: str) -> None:
     shown = row("a", "wrong", "correct", prompt=text)
     shown["turns"][0]["text"] = f"<script>{text}"
-    html = episodes_html([shown])
+    html = page(steps=[], final=None, episodes=[shown])
     assert "<script" not in html
-    assert html.count("<article") == 1
+    assert html.count("<article") == 1 and html.count("</article>") == 1
+    assert f"<code>{text}</code>" in unescape(html)
+
+
+def test_a_template_that_lacks_a_value_says_so_instead_of_leaving_a_gap() -> None:
+    with pytest.raises(UndefinedError, match="'finding' is undefined"):
+        render("run.html", task="t", lead="l", rows=[], charts=[], alarms={}, episodes=[], yaml="")
+
+
+def test_every_page_extends_the_one_base() -> None:
+    templates = Path(rendering.__file__).parent / "templates"
+    pages = [path for path in templates.glob("*.html") if "{% block body %}" in path.read_text(encoding="utf-8")]
+    assert {path.name for path in pages} == {
+        "base.html",
+        "run.html",
+        "compare.html",
+        "quiet_star.html",
+        "verifiers.html",
+    }
+    for path in pages:
+        assert path.name == "base.html" or path.read_text(encoding="utf-8").startswith('{% extends "base.html" %}')
 
 
 def test_rows_carry_intervals_and_are_coloured_only_where_these_part() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from markupsafe import Markup
+
 INK = "#010203"
 """Stands for the page's text colour while matplotlib draws; replaced by `currentColor`."""
 _SMOOTHING = 9
@@ -46,7 +48,12 @@ CHARTS = (
 )
 
 
-def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> str:
+def charts_svg(charts: Sequence[Chart], steps: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Those of the charts of which something was measured."""
+    return [svg for chart in charts if (svg := chart_svg(chart, steps))]
+
+
+def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> Markup:
     """`chart` over `steps`; "" if none of its curves was measured.
 
     Thin lines are the steps, thick ones a running mean of nine, dots the evaluations on held-out problems. Vertical
@@ -57,7 +64,7 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> str:
 
     measured = [curve for curve in chart.curves if any(step.get(curve.name) is not None for step in steps)]
     if not measured:
-        return ""
+        return Markup("")
     style = {"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9, "text.color": INK}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
@@ -113,15 +120,14 @@ def _dress(axes: Any, title: str) -> None:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
 
 
-def inline_svg(svg: str) -> str:
+def inline_svg(svg: str) -> Markup:
     """The drawing as an element of a page: no XML head, the page's colour and font, its width decided by the page."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL).replace(
         INK, "currentColor"
     )
     svg = re.sub(r"""font:[^;"']*;?|font-family:[^;"']*;?""", _keep_size, svg)
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
-    )
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return Markup(re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1))  # matplotlib has escaped its words
 
 
 def _keep_size(declaration: re.Match[str]) -> str:

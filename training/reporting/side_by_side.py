@@ -1,13 +1,11 @@
 """Ten episodes for reading, first and later answers side by side."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 Row = Mapping[str, Any]
 
 _SHARES = (("fixed", 4), ("broken", 2), ("stayed incorrect", 2), ("stayed correct", 2))
-_ROLES = {"attempt": "first answer", "critique": "its own critique", "revise": "revision"}
 _COUNT = 10
 
 
@@ -36,34 +34,14 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
     return (picked + left[: _COUNT - len(picked)])[:_COUNT]
 
 
-def episodes_html(rows: Sequence[Row]) -> str:
-    """Ten episodes of the trained policy, and under each what the base wrote for the same problem, where that is
-    known."""
+def side_by_side(rows: Sequence[Row]) -> list[tuple[str, str, dict[str, list[Row]]]]:
+    """For `templates/episodes.html`: kind, problem and turns of ten episodes of the trained policy, with what the base
+    wrote for the same problem, where that is known."""
     before = {row["id"]: row for row in rows if row["policy"] == "before"}
-    after = [row for row in rows if row["policy"] == "after"]
-    return "\n".join(_episode(row, before.get(row["id"])) for row in chosen(after))
-
-
-def _episode(row: Row, base: Row | None) -> str:
-    kind = kind_of(row)
-    head = f'<header><code>{escape(row["prompt"])}</code> <span class="kind {kind.replace(" ", "-")}">{kind}</span></header>'
-    body = _turns(row, "after training")
-    if base is not None:
-        body += _turns(base, "before")
-    return f'<article class="episode">{head}{body}</article>'
-
-
-def _turns(row: Row, label: str) -> str:
-    cards = "".join(_turn(turn) for turn in row["turns"])
-    return f'<div class="played"><span class="who">{label}</span><div class="turns">{cards}</div></div>'
-
-
-def _turn(turn: Mapping[str, Any]) -> str:
-    verdict = turn.get("verdict")
-    mark = {"correct": "✓", "wrong": "✗", "unreadable": "✗", "unjudged": "?"}.get(verdict or "", "")
-    reason = f'<p class="reason">{escape(turn["reason"])}</p>' if turn.get("reason") and verdict != "correct" else ""
-    role = _ROLES.get(turn["role"], turn["role"])
-    return (
-        f'<section class="turn {verdict or "plain"}"><h4>{escape(role)} <b>{mark} {escape(verdict or "")}</b></h4>'
-        f"<pre>{escape(turn['text'])}</pre>{reason}</section>"
-    )
+    shown = []
+    for row in chosen([row for row in rows if row["policy"] == "after"]):
+        played = {"after training": row["turns"]}
+        if row["id"] in before:
+            played["before"] = before[row["id"]]["turns"]
+        shown.append((kind_of(row), row["prompt"], played))
+    return shown

@@ -2,11 +2,12 @@
 
 import io
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
+from markupsafe import Markup
+
 from selfcorrect.training.reporting.curves import INK, inline_svg
-from selfcorrect.training.reporting.page import CSS
+from selfcorrect.training.reporting.rendering import render
 
 _COLOURS = {
     "without review": "#1f5c9c",
@@ -23,21 +24,12 @@ Figures = Mapping[str, Mapping[str, Any]]
 
 def verifier_page(figures: Figures) -> str:
     """One HTML page that needs no network, from `verifier_figures` by the verifiers' names."""
-    table = "".join(_row(name, one) for name, one in figures.items())
-    sizes = next(iter(figures.values()))
-    lead = f"{sizes['problems']:,} held-out problems, {sizes['candidates']} sampled answers to each"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>selfcorrect: verifiers</title>'
-        f'<style>{CSS}</style></head>\n<body><h1>What the verifiers are worth</h1><p class="lead">{escape(lead)}</p>'
-        "<table><thead><tr><th></th><th>pass@1</th><th>majority</th><th>best-of-k</th><th>oracle</th><th>gap closed</th>"
-        "<th>Brier</th><th>ECE</th><th>answered at 5 % risk</th><th>at 10 %</th></tr></thead>"
-        f'<tbody>{table}</tbody></table><p class="note">k is all candidates. Brier and ECE: of single answers. Answered: the largest '
-        "share of problems on which the chosen answers' risk stays within the limit.</p>"
-        f'<div class="grid">{"".join(f"<div class=card>{svg}</div>" for svg in verifier_charts(figures))}</div></body></html>\n'
+    return render(
+        "verifiers.html", figures=figures, sizes=next(iter(figures.values())), charts=verifier_charts(figures)
     )
 
 
-def verifier_charts(figures: Figures) -> list[str]:
+def verifier_charts(figures: Figures) -> list[Markup]:
     """Three charts as SVG: accuracy against candidates, reliability, risk against coverage of the chosen answers."""
     return [_svg(draw, figures) for draw in (draw_choosing, draw_reliability, draw_risk_coverage)]
 
@@ -63,9 +55,8 @@ def draw_reliability(axes: Any, figures: Figures) -> None:
     axes.plot([0, 1], [0, 1], ":", color=_OTHER)
     for name, one in figures.items():
         bins = one["samples"]["reliability"]
-        axes.plot(
-            [each["mean_score"] for each in bins], [each["accuracy"] for each in bins], "o-", ms=3, color=colour_of(name), label=name
-        )  # fmt: skip
+        scores, shares = [each["mean_score"] for each in bins], [each["accuracy"] for each in bins]
+        axes.plot(scores, shares, "o-", ms=3, color=colour_of(name), label=name)
     axes.set(xlabel="score", ylabel="share of right answers", title="reliability")
 
 
@@ -82,7 +73,7 @@ def colour_of(name: str) -> str:
     return next((colour for kind, colour in _COLOURS.items() if kind in name), _OTHER)
 
 
-def _svg(draw: Any, figures: Figures) -> str:
+def _svg(draw: Any, figures: Figures) -> Markup:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -96,17 +87,3 @@ def _svg(draw: Any, figures: Figures) -> str:
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return inline_svg(text.getvalue())
-
-
-def _row(name: str, one: Mapping[str, Any]) -> str:
-    last = list(one["choosing"].values())[-1]
-    cells = [
-        *(f"{value:.3f}" for value in (one["choosing"]["1"]["oracle"]["mean"], last["majority"]["mean"])),
-        f"<b>{last['best_of_k']['mean']:.3f}</b>",
-        f"{last['oracle']['mean']:.3f}",
-        f"{one['gap_closed']:.0%}",
-        f"{one['samples']['brier']:.3f}",
-        f"{one['samples']['ece']:.3f}",
-        *(f"{coverage:.0%}" for coverage in one["chosen"]["coverage_at_risk"].values()),
-    ]
-    return f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

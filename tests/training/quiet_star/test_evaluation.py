@@ -3,7 +3,8 @@
 import pytest
 
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, summarise
-from selfcorrect.training.quiet_star.report import coloured_texts, thoughts_table
+from selfcorrect.training.quiet_star.report import report_page
+from selfcorrect.training.quiet_star.settings import QuietSettings
 
 
 def token(text: int, nll: float, talk: float, *, answer: bool = False) -> JudgedToken:
@@ -30,9 +31,10 @@ def test_a_page_shows_gains_in_colour_and_escapes_what_models_write() -> None:
     row = {"token": "<b>", "nll": 2.0, "talk": 1.5, "weight": 0.5, "thought": "<script>", "answer": True}
     worse = {"token": "9", "nll": 1.0, "talk": 5.0, "weight": 0.5, "thought": "", "answer": False}
     texts = [{"text": 0, "tokens": [{"token": "3"}, row, worse]}]
-    page = coloured_texts(texts) + thoughts_table(texts)
+    page = report_page(QuietSettings(), [], None, texts)
     assert "<script>" not in page and "<b>" not in page
     assert "rgba(46,164,78,0.38)" in page  # green, at half of the strongest colour: 0.75 x 0.5 / 1
     assert "rgba(229,83,75,0.75)" in page  # red, at its strongest
-    assert page.count("<tr>") == 2 and "+0.500" in page
-    assert thoughts_table([{"text": 0, "tokens": [{"token": "3"}, worse]}]) == ""
+    assert "What the best thoughts say" in page and "<td>+0.500</td>" in page
+    nobody = report_page(QuietSettings(), [], None, [{"text": 0, "tokens": [{"token": "3"}, worse]}])
+    assert "Which tokens gain" in nobody and "What the best thoughts say" not in nobody
