@@ -44,6 +44,7 @@ def test_a_notebook_is_shipped_with_its_outputs(path: Path) -> None:
 
 
 # The kernel of a notebook is a process of its own and talks over sockets of this machine.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,5 +24,6 @@ def test_all_is_formatted() -> None:
     run("ruff", "format", "--check", "--quiet", ".")
 
 
+@pytest.mark.slow
 def test_mypy_strict_finds_nothing() -> None:
     run("mypy")

@@ -12,6 +12,8 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.tasks.countdown import CountdownTask
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def policy() -> TransformersPolicy:

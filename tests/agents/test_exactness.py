@@ -120,6 +120,7 @@ SAMPLINGS = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 @given(calls=st.lists(st.tuples(NUMBERS.map(" ".join), SAMPLINGS), min_size=1, max_size=9))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.differing_executors])

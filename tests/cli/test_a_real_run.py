@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "score.stage_one_steps=6",
     "score.stage_two_steps=6",

@@ -28,6 +28,7 @@ def test_wrong_options_are_told_before_anything_is_done(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_small_comparison_goes_from_the_base_to_the_page(run: Any, run_json: Any, tmp_path: Path) -> None:
     options = ["compare", "--quick", "--arms", "base,multi-turn", "--seeds", "1", "--out", tmp_path / "out"]
     small = [

@@ -147,6 +147,7 @@ def test_the_graph_writes_runs_checks_and_writes_again() -> None:
     assert Paid(SqlChecker())(state, recorder.calls, problem) == [0.0, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_the_graph_trains_as_it_is(tmp_path: Path) -> None:
     """A model that can hardly write yet: nearly all of its queries are wrong, and its remarks learn to say so."""
     torch.manual_seed(0)

@@ -128,6 +128,7 @@ def test_many_threads_and_coroutines_share_the_pool_without_mixing_up_answers(po
     assert len(pool.worker_pids) <= 2
 
 
+@pytest.mark.slow
 def test_a_thousand_jobs_survive_while_every_tenth_worker_is_killed() -> None:
     rng = random.Random(7)
     pids: set[int] = set()

@@ -67,6 +67,7 @@ def test_about_one_equation_in_ten_is_held_out() -> None:
     assert 150 <= held_out <= 250
 
 
+@pytest.mark.slow
 def test_two_unknowns_run_out_of_test_problems_and_say_so() -> None:
     with pytest.raises(TaskError, match="hardly more than"):
         EquationsTask(2).problems("test", 5000)

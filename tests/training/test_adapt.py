@@ -30,6 +30,8 @@ from selfcorrect.training.agreement import (
 from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import LoraSettings, OptimiserSettings
 
+pytestmark = pytest.mark.slow
+
 
 def problems(count: int) -> list[Problem]:
     return [

@@ -71,6 +71,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     assert "@import" not in html and not re.search(r"url\((?!#)", html)
 
 
+@pytest.mark.slow
 def test_the_page_says_no_more_than_the_interval_allows() -> None:
     assert "it helps" in page()
     unsure = AFTER | {"delta": 0.01, "delta_ci95": [-0.01, 0.03]}
@@ -86,10 +87,12 @@ def test_alarms_are_told_with_the_steps_at_which_they_stood() -> None:
     assert "copying: 2 steps, first 3, last 4" in raised
 
 
+@pytest.mark.slow
 def test_a_page_says_which_arm_it_is_about() -> None:
     assert "SCoRe on" in page() and "the arm multi-turn on" in page(arm="multi-turn")
 
 
+@pytest.mark.slow
 def test_a_page_of_an_unfinished_or_unjudged_run_can_be_made() -> None:
     assert "not finished" in page(final=None, episodes=[])
     assert "Settings" in page(final=None, episodes=[], steps=[])

@@ -63,6 +63,7 @@ def test_what_may_save_tokens_depends_on_the_verifier_and_on_what_the_policy_can
     assert any("distinct" in name for name in names) and all(sized(name, 8) is not None for name in names)
 
 
+@pytest.mark.slow
 def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     done = compare(

@@ -24,6 +24,8 @@ from selfcorrect.training.settings import (
     ScoreSettings,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def settings_for(folder: Path, **changes: Any) -> RunSettings:
     return RunSettings(

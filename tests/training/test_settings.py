@@ -35,6 +35,7 @@ def test_presets_survive_their_file(settings: RunSettings, tmp_path: Path) -> No
     assert read_settings(tmp_path / "config.yaml") == settings
 
 
+@pytest.mark.slow
 @given(
     rate=st.floats(1e-9, 10),
     steps=st.integers(1, 10**6),

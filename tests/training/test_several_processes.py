@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.ppo.config import TurnPPOConfig
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_processes_make_the_same_update_as_one(tiny_model_folder: Path, tmp_path: Path) -> None:
     """Each plays its half of the problems; gradients meet over gloo. Episodes, rewards and so the weights are those

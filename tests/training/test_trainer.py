@@ -88,6 +88,7 @@ def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_few_batches_raise_the_reward(tiny_model_folder: Path, tmp_path: Path) -> None:
     trainer, log = trainer_on(
         tiny_model_folder, tmp_path, steps=25, problems_per_step=8, episodes_per_problem=8, learning_rate=1e-2
@@ -144,6 +145,7 @@ def test_equal_rewards_teach_nothing_but_the_kl(tiny_model_folder: Path, tmp_pat
     assert moved < 5e-3  # Adam turns rounding noise in the KL term into steps of its learning rate, and no more
 
 
+@pytest.mark.slow
 def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_strong_first_turn_anchor_keeps_the_first_turn_at_the_reference(
     assert last(held_log) < 0.6 * last(free_log)
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_and_its_base_is_the_reference(tiny_model_folder: Path, tmp_path: Path) -> None:
     from peft import LoraConfig
 
@@ -196,6 +199,7 @@ def test_a_missing_reference_is_an_error_not_the_base_model(tiny_model_folder: P
         trainer_on(tiny_model_folder, tmp_path, reference=tmp_path / "no-such-folder")
 
 
+@pytest.mark.slow
 def test_a_critic_takes_the_place_of_the_baseline(tiny_model_folder: Path, tmp_path: Path) -> None:
     trainer, log = trainer_on(
         tiny_model_folder,

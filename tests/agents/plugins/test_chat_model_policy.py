@@ -93,6 +93,7 @@ def test_options_for_a_finished_model_are_refused() -> None:
         ChatModelPolicy(FakeListChatModel(responses=[]), base_url="http://127.0.0.1")
 
 
+@pytest.mark.slow
 def test_openai_agents_and_we_are_imported_side_by_side(tmp_path: Any) -> None:
     program = (
         "import agents, selfcorrect.agents.plugins.chat_model; from agents import Agent; print(Agent.__module__, "

@@ -15,6 +15,8 @@ from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.langgraph_app import conversation_graph, model_from
 from selfcorrect.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 GRAPHS = """
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect

@@ -223,6 +223,7 @@ def chat_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_serves_a_local_model(chat_model_folder: Path, tmp_path: Path) -> None:
     port = free_port()
     command = [script("selfcorrect"), "serve", "--model", str(chat_model_folder), "--name", "tiny", "--port", str(port)]

@@ -12,6 +12,8 @@ import long_thinker
 import pytest
 from long_thinker import TURNS, LongThinker, think
 
+pytestmark = pytest.mark.slow
+
 KILLS = 50
 
 

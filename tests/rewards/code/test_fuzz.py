@@ -87,6 +87,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return draw(st.one_of(st.just(data), st.binary(max_size=40)))
 
 
+@pytest.mark.slow
 @few
 @given(frames(), st.booleans())
 def test_no_message_makes_a_program_right_or_its_tests_at_fault(
@@ -97,6 +98,7 @@ def test_no_message_makes_a_program_right_or_its_tests_at_fault(
     assert verdict.status is Status.WRONG, verdict.reason
 
 
+@pytest.mark.slow
 @few
 @given(frames())
 def test_no_message_sent_while_loading_does_either(impatient: UnitTestChecker, sent: bytes) -> None:

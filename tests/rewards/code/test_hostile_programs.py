@@ -301,6 +301,7 @@ def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(checker: UnitTestC
     assert traces() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [group for group in GROUPS if group != "exhaust"])
 @pytest.mark.parametrize("suite", OTHER_SUITES)
 def test_hostile_programs_are_wrong_whatever_the_form_of_the_tests(

@@ -192,6 +192,7 @@ def test_many_coroutines_share_the_processes_without_mixing_up_answers(checker: 
     assert len(checker.worker_pids) <= 4
 
 
+@pytest.mark.slow
 def test_a_thousand_checks_survive_while_every_tenth_worker_is_killed() -> None:
     rng = random.Random(11)
     seen: set[int] = set()

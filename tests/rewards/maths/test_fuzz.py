@@ -4,8 +4,12 @@ judge."""
 import random
 from collections import Counter
 
+import pytest
+
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import MathChecker
+
+pytestmark = pytest.mark.slow
 
 SEEDS = [
     r"\boxed{42}", "The answer is 17 or 18.", r"\frac{1}{2}", "x^2+1", "(3, 4)", r"\{1,2\}", "(2,5]", "x = 4", r"12\%", "34_8", "3 m", "2 1/4",

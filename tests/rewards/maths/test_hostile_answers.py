@@ -145,6 +145,7 @@ def test_long_and_deep_texts_are_judged_and_never_raise(checker: MathChecker, te
             assert verdict.status in (Status.WRONG, Status.UNREADABLE), verdict
 
 
+@pytest.mark.slow
 def test_an_answer_that_keeps_math_verify_busy_is_wrong_because_too_costly_and_the_pool_goes_on() -> None:
     with MathChecker(workers=1, deadline=1.0) as checker:
         easy = r"\boxed{\int_0^1 x^2 dx}", r"\int_0^1 t^2 dt"

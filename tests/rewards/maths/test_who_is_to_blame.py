@@ -12,6 +12,8 @@ from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.rewards.maths.symbolic import findings
 from selfcorrect.rewards.process_pool import Outcome
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [("a", "b")]
 
 

@@ -21,6 +21,8 @@ from selfcorrect.training.settings import (
     StarSettings,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def settings_for(folder: Path) -> RunSettings:
     return RunSettings(

@@ -102,6 +102,7 @@ def test_degrees_of_freedom_are_satterthwaites() -> None:
     assert found.interval == pytest.approx((1.375 - half, 1.375 + half), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("luck_of_seeds", [0.0, 0.05, 0.3])
 def test_intervals_hold_the_truth_about_as_often_as_they_say(luck_of_seeds: float) -> None:
     """Seeds and problems both move the outcome; 95 % intervals should not miss the mean much more than one time in

@@ -25,6 +25,7 @@ def attempt(policy: Any, out: Path, *, graph: Any = None, task: Any = None, **ch
     train(graph_of(policy) if graph is None else graph, task or problems(2), policy=policy, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("paid", "complaint"),
     [

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
+import pytest
 import torch
 from dice_policy import DicePolicy
 from hypothesis import given, settings
@@ -20,6 +21,8 @@ from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.own_graph_rewards import FunctionRewards
 from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
 from selfcorrect.training.ppo.rollouts import Episode, collect
+
+pytestmark = pytest.mark.slow
 
 PAD = 99
 NAMES = ["write", "check", "rewrite"]

@@ -4,6 +4,7 @@ else."""
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
@@ -21,6 +22,7 @@ class Talk(TypedDict, total=False):
     remark: str
 
 
+@pytest.mark.slow
 def test_a_graph_that_calls_our_chat_model_trains(tiny_model_folder: Path, tmp_path: Path) -> None:
     policy = policy_from(tiny_model_folder)
     chat = ChatSelfCorrect(policy=policy, revisions=0, prompts=COUNTDOWN)

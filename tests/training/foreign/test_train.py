@@ -29,6 +29,7 @@ def moved(before: dict[str, torch.Tensor], policy: TransformersPolicy) -> bool:
     return any(not torch.equal(before[name], tensor) for name, tensor in policy.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_graph_that_knows_nothing_of_training_gets_better(tiny_model_folder: Path, tmp_path: Path) -> None:
     policy = policy_from(tiny_model_folder)
     graph = graph_of(policy)
@@ -135,6 +136,7 @@ def test_a_call_of_the_policy_in_the_reward_function_is_not_trained(tiny_model_f
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny_model_folder: Path, tmp_path: Path) -> None:
     """Also where one step's nodes run side by side."""
 

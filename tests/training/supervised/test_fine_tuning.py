@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
@@ -54,6 +55,7 @@ def test_what_is_shown_is_never_learnt(tiny_model_folder: Path, tmp_path: Path) 
         assert labels == [-100] * shown + list(example.answer_ids) + [-100] * (len(ids) - shown - learnt)
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_exactly_the_steps_it_is_told_and_saves_what_it_learnt(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:

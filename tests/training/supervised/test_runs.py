@@ -26,6 +26,8 @@ from selfcorrect.training.settings import (
     StarSettings,
 )
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"tokens_per_second", "rollout_seconds"}
 SMALL: dict[str, Any] = {"problems": 8, "samples_per_problem": 4, "steps": 3, "batch_size": 8}
 

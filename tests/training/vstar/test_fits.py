@@ -13,6 +13,8 @@ from selfcorrect.training.vstar.heads import train_head
 from selfcorrect.training.vstar.pairs import Labelled, Pair
 from selfcorrect.training.vstar.preference import train_likelihood
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [f"{number} get :" for number in range(16)]
 RIGHT, WRONG = "1 + 1 = 2 ; 2 * 2 = 4", "1 + 1 = 2 ; 2 - 2 = 7"
 

@@ -22,6 +22,8 @@ from selfcorrect.training.settings import (
 from selfcorrect.training.vstar import rounds
 from selfcorrect.training.vstar.rounds import vstar
 
+pytestmark = pytest.mark.slow
+
 SMALL = RunSettings(
     evaluation=EvaluationSettings(problems=4),
     vstar=VstarSettings(
