@@ -10,116 +10,22 @@ from typing import Any, Literal, Self
 
 from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
 from selfcorrect.rewards.checker import Status, Verdict
-from selfcorrect.rewards.code.extraction import find_program
+from selfcorrect.rewards.code.extraction import CUT_OFF, Found, find_program
+from selfcorrect.rewards.code.scripts import JudgeFailed, Run, ask_judge, output_limit, run_script, same_output
 from selfcorrect.rewards.code.suites import (
-    MAX_JOB_BYTES,
+    AnySuite,
     Asserts,
-    Calls,
-    CheckFunction,
-    Run,
     StdinCase,
     StdinStdout,
     idle_programs,
+    names_needed,
     read_suite,
-    run_script,
 )
 from selfcorrect.rewards.process_pool import ForkSafeLock, PairPool, PoolClosed
 from selfcorrect.rewards.sandbox.jail import Isolation
 from selfcorrect.rewards.sandbox.zygote_pair import Report, ZygotePair
 from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost
 
-# From what the tests reported to a verdict.
-
-_MAX_TOLD = 160
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A verdict in the making.
-
-    Attributes:
-        status: the outcome.
-        reason: one sentence, for a person and for the `feedback` critique mode.
-    """
-
-    status: Status
-    reason: str
-
-
-def judge_report(report: Report, deadline: float) -> Finding:
-    """All tests passed, or WRONG, unless the tests themselves or the machine are at fault."""
-    if report.complete:
-        return Finding(Status.CORRECT, f"passed {report.tests} of {report.tests} tests")
-    last = report.last or {}
-    if "unusable" in last:
-        return Finding(Status.UNJUDGED, f"the tests cannot be used: {last['unusable']}")
-    if report.tests is None:
-        return Finding(
-            Status.UNJUDGED, "the tests did not start in time" if report.timed_out else "the tests did not start"
-        )
-    if report.starved:
-        return Finding(Status.UNJUDGED, f"the machine was too busy to run the program within {deadline:g} s")
-    if "unloadable" in last:
-        status = Status.WRONG if last["readable"] else Status.UNREADABLE
-        return Finding(status, f"passed 0 of {report.tests} tests; the program cannot be run: {last['unloadable']}")
-    return Finding(Status.WRONG, f"passed {len(report.passed)} of {report.tests} tests; {_failure(report, deadline)}")
-
-
-def _failure(report: Report, deadline: float) -> str:
-    if report.failed:
-        number = min(report.failed)
-        return f"test {number + 1} failed: {report.failed[number]}"
-    if report.timed_out:
-        return f"no result within {deadline:g} s" + (f"; running: {report.now}" if report.now else "")
-    return "the tests could not be run to their end"
-
-
-def judge_run(run: Run, case: StdinCase, number: int, cases: int, deadline: float) -> Finding | None:
-    """Why case `number` (from 0) of `cases` fails, or None if it passes."""
-    if run.starved:
-        return Finding(Status.UNJUDGED, f"the machine was too busy to run the program within {deadline:g} s")
-    why = _script_failure(run, case, deadline)
-    if why is None:
-        return None
-    return Finding(Status.WRONG, f"passed {number} of {cases} tests; test {number + 1} failed: {why}")
-
-
-def _script_failure(run: Run, case: StdinCase, deadline: float) -> str | None:
-    if run.timed_out:
-        return f"no result within {deadline:g} s"
-    if run.too_long:
-        return "it printed far more than expected"
-    complaint = _told(run.complaint)
-    if run.exit_code < 0:
-        return f"the program was ended by signal {-run.exit_code}"
-    if run.exit_code:
-        return f"it ended with exit code {run.exit_code}" + (f": {complaint}" if complaint else "")
-    if not same_output(run.printed, case.stdout):
-        return f"it printed {_told(run.printed)!r}, which is not what was expected"
-    return None
-
-
-def same_output(printed: bytes, expected: str) -> bool:
-    """Equal but for spaces at line ends, empty lines at the end, and the kind of line break."""
-    try:
-        return _lines(printed.decode("utf-8")) == _lines(expected)
-    except UnicodeDecodeError:
-        return False
-
-
-def _lines(text: str) -> list[str]:
-    lines = [line.rstrip() for line in text.split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def _told(data: bytes) -> str:
-    text = " ".join(data[: 4 * _MAX_TOLD].decode("utf-8", "replace").split())
-    return text if len(text) <= _MAX_TOLD else text[: _MAX_TOLD - 3] + "..."
-
-
-_AnySuite = Asserts | CheckFunction | Calls | StdinStdout
 _LOST = Finding(Status.UNJUDGED, "the processes that run programs were killed from outside, each time")
 _CLOSED = Finding(Status.UNJUDGED, "the checker was closed")
 _UNSAFE = ' [isolation="unsafe": the program was not jailed]'
@@ -229,7 +135,7 @@ class UnitTestChecker:
         """End the processes. The checker can still be used: new ones start when needed."""
         self._pool.close()
 
-    def _judge(self, program: str, suite: _AnySuite) -> Finding:
+    def _judge(self, program: str, suite: AnySuite) -> Finding:
         job = {"program": program, "given": getattr(suite, "given", ""), "suite": suite.model_dump()}
         size = len(json.dumps(job))
         if size > MAX_JOB_BYTES:

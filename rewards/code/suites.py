@@ -1,19 +1,16 @@
 """Tests as plain JSON data, in four forms."""
 
-import os
-import select
-import time
-from dataclasses import dataclass
+import functools
+import symtable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair, was_starved
+from selfcorrect.rewards.code.formats import published, take_names
 
-MAX_JOB_BYTES = 3_000_000
-"""Program and tests together, as JSON."""
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_DOTTED = r"^[A-Za-z_][A-Za-z0-9_]*(\(\))?(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 
 
 class _Tests(BaseModel):
@@ -28,7 +25,9 @@ class _Tests(BaseModel):
 class Asserts(_Tests):
     """Python with assert statements that use the program's names; every testing statement counts as one test.
 
-    Functions `test_...()` are called. A name that is builtin (`sum`) is never taken from the program.
+    Functions `test_...()` are called, with each of the sets of arguments that `pytest.mark.parametrize` gives; the
+    methods of a `unittest.TestCase` (or of a class `Test...`) are run; so are doctests in a docstring of the tests. A
+    name that is builtin (`sum`) is never taken from the program.
     """
 
     kind: Literal["asserts"] = "asserts"
@@ -40,11 +39,12 @@ class CheckFunction(_Tests):
 
     kind: Literal["function"] = "function"
     code: str
-    entry_point: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    entry_point: Annotated[str, Field(pattern=_NAME)]
 
 
 class Case(BaseModel):
-    """One call and what it must return. JSON has no tuples: lists and tuples count as the same."""
+    """One call and what it must return. JSON has neither tuples nor keys other than text: lists and tuples count as the
+    same, and so do a number or None as a key and its text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,13 +54,20 @@ class Case(BaseModel):
 
 
 class Calls(_Tests):
-    """Calls of one function with the values they must return: `[[args, expected], ...]` or a list of `Case`."""
+    """Calls of one function with the values they must return: `[[args, expected], ...]` or a list of `Case`.
+
+    `function` is a name, or a method of an object made anew for each case: "Solution().twoSum".
+    """
 
     kind: Literal["calls"] = "calls"
-    function: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    function: Annotated[str, Field(pattern=_DOTTED)]
     cases: Annotated[list[Case], Field(min_length=1)]
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Relative and absolute, for floats only."""
+    unordered: bool = False
+    """The expected list stands for a set: its items in any order, and a set may be returned."""
+    wrapped: bool = False
+    """A value may stand in a list of one, as in APPS and TACO: [5] is expected where 5 is returned."""
 
     @model_validator(mode="before")
     @classmethod
@@ -71,17 +78,20 @@ class Calls(_Tests):
 
 
 class StdinCase(BaseModel):
-    """What a program reads and what it must print; spaces at line ends and empty lines at the end do not count."""
+    """What a program reads and what it must print; lines may be given as a list. `seconds` is a limit of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stdin: str = ""
     stdout: str
+    seconds: Annotated[float, Field(gt=0, lt=3600)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _pair(cls, data: Any) -> Any:
-        return {"stdin": data[0], "stdout": data[1]} if isinstance(data, (list, tuple)) and len(data) == 2 else data
+        if isinstance(data, (list, tuple)) and len(data) == 2:
+            data = {"stdin": data[0], "stdout": data[1]}
+        return {name: _joined(value) for name, value in data.items()} if isinstance(data, dict) else data
 
 
 class StdinStdout(BaseModel):
@@ -91,24 +101,45 @@ class StdinStdout(BaseModel):
 
     kind: Literal["stdio"] = "stdio"
     cases: Annotated[list[StdinCase], Field(min_length=1)]
+    compare: Literal["tokens", "lines", "exact"] = "tokens"
+    """"tokens": split at white space, numbers by their value; "lines": spaces at line ends and empty lines at the end do
+    not count; "exact": every character counts."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """For numbers, relative and absolute, where tokens are compared. None: none, but 1e-6 where the number expected is
+    written with six decimals or more, which no two programs round alike."""
+    judge: str = ""
+    """A special judge, where answers are not unique: Python that defines `judge(stdin, printed, expected)`, which
+    returns whether the answer is right. It is run in a jail of its own."""
+    seconds: Annotated[float, Field(gt=0, lt=3600)] | None = None
+    """Wall-clock limit of each case, in place of the checker's deadline for them all together."""
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> "StdinStdout":
+        if self.judge and (self.tolerance is not None or self.compare != "tokens"):
+            raise ValueError("a special judge decides alone: leave out compare and tolerance")
+        if self.tolerance is not None and self.compare != "tokens":
+            raise ValueError('a tolerance has an effect only with compare="tokens"')
+        return self
 
 
-Suite = Annotated[Asserts | CheckFunction | Calls | StdinStdout, Field(discriminator="kind")]
-_SUITE: TypeAdapter[Asserts | CheckFunction | Calls | StdinStdout] = TypeAdapter(Suite)
+AnySuite = Asserts | CheckFunction | Calls | StdinStdout
+Suite = Annotated[AnySuite, Field(discriminator="kind")]
+_SUITE: TypeAdapter[AnySuite] = TypeAdapter(Suite)
 _KINDS = {"asserts", "function", "calls", "stdio"}
 
 
-def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
+def read_suite(tests: Any) -> AnySuite:
     """Tests in any accepted form.
 
     A string or list of strings is `Asserts`. A dict may leave out its "kind" where its fields tell it: "entry_point",
     "function", "code", or cases with "stdin". Three shorter forms are read as well: {"pairs": [[args, expected], ...],
-    "entry_point": name}, {"check": source, "entry_point": name} and {"stdin_stdout": [[stdin, stdout], ...]}.
+    "entry_point": name}, {"check": source, "entry_point": name} and {"stdin_stdout": [[stdin, stdout], ...]}. So is a
+    row of a published data set (`formats.py` lists them).
 
     Raises:
         CheckerError: they are in none of the forms; says what is wrong with which field.
     """
-    if isinstance(tests, (Asserts, CheckFunction, Calls, StdinStdout)):
+    if isinstance(tests, AnySuite):
         return tests
     if isinstance(tests, str) or (isinstance(tests, list) and tests and all(isinstance(part, str) for part in tests)):
         tests = {"kind": "asserts", "code": tests}
@@ -117,7 +148,7 @@ def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
             f"tests are asserts (a string or a list of strings) or a dict with one of the kinds {sorted(_KINDS)}; "
             f"got {tests!r:.80}"
         )
-    tests = _in_long_form(tests)
+    tests = _in_long_form(published(tests))
     try:
         return _SUITE.validate_python({"kind": _kind_of(tests)} | tests)
     except ValidationError as error:
@@ -126,11 +157,44 @@ def read_suite(tests: Any) -> Asserts | CheckFunction | Calls | StdinStdout:
         raise CheckerError(f"tests, field {where or 'kind'!r}: {first['msg']}") from None
 
 
-def idle_programs(suite: Asserts | CheckFunction | Calls | StdinStdout) -> list[tuple[str, str]]:
+def names_needed(suite: AnySuite) -> frozenset[str]:
+    """Names that a suite needs the program to define, as far as its text tells."""
+    if isinstance(suite, Calls):
+        return frozenset({suite.function.partition(".")[0].removesuffix("()")})
+    if isinstance(suite, CheckFunction):
+        return frozenset({suite.entry_point})
+    if isinstance(suite, StdinStdout):
+        return frozenset()
+    return _free_names("\n".join([suite.code] if isinstance(suite.code, str) else suite.code))
+
+
+@functools.lru_cache(maxsize=256)
+def _free_names(code: str) -> frozenset[str]:
+    """Names that the tests use at any depth and neither define nor import."""
+    try:
+        top = symtable.symtable(code, "tests.py", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    used, waiting = set[str](), [top]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        used |= {name.get_name() for name in table.get_symbols() if name.is_global() or table is top}
+    own = {name.get_name() for name in top.get_symbols() if name.is_assigned() or name.is_imported()}
+    return frozenset(used - own | take_names(code))
+
+
+def idle_programs(suite: AnySuite) -> list[tuple[str, str]]:
     """Programs that do nothing, which no suite may let pass: what each is, and its text."""
     name = getattr(suite, "function", None) or getattr(suite, "entry_point", None)
-    stub = f"def {name}(*args, **kwargs):\n    return None\n"
-    return [("an empty program", ""), *([("a function that returns None", stub)] if name else [])]
+    programs = [("an empty program", "")]
+    if name and "." not in name:
+        programs.append(("a function that returns None", f"def {name}(*args, **kwargs):\n    return None\n"))
+    elif name:
+        owner, _, method = name.partition(".")
+        stub = f"class {owner.removesuffix('()')}:\n    def {method.rpartition('.')[2]}(*args, **kwargs):\n"
+        programs.append(("a method that returns None", f"{stub}        return None\n"))
+    return programs
 
 
 _SHORT_FORMS: dict[str, tuple[str, dict[str, str]]] = {
@@ -171,129 +235,8 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-# Whole programs judged by what they print: each case is a process of its own, and its output is compared here.
-
-_SLACK = 65_536
-_MAX_COMPLAINT = 4096
-_GRACE = 0.5
-"""Seconds that a program which has closed its output may take to end."""
-
-
-@dataclass(slots=True)
-class Run:
-    """What one run of a program came to.
-
-    Attributes:
-        printed: its output, cut a little above the length expected.
-        complaint: the end of its standard error.
-        exit_code: 0 if all went well; negative: a signal.
-        timed_out: the deadline passed first.
-        too_long: it printed much more than expected.
-        starved: it missed the deadline because other programs had the processors.
-    """
-
-    printed: bytes = b""
-    complaint: bytes = b""
-    exit_code: int = 0
-    timed_out: bool = False
-    too_long: bool = False
-    starved: bool = False
-
-
-def run_script(pair: ZygotePair, program: str, case: StdinCase, until: float) -> Run:
-    """Run `program` on one case's input, until the `time.monotonic()` instant `until` at most.
-
-    Raises:
-        ZygoteLost: a process was killed from outside.
-    """
-    start = time.monotonic()
-    code, given, printed, complaint = (os.pipe() for _ in range(4))
-    theirs = [code[0], given[0], printed[1], complaint[1]]
-    talk = _Conversation(
-        to_send={code[1]: framing.packed(program), given[1]: case.stdin.encode("utf-8", "surrogatepass")},
-        printed=printed[0],
-        complaint=complaint[0],
-        limit=len(case.stdout.encode("utf-8", "surrogatepass")) + _SLACK,
-    )
-    try:
-        try:
-            pid = pair.programs.fork("script", max(0.01, until - time.monotonic()), theirs)
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        timed_out = not talk.finished_by(until)
-    finally:
-        talk.close()
-    too_long = talk.overflowed
-    waited = pair.waited_for_processor(pid) if timed_out else 0.0
-    ending = pair.programs.end_child(0.0 if timed_out or too_long else min(_GRACE, max(0.0, until - time.monotonic())))
-    pair.blame_outsiders(ending)
-    starved = timed_out and was_starved(waited, ending.cpu_seconds, time.monotonic() - start)
-    return Run(
-        bytes(talk.heard[printed[0]]), bytes(talk.heard[complaint[0]]), ending.exit_code, timed_out, too_long, starved
-    )
-
-
-class _Conversation:
-    """Feeds a program and hears it, both at once, so that neither side waits for ever on a full pipe.
-
-    Args:
-        to_send: what to write, by descriptor.
-        printed: the program's standard output.
-        complaint: its standard error; the last 4 KiB are kept.
-        limit: how many bytes of output are too many.
-    """
-
-    def __init__(self, to_send: dict[int, bytes], printed: int, complaint: int, limit: int) -> None:
-        self._unsent = {descriptor: memoryview(data) for descriptor, data in to_send.items()}
-        self._printed, self._limit = printed, limit
-        self._open = {*to_send, printed, complaint}
-        self._poll = select.poll()
-        self.heard = {descriptor: bytearray() for descriptor in (printed, complaint)}
-        for descriptor in to_send:
-            os.set_blocking(descriptor, False)
-            self._poll.register(descriptor, select.POLLOUT)
-        for descriptor in self.heard:
-            self._poll.register(descriptor, select.POLLIN)
-
-    def finished_by(self, until: float) -> bool:
-        """Whether the program closed its output, or overflowed it, before the instant `until`."""
-        while self._open & self.heard.keys() and not self.overflowed:
-            events = self._poll.poll(max(0.0, until - time.monotonic()) * 1000)
-            if not events:
-                return False
-            for descriptor, _ in events:
-                self._hear(descriptor) if descriptor in self.heard else self._send(descriptor)
-        return True
-
-    @property
-    def overflowed(self) -> bool:
-        return len(self.heard[self._printed]) > self._limit
-
-    def close(self) -> None:
-        for descriptor in list(self._open):
-            self._end(descriptor)
-
-    def _hear(self, descriptor: int) -> None:
-        data = os.read(descriptor, 65536)
-        if data:
-            self.heard[descriptor] += data
-            if descriptor != self._printed:
-                del self.heard[descriptor][:-_MAX_COMPLAINT]
-        else:
-            self._end(descriptor)
-
-    def _send(self, descriptor: int) -> None:
-        try:
-            self._unsent[descriptor] = self._unsent[descriptor][os.write(descriptor, self._unsent[descriptor]) :]
-        except BlockingIOError:
-            return
-        except OSError:  # the program does not read (any more)
-            self._unsent[descriptor] = memoryview(b"")
-        if not self._unsent[descriptor]:
-            self._end(descriptor)
-
-    def _end(self, descriptor: int) -> None:
-        self._poll.unregister(descriptor)
-        self._open.discard(descriptor)
-        os.close(descriptor)
+def _joined(value: Any) -> Any:
+    """Lines as one text."""
+    if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
+    return value

@@ -1,234 +1,27 @@
 """The tests' connection to the program: asks it to do things, and reads its answers as plain data."""
 
 import builtins
-import collections
-import datetime
-import decimal
-import fractions
-import reprlib
+import contextlib
 import select
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, NoReturn, TypeVar
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.inside.values import NamedTuple, NotPlain, Reader, Writer
-
-# What the tests hold in place of the program's functions and objects.
-#
-# The rule that keeps it honest: only plain data is compared with anything. An object of the program can be called, its
-# attributes, items, length and text can be read, it can be iterated and awaited, all by asking; but an operator between
-# it and a test's data (`==`, `<`, `+`, `in`, ...) would let it decide about itself, and shows it what the test expects.
-# So that is refused, and a refusal fails the test even if the test's code catches the exception.
-
-_Kind = TypeVar("_Kind")
-_REFUSED = (
-    "lt le gt ge add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow "
-    "lshift rlshift rshift rrshift and rand xor rxor or ror neg pos abs invert contains int float complex index round trunc floor ceil "
-    "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor reversed copy deepcopy reduce_ex bytes"
+from selfcorrect.rewards.sandbox.inside.proxies import (
+    Function,
+    ProxyClass,
+    ProxyContainerClass,
+    Remote,
+    class_space,
+    is_remote,
+    made,
+    reference_of,
 )
-
-
-class Remote:
-    """A function, class or object that lives with the program."""
-
-    __slots__ = ("_label", "_reference", "_session")
-    _session: "Session"
-    _reference: list[Any]
-    _label: str
-
-    def __init__(self, session: "Session", reference: list[Any], label: str) -> None:
-        object.__setattr__(self, "_session", session)
-        object.__setattr__(self, "_reference", reference)
-        object.__setattr__(self, "_label", label)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.call(self, args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__name__", "__doc__", "__wrapped__"):
-            raise AttributeError(name)
-        return self._session.ask("getattr", self, name, label=f"{self._label}.{name}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._session.ask("setattr", self, name, value)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._session.ask("getitem", self, key, label=f"{self._label}[...]")
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._session.ask("setitem", self, key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        self._session.ask("delitem", self, key)
-
-    def __len__(self) -> int:
-        return self._exactly(int, "len")
-
-    def __bool__(self) -> bool:
-        return self._exactly(bool, "bool")
-
-    def __str__(self) -> str:
-        return self._exactly(str, "str")
-
-    def __repr__(self) -> str:
-        return self._exactly(str, "repr")
-
-    def __format__(self, specification: str) -> str:
-        return format(str(self), specification)
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator = self._session.ask("iter", self, label=f"iter({self._label})")
-        return iterator if isinstance(iterator, Remote) else self._session.refuse("it is no iterable object")
-
-    def __next__(self) -> Any:
-        return self._session.ask("next", self, label=f"next({self._label})")
-
-    def __await__(self) -> Generator[None, None, Any]:
-        yield from ()
-        return self._session.ask("await", self, label=f"await {self._label}")
-
-    def __enter__(self) -> Any:
-        return self._session.ask("enter", self, label=self._label)
-
-    def __exit__(self, *_: object) -> None:
-        self._session.ask("exit", self)
-
-    def __get__(self, instance: Any, _: Any = None) -> Any:
-        """In a class of the tests a function of the program is a method, as any function would be."""
-        return self if instance is None else lambda *args, **kwargs: self(instance, *args, **kwargs)
-
-    def __eq__(self, other: object) -> bool:
-        return False if other is None else self._refuse("==")
-
-    def __ne__(self, other: object) -> bool:
-        return True if other is None else self._refuse("!=")
-
-    __hash__ = object.__hash__
-
-    def _exactly(self, kind: type[_Kind], operation: str) -> _Kind:
-        value: object = self._session.ask(operation, self)
-        if type(value) is not kind:
-            self._session.refuse(f"{operation}() of it is no {kind.__name__}")
-        return value
-
-    def _refuse(self, operation: str) -> NoReturn:
-        self._session.refuse(
-            f"{self._label} gave an object of the program ({self._reference[-1]}), and {operation} needs plain data: numbers, "
-            "text, lists, tuples, dicts, sets"
-        )
-
-
-def _refusal(name: str) -> Callable[..., None]:
-    def refuse(self: Remote, *_: Any) -> None:
-        self._refuse(name)
-
-    return refuse
-
-
-for _name in _REFUSED.split():
-    setattr(Remote, f"__{_name}__", _refusal(_name))
-
-
-# How a call and its outcome are told, in one bounded line, to a person or to a policy that shall correct itself.
-
-_MAX_LINE = 300
-
-
-class _Named:
-    """Stands for a function or object in the wording of a call."""
-
-    def __init__(self, what: Any) -> None:
-        self._what = what
-
-    def __repr__(self) -> str:
-        return f"<{self._what}>" if isinstance(self._what, str) else "<function>"
-
-
-_SHOWN = (
-    bool, type(None), float, complex, bytes, bytearray, range, fractions.Fraction, decimal.Decimal, datetime.date, datetime.datetime,
-    datetime.time, datetime.timedelta, collections.Counter, collections.OrderedDict, collections.defaultdict, NamedTuple, _Named,
-)  # fmt: skip
-
-
-class _Brief(reprlib.Repr):
-    """`repr`, bounded in length and depth, that asks no object of the program."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 12, 12, 8, 12
-        self.maxstring = self.maxother = self.maxlong = 100
-
-    def repr1(self, x: Any, level: int) -> str:
-        if isinstance(x, Remote):
-            return f"<{x._reference[-1]} object>"
-        return super().repr1(x, level)
-
-    def repr_int(self, x: int, level: int) -> str:
-        return super().repr_int(x, level) if x.bit_length() < 4000 else f"<integer of {x.bit_length()} bits>"
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        # Other objects show their address, and a reason must be the same every time.
-        return super().repr_instance(x, level) if type(x) in _SHOWN else f"<{type(x).__name__}>"
-
-
-_brief = _Brief()
-
-
-def brief(value: Any) -> str:
-    """A value in at most 300 characters."""
-    return one_line(_brief.repr(value))
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, cut to 300 characters."""
-    flat = " ".join(text[: 4 * _MAX_LINE].split())
-    return flat if len(flat) <= _MAX_LINE else flat[: _MAX_LINE - 3] + "..."
-
-
-class Exchange:
-    """One question to the program and what came of it. Nothing is formatted until somebody asks."""
-
-    def __init__(self, operation: str, written: Any, target: Any, label: str) -> None:
-        self._operation, self._written, self._target, self._label = operation, written, target, label
-        self._outcome: tuple[str, Any] | None = None
-
-    @property
-    def label(self) -> str:
-        return self._label
-
-    @property
-    def may_stop(self) -> bool:
-        """Whether StopIteration is a proper end of it."""
-        return self._operation == "next"
-
-    @property
-    def ended(self) -> bool:
-        return self._outcome is not None
-
-    def returned(self, value: Any) -> None:
-        self._outcome = "returned", value
-
-    def raised(self, text: str) -> None:
-        self._outcome = "raised", text
-
-    def asked(self) -> str:
-        """What was asked: "f(3)". Read from the message, because the call may have changed its arguments since."""
-        if self._operation != "call" or not isinstance(self._target, Remote):
-            return self._label or self._operation
-        try:
-            _, args, kwargs = Reader(lambda written: _Named(written[-1])).read(self._written)
-        except NotPlain:
-            return self._label
-        parts = [brief(value) for value in args] + [f"{name}={brief(value)}" for name, value in kwargs.items()]
-        return one_line(f"{self._target._label}({', '.join(parts)})")
-
-    def told(self) -> str:
-        """What was asked and what came of it: "f(3) returned 8"."""
-        if self._outcome is None:
-            return f"{self.asked()} did not return"
-        how, what = self._outcome
-        return one_line(f"{self.asked()} {how} {brief(what) if how == 'returned' else what}")
-
+from selfcorrect.rewards.sandbox.inside.test_objects import TestObject
+from selfcorrect.rewards.sandbox.inside.values import PLAIN_BASES, NotPlain, Reader, Writer
+from selfcorrect.rewards.sandbox.inside.wording import Exchange
 
 _PATIENCE_MS = 50
 _MAX_LABEL = 100
@@ -264,68 +57,79 @@ class Session:
 
     Attributes:
         fault: what failed in a way no test may forgive; reset by the tester between tests.
+        limit: what the tests wanted to hand over and cannot: their fault, not the program's.
         last: the last exchange, for telling what failed.
         gone: the program closed its side of the connection.
         exchanges: how many answers the program has given since it was loaded.
+        before_asking: called before the program is asked anything, to carry over what the tests have patched.
     """
 
     def __init__(self, channel: int, slow: Callable[[Exchange], None]) -> None:
         self.fault: str | None = None
+        self.limit: str | None = None
         self.last: Exchange | None = None
         self.exchanges = 0
         self.gone = False
+        self.before_asking: Callable[[], None] | None = None
         self._channel, self._slow = framing.Channel(channel), slow
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         self._functions: list[Callable[..., Any]] = []
         self._numbers: dict[int, int] = {}
-        self._remotes: dict[int, Remote] = {}
-        self._exceptions: dict[str, type[Exception]] = {}
+        self._remotes: dict[int, Any] = {}
+        self._classes: dict[int, Any] = {}
+        self._real: dict[int, type] = {}
+        self._references: dict[Any, list[Any]] = {}
+        self._coroutines: dict[int, tuple[Any, Remote]] = {}
 
-    def load(self, program: str, given: str) -> dict[str, list[Any]]:
-        """Run the program's text; what it defines: names, each with its kind.
+    def load(self, program: str, given: str, *, echo: bool = False) -> dict[str, str]:
+        """Run the program's text; what it defines: names, each with its kind. `echo`: what it prints is printed here.
 
         Raises:
             Unloadable: it cannot be compiled, or it raised, or it ended.
         """
         try:
-            self._send(["load", program, given])
+            self._send(["load", program, given, echo])
             answer = self._receive()
         except ProgramGone:
             raise Unloadable(self.fault or "the program ended", readable=True) from None
         if answer[0] != "loaded":
             raise Unloadable(str(answer[1]), readable=answer[0] != "unreadable")
-        return {str(name): kind for name, *kind in answer[1]}
+        return {str(name): str(kind) for name, kind in answer[1]}
 
-    def named(self, name: str, kind: list[Any]) -> Any:
+    def named(self, name: str, kind: str) -> Any:
         """What the tests get under a name of the program."""
-        if kind[0] == "exception":
-            self.exchanges += 1  # from here on the program can be why the tests' own code fails
-            found = self._exception_class([str(base) for base in kind[1]])
+        if kind == "function":
+            return self.function(name)
+        found = self.ask("get", name, label=name)
+        if isinstance(found, type) and issubclass(found, Exception) and issubclass(AssertionError, found):
             # `TheirError = Exception` in a program would make a test that expects TheirError catch its own `assert
             # False`.
-            return type(name[:_MAX_LABEL], (Exception,), {}) if issubclass(AssertionError, found) else found
-        return self.function(name) if kind[0] == "object" else self.ask("get", name, label=name)
+            return type(name[:_MAX_LABEL], (Exception,), {})
+        return found
 
     def function(self, name: str) -> Remote:
         """A function of the program, whether it exists or not."""
-        return Remote(self, ["n", name, "function"], name)
-
-    def call(self, function: Remote, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.ask("call", function, args, kwargs, label=f"{function._label}(...)")
+        return made(Function, self, ["n", name, "function"], name)
 
     def ask(self, operation: str, *operands: Any, label: str = "") -> Any:
-        """Have the program do something; its result, as plain data or `Remote`.
+        """Have the program do something; its result, as plain data or something that stands for an object.
 
         Raises:
             ProgramGone, Refused: see there. Also whatever the program raised, as an exception of this side.
         """
+        if self.before_asking is not None:
+            self.before_asking()
         writer = Writer(self._foreign)
         try:
             written = writer.write(operands)
         except NotPlain as problem:
-            self.refuse(f"the test hands over what cannot cross to the program: {problem}")
-        self.last = exchange = Exchange(operation, written, operands[0], label[:_MAX_LABEL])
+            named = operation in ("patch", "module", "subclass") or (
+                operation == "call" and (isinstance(operands[0], ProxyClass) or reference_of(operands[0])[0] == "n")
+            )
+            # Only for calls of what the tests name: in an operator the program's object may have brought it about.
+            self._cannot_cross(str(problem), theirs=not named or (not problem.by_kind and self.exchanges > 0))
+        self.last = exchange = Exchange(operation, written, operands[0] if operands else None, label[:_MAX_LABEL])
         self._send([operation, written])
         while True:
             answer = self._receive()
@@ -336,6 +140,28 @@ class Session:
     def refuse(self, reason: str) -> NoReturn:
         """Fail the test that is running."""
         raise Refused(self._fault(reason))
+
+    def subclass(self, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> Any:
+        """A class that the tests derive from one of the program's. It is made there, with our functions as methods."""
+        own = {key: value for key, value in space.items() if key not in ("__module__", "__qualname__", "__classcell__")}
+        told = self.ask("subclass", name, bases, own, label=f"class {name}")
+        number = self._references[told][1]
+        kind = types.new_class(
+            name, bases, exec_body=lambda body: body.update(self._space_of(number, told.__selfcorrect__, space))
+        )
+        self._classes[number] = kind
+        self._references[kind] = ["o", number]
+        return kind
+
+    def _space_of(self, number: int, told: list[Any], space: dict[str, Any]) -> dict[str, Any]:
+        kept = {"__classcell__": space["__classcell__"]} if "__classcell__" in space else {}
+        return class_space(told[4], told[5], []) | kept | {"_told": (self, ["o", number])}
+
+    def _cannot_cross(self, what: str, *, theirs: bool) -> NoReturn:
+        reason = f"the test hands over what cannot cross to the program: {what}"
+        if not theirs:
+            self.limit = self.limit or reason
+        self.refuse(reason)
 
     def _result(self, answer: list[Any], writer: Writer, exchange: Exchange) -> Any:
         self.exchanges += 1
@@ -353,11 +179,15 @@ class Session:
         """The result of an exchange, or the exception it ended with."""
         reader = Reader(self._reader_of(exchange.label), writer.containers)
         if answer[0] == "ok":
+            if len(answer) > 3:
+                print(answer[3], end="")
             value = reader.read(answer[1])
             self._apply(reader, writer, answer[2])
             exchange.returned(value)
             return value, None
         if answer[0] == "raise":
+            if len(answer) > 6:
+                print(answer[6], end="")
             error = self._exception(reader, answer)
             self._apply(reader, writer, answer[4])
             exchange.raised(str(answer[3]))
@@ -376,77 +206,160 @@ class Session:
         for number, content in changes:
             reader.refill(writer.containers[number], content)
 
+    # Exceptions of the program.
+
     def _exception(self, reader: Reader, answer: list[Any]) -> Exception | None:
         """The program's exception as one of this side; None for those that no test may catch (SystemExit, ...)."""
-        bases = [str(base) for base in answer[1]]
-        if not any(base in _CATCHABLE for base in bases):
+        kind = self._class_of(answer[1])
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
             return None
         try:
-            args = reader.read(answer[2])
-            return self._exception_class(bases)(*args)
+            args, attributes = reader.read(answer[2]), reader.read(answer[5])
+            error = kind.__new__(kind, *args)
+            error.args = args
+            for name, value in attributes.items():
+                with contextlib.suppress(AttributeError, TypeError):  # read-only in this class
+                    setattr(error, name, value)
+            return error
         except (NotPlain, TypeError):
-            return ValueError(str(answer[3])) if "ValueError" in bases else Exception(str(answer[3]))
+            return ValueError(str(answer[3])) if issubclass(kind, ValueError) else Exception(str(answer[3]))
 
-    def _exception_class(self, bases: list[str]) -> type[Exception]:
-        """The builtin class itself, or a class here that stands for one of the program's, below its nearest builtin
-        base."""
-        name = bases[0] if bases[0].isidentifier() else "Exception"
-        if name in _CATCHABLE:
-            return _CATCHABLE[name]
-        if name not in self._exceptions:
-            parent = next(
-                (
-                    self._exceptions.get(base) or _CATCHABLE[base]
-                    for base in bases[1:]
-                    if base in self._exceptions or base in _CATCHABLE
-                ),
-                Exception,
-            )
-            self._exceptions[name] = type(name[:_MAX_LABEL], (parent,), {})
-        return self._exceptions[name]
+    # Classes of the program.
+
+    def _class_of(self, told: Any) -> Any:
+        """The class here for one of the program's, told by its number, or in full the first time."""
+        if type(told) is int:
+            return self._classes[told]
+        number, name, module, bases = int(told[0]), str(told[1])[:_MAX_LABEL], str(told[2]), told[3]
+        if number not in self._classes:
+            parents = tuple(dict.fromkeys(map(self._class_of, bases)))
+            self._classes[number] = self._made_class(number, name, module, parents, told)
+        return self._classes[number]
+
+    def _made_class(self, number: int, name: str, module: str, parents: tuple[Any, ...], told: list[Any]) -> Any:
+        real = _standard_class(module, name)
+        if real is not None:
+            self._real[number] = real
+            self._references[real] = ["o", number]
+            if issubclass(real, BaseException):
+                return real
+        errors = [p for p in parents if isinstance(p, type) and issubclass(p, BaseException)]
+        if errors:
+            kind = type(name, tuple(errors), {"__module__": "solution"})
+        else:
+            mixed = [p for p in parents if isinstance(p, ProxyClass)] or [Remote]
+            space = class_space(list(told[4]), bool(told[5]), list(told[6]))
+            space |= {"_told": (self, ["o", number]), "__module__": "solution"}
+            if told[8] in PLAIN_BASES:
+                space |= {"__stands_for__": True, "__poses_as__": PLAIN_BASES[told[8]]}
+            elif real is not None:
+                space["__poses_as__"] = real
+            kind = self._linearised(ProxyContainerClass if told[7] else ProxyClass, name, mixed, space)
+        type.__setattr__(kind, "__selfcorrect__", told)
+        self._references[kind] = ["o", number]
+        return kind
+
+    def _linearised(self, metaclass: type, name: str, parents: list[Any], space: dict[str, Any]) -> Any:
+        try:
+            return metaclass(name, tuple(parents), space)
+        except TypeError:  # the program tells bases that no class can have in that order
+            return metaclass(name, (Remote,), space)
+
+    # What is no plain data, both ways.
 
     def _call_back(self, message: list[Any]) -> None:
         """Run a function of the tests that the program calls."""
+        writer = None
         try:
             function = self._functions[message[1]]
-            args, kwargs = Reader(self._reader_of("an argument")).read(message[2])
-            result = Writer(self._foreign).write(function(*args, **kwargs))
+            reader = Reader(self._reader_of("an argument"))
+            args, kwargs = reader.read(message[2])
+            arguments = [reader.containers[number] for number in range(len(reader.containers))]
+            result = function(*args, **kwargs)
+            writer = Writer(self._foreign, arguments)
+            answer = ["back", writer.write(result), [writer.content(container) for container in arguments]]
         except (ProgramGone, Refused):
             raise
+        except NotPlain as problem:
+            self._cannot_cross(str(problem), theirs=True)
         except Exception as error:  # noqa: BLE001 - goes on to the program, which called
-            name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _CATCHABLE)
-            self._send(["back raise", name, str(error)[:400]])
+            self._send(["back raise", *self._told_error(error)])
         else:
-            self._send(["back", result])
+            self._send(answer)
+
+    def _told_error(self, error: Exception) -> list[Any]:
+        """An exception of the tests, for the program: its nearest class that the program knows, and its text."""
+        reference = self._references.get(type(error))
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _CATCHABLE)
+        return [name, str(error)[:400], reference]
 
     def _foreign(self, value: Any) -> list[Any]:
-        if isinstance(value, Remote):
-            return value._reference
+        if is_remote(value):
+            return reference_of(value)
+        if id(value) in self._coroutines and self._coroutines[id(value)][0] is value:
+            return reference_of(self._coroutines[id(value)][1])
+        if isinstance(value, type):
+            return self._written_class(value)
+        if isinstance(value, BaseException):
+            return ["E", self._written_class(type(value)), Writer(self._foreign).write(value.args)]
+        if type(value).__module__ in ("tests", "given") and not isinstance(value, types.FunctionType):
+            return ["x", self._register(TestObject(value)), TestObject.special_of(value)]
         if isinstance(value, Iterator):
-            return ["g", self._register(lambda: [item] if (item := next(value, _END)) is not _END else [])]
+            return ["g", self._register(lambda: [item] if (item := next(value, _END)) is not _END else [], value)]
+        if isinstance(value, (staticmethod, classmethod, property)):
+            inner = value.fget if isinstance(value, property) else value.__func__
+            return ["w", type(value).__name__, ["f", self._register(inner)]]
         if callable(value):
             return ["f", self._register(value)]
-        raise NotPlain(f"{type(value).__name__!r} is no plain data")
+        raise NotPlain(f"{type(value).__name__!r} is no plain data", by_kind=True)
 
-    def _register(self, function: Callable[..., Any]) -> int:
-        number = self._numbers.setdefault(id(function), len(self._functions))
+    def _written_class(self, kind: type) -> list[Any]:
+        if kind in self._references:
+            return self._references[kind]
+        if _standard_class(kind.__module__, kind.__qualname__) is kind:
+            return ["y", kind.__module__, kind.__qualname__]
+        return ["f", self._register(kind)]
+
+    def _register(self, function: Callable[..., Any], key: Any = None) -> int:
+        number = self._numbers.setdefault(id(key if key is not None else function), len(self._functions))
         if number == len(self._functions):
             self._functions.append(function)
         return number
 
     def _reader_of(self, label: str) -> Callable[[list[Any]], Any]:
-        def foreign(written: list[Any]) -> Any:
-            tag, body = written[0], written[1]
-            if tag == "f":
-                return self._functions[body]
-            if tag != "o" or type(body) is not int:
-                raise NotPlain("a malformed value")
-            if body not in self._remotes:
-                self._remotes[body] = Remote(self, ["o", body, str(written[2])[:_MAX_LABEL]], label)
-            remote = self._remotes[body]
-            return _waiting(remote) if written[2] == "coroutine" else remote
+        return lambda written: self._thing(written, label)
 
-        return foreign
+    def _thing(self, written: list[Any], label: str) -> Any:
+        tag, body = written[0], written[1]
+        if tag == "f":
+            function = self._functions[body]
+            return function.target if isinstance(function, TestObject) else function
+        if tag == "k":
+            kind = self._class_of(body)
+            return self._real.get(body if type(body) is int else int(body[0]), kind)
+        if tag != "o" or type(body) is not int:
+            raise NotPlain("a malformed value")
+        if body not in self._remotes:
+            self._remotes[body] = self._object(body, self._class_of(written[2]), written, label)
+        found = self._remotes[body]
+        if is_remote(found) and type(found).__name__ == "coroutine":
+            waiting = _waiting(found)
+            self._coroutines[id(waiting)] = waiting, found
+            return waiting
+        return found
+
+    def _object(self, number: int, kind: Any, written: list[Any], label: str) -> Any:
+        if len(written) > 3:  # an instance of a subclass of int, str, ...: its plain content decides, whatever it says
+            return _with_content(self, kind, Reader(lambda _: None).read(written[3]), ["o", number], label)
+        if not isinstance(kind, ProxyClass):
+            if isinstance(kind, type) and issubclass(kind, BaseException):
+                kind = self._classes.setdefault(-number - 1, self._made_proxy("exception object", number))
+            else:
+                raise NotPlain("a malformed value")
+        return made(kind, self, ["o", number, ""], label)  # type: ignore[arg-type]
+
+    def _made_proxy(self, name: str, number: int) -> Any:
+        return ProxyClass(name, (Remote,), class_space(["__eq__"], False, []) | {"_told": (self, ["o", number])})
 
     def _send(self, message: list[Any]) -> None:
         try:
@@ -455,7 +368,7 @@ class Session:
             self.gone = True
             self._gone("the program ended")
         except framing.BadMessage as problem:
-            self.refuse(f"a test's arguments are too large: {problem}")
+            self._cannot_cross(f"it is too large: {problem}", theirs=self.exchanges > 0)
 
     def _receive(self) -> list[Any]:
         if not self._poll.poll(_PATIENCE_MS) and self.last is not None:
@@ -480,6 +393,29 @@ class Session:
 
 
 _END = object()
+
+
+def _standard_class(module: str, name: str) -> type | None:
+    """A class of the standard library that is loaded here, by its module and name; nothing is imported for it."""
+    if module.partition(".")[0] not in sys.stdlib_module_names and module != "builtins":
+        return None
+    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return found if isinstance(found, type) else None
+
+
+def _with_content(session: Session, kind: Any, content: Any, reference: list[Any], label: str) -> Any:
+    """An immutable value of a class of the program's that extends int, str, ...: plain, with attributes to ask for."""
+    base = type(content)
+    name = str(type.__getattribute__(kind, "__name__")) if isinstance(kind, type) else base.__name__
+    owner = made(ProxyClass("content", (Remote,), {"_told": (session, reference), "__slots__": ()}), session, reference, label)
+
+    def ask_for(_: Any, attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return session.ask("getattr", owner, attribute, label=f"{label}.{attribute}")
+
+    poses_as = property(lambda _: kind)
+    return type(name, (base,), {"__getattr__": ask_for, "__module__": "solution", "__class__": poses_as})(content)
 
 
 async def _waiting(remote: Remote) -> Any:

@@ -6,14 +6,16 @@ one by one.
 """
 
 import ast
+import doctest
 import importlib
 import math
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
+RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
 
 _AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 _SOMEWHERE: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
@@ -25,7 +27,8 @@ class UnusableTests(Exception):
 
 
 class TestCode:
-    """Tests written as Python: asserts at the top level, functions `test_...()`, or one function `check(candidate)`.
+    """Tests written as Python: asserts at the top level, functions `test_...()`, methods of test classes, doctests, or
+    one function `check(candidate)`.
 
     Args:
         code: the source, or several sources that are run one after the other.
@@ -36,15 +39,16 @@ class TestCode:
     """
 
     def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
-        body = [statement for part in ([code] if isinstance(code, str) else code) for statement in _parsed(part).body]
+        sources = [code] if isinstance(code, str) else code
+        self.examples: list[doctest.Example] = []
+        body = [statement for part in sources for statement in self._statements(part)]
         self.count = 0
         functions = {node.name: node for node in body if isinstance(node, _AnyFunction)}
+        self._testing = _testing(functions)
         if entry_point is None:
-            self._testing = {name for name, node in functions.items() if _asserts(node.body)}
-            _refuse_test_classes(body)
             units = body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]
+            units += map(self._unit, _methods(body))
         else:
-            self._testing = set()
             check = functions.get("check")
             if check is None:
                 raise UnusableTests("an entry point needs test code that defines check(candidate)")
@@ -55,17 +59,34 @@ class TestCode:
             raise UnusableTests("they hold no assert, so any program would pass")
         self.program = compile(ast.Module(body, []), "tests.py", "exec", dont_inherit=True)
         self.names = names_in(self.program)
+        for example in self.examples:
+            self.names |= names_in(compile(example.source, "tests.py", "exec", dont_inherit=True))
         self.only_literals = all(map(_compares_literals, units))
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
+
+    def _statements(self, source: str) -> list[ast.stmt]:
+        """The statements of one source; of a text with `>>>` that is no Python, one for each example in it."""
+        if ">>> " not in source:
+            return _parsed(source).body
+        try:
+            return ast.parse(source).body
+        except SyntaxError:
+            examples = doctest.DocTestParser().get_examples(source)
+        first = len(self.examples)
+        self.examples += examples
+        return [
+            statement
+            for number, example in enumerate(examples, first)
+            for statement in ast.parse(f"{RUN_EXAMPLE}({number})\n" + ("assert True" if example.want else "")).body[:1]
+        ]
 
     def _wrapped(self, body: list[ast.stmt]) -> list[ast.stmt]:
         return [self._unit(statement) if self._tests_something(statement) else statement for statement in body]
 
     def _tests_something(self, statement: ast.stmt) -> bool:
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-            function = statement.value.func
-            return isinstance(function, ast.Name) and function.id in self._testing
-        return _asserts([statement])
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return False
+        return _asserts([statement]) or any(name in self._testing for name in _called([statement]))
 
     def _unit(self, statement: ast.stmt) -> ast.stmt:
         number = self.count
@@ -73,6 +94,22 @@ class TestCode:
         catch_all = ast.ExceptHandler(type=None, name=None, body=[_call(FAILED, number)], **_SOMEWHERE)
         body = [statement, _call(PASSED, number)]
         return ast.Try(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
+
+
+def _testing(functions: dict[str, _AnyFunction]) -> set[str]:
+    """The functions of the tests that can fail on purpose, by themselves or by calling another that can."""
+    testing = {name for name, node in functions.items() if name != "check" and _asserts(node.body)}
+    testing |= {RUN_EXAMPLE}
+    while more := {n for n, node in functions.items() if n not in testing and testing & set(_called(node.body))} - {"check"}:
+        testing |= more
+    return testing
+
+
+def _called(body: list[ast.stmt]) -> Iterator[str]:
+    """The names of the functions that statements call."""
+    for node in ast.walk(ast.Module(body, [])):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
 
 
 def _compares_literals(statement: ast.stmt) -> bool:
@@ -116,7 +153,7 @@ def _asserts(body: list[ast.stmt]) -> bool:
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, (ast.Assert, ast.Raise)):
+        if isinstance(node, (ast.Assert, ast.Raise)) or _is_assertion(node):
             if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
                 raise UnusableTests(
                     f"line {node.lineno}: assert (test, message) is always true; leave out the parentheses"
@@ -127,31 +164,71 @@ def _asserts(body: list[ast.stmt]) -> bool:
     return False
 
 
+def _is_assertion(node: ast.AST) -> bool:
+    """`self.assertEqual(...)`, `np.testing.assert_allclose(...)`, `pytest.raises(...)`, and what mocks assert."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    name = node.func.attr
+    owner = node.func.value
+    return name.startswith("assert") or (name == "raises" and isinstance(owner, ast.Name) and owner.id == "pytest")
+
+
 def _uncalled_tests(functions: dict[str, _AnyFunction], body: list[ast.stmt]) -> list[ast.stmt]:
     """Calls of the functions `test_...()` that nothing calls, as pytest would."""
     tests = {name for name in functions if name.startswith("test")}
-    if not tests:
-        return []
-    calls = (node.func for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Call))
-    called = {function.id for function in calls if isinstance(function, ast.Name)}
-    return [_call_of(functions[name]) for name in functions if name in tests - called]
+    called = set(_called(body)) if tests else set()
+    return [call for name in functions if name in tests - called for call in _calls_of(functions[name])]
 
 
-def _call_of(node: _AnyFunction) -> ast.stmt:
-    required = len(node.args.posonlyargs) + len(node.args.args) - len(node.args.defaults)
-    if required > 0 or None in node.args.kw_defaults or node.decorator_list:
-        raise UnusableTests(f"{node.name} has arguments or decorators, which nothing here would understand")
-    is_async = isinstance(node, ast.AsyncFunctionDef)
-    return ast.parse(f"__import__('asyncio').run({node.name}())" if is_async else f"{node.name}()").body[0]
+def _calls_of(node: _AnyFunction) -> list[ast.stmt]:
+    """One call for each set of arguments that pytest.mark.parametrize gives."""
+    sets = 1
+    for decorator in node.decorator_list:
+        if _is_fixture(decorator):
+            return []
+        sets *= _parameter_sets(decorator, node.name)
+    return [ast.parse(f"{RUN_FUNCTION}({node.name}, {number})").body[0] for number in range(sets)]
 
 
-def _refuse_test_classes(body: list[ast.stmt]) -> None:
-    """Nothing here runs their methods, and tests passed over in silence would be worse than none."""
-    for node in body:
-        if not isinstance(node, ast.ClassDef):
-            continue
-        if any(isinstance(part, _AnyFunction) and part.name.startswith("test") for part in node.body):
-            raise UnusableTests(f"the methods of {node.name} are not run: write functions test_...() or asserts")
+def _is_fixture(decorator: ast.expr) -> bool:
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(target, ast.Attribute) and target.attr == "fixture"
+
+
+def _parameter_sets(decorator: ast.expr, name: str) -> int:
+    """How many sets of arguments a decorator gives: known before the tests run, so that none is lost."""
+    text = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    if text.endswith("mark.parametrize") and isinstance(decorator, ast.Call) and len(decorator.args) >= 2:
+        values = decorator.args[1]
+        if isinstance(values, (ast.List, ast.Tuple)) and not any(isinstance(v, ast.Starred) for v in values.elts):
+            return len(values.elts)
+        raise UnusableTests(f"{name}: the second argument of parametrize must be written out as a list")
+    if text.startswith(("patch", "mock.", "unittest.mock.")) or text.endswith(("mark.asyncio", "mark.timeout")):
+        return 1
+    raise UnusableTests(f"{name} has the decorator {text}, which nothing here would understand")
+
+
+def _methods(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A call for each test method of each test class: of unittest's, or named as pytest wants it."""
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    calls = []
+    for node in classes.values():
+        tests = _test_methods(node, classes)
+        if tests and not (_is_test_case(node, classes) or node.name.startswith("Test")):
+            raise UnusableTests(f"the methods of {node.name} would not be run: it is no unittest.TestCase")
+        calls += [ast.parse(f"{RUN_CASE}({node.name}, {test!r})").body[0] for test in tests]
+    return calls
+
+
+def _test_methods(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[str]:
+    inherited = [t for base in node.bases if isinstance(base, ast.Name) and base.id in classes for t in _test_methods(classes[base.id], classes)]
+    own = [part.name for part in node.body if isinstance(part, _AnyFunction) and part.name.startswith("test")]
+    return list(dict.fromkeys([*inherited, *own]))
+
+
+def _is_test_case(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
+    return any(name.endswith("TestCase") or (name in classes and _is_test_case(classes[name], classes)) for name in names)
 
 
 def _modules(body: list[ast.stmt], candidates: set[str]) -> set[str]:
@@ -186,26 +263,51 @@ class Mismatch(Exception):
     """A call returned another value than expected. Not told which: the reason goes into prompts."""
 
 
-def check_case(function: Callable[..., Any], case: dict[str, Any], tolerance: float) -> None:
+def check_case(function: Callable[..., Any], case: dict[str, Any], suite: dict[str, Any]) -> None:
     """One call with its expected value."""
     value = function(*case["args"], **case["kwargs"])
-    if not same(value, case["expected"], tolerance):
+    wanted = [case["expected"]]
+    if suite["wrapped"] and type(wanted[0]) is list and len(wanted[0]) == 1:
+        wanted.append(wanted[0][0])
+    same_kind = _same_items if suite["unordered"] else same
+    if not any(same_kind(value, expected, suite["tolerance"]) for expected in wanted):
         raise Mismatch("not the expected value")
 
 
 def same(value: Any, expected: Any, tolerance: float) -> bool:
-    """Equality as `==` has it, but tuples count as lists (JSON has no tuples), at every depth; floats within
-    `tolerance`."""
+    """Equality as `==` has it, but tuples count as lists and keys as their text (JSON has no others), at every depth;
+    floats within `tolerance`."""
     if type(value) is float or type(expected) is float:
         return _is_number(value) and _is_number(expected) and (value == expected or _near(value, expected, tolerance))
     if type(expected) in (list, tuple):
         fits = isinstance(value, (list, tuple)) and len(value) == len(expected)
         return fits and all(same(mine, theirs, tolerance) for mine, theirs in zip(value, expected, strict=True))
     if type(expected) is dict:
-        if not isinstance(value, dict) or value.keys() != expected.keys():
+        if not isinstance(value, dict) or len(value) != len(expected):
             return False
-        return all(same(value[key], item, tolerance) for key, item in expected.items())
+        found = {_key(key): item for key, item in value.items()}
+        return found.keys() == expected.keys() and all(same(found[k], v, tolerance) for k, v in expected.items())
     return bool(value == expected)
+
+
+def _key(key: Any) -> Any:
+    """A key as JSON writes it."""
+    if key is None or type(key) is bool:
+        return {None: "null", True: "true", False: "false"}[key]
+    return str(key) if type(key) in (int, float) else key
+
+
+def _same_items(value: Any, expected: Any, tolerance: float) -> bool:
+    """A list that stands for a set: each item has its counterpart."""
+    if type(expected) is not list or not isinstance(value, (list, tuple, set, frozenset)) or len(value) != len(expected):
+        return same(value, expected, tolerance)
+    left = list(value)
+    for item in expected:
+        place = next((n for n, mine in enumerate(left) if same(mine, item, tolerance)), None)
+        if place is None:
+            return False
+        del left[place]
+    return True
 
 
 def _is_number(value: Any) -> bool:

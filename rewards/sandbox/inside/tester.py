@@ -7,16 +7,21 @@ end and nothing went wrong on the way that no test may forgive (`Session.fault`)
 import builtins
 import importlib
 import itertools
+import operator
 import os
 import sys
 from typing import Any
 
 from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.inside import attacks
-from selfcorrect.rewards.sandbox.inside.session import Exchange, Session, Unloadable, one_line
+from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
+from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
 from selfcorrect.rewards.sandbox.inside.suite import (
     FAILED,
     PASSED,
+    RUN_CASE,
+    RUN_EXAMPLE,
+    RUN_FUNCTION,
     Mismatch,
     TestCode,
     UnusableTests,
@@ -24,6 +29,7 @@ from selfcorrect.rewards.sandbox.inside.suite import (
     names_in,
 )
 from selfcorrect.rewards.sandbox.inside.values import Reader, Writer
+from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, FIRST_PROGRAM = 3, 4
 
@@ -81,16 +87,26 @@ class Tester:
     def _run_cases(self, suite: dict[str, Any]) -> None:
         self._report({"tests": len(suite["cases"])})
         names = self._session.load(self._job["program"], self._job["given"])
-        if suite["function"] not in names:
-            raise Unloadable(f"the program defines no function {suite['function']!r}", readable=True)
-        function = self._session.function(suite["function"])
+        root, _, method = suite["function"].partition(".")
+        if root.removesuffix("()") not in names:
+            what = "class" if method else "function"
+            raise Unloadable(f"the program defines no {what} {root.removesuffix('()')!r}", readable=True)
+        self._clean = self._clean and not method
         for number, case in enumerate(suite["cases"]):
             try:
-                check_case(function, case, suite["tolerance"])
+                check_case(self._callable(root, method, names), case, suite)
             except Exception:  # noqa: BLE001 - whatever it is, the test has failed
                 self._failed(number)
             else:
                 self._passed(number)
+
+    def _callable(self, root: str, method: str, names: dict[str, str]) -> Any:
+        """A function, or a method: of the class itself, or of a new object where the name says `Class().method`."""
+        if not method:
+            return self._session.function(root)
+        name = root.removesuffix("()")
+        owner = self._session.named(name, names[name])
+        return operator.attrgetter(method)(owner() if root.endswith("()") else owner)
 
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
@@ -98,16 +114,20 @@ class Tester:
         self._clean = self._clean and code.only_literals
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
-        defined = self._session.load(self._job["program"], self._job["given"])
+        mirrors = Mirrors(self._session, code.names)
+        defined = self._session.load(self._job["program"], self._job["given"], echo=mirrors.echo)
+        mirrors.start(SolutionModule(self._session, defined))
         try:
             space.update({name: importlib.import_module(name) for name in code.modules - space.keys()})
             self._bind(space, code.names | names, defined)
             if entry_point in defined:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
-            space.update({PASSED: self._passed, FAILED: self._failed})
+            space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
+        if self._session.limit is not None:
+            raise UnusableTests(self._session.limit)
         if self._session.fault is not None:  # swallowed by a statement after the last test
             self._note(code.count - 1, self._session.fault)
         for number in range(code.count):
@@ -131,15 +151,16 @@ class Tester:
                 del space[name]
         return space, names_in(given)
 
-    def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, list[Any]]) -> None:
+    def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, str]) -> None:
         """Let the tests find the program's names, unless the task gives them or they are builtin or modules."""
         for name in names & defined.keys() - space.keys():
             if not hasattr(builtins, name):
                 space[name] = self._session.named(name, defined[name])
 
-    def _stopped(self, error: BaseException, code: TestCode, defined: dict[str, list[Any]]) -> None:
+    def _stopped(self, error: BaseException, code: TestCode, defined: dict[str, str]) -> None:
         """A statement between the tests raised. Whose fault is it?"""
         missing = isinstance(error, NameError) and error.name not in defined
+        missing = missing or (isinstance(error, ImportError) and error.name == "solution")
         if not missing and not self._session.exchanges and self._session.fault is None:
             raise UnusableTests(f"their own code fails: {type(error).__name__}: {error}") from None
         why = self._why(error)
@@ -165,6 +186,8 @@ class Tester:
 
     def _why(self, error: BaseException | None) -> str:
         last = self._session.last
+        if isinstance(error, (UnusableTests, ModuleNotFoundError)) and not self._session.exchanges:
+            self._session.limit = self._session.limit or f"{type(error).__name__}: {error}"
         if self._session.fault is not None:
             return one_line(f"{last.asked()}: {self._session.fault}" if last else self._session.fault)
         told = last.told() if last is not None else ""
@@ -194,6 +217,18 @@ class Tester:
 
     def _report(self, message: dict[str, Any]) -> None:
         self._parent.send(message)
+
+
+def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:
+    """What the added statements call; loaded only for tests that have any."""
+    if not {RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE} & code.names:
+        return {}
+    styles = importlib.import_module("selfcorrect.rewards.sandbox.inside.test_styles")
+    return {
+        RUN_CASE: styles.run_case,
+        RUN_FUNCTION: styles.run_function,
+        RUN_EXAMPLE: lambda number: styles.run_example(code.examples[number], space),
+    }
 
 
 def warm_up() -> None:

@@ -1,0 +1,16 @@
+"""The special methods that make an object behave: what the tests' side looks for in a class of the program."""
+
+BINARY = (
+    "add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow lshift rlshift rshift "
+    "rrshift and rand xor rxor or ror iadd isub imul imatmul itruediv ifloordiv imod ipow iand ior ixor divmod"
+).split()
+ORDERING = ("lt", "le", "gt", "ge")
+ALONE = "neg pos abs invert int float complex index round trunc floor ceil".split()
+SPECIAL = tuple(
+    f"__{name}__"
+    for name in (
+        *BINARY, *ORDERING, *ALONE, "eq", "hash", "call", "len", "bool", "iter", "next", "getitem", "setitem", "delitem", "contains",
+        "enter", "exit", "await", "aiter", "anext", "aenter", "aexit", "reversed", "get",
+    )
+)  # fmt: skip
+"""What the program is asked to look for in a class."""
