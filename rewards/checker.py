@@ -30,18 +30,23 @@ class Verdict:
         answer: the answer that was found in the response, as the judge read it; None if there was none.
         reason: one sentence for a person, and for the prompt in the `feedback` critique mode.
         seconds: wall-clock time the judgement took.
+        fraction: the share of what was asked that the answer got right, 0 to 1, of a checker that was asked for it; it
+            is then the score of an answer that is WRONG.
     """
 
     status: Status
     answer: str | None = None
     reason: str = ""
     seconds: float = 0.0
+    fraction: float | None = None
 
     @property
     def score(self) -> float | None:
-        """1.0 for CORRECT, 0.0 for WRONG and UNREADABLE, None (abstain) for UNJUDGED."""
+        """1.0 for CORRECT, 0.0 or the fraction for WRONG, 0.0 for UNREADABLE, None (abstain) for UNJUDGED."""
         if self.status is Status.UNJUDGED:
             return None
+        if self.status is Status.WRONG and self.fraction is not None:
+            return self.fraction
         return 1.0 if self.status is Status.CORRECT else 0.0
 
     @property

@@ -1,4 +1,9 @@
-"""The processes of a worker pool: who is idle, who is at work, and what became of a job."""
+"""One pool of killable processes, whatever they do: who is idle, who is at work, and what becomes of a job whose
+process was killed.
+
+Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place; and
+their spawn and forkserver methods run the user's main module again.
+"""
 
 import asyncio
 import os
@@ -9,18 +14,230 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.sandbox.jail import Isolation
-from selfcorrect.rewards.sandbox.self_test import prove
-from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
-from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost
 from selfcorrect.rewards.worker_process import DeadlinePassed, Ending, WorkerGone, WorkerProcess
 
-_TRIES_AFTER_OUTSIDE_KILL = 10
-"""A worker killed from outside says nothing about its job; somebody who keeps killing them all is not waited out for
-ever."""
+_TRIES_AT_LEAST = 10
+"""A process killed from outside says nothing about its job. It is tried again until its deadline, and this often in any
+case; somebody who keeps killing them all is not waited out for ever."""
+
+
+class Member(Protocol):
+    """What a pool needs of a process, or of a group of them that work together."""
+
+    def has_died(self) -> bool: ...
+    def pids(self) -> list[int]: ...
+    def kill(self) -> None: ...
+    def end(self) -> object: ...
+    def disown(self) -> None: ...
+
+
+AnyMember = TypeVar("AnyMember", bound=Member)
+Result = TypeVar("Result")
+
+
+class PoolClosed(Exception):
+    """The pool was closed while a job was waiting or running."""
+
+
+class MemberLost(Exception):
+    """The process that did a job was killed from outside, or is gone for no reason of the job's. The pool starts
+    another."""
+
+
+class ForkSafeLock:
+    """A lock that a forked child finds open, whoever held it in the parent: the thread that did is not in the child.
+
+    For module level: every one made is remembered until the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock in a `with` block."""
+        with self._lock:
+            yield
+
+
+class _Crew(Generic[AnyMember]):
+    """The processes of a pool between two closings. They belong to the process that made them (`owner`)."""
+
+    def __init__(self, make: Callable[[], AnyMember], size: int) -> None:
+        self.owner, self.closed = os.getpid(), False
+        self.threads = ThreadPoolExecutor(size, thread_name_prefix="selfcorrect-checks")
+        self._make, self._size = make, size
+        self._changed = threading.Condition()
+        self._idle: list[AnyMember] = []
+        self._all: list[AnyMember] = []
+
+    def take(self) -> AnyMember:
+        """An idle member, or a new one, or the next to become free."""
+        with self._changed:
+            while not self.closed:
+                while self._idle:
+                    member = self._idle.pop()
+                    if not member.has_died():
+                        return member
+                    self._all.remove(member)
+                    member.end()
+                if len(self._all) < self._size:
+                    return self._hire()
+                self._changed.wait()
+        raise PoolClosed
+
+    def give_back(self, member: AnyMember, sound: bool, replace: bool) -> None:
+        """Make a member free for the next job, or end it; then `replace` says whether a new one starts at once."""
+        with self._changed:
+            if member not in self._all:
+                return
+            if sound and not self.closed:
+                self._idle.append(member)
+            else:
+                self._all.remove(member)
+                member.end()
+                if replace and not self.closed:
+                    self._idle.insert(0, self._hire())  # starts in the background, and is taken last
+            self._changed.notify_all()
+
+    def _hire(self) -> AnyMember:
+        member = self._make()
+        self._all.append(member)
+        return member
+
+    def start_one(self) -> None:
+        with self._changed:
+            if not self._all and not self.closed:
+                self._idle.append(self._hire())
+
+    def pids(self) -> list[int]:
+        with self._changed:
+            return [pid for member in self._all for pid in member.pids()]
+
+    def close(self) -> None:
+        """End everything; in a forked child, forget everything (the processes are the parent's)."""
+        if self.owner != os.getpid():
+            for member in self._all:
+                member.disown()
+            self._all.clear()
+            self.closed = True
+            return
+        with self._changed:
+            self.closed = True
+            for member in self._idle:
+                self._all.remove(member)
+                member.end()
+            self._idle.clear()
+            for member in self._all:  # at work: the thread that waits for it sees it die, and reaps it
+                member.kill()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._all, timeout=2.0)
+        self.threads.shutdown(wait=False)
+
+
+class ProcessPool(Generic[AnyMember]):
+    """Members that serve jobs, for threads and for coroutines alike. They start on demand.
+
+    A pool that was closed starts anew when it is used again, and a forked child starts members of its own.
+
+    Args:
+        make: starts a member; it may still be getting ready when it is returned.
+        size: how many at most; None means the number of processors, at most `at_most`.
+        at_most: see `size`.
+    """
+
+    def __init__(self, make: Callable[[], AnyMember], size: int | None = None, at_most: int = 1024) -> None:
+        self._make, self._size = make, size or min(_processors(), at_most)
+        self._open()
+
+    def run(self, work: Callable[[AnyMember], tuple[Result, bool]], seconds: float) -> Result:
+        """Do `work` with a member of one's own. Where that is killed from outside, do it again with another, for
+        `seconds` in all and ten times at least.
+
+        Args:
+            work: returns the job's result and whether the member may serve again.
+            seconds: the job's deadline.
+
+        Raises:
+            MemberLost: the members were killed each time.
+            PoolClosed: the pool was closed.
+        """
+        crew, until, tries = self.present(), time.monotonic() + seconds, 0
+        while True:
+            member = crew.take()
+            sound = replace = False
+            tries += 1
+            try:
+                result, sound = work(member)
+                replace = True
+                return result
+            except MemberLost:
+                replace = True
+                if crew.closed:
+                    raise PoolClosed from None
+                if tries >= _TRIES_AT_LEAST and time.monotonic() > until:
+                    raise
+            finally:
+                crew.give_back(member, sound, replace)
+
+    async def run_async(self, job: Callable[[], Result]) -> Result:
+        """Call `job`, which uses the pool, in one of its threads. A cancelled call leaves its job to end by itself.
+
+        Raises:
+            PoolClosed: the pool was closed.
+        """
+        crew = self.present()
+        try:
+            waiting = asyncio.get_running_loop().run_in_executor(crew.threads, job)
+        except RuntimeError:
+            if not crew.closed:
+                raise
+            raise PoolClosed from None
+        return await waiting
+
+    def start(self) -> None:
+        """Start one member now, in the background, so that the first job need not wait for it."""
+        self.present().start_one()
+
+    def pids(self) -> list[int]:
+        """The ids of the processes that live now."""
+        return self._crew.pids()
+
+    def close(self) -> None:
+        """End all members. The pool starts anew when it is used again."""
+        self._crew.close()
+
+    def present(self) -> "_Crew[AnyMember]":
+        """The members of this process; new ones after a fork and after `close`."""
+        crew = self._crew
+        if crew.closed or crew.owner != os.getpid():
+            with _opening.held():
+                if self._crew is crew:
+                    crew.close()
+                    self._open()
+        return self._crew
+
+    def _open(self) -> None:
+        self._crew = _Crew(self._make, self._size)
+        weakref.finalize(self, self._crew.close)  # at garbage collection and at the interpreter's exit
+
+
+_opening = ForkSafeLock()
+
+
+def _processors() -> int:
+    """How many this process may use; 1 where that is unknown."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# The pool of workers that serve jobs of plain JSON data with a function of ours.
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,157 +261,7 @@ class Outcome:
 
 
 CLOSED = Outcome("lost", "the pool was closed", "", 0.0, 0.0)
-
-
-class Crew:
-    """The processes of a pool, and who is idle. It belongs to the process that made it (`owner`)."""
-
-    def __init__(self, handler: str, workers: int | None, memory_mb: int) -> None:
-        self.size = workers or min(os.cpu_count() or 1, 4)
-        self.owner = os.getpid()
-        self.closed = False
-        self.threads = ThreadPoolExecutor(self.size, thread_name_prefix="selfcorrect-checks")
-        self._handler, self._memory_mb = handler, memory_mb
-        self._changed = threading.Condition()
-        self._idle: list[WorkerProcess] = []
-        self._all: list[WorkerProcess] = []
-
-    def run(self, payload: Any, deadline: float) -> Outcome:
-        outcome, crashes = CLOSED, 0
-        for _ in range(_TRIES_AFTER_OUTSIDE_KILL):
-            worker = self._take()
-            if worker is None:
-                break
-            outcome, reusable = self._attempt(worker, payload, deadline)
-            self._give_back(worker, reusable)
-            if outcome.kind == "crashed":
-                crashes += 1
-            if outcome.kind not in ("crashed", "lost") or crashes == 2 or self.closed:
-                break
-            deadline = max(0.05, deadline - outcome.seconds)
-        return outcome
-
-    def _attempt(self, worker: WorkerProcess, payload: Any, deadline: float) -> tuple[Outcome, bool]:
-        """One try in one worker; also says whether the worker may serve again."""
-        stage, begun = "", time.monotonic()
-        try:
-            worker.wait_until_ready()
-            begun, cpu_before = time.monotonic(), worker.cpu_at_rest
-            worker.send(payload, deadline)
-            while "stage" in (message := worker.receive(begun + deadline)):
-                stage = str(message["stage"])
-        except DeadlinePassed:
-            spent = worker.end().cpu_seconds - cpu_before
-            return Outcome("timed out", f"no result in {deadline:g} s", stage, spent, time.monotonic() - begun), False
-        except WorkerGone:
-            return _as_outcome(worker.end(), stage, time.monotonic() - begun), False
-        except BaseException:  # not ours to handle (Ctrl-C, a worker that cannot start); leave no process behind
-            self._give_back(worker, False)
-            raise
-        spent, seconds = worker.cpu_at_rest - cpu_before, time.monotonic() - begun
-        if "error" in message:
-            # After running out of memory or stack a process is not to be trusted with the next job.
-            reusable = message["error"] not in ("MemoryError", "RecursionError")
-            return Outcome("failed", message["error"], stage, spent, seconds), reusable
-        return Outcome("done", message["result"], stage, spent, seconds), True
-
-    def _take(self) -> WorkerProcess | None:
-        """An idle worker, or a new one, or the next to become free; None when the crew was closed."""
-        with self._changed:
-            while not self.closed:
-                while self._idle:
-                    worker = self._idle.pop()
-                    if not worker.has_died():
-                        return worker
-                    self._all.remove(worker)
-                    worker.end()
-                if len(self._all) < self.size:
-                    return self._hire()
-                self._changed.wait()
-        return None
-
-    def _give_back(self, worker: WorkerProcess, reusable: bool) -> None:
-        with self._changed:
-            if worker not in self._all:
-                return
-            if reusable and not self.closed:
-                self._idle.append(worker)
-            else:
-                self._all.remove(worker)
-                worker.end()
-                if not self.closed and worker.ready:
-                    self._idle.insert(0, self._hire())  # starts in the background, and is taken last
-            self._changed.notify_all()
-
-    def _hire(self) -> WorkerProcess:
-        worker = WorkerProcess(self._handler, self._memory_mb)
-        self._all.append(worker)
-        return worker
-
-    def start_one(self) -> None:
-        with self._changed:
-            if not self._all and not self.closed:
-                self._idle.append(self._hire())
-
-    def pids(self) -> list[int]:
-        with self._changed:
-            return [worker.pid for worker in self._all if worker.alive]
-
-    def close(self) -> None:
-        """End everything; in a forked child, forget everything (the workers are the parent's)."""
-        if self.owner != os.getpid():
-            for worker in self._all:
-                worker.disown()
-            self._all.clear()
-            self.closed = True
-            return
-        with self._changed:
-            self.closed = True
-            for worker in self._idle:
-                self._all.remove(worker)
-                worker.end()
-            self._idle.clear()
-            for worker in self._all:  # at work: the thread that waits for it sees it die, and reaps it
-                worker.kill()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._all, timeout=2.0)
-        self.threads.shutdown(wait=False)
-
-
-def _as_outcome(ending: Ending, stage: str, seconds: float) -> Outcome:
-    kind: Literal["lost", "crashed"] = "lost" if ending.from_outside else "crashed"
-    return Outcome(kind, f"the worker ended with code {ending.exit_code}", stage, ending.cpu_seconds, seconds)
-
-
-# A lock for objects that live on in forked children.
-
-
-class ForkSafeLock:
-    """A lock that a forked child finds open, whoever held it in the parent: the thread that did is not in the child.
-
-    For module level: every one made is remembered until the process ends.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock in a `with` block."""
-        with self._lock:
-            yield
-
-
-# A pool of worker processes that may be killed at any moment without losing or mixing up an answer.
-#
-# Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place;
-# and their spawn and forkserver methods run the user's main module again.
-
-__all__ = ["Outcome", "WorkerPool"]
+LOST = Outcome("lost", "its workers were killed from outside, each time", "", 0.0, 0.0)
 
 
 class WorkerPool:
@@ -229,50 +296,43 @@ class WorkerPool:
         }
         self._open()
 
+    def _open(self) -> None:
+        handler, memory_mb = self._settings["handler"], self._settings["memory_mb"]
+        self._pool = ProcessPool(lambda: WorkerProcess(handler, memory_mb), self._settings["workers"], at_most=4)
+
     def run(self, payload: Any) -> Outcome:
         """Do one job in a worker; blocks the calling thread.
 
         Raises:
             CheckerError: workers cannot be started on this machine, or the payload is over 60 kB of JSON.
         """
-        return self._present_crew().run(payload, self._settings["deadline"])
+        job = _Job(payload, self._settings["deadline"])
+        try:
+            return self._pool.run(job, job.deadline)
+        except MemberLost:
+            return LOST
+        except PoolClosed:
+            return CLOSED
 
     async def run_async(self, payload: Any) -> Outcome:
         """As `run`, without blocking the event loop. A cancelled call leaves its job to end by itself."""
-        crew = self._present_crew()
         try:
-            waiting = asyncio.get_running_loop().run_in_executor(crew.threads, self.run, payload)
-        except RuntimeError:
-            if not crew.closed:
-                raise
+            return await self._pool.run_async(lambda: self.run(payload))
+        except PoolClosed:
             return CLOSED
-        return await waiting
 
     def start(self) -> None:
         """Start one worker now, in the background, so that the first job need not wait for it."""
-        self._present_crew().start_one()
+        self._pool.start()
 
     @property
     def worker_pids(self) -> list[int]:
         """The process ids of the workers that live now."""
-        return self._crew.pids()
+        return self._pool.pids()
 
     def close(self) -> None:
         """End all workers. Jobs under way come out as "lost". The pool starts anew when it is used again."""
-        self._crew.close()
-
-    def _open(self) -> None:
-        self._crew = Crew(self._settings["handler"], self._settings["workers"], self._settings["memory_mb"])
-        weakref.finalize(self, self._crew.close)  # at garbage collection and at the interpreter's exit
-
-    def _present_crew(self) -> "Crew":
-        crew = self._crew
-        if crew.closed or crew.owner != os.getpid():
-            with _opening.held():
-                if self._crew is crew:
-                    crew.close()
-                    self._open()
-        return self._crew
+        self._pool.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -288,130 +348,39 @@ class WorkerPool:
         self.close()
 
 
-_opening = ForkSafeLock()
+class _Job:
+    """One job, tried in one worker after the other: until it is done, or has killed two workers by itself."""
 
+    def __init__(self, payload: Any, deadline: float) -> None:
+        self.deadline = deadline
+        self._payload, self._spent, self._crashes = payload, 0.0, 0
 
-# A pool of zygote pairs: as many checks at a time as there are processors, and no answer lost when a process is killed.
+    def __call__(self, worker: WorkerProcess) -> tuple[Outcome, bool]:
+        """One try; the outcome, and whether the worker may serve again."""
+        seconds = max(0.05, self.deadline - self._spent)
+        stage, begun, cpu_before = "", time.monotonic(), 0.0
+        try:
+            worker.wait_until_ready()
+            begun, cpu_before = time.monotonic(), worker.cpu_at_rest
+            worker.send(self._payload, seconds)
+            while "stage" in (message := worker.receive(begun + seconds)):
+                stage = str(message["stage"])
+        except DeadlinePassed:
+            spent = worker.end().cpu_seconds - cpu_before
+            return Outcome("timed out", f"no result in {seconds:g} s", stage, spent, time.monotonic() - begun), False
+        except WorkerGone:
+            return self._after_its_end(worker.end(), stage, time.monotonic() - begun), False
+        spent, took = worker.cpu_at_rest - cpu_before, time.monotonic() - begun
+        if "error" in message:
+            # After running out of memory or stack a process is not to be trusted with the next job.
+            reusable = message["error"] not in ("MemoryError", "RecursionError")
+            return Outcome("failed", message["error"], stage, spent, took), reusable
+        return Outcome("done", message["result"], stage, spent, took), True
 
-_TRIES = 10
-"""A pair killed from outside says nothing about the program; somebody who kills them all is not waited out for ever."""
-
-Result = TypeVar("Result")
-
-
-class PoolClosed(Exception):
-    """The pool was closed while a check was waiting or running."""
-
-
-class PairPool:
-    """The pairs of one process (`owner`).
-
-    Args:
-        isolation: the layers around each process.
-        memory_mb: address space of a program and of its tests, each, in MiB.
-        size: pairs at most; None means the number of processors.
-    """
-
-    def __init__(self, isolation: Isolation, memory_mb: int, size: int | None) -> None:
-        self.owner = os.getpid()
-        self.closed = False
-        self.size = size or _processors()
-        self.threads = ThreadPoolExecutor(self.size, thread_name_prefix="selfcorrect-code")
-        self._isolation, self._memory_mb = isolation, memory_mb
-        self._changed = threading.Condition()
-        self._idle: list[ZygotePair] = []
-        self._all: list[ZygotePair] = []
-
-    def run(self, work: Callable[[ZygotePair], Result]) -> Result:
-        """Do `work` with a pair of one's own. If a process of the pair is killed from outside, do it again with
-        another.
-
-        Raises:
-            ZygoteLost: that happened ten times.
-            PoolClosed: the pool was closed.
-            SandboxError: processes cannot be started or jailed on this machine.
-        """
-        for _ in range(_TRIES):
-            pair = self._take()
-            sound = False
-            try:
-                self._make_ready(pair)
-                result = work(pair)
-                sound = True
-                return result
-            except ZygoteLost:
-                if self.closed:
-                    raise PoolClosed from None
-            finally:
-                self._give_back(pair, sound)
-        raise ZygoteLost
-
-    def _make_ready(self, pair: ZygotePair) -> None:
-        if not pair.proven:
-            pair.wait_until_ready()
-            if self._isolation is not Isolation.UNSAFE:
-                prove(pair)
-            pair.proven = True
-
-    def _take(self) -> ZygotePair:
-        with self._changed:
-            while not self.closed:
-                while self._idle:
-                    pair = self._idle.pop()
-                    if not pair.has_died():
-                        return pair
-                    self._all.remove(pair)
-                    pair.end()
-                if len(self._all) < self.size:
-                    pair = ZygotePair(self._isolation, self._memory_mb)
-                    self._all.append(pair)
-                    return pair
-                self._changed.wait()
-        raise PoolClosed
-
-    def _give_back(self, pair: ZygotePair, sound: bool) -> None:
-        with self._changed:
-            if sound and not self.closed:
-                self._idle.append(pair)
-            else:
-                self._all.remove(pair)
-                pair.end()
-            self._changed.notify_all()
-
-    def start_one(self) -> None:
-        """Start a pair in the background, if there is none."""
-        with self._changed:
-            if not self._all and not self.closed:
-                pair = ZygotePair(self._isolation, self._memory_mb)
-                self._all.append(pair)
-                self._idle.append(pair)
-
-    def pids(self) -> list[int]:
-        """Process ids of the zygotes that live now."""
-        with self._changed:
-            return [pid for pair in self._all for pid in pair.pids()]
-
-    def close(self) -> None:
-        """End everything; in a forked child, forget everything (the processes are the parent's)."""
-        if self.owner != os.getpid():
-            for pair in self._all:
-                pair.disown()
-            self._all.clear()
-            self.closed = True
-            return
-        with self._changed:
-            self.closed = True
-            for pair in self._idle:
-                self._all.remove(pair)
-                pair.end()
-            self._idle.clear()
-            for pair in self._all:  # at work: the thread that waits for it sees it die, and reaps it
-                pair.kill()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._all, timeout=2.0)
-        self.threads.shutdown(wait=False)
-
-
-def _processors() -> int:
-    """How many this process may use; 1 where that is unknown."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    def _after_its_end(self, ending: Ending, stage: str, seconds: float) -> Outcome:
+        """Only a job that kills its worker twice by itself is given up; for any other end it is tried again."""
+        self._spent += seconds
+        self._crashes += not ending.from_outside
+        if self._crashes < 2:
+            raise MemberLost
+        return Outcome("crashed", f"the worker ended with code {ending.exit_code}", stage, ending.cpu_seconds, seconds)

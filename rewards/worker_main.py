@@ -1,22 +1,20 @@
 """The inside of a worker process: reads jobs from its standard input, writes results to its standard output.
 
-Frames, both ways: four bytes with the length (big-endian), then that many bytes of JSON. A job is `{"id", "payload",
-"seconds"}`; the answers are any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error",
+Messages as in `framing.py`. A job is `{"id", "payload", "seconds"}`; the answers are any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error",
 "cpu"}`.
 """
 
 import importlib
-import json
 import os
 import resource
 import signal
-import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
-LENGTH = struct.Struct(">I")
+from selfcorrect.rewards import framing
+
 ORPHAN_SECONDS = 2.0
 """How long past its deadline a worker lives if nobody kills it, because its parent is gone."""
 
@@ -26,26 +24,29 @@ Handler = Callable[[Any, Callable[[str], None]], Any]
 
 def main(handler: str, memory_mb: int) -> None:
     """Serve jobs with the function `handler` ("package.module:function") until standard input ends."""
-    jobs, results = _private_pipes()
+    channel = _private_channel()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     try:
         serve = _load(handler)
         _limit(memory_mb)
     except Exception as error:  # noqa: BLE001 - reported to the parent, which raises it for the user
-        _write(results, {"failed": f"{type(error).__name__}: {error}"})
+        channel.send({"failed": f"{type(error).__name__}: {error}"})
         return
-    _write(results, {"ready": os.getpid()})
-    while (job := _read(jobs)) is not None:
-        _work(job, serve, results)
+    channel.send({"ready": os.getpid()})
+    try:
+        while True:
+            _work(channel.receive(), serve, channel)
+    except framing.ChannelClosed:
+        return
 
 
-def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
+def _private_channel() -> framing.Channel:
     """The pipes to the parent under descriptors of their own: whatever a library prints goes nowhere."""
-    jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    channel = framing.Channel(os.dup(0), os.dup(1))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    return jobs, results
+    return channel
 
 
 def _load(handler: str) -> Handler:
@@ -68,33 +69,18 @@ def _limit(memory_mb: int) -> None:
         resource.setrlimit(limit, (wanted, wanted))
 
 
-def _work(job: dict[str, Any], serve: Handler, results: BinaryIO) -> None:
+def _work(job: dict[str, Any], serve: Handler, channel: framing.Channel) -> None:
     number = job["id"]
     # The kernel ends this process if the parent, which would have killed it at the deadline, no longer lives.
     signal.setitimer(signal.ITIMER_REAL, job["seconds"] + ORPHAN_SECONDS)
     try:
-        answer = {"result": serve(job["payload"], lambda stage: _write(results, {"id": number, "stage": stage}))}
+        answer = {"result": serve(job["payload"], lambda stage: channel.send({"id": number, "stage": stage}))}
     except (MemoryError, RecursionError) as error:
         answer = {"error": type(error).__name__}
     except Exception as error:  # noqa: BLE001 - the parent decides what a failing job means; the worker lives on
         answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
     signal.setitimer(signal.ITIMER_REAL, 0)
-    _write(results, {"id": number, "cpu": time.process_time(), **answer})
-
-
-def _write(results: BinaryIO, message: dict[str, Any]) -> None:
-    data = json.dumps(message).encode("ascii")
-    results.write(LENGTH.pack(len(data)) + data)
-    results.flush()
-
-
-def _read(jobs: BinaryIO) -> dict[str, Any] | None:
-    head = jobs.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    body = jobs.read(LENGTH.unpack(head)[0])
-    message: dict[str, Any] = json.loads(body)
-    return message
+    channel.send({"id": number, "cpu": time.process_time(), **answer})
 
 
 if __name__ == "__main__":

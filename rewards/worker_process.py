@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.worker_main import LENGTH
+from selfcorrect.rewards import framing
 
 START_SECONDS = 60.0
 MAX_JOB_BYTES = 60_000
@@ -59,7 +59,7 @@ class WorkerProcess:
             start_new_session=True,
             bufsize=0,
         )
-        self._received = bytearray()
+        self._received = framing.MessageBuffer(_MAX_RESULT_BYTES)
         self._job = 0
         self.cpu_at_rest = 0.0
         self.ready = False
@@ -67,6 +67,10 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def pids(self) -> list[int]:
+        """Its process id, while it lives."""
+        return [self.pid] if self.alive else []
 
     @property
     def alive(self) -> bool:
@@ -96,12 +100,12 @@ class WorkerProcess:
     def send(self, payload: Any, seconds: float) -> None:
         """Hand over a job; `seconds` is its deadline, after which an orphaned worker ends itself."""
         self._job += 1
-        body = json.dumps({"id": self._job, "payload": payload, "seconds": seconds}).encode("ascii")
-        if len(body) > MAX_JOB_BYTES:
-            raise CheckerError(f"a job of {len(body)} bytes for a checker's worker; the limit is {MAX_JOB_BYTES}")
+        job = framing.packed({"id": self._job, "payload": payload, "seconds": seconds})
+        if len(job) > MAX_JOB_BYTES:
+            raise CheckerError(f"a job of {len(job)} bytes for a checker's worker; the limit is {MAX_JOB_BYTES}")
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(LENGTH.pack(len(body)) + body)
+            self._process.stdin.write(job)
         except OSError:
             raise WorkerGone from None
 
@@ -141,36 +145,23 @@ class WorkerProcess:
                 pipe.close()
 
     def _receive(self, until: float) -> dict[str, Any]:
-        head = self._read_exactly(LENGTH.size, until)
-        length = LENGTH.unpack(head)[0]
-        if length > _MAX_RESULT_BYTES:
-            raise WorkerGone
-        try:
-            message = json.loads(self._read_exactly(length, until))
-        except ValueError:
-            raise WorkerGone from None
-        if not isinstance(message, dict):
-            raise WorkerGone
-        return message
-
-    def _read_exactly(self, count: int, until: float) -> bytes:
         assert self._process.stdout is not None
         try:
             source = self._process.stdout.fileno()
             poll = select.poll()
             poll.register(source, select.POLLIN)
-            while len(self._received) < count:
+            while (message := self._received.next()) is None:
                 if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
                     raise DeadlinePassed
                 data = os.read(source, 65536)
                 if not data:
                     raise WorkerGone
-                self._received += data
-        except (OSError, ValueError):  # closed by `end` in another thread
+                self._received.add(data)
+        except (OSError, ValueError, framing.BadMessage):  # closed by `end` in another thread; or no message at all
             raise WorkerGone from None
-        taken = bytes(self._received[:count])
-        del self._received[:count]
-        return taken
+        if not isinstance(message, dict):
+            raise WorkerGone
+        return message
 
 
 def _has_ended(pid: int) -> bool:

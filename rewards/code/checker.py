@@ -1,34 +1,26 @@
 """The judge of programs."""
 
-import asyncio
 import json
-import os
 import time
-import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
 from selfcorrect.rewards.checker import Status, Verdict
-from selfcorrect.rewards.code.extraction import CUT_OFF, Found, find_program
-from selfcorrect.rewards.code.scripts import JudgeFailed, Run, ask_judge, output_limit, run_script, same_output
-from selfcorrect.rewards.code.suites import (
-    AnySuite,
-    Asserts,
-    StdinCase,
-    StdinStdout,
-    idle_programs,
-    names_needed,
-    read_suite,
-)
-from selfcorrect.rewards.process_pool import ForkSafeLock, PairPool, PoolClosed
-from selfcorrect.rewards.sandbox.jail import Isolation
-from selfcorrect.rewards.sandbox.zygote_pair import Report, ZygotePair
-from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost
+from selfcorrect.rewards.code.extraction import CUT_OFF, find_program
+from selfcorrect.rewards.code.findings import Finding, Limits, judge_report, judge_script, unfinished
+from selfcorrect.rewards.code.suites import AnySuite, StdinStdout, idle_programs, names_needed, read_suite
+from selfcorrect.rewards.process_pool import MemberLost, PoolClosed, ProcessPool
+from selfcorrect.rewards.sandbox import packages as installed
+from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
+from selfcorrect.rewards.sandbox.self_test import make_ready
+from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
 
 _LOST = Finding(Status.UNJUDGED, "the processes that run programs were killed from outside, each time")
 _CLOSED = Finding(Status.UNJUDGED, "the checker was closed")
-_UNSAFE = ' [isolation="unsafe": the program was not jailed]'
+_REMARKS = {
+    Isolation.UNSAFE: ' [isolation="unsafe": the program was not jailed]',
+}
 
 
 class UnitTestChecker:
@@ -45,9 +37,15 @@ class UnitTestChecker:
     Args:
         isolation: "jail" (Linux 5.13 or later, x86_64 or aarch64; needs no privileges), "bubblewrap" (the same inside
             namespaces), or "unsafe": processes with resource limits only, which every verdict then says.
-        deadline: wall-clock seconds for one check, all its tests together.
+        deadline: wall-clock seconds for one check, all its tests together (whole programs may have limits of their own,
+            see `StdinStdout`).
         memory_mb: address space of the program's process, in MiB.
         workers: checks at a time at most; None means the number of processors. Processes start when first needed.
+        packages: installed packages that programs and tests may import, with what these require: ["numpy"].
+        threads: whether programs may start threads.
+        scratch: size of a folder that programs may write to, emptied after each check: "16MB". None means no folder.
+        io_mb: input and output of one run of a whole program, each, in MiB.
+        partial: WRONG verdicts carry the share of tests passed as their score, instead of 0.
     """
 
     def __init__(
@@ -57,56 +55,74 @@ class UnitTestChecker:
         deadline: float = 5.0,
         memory_mb: int = 512,
         workers: int | None = None,
+        packages: Sequence[str] = (),
+        threads: bool = False,
+        scratch: str | None = None,
+        io_mb: float = 64.0,
+        partial: bool = False,
     ) -> None:
         if isolation not in list(Isolation):
-            raise ConfigurationError(f'isolation must be "jail", "bubblewrap" or "unsafe", got {isolation!r}')
+            raise ConfigurationError(f"isolation must be one of {[str(one) for one in Isolation]}, got {isolation!r}")
         if not 0 < deadline < 86_400:
             raise ConfigurationError(f"deadline must be seconds above 0 and below a day, got {deadline}")
         if memory_mb < 128:
             raise ConfigurationError(f"memory_mb must be at least 128: Python itself needs that, got {memory_mb}")
         if workers is not None and workers < 1:
             raise ConfigurationError(f"workers must be 1 or more, or None, got {workers}")
-        self._isolation, self._deadline = Isolation(isolation), float(deadline)
-        self._memory_mb, self._workers = memory_mb, workers
-        self._open()
+        if not 0 < io_mb <= 1024:
+            raise ConfigurationError(f"io_mb must be above 0 and at most 1024, got {io_mb}")
+        names = _package_names(packages)
+        self._settings: dict[str, Any] = {
+            "isolation": isolation, "deadline": deadline, "memory_mb": memory_mb, "workers": workers, "packages": names,
+            "threads": threads, "scratch": scratch, "io_mb": io_mb, "partial": partial,
+        }  # fmt: skip
+        self._deadline, self._partial, self._isolation = float(deadline), partial, Isolation(isolation)
+        self._limits = Limits(self._deadline, io_mb, partial)
+        self._confinement = Confinement(self._isolation, memory_mb, names, threads, _scratch_mb(scratch, isolation))
+        self._pool = ProcessPool(_pairs_of(self._confinement), workers)
 
     def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response` by the tests `reference`; blocks for the deadline at most once a pair of processes is free.
+
+        `problem` decides nothing here: a program is judged by what it does, wherever its text is from.
 
         Raises:
             SandboxError: programs cannot be jailed on this machine (never because of a response).
         """
         start = time.perf_counter()
-        text = find_program(response)
-        if text.program is None:
-            return Verdict(
-                Status.UNREADABLE, None, f"no program was found: {text.problem}", time.perf_counter() - start
-            )
         try:
-            found = self._judge(text.program, read_suite(reference))
+            suite = read_suite(reference)
         except CheckerError as fault:
-            if isinstance(fault, SandboxError):
-                raise
+            return Verdict(Status.UNJUDGED, None, str(fault), time.perf_counter() - start)
+        wanted = names_needed(suite) if response.count("```") + response.count("~~~") > 2 else ()
+        text = find_program(response, wanted, script=isinstance(suite, StdinStdout))
+        if text.program is None:
+            why = f"no program was found: {text.problem}"
+            return Verdict(Status.UNREADABLE, None, why, time.perf_counter() - start)
+        try:
+            found = self._judge(text.program, suite)
+        except SandboxError:
+            raise
+        except CheckerError as fault:
             found = Finding(Status.UNJUDGED, str(fault))
-        reason = found.reason + (_UNSAFE if self._isolation is Isolation.UNSAFE else "")
-        if found.status is Status.UNREADABLE and text.marked:
+        if text.cut_off and _is_no_python(found):
+            found = unfinished(found, CUT_OFF)
+        elif found.status is Status.UNREADABLE and text.marked:
             found = Finding(Status.WRONG, found.reason)  # a program with a slip of the pen, not the lack of one
-        return Verdict(found.status, text.program, reason, time.perf_counter() - start)
+        fraction = found.fraction if self._partial and found.status is Status.WRONG else None
+        reason = found.reason + _REMARKS.get(self._isolation, "")
+        return Verdict(found.status, text.program, reason, time.perf_counter() - start, fraction)
 
     async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """As `check_sync`, without blocking the event loop. A cancelled call leaves its check to end by itself."""
-        pool = self._present_pool()
         try:
-            waiting = asyncio.get_running_loop().run_in_executor(pool.threads, self.check_sync, response, reference)
-        except RuntimeError:
-            if not pool.closed:
-                raise
+            return await self._pool.run_async(lambda: self.check_sync(response, reference, problem=problem))
+        except PoolClosed:
             return Verdict(_CLOSED.status, None, _CLOSED.reason)
-        return await waiting
 
     def validate_reference(self, reference: Any) -> str | None:
         """Why the tests `reference` cannot be used, or None. Tests that a program which does nothing passes are
-        refused.
+        refused, and tests that hand over what cannot cross to the program's process.
 
         Whether a known solution passes is for the data set to try: `selfcorrect validate`.
         """
@@ -124,7 +140,7 @@ class UnitTestChecker:
 
     def start(self) -> None:
         """Start processes in the background, so that the first check does not wait for them (a fifth of a second)."""
-        self._present_pool().start_one()
+        self._pool.start()
 
     @property
     def worker_pids(self) -> list[int]:
@@ -136,51 +152,30 @@ class UnitTestChecker:
         self._pool.close()
 
     def _judge(self, program: str, suite: AnySuite) -> Finding:
-        job = {"program": program, "given": getattr(suite, "given", ""), "suite": suite.model_dump()}
+        job = {"program": program, "given": getattr(suite, "given", "")}
+        if not isinstance(suite, StdinStdout):
+            job["suite"] = suite.model_dump()
         size = len(json.dumps(job))
-        if size > MAX_JOB_BYTES:
-            too_long = len(program) > MAX_JOB_BYTES // 2
+        if size > (limit := int(self._limits.io_mb * 2**20)):
+            too_long = len(program) > limit // 2
             status = Status.WRONG if too_long else Status.UNJUDGED
-            return Finding(status, f"program and tests take {size:,} bytes; the limit is {MAX_JOB_BYTES:,}")
-        try:
+            return Finding(status, f"program and tests take {size:,} bytes; the limit is {limit:,}")
+
+        def work(pair: ZygotePair) -> tuple[Finding, bool]:
+            make_ready(pair)
             if isinstance(suite, StdinStdout):
-                return self._present_pool().run(lambda pair: self._run_scripts(pair, program, suite))
-            report = self._present_pool().run(lambda pair: pair.run(job, self._deadline))
-        except ZygoteLost:
-            return _LOST
+                return judge_script(pair, program, suite, self._limits), True
+            return judge_report(pair.run(job, self._deadline), self._deadline), True
+
+        try:
+            return self._pool.run(work, self._deadline)
         except PoolClosed:
             return _CLOSED
-        return judge_report(report, self._deadline)
-
-    def _run_scripts(self, pair: ZygotePair, program: str, suite: StdinStdout) -> Finding:
-        until = time.monotonic() + self._deadline
-        for number, case in enumerate(suite.cases):
-            run = run_script(pair, program, case, until)
-            failure = judge_run(run, case, number, len(suite.cases), self._deadline)
-            if failure is not None:
-                return failure
-        return Finding(Status.CORRECT, f"passed {len(suite.cases)} of {len(suite.cases)} tests")
-
-    def _open(self) -> None:
-        self._pool = PairPool(self._isolation, self._memory_mb, self._workers)
-        weakref.finalize(self, self._pool.close)  # at garbage collection and at the interpreter's exit
-
-    def _present_pool(self) -> PairPool:
-        pool = self._pool
-        if pool.closed or pool.owner != os.getpid():
-            with _opening.held():
-                if self._pool is pool:
-                    pool.close()
-                    self._open()
-        return self._pool
+        except MemberLost:
+            return _LOST
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "isolation": self._isolation.value,
-            "deadline": self._deadline,
-            "memory_mb": self._memory_mb,
-            "workers": self._workers,
-        }
+        return dict(self._settings)
 
     def __setstate__(self, settings: dict[str, Any]) -> None:
         self.__init__(**settings)  # type: ignore[misc]
@@ -192,4 +187,31 @@ class UnitTestChecker:
         self.close()
 
 
-_opening = ForkSafeLock()
+def _pairs_of(confinement: Confinement) -> Any:
+    """Makes pairs. It holds the settings alone: a pool that held its checker would never be forgotten."""
+    return lambda: ZygotePair(confinement)
+
+
+def _is_no_python(found: Finding) -> bool:
+    return found.status is Status.UNREADABLE or "SyntaxError" in found.reason or "IndentationError" in found.reason
+
+
+def _package_names(packages: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(packages, str):
+        raise ConfigurationError(f'packages must be a list of names, ["{packages}"], got the text {packages!r}')
+    if absent := installed.missing(packages):
+        raise ConfigurationError(
+            f"packages: {', '.join(absent)} cannot be imported here; install what programs may use"
+        )
+    return tuple(packages)
+
+
+def _scratch_mb(scratch: str | None, isolation: str) -> int:
+    if scratch is None:
+        return 0
+    number = scratch.removesuffix("MB")
+    if number == scratch or not number.isdigit() or not 1 <= int(number) <= 1024:
+        raise ConfigurationError(f'scratch must be a size from "1MB" to "1024MB", or None, got {scratch!r}')
+    if isolation in (Isolation.UNSAFE, Isolation.BUBBLEWRAP):
+        raise ConfigurationError(f'scratch has no effect with isolation="{isolation}": leave it out')
+    return int(number)

@@ -70,6 +70,8 @@ def find_program(response: str, wanted: Collection[str] = (), *, script: bool = 
     usable = [block for block in blocks if block.language in _PYTHON] or [b for b in blocks if not b.language]
     if usable:
         chosen = _chosen(usable, wanted, script)
+        if not usable[chosen].closed and not usable[chosen].code.strip():
+            return Found(None, problem=CUT_OFF)
         return Found(_with_helpers(usable, chosen), marked=True, cut_off=not usable[chosen].closed)
     if blocks:
         return Found(None, problem="the response has no Python block (``` to ```)")
@@ -79,7 +81,7 @@ def find_program(response: str, wanted: Collection[str] = (), *, script: bool = 
 # Around the answer: thinking before it, wrappers of it.
 
 _WRAPPERS = (("[PYTHON]", "[/PYTHON]"), ("<code>", "</code>"), ("<python>", "</python>"))
-_OPENING = re.compile(r"^[ \t]*(?:<think(?:ing)?>|<\|begin_of_thought\|>)", re.M)
+_OPENING = re.compile(r"^[ \t]*(?:<think(?:ing)?>|<\|begin_of_thought\|>)", re.MULTILINE)
 _CLOSING = re.compile(r"(?<!['\"])(?:</think(?:ing)?>|<\|end_of_thought\|>)(?!['\"])")
 """Not between quotes: a program may speak of them."""
 
@@ -143,7 +145,7 @@ def _blocks(response: str) -> list[_Block]:
     if fence:
         glued = _glued(lines, fence)
         blocks.append(_Block(language, _dedented(lines if glued is None else glued), closed=glued is not None))
-    if blocks and not blocks[-1].closed and not blocks[-1].code.strip():
+    if len(blocks) > 1 and not blocks[-1].closed and not blocks[-1].code.strip():
         blocks.pop()
     return blocks
 
@@ -179,10 +181,12 @@ def _fence(line: str) -> tuple[str, str]:
 
 # Which block, and what belongs to it.
 
-_DEFINITION = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]+([^\W\d]\w*)|^([^\W\d]\w*)[ \t]*(?::[^=\n]*)?=(?!=)", re.M)
-_IMPORT = re.compile(r"^(?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+([^\n#]+)", re.M)
+_DEFINITION = re.compile(
+    r"^(?:async[ \t]+def|def|class)[ \t]+([^\W\d]\w*)|^([^\W\d]\w*)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE
+)
+_IMPORT = re.compile(r"^(?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+([^\n#]+)", re.MULTILINE)
 _NAME = re.compile(r"[^\W\d]\w*")
-_RUNS = re.compile(r"^(?!def\b|class\b|async def\b|import\b|from\b|@|#|\"\"\"|''')[^\s)\]}]", re.M)
+_RUNS = re.compile(r"^(?!def\b|class\b|async def\b|import\b|from\b|@|#|\"\"\"|''')[^\s)\]}]", re.MULTILINE)
 
 
 def _defines(code: str) -> set[str]:
@@ -230,7 +234,9 @@ _CODE_LINE = re.compile(
     r"|(?:try|else|finally)\s*:|except\b.*:$|pass$|@\w|#|[)\]}]|\"\"\"|'''|[\w.,\[\]'\" ()*]+?\s*[-+*/%&|^]?=(?!=)\s*\S"
     r"|[\w.]+\(.*\)$"
 )
-_PROSE_START = re.compile(r"(?:from|if|for|while|with|import|class|return|print|raise)\s+(?:the|a|an|we|you|it|this|that)\b", re.I)
+_PROSE_START = re.compile(
+    r"(?:from|if|for|while|with|import|class|return|print|raise)\s+(?:the|a|an|we|you|it|this|that)\b", re.IGNORECASE
+)
 
 
 def _code_lines(answer: str) -> str:

@@ -151,7 +151,7 @@ def _compiles(code: str) -> bool:
     return True
 
 
-_FROM_SOLUTION = re.compile(r"^[ \t]*from[ \t]+solution[ \t]+import[ \t]+\(?([\w ,\t]+)", re.M)
+_FROM_SOLUTION = re.compile(r"^[ \t]*from[ \t]+solution[ \t]+import[ \t]+\(?([\w ,\t]+)", re.MULTILINE)
 
 
 def take_names(code: str) -> set[str]:

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from decimal import Decimal
 
+from selfcorrect.rewards import framing
 from selfcorrect.rewards.code.suites import StdinCase, StdinStdout
-from selfcorrect.rewards.sandbox import framing
 from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair, was_starved
 from selfcorrect.rewards.sandbox.zygote_process import ZygoteProcess
 

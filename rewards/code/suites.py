@@ -194,6 +194,9 @@ def idle_programs(suite: AnySuite) -> list[tuple[str, str]]:
         owner, _, method = name.partition(".")
         stub = f"class {owner.removesuffix('()')}:\n    def {method.rpartition('.')[2]}(*args, **kwargs):\n"
         programs.append(("a method that returns None", f"{stub}        return None\n"))
+    elif isinstance(suite, Asserts) and (names := sorted(names_needed(suite))):
+        stubs = "".join(f"def {name}(*args, **kwargs):\n    return None\n" for name in names)
+        programs.append(("a program whose functions return None", stubs))
     return programs
 
 

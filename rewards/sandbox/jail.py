@@ -12,11 +12,15 @@ import ctypes
 import math
 import os
 import resource
+import shutil
 import signal
 import struct
 import sysconfig
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from selfcorrect.rewards.sandbox.landlock import FileRules, isolate_signals, landlock_abi
 from selfcorrect.rewards.sandbox.libc import libc, system_call
@@ -54,14 +58,14 @@ def hide_memory() -> None:
     system_call(libc().prctl, _SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def limit_resources(memory_mb: int, seconds: float) -> None:
-    """Cap address space (MiB), processor time (a second above the wall clock's deadline), files and open
+def limit_resources(memory_mb: int, seconds: float, file_mb: int = 0) -> None:
+    """Cap address space (MiB), processor time (a second above the wall clock's deadline), files (MiB) and open
     descriptors."""
     cpu = math.ceil(seconds) + 1
     for limit, value in (
         (resource.RLIMIT_AS, memory_mb * 2**20),
         (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_mb * 2**20),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -83,11 +87,13 @@ _LIBRARIES = (
 """What the standard library's extension modules link to. Not every library of the machine: the kernel copies the
 rules at every fork."""
 _SINGLE_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
+_INSIDE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "inside")
+"""What runs in the jail may load more of itself, for tests of the rarer kinds."""
 
 
 def readable_paths() -> list[str]:
     """Files and folders, deduplicated; those that do not exist may be among them."""
-    return list(dict.fromkeys([*_standard_library(), *_shared_libraries(), *_SINGLE_FILES]))
+    return list(dict.fromkeys([*_standard_library(), *_shared_libraries(), *_SINGLE_FILES, _INSIDE]))
 
 
 def _standard_library() -> Iterator[str]:
@@ -118,6 +124,36 @@ class Isolation(StrEnum):
     """Separate processes with resource limits only. Code can read and write whatever the user can."""
 
 
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """How processes are kept in, and what is let through on the user's word.
+
+    Attributes:
+        isolation: the layers around each process.
+        memory_mb: address space of a process, in MiB.
+        packages: installed packages that programs and tests may import, with what these need.
+        threads: whether a process may start threads (processes never).
+        scratch_mb: size of a folder that a process may write to, in MiB; 0 means none.
+    """
+
+    isolation: Isolation = Isolation.JAIL
+    memory_mb: int = 512
+    packages: tuple[str, ...] = ()
+    threads: bool = False
+    scratch_mb: int = 0
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data, for another process."""
+        return {"isolation": self.isolation.value} | {
+            name: getattr(self, name) for name in ("memory_mb", "packages", "threads", "scratch_mb")
+        }
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> "Confinement":
+        """What `as_data` gave."""
+        return cls(**data | {"isolation": Isolation(data["isolation"]), "packages": tuple(data["packages"])})
+
+
 class JailUnavailable(Exception):
     """This machine lacks a layer of the jail. Internal: the parent raises `SandboxError`."""
 
@@ -129,31 +165,72 @@ class Jail:
         JailUnavailable: the kernel or the processor lacks one of them.
     """
 
-    def __init__(self, isolation: Isolation, memory_mb: int) -> None:
-        self._memory_mb = memory_mb
+    def __init__(self, confinement: Confinement, readable: Iterable[str] = ()) -> None:
+        self._confinement, self._readable = confinement, list(readable)
         self._filter: SeccompFilter | None = None
-        if isolation is Isolation.UNSAFE:
+        self.scratch: Scratch | None = None
+        if confinement.isolation is Isolation.UNSAFE:
             return
         architecture = this_architecture()
         if architecture is None:
-            raise JailUnavailable(f"no system call table for this processor ({os.uname().machine})")
-        if landlock_abi() < 1:
             raise JailUnavailable(
-                "the kernel offers no Landlock (Linux 5.13 or later, enabled at boot with lsm=landlock)"
+                f"layer seccomp: no system call table for this processor ({os.uname().machine}); x86_64 and aarch64 have one"
             )
-        self._filter = SeccompFilter(architecture)
+        needed = 3 if confinement.scratch_mb else 1
+        if (abi := landlock_abi()) < needed:
+            raise JailUnavailable(
+                f"layer Landlock: the kernel offers ABI {abi}, and {needed} is needed "
+                f"(Linux {'6.2' if needed == 3 else '5.13'} or later, with landlock among lsm= at boot; "
+                "in a container, a runtime whose seccomp profile allows its calls)"
+            )
+        self._filter = SeccompFilter(architecture, threads=confinement.threads, writing=bool(confinement.scratch_mb))
 
     def close_around_zygote(self) -> None:
         """The layers that hold for this process and everything it forks."""
         if self._filter is None:
             return
+        if self._confinement.scratch_mb:
+            self.scratch = Scratch(self._confinement.scratch_mb)
         try:
+            layer = "capabilities and no_new_privs"
             give_up_privileges()
-            rules = FileRules(readable_paths())
+            layer = "Landlock"
+            rules = FileRules([*readable_paths(), *self._readable], [self.scratch.folder] if self.scratch else [])
             rules.enforce()
             rules.close()
         except OSError as error:
-            raise JailUnavailable(f"the kernel refused a layer of the jail: {error}") from error
+            raise JailUnavailable(
+                f"layer {layer}: the kernel refused it ({error}); in a container, its seccomp profile may be the reason"
+            ) from error
+        self._try_seccomp()
+
+    def _try_seccomp(self) -> None:
+        """Put the filter on a child, so that a kernel without it is known before a program runs."""
+        code = -1
+        while code < 0:  # killed by somebody: nothing is known yet
+            code = self._install_in_child()
+        if code:
+            raise JailUnavailable(
+                f"layer seccomp: the kernel refused the filter ({os.strerror(code)}); it needs CONFIG_SECCOMP_FILTER, "
+                "and in a container a runtime that lets processes restrict themselves"
+            )
+
+    def _install_in_child(self) -> int:
+        """The error number that installing the filter gives, 0 for none; negative: the child was killed."""
+        assert self._filter is not None
+        try:
+            child = os.fork()
+        except OSError as error:
+            raise JailUnavailable(
+                f"a process cannot be started ({error}): a limit on processes, perhaps (ulimit -u, pids of the container)"
+            ) from error
+        if child == 0:
+            try:
+                self._filter.install()
+                os._exit(0)
+            except OSError as error:
+                os._exit(error.errno or 1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def close_around_child(self, zygote: int, seconds: float) -> None:
         """All the rest, in a child just forked. Nothing it runs afterwards can undo it."""
@@ -162,6 +239,76 @@ class Jail:
         if self._filter is not None:
             hide_memory()
             isolate_signals()
-        limit_resources(self._memory_mb, seconds)
+        confinement = self._confinement
+        limit_resources(
+            confinement.memory_mb, seconds * (_processors() if confinement.threads else 1), confinement.scratch_mb
+        )
+        if self.scratch is not None:
+            self.scratch.enter()
         if self._filter is not None:
             self._filter.install()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+# A folder that a process may write to.
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE = 2 | 4 | 8, 0x4000 | 0x40000
+_FILES_AT_MOST = 1024
+
+
+class Scratch:
+    """A file system in memory of a fixed size, mounted where only this zygote and its children see it.
+
+    Nothing smaller bounds what a process can write: limits on files count each for itself.
+
+    Raises:
+        JailUnavailable: the kernel lets this process make no such mount.
+    """
+
+    def __init__(self, size_mb: int) -> None:
+        self.folder = tempfile.mkdtemp(prefix="selfcorrect-scratch-")
+        try:
+            self._mount(size_mb)
+        except OSError as error:
+            os.rmdir(self.folder)
+            raise JailUnavailable(
+                f"scratch: the kernel lets this user mount no folder of its own ({error}); allow user namespaces "
+                "(sysctl kernel.unprivileged_userns_clone=1, or an AppArmor profile), or leave scratch out"
+            ) from error
+
+    def _mount(self, size_mb: int) -> None:
+        user, group = os.getuid(), os.getgid()
+        namespaces = _CLONE_NEWNS if user == 0 else _CLONE_NEWNS | _CLONE_NEWUSER
+        system_call(libc().unshare, namespaces)
+        if user != 0:
+            for name, text in (
+                ("setgroups", "deny"),
+                ("uid_map", f"{user} {user} 1"),
+                ("gid_map", f"{group} {group} 1"),
+            ):
+                with open(f"/proc/self/{name}", "w") as file:
+                    file.write(text)
+        system_call(libc().mount, b"none", b"/", None, _MS_REC_PRIVATE, None)
+        options = f"size={size_mb}m,nr_inodes={_FILES_AT_MOST},mode=0700".encode()
+        system_call(libc().mount, b"selfcorrect", self.folder.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options)
+
+    def enter(self) -> None:
+        """Make it the current folder, and the one for temporary files, of a child just forked."""
+        os.chdir(self.folder)
+        os.environ["TMPDIR"] = self.folder
+
+    def empty(self) -> bool:
+        """Take away what a child left. Whether that worked: a hostile one may have made what cannot be removed."""
+        try:
+            for entry in os.scandir(self.folder):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        except (OSError, RecursionError):
+            return False
+        return True

@@ -14,6 +14,9 @@ from selfcorrect.rewards.sandbox.libc import libc, system_call
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_VERSION, _RULE_PATH_BENEATH = 1, 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_WRITE_IN = sum(1 << bit for bit in (1, 2, 3, 4, 5, 7, 8, 14))
+"""Write, read and list; remove folders and files; make folders and files; truncate (ABI 3). Nothing is executed, and no
+sockets, pipes, devices or links are made."""
 _ALL_FILE_ACCESS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 """Every right that files can be denied, by ABI; later ABIs have those of 5."""
 _ALL_TCP = 0b11
@@ -26,7 +29,8 @@ def landlock_abi() -> int:
 
 
 class FileRules:
-    """A set of rules made once: nothing may be opened but `readable` (files, or folders with all below), for reading.
+    """A set of rules made once: nothing may be opened but `readable` (files, or folders with all below), for reading,
+    and what lies in the folders `writable`.
 
     Paths that do not exist are passed over. TCP and signals to processes outside are denied too where the kernel can.
 
@@ -34,14 +38,16 @@ class FileRules:
         OSError: the kernel has no Landlock.
     """
 
-    def __init__(self, readable: Iterable[str]) -> None:
+    def __init__(self, readable: Iterable[str], writable: Iterable[str] = ()) -> None:
         abi = landlock_abi()
         handled = _ALL_FILE_ACCESS.get(abi, _ALL_FILE_ACCESS[5]), _ALL_TCP, _ALL_SCOPES
         known = 3 if abi >= 6 else 2 if abi >= 4 else 1  # how many fields of the structure this kernel has
         attributes = struct.pack(f"={known}Q", *handled[:known])
         self._descriptor = system_call(libc().syscall, _CREATE_RULESET, attributes, len(attributes), 0)
         for path in readable:
-            self._allow_reading(path)
+            self._allow(path, _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE)
+        for path in writable:
+            self._allow(path, _WRITE_IN)
 
     def enforce(self) -> None:
         """Put the rules on this process and all its future children, for good. Needs no_new_privs."""
@@ -50,13 +56,12 @@ class FileRules:
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def _allow_reading(self, path: str) -> None:
+    def _allow(self, path: str, rights: int) -> None:
         try:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             return
         try:
-            rights = _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE
             rule = struct.pack("=Qi", rights, descriptor)
             system_call(libc().syscall, _ADD_RULE, self._descriptor, _RULE_PATH_BENEATH, rule, 0)
         finally:

@@ -9,6 +9,7 @@ identity.
 - Files may be opened for reading only: Landlock before ABI 3 does not know of truncation.
 - fcntl may not name a process to be signalled (F_SETOWN), nor may ioctl.
 - Limits may be read, not set.
+- On the user's word: threads (clone for nothing but a thread of this process), and changing files (where Landlock says).
 """
 
 import ctypes
@@ -30,6 +31,7 @@ _X86_64 = (
     "rt_sigprocmask=14 rt_sigreturn=15 ioctl=16 pread64=17 readv=19 writev=20 access=21 pipe=22 select=23 sched_yield=24 "
     "mremap=25 madvise=28 dup=32 dup2=33 pause=34 nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendto=44 "
     "recvfrom=45 shutdown=48 getsockname=51 getpeername=52 socketpair=53 getsockopt=55 clone=56 exit=60 uname=63 "
+    "fsync=74 fdatasync=75 ftruncate=77 chdir=80 rename=82 mkdir=83 rmdir=84 unlink=87 mkdirat=258 unlinkat=263 renameat=264 renameat2=316 "
     "fcntl=72 getcwd=79 readlink=89 gettimeofday=96 getrlimit=97 getrusage=98 sysinfo=99 times=100 getuid=102 getgid=104 "
     "geteuid=107 getegid=108 getppid=110 getpgrp=111 rt_sigpending=127 rt_sigtimedwait=128 sigaltstack=131 gettid=186 time=201 "
     "futex=202 sched_getaffinity=204 getdents64=217 set_tid_address=218 restart_syscall=219 clock_gettime=228 clock_getres=229 "
@@ -45,6 +47,7 @@ _AARCH64 = (
     "restart_syscall=128 sigaltstack=132 rt_sigaction=134 rt_sigprocmask=135 rt_sigpending=136 rt_sigtimedwait=137 "
     "rt_sigreturn=139 times=153 uname=160 getrlimit=163 getrusage=165 getcpu=168 gettimeofday=169 getpid=172 getppid=173 "
     "getuid=174 geteuid=175 getgid=176 getegid=177 gettid=178 sysinfo=179 socketpair=199 getsockname=204 getpeername=205 "
+    "mkdirat=34 unlinkat=35 renameat=38 ftruncate=46 chdir=49 fsync=82 fdatasync=83 renameat2=276 "
     "sendto=206 recvfrom=207 getsockopt=209 shutdown=210 brk=214 munmap=215 mremap=216 clone=220 mmap=222 "
     "mprotect=226 madvise=233 prlimit64=261 getrandom=278 membarrier=283 statx=291 rseq=293 clone3=435 faccessat2=439"
 )
@@ -107,6 +110,11 @@ _O_WRONLY, _O_RDWR, _O_CREAT, _O_TRUNC = 0o1, 0o2, 0o100, 0o1000
 _CHANGING = _O_WRONLY | _O_RDWR | _O_CREAT | _O_TRUNC
 _WITHOUT_FLAGS: dict[str, tuple[int, int]] = {"open": (1, _CHANGING), "openat": (2, _CHANGING)}
 
+_CLONE_VM, _CLONE_THREAD = 0x100, 0x10000
+_FOR_WRITING = (
+    "open openat fsync fdatasync ftruncate chdir rename renameat renameat2 mkdir mkdirat rmdir unlink unlinkat"
+)
+
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
@@ -120,7 +128,7 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def filter_program(architecture: Architecture) -> list[Instruction]:
+def filter_program(architecture: Architecture, *, threads: bool = False, writing: bool = False) -> list[Instruction]:
     """The filter as BPF instructions."""
     numbers = architecture.numbers
     program: list[Instruction] = [
@@ -129,14 +137,17 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
         (_RETURN, 0, 0, _KILL),  # another calling convention (32-bit on x86_64) has other numbers
         (_LOAD, 0, 0, _NUMBER_AT),
     ]
-    for name in _FREE.split():
+    for name in [*_FREE.split(), *(_FOR_WRITING.split() if writing else [])]:
         if name in numbers:
             program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]
     for name, conditions in _RESTRICTED.items():
         checks = _checks(conditions)
         program += [(_EQUAL, 0, len(checks), numbers[name]), *checks]
+    if threads:
+        checks = _thread_checks()
+        program += [(_EQUAL, 0, len(checks), numbers["clone"]), *checks]
     for name, (argument, flags) in _WITHOUT_FLAGS.items():
-        if name in numbers:
+        if name in numbers and not writing:
             low = _ARGUMENTS_AT + 8 * argument
             denial, allowance = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
             checks = [(_LOAD, 0, 0, low), (_ANY_BIT, 0, 1, flags), denial, allowance]
@@ -144,6 +155,13 @@ def filter_program(architecture: Architecture) -> list[Instruction]:
     program += [(_EQUAL, 0, 1, numbers["clone3"]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     program.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
     return program
+
+
+def _thread_checks() -> list[Instruction]:
+    """Instructions that allow clone(2) for a thread, which shares all memory, and for nothing else."""
+    denial, allowance = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
+    load = (_LOAD, 0, 0, _ARGUMENTS_AT)
+    return [load, (_ANY_BIT, 1, 0, _CLONE_THREAD), denial, (_ANY_BIT, 1, 0, _CLONE_VM), denial, allowance]
 
 
 def _checks(conditions: tuple[tuple[int, tuple[int, ...]], ...]) -> list[Instruction]:
@@ -161,8 +179,9 @@ def _checks(conditions: tuple[tuple[int, tuple[int, ...]], ...]) -> list[Instruc
 class SeccompFilter:
     """A filter made once (in the zygote) and put on many processes (its children)."""
 
-    def __init__(self, architecture: Architecture) -> None:
-        packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in filter_program(architecture))
+    def __init__(self, architecture: Architecture, *, threads: bool = False, writing: bool = False) -> None:
+        program = filter_program(architecture, threads=threads, writing=writing)
+        packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
         self._code = ctypes.create_string_buffer(packed)
         self._program = _Program(len(packed) // 8, ctypes.addressof(self._code))
         self._seccomp = architecture.seccomp

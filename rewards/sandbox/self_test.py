@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from selfcorrect.errors import SandboxError
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
+from selfcorrect.rewards.sandbox.jail import Isolation
 from selfcorrect.rewards.sandbox.zygote_pair import LAST_BREATH, ZygotePair
 from selfcorrect.rewards.sandbox.zygote_process import ZygoteLost, ZygoteProcess
 
@@ -36,6 +37,20 @@ def prove(pair: ZygotePair) -> None:
                     f"the jail failed its own test: a jailed program could {', '.join(open_doors)}. Nothing was run. "
                     'To run programs with resource limits only, pass isolation="unsafe"'
                 )
+
+
+def make_ready(pair: ZygotePair) -> None:
+    """Wait until a pair serves, and, the first time, have its jail attacked.
+
+    Raises:
+        SandboxError: processes cannot be started or jailed on this machine.
+        ZygoteLost: a zygote was killed from outside.
+    """
+    if not pair.proven:
+        pair.wait_until_ready()
+        if pair.confinement.isolation is not Isolation.UNSAFE:
+            prove(pair)
+        pair.proven = True
 
 
 def _attack(zygote: ZygoteProcess, secret: str) -> list[str]:

@@ -24,12 +24,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox import packages
+from selfcorrect.rewards.sandbox.jail import Confinement, Jail, JailUnavailable
 
 CONTROL = 0
 FIRST_OWN = 3
 """The descriptor of the first channel a child is given; 0, 1 and 2 are /dev/null."""
 _ORPHAN_SECONDS = 2.0
+_THREAD_STACK = 8 * 2**20
 _MAX_DESCRIPTORS = 24
 _PRELOADED = (
     "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq io itertools "
@@ -41,8 +43,9 @@ does after every fork costs half a millisecond."""
 Role = Callable[[], None]
 
 
-def main(module: str, isolation: str, memory_mb: int, importable: list[str]) -> None:
+def main(module: str, confinement: dict[str, Any], importable: list[str]) -> None:
     """Serve with the roles of `module` until the parent is gone. `importable`: the `sys.path` of the children."""
+    limits = Confinement.from_data(confinement)
     control = socket.socket(fileno=os.dup(CONTROL))
     _redirect_standard_descriptors()
     try:
@@ -50,8 +53,12 @@ def main(module: str, isolation: str, memory_mb: int, importable: list[str]) -> 
         roles: dict[str, Role] = inside.ROLES
         for name in _PRELOADED.split():
             importlib.import_module(name)
+        found = packages.load(limits.packages) if limits.packages else []
+        if limits.threads:
+            importlib.import_module("threading").stack_size(_THREAD_STACK)
         _set_import_path(importable)
-        jail = Jail(Isolation(isolation), memory_mb)
+        packages.let_import(found)
+        jail = Jail(limits, [path for one in found for path in one.paths])
         jail.close_around_zygote()
     except JailUnavailable as reason:
         _answer(control, {"refused": str(reason)})
@@ -82,6 +89,8 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
         if not packet:
             if child:
                 _end(child, 0.0)
+            if jail.scratch is not None:
+                jail.scratch.empty()
             return
         request = json.loads(packet)
         if "fork" in request:
@@ -91,6 +100,8 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
         else:
             _answer(control, _end(child, request["end"]) if child else {"forgotten": True})
             child, patience = 0, None
+            if jail.scratch is not None and not jail.scratch.empty():
+                return  # nobody after this child may find what it left; the parent starts another zygote
 
 
 def _next_packet(control: socket.socket) -> tuple[bytes, list[int]]:

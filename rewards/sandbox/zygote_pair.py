@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.rewards.sandbox import framing
-from selfcorrect.rewards.sandbox.jail import Isolation
+from selfcorrect.rewards import framing
+from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
 from selfcorrect.rewards.sandbox.zygote_process import PROGRAMS_AT_MOST, Ending, TestsProcess, ZygoteLost, ZygoteProcess
 
 _PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
@@ -77,19 +77,20 @@ class ZygotePair:
 
     Attributes:
         proven: its jail has stood its own test.
+        confinement: the layers around its processes.
     """
 
-    def __init__(self, isolation: Isolation, memory_mb: int) -> None:
+    def __init__(self, confinement: Confinement) -> None:
         self.proven = False
-        self._memory_mb = memory_mb
+        self.confinement = confinement
         self._tester: TestsProcess | None = None
         self._connections = 1
         self._numbers_are_ours = (
-            isolation is not Isolation.BUBBLEWRAP
+            confinement.isolation is not Isolation.BUBBLEWRAP
         )  # there children have numbers of another namespace
-        self.programs = ZygoteProcess(_PROGRAMS, isolation, memory_mb)
+        self.programs = ZygoteProcess(_PROGRAMS, confinement)
         try:
-            self.tests = ZygoteProcess(_TESTS, isolation, memory_mb)
+            self.tests = ZygoteProcess(_TESTS, confinement)
         except BaseException:
             self.programs.end()
             raise
@@ -98,6 +99,13 @@ class ZygotePair:
         """As `ZygoteProcess.wait_until_ready`, for both."""
         self.programs.wait_until_ready()
         self.tests.wait_until_ready()
+
+    def end_tester(self) -> None:
+        """End the process of the tests that is kept for the next check, if there is one."""
+        if self._tester is not None:
+            self._tester.close()
+            self._tester = None
+            self.tests.end_child()
 
     def run(self, job: dict[str, Any], deadline: float) -> Report:
         """Run the tests of `job` on its program.
@@ -149,7 +157,7 @@ class ZygotePair:
         if (
             ending.by_itself
             and ending.exit_code in (-signal.SIGKILL, -signal.SIGTERM)
-            and ending.memory_mb < self._memory_mb / 2
+            and ending.memory_mb < self.confinement.memory_mb / 2
         ):
             raise ZygoteLost
 

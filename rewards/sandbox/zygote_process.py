@@ -13,17 +13,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfcorrect.errors import SandboxError
-from selfcorrect.rewards.sandbox.jail import Isolation
+from selfcorrect.rewards.process_pool import MemberLost
+from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
 
+STACK_BYTES = 256 * 2**20
+"""Deep recursion through C code (a memoised function, say) needs that; contest sites give as much."""
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 20.0
-_BOOTSTRAP = (
-    "import sys, json; own, module, isolation, memory, path = json.loads(sys.argv[1]); sys.path[:] = own; "
-    "from selfcorrect.rewards.sandbox.zygote import main; main(module, isolation, memory, path)"
-)
+_BOOTSTRAP = f"""
+import os, resource, sys
+stack, most = resource.getrlimit(resource.RLIMIT_STACK)
+if 0 < stack < {STACK_BYTES} and not 0 < most < {STACK_BYTES}:  # the room for it is laid out when a process starts
+    resource.setrlimit(resource.RLIMIT_STACK, ({STACK_BYTES}, most))
+    os.execv(sys.executable, sys.orig_argv)
+import json
+own, module, confinement, path = json.loads(sys.argv[1])
+sys.path[:] = own
+from selfcorrect.rewards.sandbox.zygote import main
+main(module, confinement, path)
+"""
 
 
-class ZygoteLost(Exception):
+class ZygoteLost(MemberLost):
     """The zygote died or does not answer. Internal: the pool starts another."""
 
 
@@ -49,16 +60,15 @@ class ZygoteProcess:
 
     Args:
         module: the module whose `ROLES` its children can play.
-        isolation: the layers around it.
-        memory_mb: address space of a child, in MiB.
+        confinement: the layers around it, and what they let through.
     """
 
-    def __init__(self, module: str, isolation: Isolation, memory_mb: int) -> None:
+    def __init__(self, module: str, confinement: Confinement) -> None:
         importable = _standard_library_path()
         own = [*importable, *(entry for entry in sys.path if os.path.isabs(entry) and entry not in importable)]
-        arguments = json.dumps([own, module, isolation.value, memory_mb, importable])
+        arguments = json.dumps([own, module, confinement.as_data(), importable])
         command = [sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOTSTRAP, arguments]
-        if isolation is Isolation.BUBBLEWRAP:
+        if confinement.isolation is Isolation.BUBBLEWRAP:
             command = [*_bubblewrap(), *command]
         self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -187,7 +197,8 @@ def _standard_library_path() -> list[str]:
 def _environment() -> dict[str, str]:
     """Sets of strings keep the same order in every process; what the dynamic loader needs to find libpython is kept."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"} | kept
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+    return {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"} | one_thread | kept
 
 
 def _bubblewrap() -> list[str]:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
 
 _CHANNEL = 3
 

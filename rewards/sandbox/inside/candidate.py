@@ -20,9 +20,9 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
 from selfcorrect.rewards.sandbox.inside import attacks, script
-from selfcorrect.rewards.sandbox.inside.special import SPECIAL
+from selfcorrect.rewards.sandbox.inside.special import SPECIAL, has_special
 from selfcorrect.rewards.sandbox.inside.values import PLAIN_BASES, Mutable, NotPlain, Reader, Writer
 
 CHANNEL = 3
@@ -295,7 +295,9 @@ class Candidate:
         special = getattr(type(target), name)
         return _run(special(target) if name != "__aexit__" else special(target, None, None, None))
 
-    def _do_call_of_class(self, owner: type, name: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _do_call_of_class(
+        self, owner: type, name: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         return getattr(owner, name)(target, *args, **kwargs)
 
     # Values that are no plain data.
@@ -353,7 +355,7 @@ class Candidate:
             return number
         self._told.add(number)
         bases = [self._class(base) for base in kind.__bases__ if base is not object]
-        special = [name for name in SPECIAL if getattr(kind, name, None) is not getattr(object, name, None)]
+        special = [name for name in SPECIAL if has_special(kind, name)]
         methods = [name for name, value in vars(kind).items() if isinstance(value, types.FunctionType)][:_MAX_METHODS]
         base = next((base.__name__ for base in kind.__mro__ if PLAIN_BASES.get(base.__name__) is base), None)
         listable = type(kind) is not type and hasattr(type(kind), "__iter__")
@@ -442,7 +444,24 @@ def _operation(name: str) -> Callable[..., Any]:
 
 _IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset)
 _NO_OPERATION = frozenset(
-    f"__{name}__" for name in "call iter next getitem setitem delitem contains enter exit await anext aenter aexit get eq".split()
+    f"__{name}__"
+    for name in [
+        "call",
+        "iter",
+        "next",
+        "getitem",
+        "setitem",
+        "delitem",
+        "contains",
+        "enter",
+        "exit",
+        "await",
+        "anext",
+        "aenter",
+        "aexit",
+        "get",
+        "eq",
+    ]
 )
 _OPERATIONS = {name: _operation(name) for name in SPECIAL if name not in _NO_OPERATION}
 _OPERATIONS |= {f"__{name}__": _operation(f"__{name}__") for name in ("str", "repr", "format")}

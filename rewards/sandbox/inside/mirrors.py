@@ -14,7 +14,20 @@ from selfcorrect.rewards.sandbox.inside.session import Session
 
 _LOOKS_AT_OUTPUT = {"stdout", "redirect_stdout", "capsys", "readouterr", "__selfcorrect_example"}
 _PATCHES = {"patch", "MagicMock", "Mock", "monkeypatch", "setattr", "MonkeyPatch", "input", "stdin", "sleep"}
-_WATCHED = ("builtins", "time", "random", "datetime", "os", "os.path", "math", "getpass", "urllib.request", "subprocess", "socket", "uuid")
+_WATCHED = (
+    "builtins",
+    "time",
+    "random",
+    "datetime",
+    "os",
+    "os.path",
+    "math",
+    "getpass",
+    "urllib.request",
+    "subprocess",
+    "socket",
+    "uuid",
+)
 _OURS = {"builtins": {"_"}}
 
 
@@ -56,7 +69,7 @@ class Mirrors:
         """Make the program importable, and watch what the tests patch."""
         sys.modules["solution"] = solution
         if "pytest" in self._names and "pytest" not in sys.modules:
-            styles = importlib.import_module("selfcorrect.rewards.sandbox.inside.test_styles")
+            styles = importlib.import_module("selfcorrect.rewards.sandbox.inside.frameworks")
             sys.modules["pytest"] = styles.pytest_module()
         if "seed" in self._names:
             self._mirror_seeds()

@@ -109,13 +109,13 @@ class Remote(metaclass=ProxyClass):
         session_of(self).ask("delattr", self, name)
 
     def __str__(self) -> str:
-        return _exactly(self, str, "__str__")
+        return str(_exactly(self, str, "__str__"))
 
     def __repr__(self) -> str:
-        return _exactly(self, str, "__repr__")
+        return str(_exactly(self, str, "__repr__"))
 
     def __format__(self, specification: str) -> str:
-        return _exactly(self, str, "__format__", specification)
+        return str(_exactly(self, str, "__format__", specification))
 
     def __copy__(self) -> Any:
         return session_of(self).ask("copy", self, label=f"copy({label_of(self)})")
@@ -212,7 +212,9 @@ def _signature(parameters: list[Any]) -> Any:
 
     return inspect.Signature(
         [
-            inspect.Parameter(name, getattr(inspect.Parameter, kind), default=default[0] if default else inspect.Parameter.empty)
+            inspect.Parameter(
+                name, getattr(inspect.Parameter, kind), default=default[0] if default else inspect.Parameter.empty
+            )
             for name, kind, default in parameters
         ]
     )
@@ -239,7 +241,7 @@ def _equal(remote: Remote, other: object) -> bool:
     if not hasattr(type(remote), "__compares__"):  # by identity, as for all objects
         return False
     if is_of_program(other):
-        return session.ask("equals", remote, [other], label=f"{label_of(remote)} == ...") == [True]
+        return bool(session.ask("equals", remote, [other], label=f"{label_of(remote)} == ...") == [True])
     return _singled_out(remote, "equals", "==", other, at_most=0)
 
 
@@ -383,7 +385,7 @@ def class_space(special: list[str], unhashable: bool, methods: list[str]) -> dic
     return space | {"__slots__": ()}
 
 
-class _of_class:  # noqa: N801 - a descriptor, used like a function
+class _of_class:
     """A method of one class of the program, whatever the object's own class makes of it."""
 
     def __init__(self, name: str) -> None:
@@ -395,4 +397,6 @@ class _of_class:  # noqa: N801 - a descriptor, used like a function
     def __get__(self, instance: Any, _: Any = None) -> Any:
         if instance is None:
             return self._owner._asking("getattr", self._name, label=f"{self._owner.__name__}.{self._name}")  # type: ignore[attr-defined]
-        return lambda *args, **kwargs: session_of(instance).ask("call of class", self._owner, self._name, instance, args, kwargs)
+        return lambda *args, **kwargs: session_of(instance).ask(
+            "call of class", self._owner, self._name, instance, args, kwargs
+        )

@@ -6,7 +6,7 @@ import sys
 import traceback
 import types
 
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
 
 _CHANNEL = 3
 _MAX_TEXT = 400
@@ -17,10 +17,35 @@ def run() -> None:
     output."""
     program = framing.Channel(_CHANNEL).receive()
     os.close(_CHANNEL)
+    if "threading" in program:
+        _run_threads_in_turn()
     for standard, own in ((0, 4), (1, 5), (2, 6)):
         os.dup2(own, standard)
         os.close(own)
     _run(program)
+
+
+def _run_threads_in_turn() -> None:
+    """Where threads are refused, let a thread that the program starts with a function of its own run at once, to its
+    end: contest programs start one for its larger stack."""
+    import threading
+
+    begin = threading._start_new_thread  # type: ignore[attr-defined]
+    try:
+        begin(int, ())
+        return  # threads are allowed
+    except RuntimeError:
+        threading.stack_size(0)
+
+    def start(thread: threading.Thread) -> None:
+        if getattr(thread._target, "__module__", None) != "__main__":  # type: ignore[attr-defined]
+            raise RuntimeError("can't start new thread")
+        thread._started.set()  # type: ignore[attr-defined]
+        thread.run()
+
+    threading.Thread.start = start  # type: ignore[assignment, method-assign]
+    threading.Thread.join = lambda self, timeout=None: None  # type: ignore[method-assign]
+    threading.Thread.is_alive = lambda self: False  # type: ignore[method-assign]
 
 
 def _run(program: str) -> None:

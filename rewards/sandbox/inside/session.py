@@ -6,9 +6,10 @@ import select
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
+from selfcorrect.rewards.sandbox.inside.objects_of_tests import TestObject
 from selfcorrect.rewards.sandbox.inside.proxies import (
     Function,
     ProxyClass,
@@ -19,7 +20,6 @@ from selfcorrect.rewards.sandbox.inside.proxies import (
     made,
     reference_of,
 )
-from selfcorrect.rewards.sandbox.inside.test_objects import TestObject
 from selfcorrect.rewards.sandbox.inside.values import PLAIN_BASES, NotPlain, Reader, Writer
 from selfcorrect.rewards.sandbox.inside.wording import Exchange
 
@@ -59,6 +59,7 @@ class Session:
         fault: what failed in a way no test may forgive; reset by the tester between tests.
         limit: what the tests wanted to hand over and cannot: their fault, not the program's.
         last: the last exchange, for telling what failed.
+        raised: the last exception that came from the program.
         gone: the program closed its side of the connection.
         exchanges: how many answers the program has given since it was loaded.
         before_asking: called before the program is asked anything, to carry over what the tests have patched.
@@ -68,6 +69,7 @@ class Session:
         self.fault: str | None = None
         self.limit: str | None = None
         self.last: Exchange | None = None
+        self.raised: BaseException | None = None
         self.exchanges = 0
         self.gone = False
         self.before_asking: Callable[[], None] | None = None
@@ -172,6 +174,7 @@ class Session:
             exchange.raised(str(problem))
             self.refuse(f"its result is no plain data: {problem!s:.300}")
         if error is not None:
+            self.raised = error
             raise error
         return value
 
@@ -296,6 +299,8 @@ class Session:
     def _foreign(self, value: Any) -> list[Any]:
         if is_remote(value):
             return reference_of(value)
+        if type(value).__module__ == "solution" and "__selfcorrect__" in vars(type(value)):
+            return list(vars(type(value))["__selfcorrect__"])  # see `_with_content`
         if id(value) in self._coroutines and self._coroutines[id(value)][0] is value:
             return reference_of(self._coroutines[id(value)][1])
         if isinstance(value, type):
@@ -304,10 +309,10 @@ class Session:
             return ["E", self._written_class(type(value)), Writer(self._foreign).write(value.args)]
         if type(value).__module__ in ("tests", "given") and not isinstance(value, types.FunctionType):
             return ["x", self._register(TestObject(value)), TestObject.special_of(value)]
-        if isinstance(value, Iterator):
+        if isinstance(value, Iterator) and not callable(value):
             return ["g", self._register(lambda: [item] if (item := next(value, _END)) is not _END else [], value)]
         if isinstance(value, (staticmethod, classmethod, property)):
-            inner = value.fget if isinstance(value, property) else value.__func__
+            inner: Any = value.fget if isinstance(value, property) else value.__func__
             return ["w", type(value).__name__, ["f", self._register(inner)]]
         if callable(value):
             return ["f", self._register(value)]
@@ -353,10 +358,10 @@ class Session:
             return _with_content(self, kind, Reader(lambda _: None).read(written[3]), ["o", number], label)
         if not isinstance(kind, ProxyClass):
             if isinstance(kind, type) and issubclass(kind, BaseException):
-                kind = self._classes.setdefault(-number - 1, self._made_proxy("exception object", number))
+                kind = self._made_proxy("exception object", number)
             else:
                 raise NotPlain("a malformed value")
-        return made(kind, self, ["o", number, ""], label)  # type: ignore[arg-type]
+        return made(cast(type[Remote], kind), self, ["o", number, ""], label)
 
     def _made_proxy(self, name: str, number: int) -> Any:
         return ProxyClass(name, (Remote,), class_space(["__eq__"], False, []) | {"_told": (self, ["o", number])})
@@ -407,7 +412,8 @@ def _with_content(session: Session, kind: Any, content: Any, reference: list[Any
     """An immutable value of a class of the program's that extends int, str, ...: plain, with attributes to ask for."""
     base = type(content)
     name = str(type.__getattribute__(kind, "__name__")) if isinstance(kind, type) else base.__name__
-    owner = made(ProxyClass("content", (Remote,), {"_told": (session, reference), "__slots__": ()}), session, reference, label)
+    of_program = ProxyClass("content", (Remote,), {"_told": (session, reference), "__slots__": ()})
+    owner = made(cast("type[Remote]", of_program), session, reference, label)
 
     def ask_for(_: Any, attribute: str) -> Any:
         if attribute.startswith("__"):
@@ -415,8 +421,9 @@ def _with_content(session: Session, kind: Any, content: Any, reference: list[Any
         return session.ask("getattr", owner, attribute, label=f"{label}.{attribute}")
 
     poses_as = property(lambda _: kind)
-    return type(name, (base,), {"__getattr__": ask_for, "__module__": "solution", "__class__": poses_as})(content)
+    space = {"__getattr__": ask_for, "__module__": "solution", "__class__": poses_as, "__selfcorrect__": reference}
+    return type(name, (base,), space)(content)
 
 
 async def _waiting(remote: Remote) -> Any:
-    return await remote
+    return await remote  # type: ignore[attr-defined]

@@ -100,7 +100,9 @@ def _testing(functions: dict[str, _AnyFunction]) -> set[str]:
     """The functions of the tests that can fail on purpose, by themselves or by calling another that can."""
     testing = {name for name, node in functions.items() if name != "check" and _asserts(node.body)}
     testing |= {RUN_EXAMPLE}
-    while more := {n for n, node in functions.items() if n not in testing and testing & set(_called(node.body))} - {"check"}:
+    while more := {n for n, node in functions.items() if n not in testing and testing & set(_called(node.body))} - {
+        "check"
+    }:
         testing |= more
     return testing
 
@@ -221,14 +223,21 @@ def _methods(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _test_methods(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[str]:
-    inherited = [t for base in node.bases if isinstance(base, ast.Name) and base.id in classes for t in _test_methods(classes[base.id], classes)]
+    inherited = [
+        t
+        for base in node.bases
+        if isinstance(base, ast.Name) and base.id in classes
+        for t in _test_methods(classes[base.id], classes)
+    ]
     own = [part.name for part in node.body if isinstance(part, _AnyFunction) and part.name.startswith("test")]
     return list(dict.fromkeys([*inherited, *own]))
 
 
 def _is_test_case(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
     names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
-    return any(name.endswith("TestCase") or (name in classes and _is_test_case(classes[name], classes)) for name in names)
+    return any(
+        name.endswith("TestCase") or (name in classes and _is_test_case(classes[name], classes)) for name in names
+    )
 
 
 def _modules(body: list[ast.stmt], candidates: set[str]) -> set[str]:
@@ -299,7 +308,11 @@ def _key(key: Any) -> Any:
 
 def _same_items(value: Any, expected: Any, tolerance: float) -> bool:
     """A list that stands for a set: each item has its counterpart."""
-    if type(expected) is not list or not isinstance(value, (list, tuple, set, frozenset)) or len(value) != len(expected):
+    if (
+        type(expected) is not list
+        or not isinstance(value, (list, tuple, set, frozenset))
+        or len(value) != len(expected)
+    ):
         return same(value, expected, tolerance)
     left = list(value)
     for item in expected:

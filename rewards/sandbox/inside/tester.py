@@ -12,10 +12,10 @@ import os
 import sys
 from typing import Any
 
-from selfcorrect.rewards.sandbox import framing
+from selfcorrect.rewards import framing
 from selfcorrect.rewards.sandbox.inside import attacks
-from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
+from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
     FAILED,
     PASSED,
@@ -186,7 +186,7 @@ class Tester:
 
     def _why(self, error: BaseException | None) -> str:
         last = self._session.last
-        if isinstance(error, (UnusableTests, ModuleNotFoundError)) and not self._session.exchanges:
+        if isinstance(error, (UnusableTests, ModuleNotFoundError)) and error is not self._session.raised:
             self._session.limit = self._session.limit or f"{type(error).__name__}: {error}"
         if self._session.fault is not None:
             return one_line(f"{last.asked()}: {self._session.fault}" if last else self._session.fault)
@@ -223,7 +223,7 @@ def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:
     """What the added statements call; loaded only for tests that have any."""
     if not {RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE} & code.names:
         return {}
-    styles = importlib.import_module("selfcorrect.rewards.sandbox.inside.test_styles")
+    styles = importlib.import_module("selfcorrect.rewards.sandbox.inside.frameworks")
     return {
         RUN_CASE: styles.run_case,
         RUN_FUNCTION: styles.run_function,

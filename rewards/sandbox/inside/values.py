@@ -47,7 +47,8 @@ _TIMES = (datetime.date, datetime.datetime, datetime.time)
 
 
 PLAIN_BASES: dict[str, type] = {
-    kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, bytearray)
+    kind.__name__: kind
+    for kind in (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, bytearray)
 }
 """What a class may extend whose objects count, for a comparison, as the plain content they have."""
 
@@ -155,6 +156,8 @@ class Writer:
 
     def _extended(self, kind: type, value: Any, depth: int) -> list[Any]:
         """A named tuple, or an enumeration of numbers or strings, of the tests' own; everything else is foreign."""
+        if kind is NamedTuple:
+            return ["N", list(value._fields), [self.write(item, depth + 1) for item in value]]
         if kind.__module__ == "solution":
             return self._foreign(value)
         if issubclass(kind, tuple) and isinstance(fields := getattr(kind, "_fields", None), tuple):
@@ -234,7 +237,7 @@ class Reader:
         elif written[0] == "D":
             factory = written[2]
             empty = collections.defaultdict(
-                self._foreign(factory) if type(factory) is list else _FACTORIES.get(factory)  # type: ignore[call-overload]
+                self._foreign(factory) if type(factory) is list else _FACTORIES.get(factory)
             )
         mapping = self._number(written[-1], empty)
         for key, item in written[1]:
@@ -264,7 +267,9 @@ class Reader:
             return self._number(written[3], _stream(io.BytesIO, bytes.fromhex(body), written[2]))
         if tag == "V":
             content = self._read(written[2], depth + 1)
-            mapping = content if body == "items" else dict.fromkeys(content) if body == "keys" else dict(enumerate(content))
+            mapping = (
+                content if body == "items" else dict.fromkeys(content) if body == "keys" else dict(enumerate(content))
+            )
             return {"keys": mapping.keys, "values": mapping.values, "items": mapping.items}[body]()
         if tag == "H":
             return collections.ChainMap(*(self._read(part, depth + 1) for part in body))

@@ -78,7 +78,7 @@ class Exchange:
     @property
     def may_stop(self) -> bool:
         """Whether StopIteration is a proper end of it."""
-        return self._operation == "next"
+        return self._operation in ("next", "await special")
 
     @property
     def ended(self) -> bool:

@@ -21,7 +21,7 @@ from selfcorrect.rewards.code.extraction import find_program
         ("~~~python\nx = 1\n~~~", "x = 1\n"),
         ("````python\nx = '''\n```\n'''\n````", "x = '''\n```\n'''\n"),
         ("1. This:\n   ```python\n   if x:\n       y = 1\n   ```", "if x:\n    y = 1\n"),
-        ("```python\nx = 1\n```\nand then\n```python\nx = 2", "x = 1\n"),
+        ("```python\nx = 1\n```\nand then\n```python\n", "x = 1\n"),
         ("```python\r\nx = 1\r\n```", "x = 1\n"),
         ("```python\n```", "\n"),
     ],
@@ -30,11 +30,45 @@ def test_the_last_complete_python_block_counts(response: str, program: str) -> N
     assert find_program(response).program == program
 
 
-@pytest.mark.parametrize("response", ["", "  \n", "```python\nx = 1", "```bash\nls\n```", "~~~python\nx = 1\n```"])
-def test_a_response_without_a_complete_block_has_no_program(response: str) -> None:
+@pytest.mark.parametrize("response", ["", "  \n", "```python\n", "```bash\nls\n```", "<think>\nx = 1"])
+def test_a_response_without_a_block_of_python_has_no_program(response: str) -> None:
     found = find_program(response)
     assert found.program is None
     assert found.problem
+
+
+@pytest.mark.parametrize(
+    ("response", "program"),
+    [
+        ("<think>easy</think>\nHere:\n```python\ndef inc(x):\n    return x\n", "def inc(x):\n    return x\n\n"),
+        ("We add one.\n\ndef inc(x):\n    return x\n\nThis adds one.", "def inc(x):\n    return x\n\n"),
+        ("```python\ndef inc(x):\n    return x```", "def inc(x):\n    return x\n"),
+        ("```python\nA = 1```\nthen\n```python\ndef inc(x):\n    return x\n```", "def inc(x):\n    return x\n"),
+        ("[PYTHON]\ndef inc(x): return x\n[/PYTHON]", "\ndef inc(x): return x\n\n"),
+        ("<code>def inc(x): return x</code>", "def inc(x): return x\n"),
+        ('{"code": "def inc(x):\\n    return x"}', "def inc(x):\n    return x\n"),
+        ("    def inc(x):\n        return x", "def inc(x):\n    return x"),
+        ("```python\n    def inc(x):\n        return x\n```", "def inc(x):\n    return x\n"),
+        ("```python\ndef inc(x):\n    return x\n```\nUse:\n```python\nprint(inc(3))\n```", "def inc(x):\n    return x\n"),
+        ("```python\ndef inc(x):\n    return 0\n```\nNo:\n```python\ndef inc(x):\n    return x\n```", "def inc(x):\n    return x\n"),
+        ("```python\ndef h(x):\n    return x\n```\nand\n```python\ndef inc(x):\n    return h(x)\n```", "def h(x):\n    return x\n\ndef inc(x):\n    return h(x)\n"),
+        ("<think>\n```python\ndef inc(x): return 2\n</think>\n```python\ndef inc(x): return x\n```", "def inc(x): return x\n"),
+        ("def inc(x):\n    return x.split('</think>')\n", "def inc(x):\n    return x.split('</think>')\n"),
+    ],
+)  # fmt: skip
+def test_of_several_blocks_the_one_with_the_wanted_name_counts(response: str, program: str) -> None:
+    assert find_program(response, {"inc"}).program == program
+
+
+def test_a_right_draft_in_a_thinking_section_does_not_count() -> None:
+    found = find_program("<think>\n```python\ndef inc(x): return x + 1\n```\n</think>\nI give up.", {"inc"})
+    assert "def inc" not in (found.program or "")
+    assert find_program("<think>\n```python\ndef inc(x): return x + 1\n```", {"inc"}).program is None
+
+
+def test_a_whole_program_is_not_replaced_by_an_example_of_its_use() -> None:
+    main = "n = int(input())\nprint(n)\n"
+    assert find_program(f"```python\n{main}```\nTry:\n```python\nprint(3)\n```", script=True).program == main
 
 
 def test_only_line_feeds_end_lines() -> None:

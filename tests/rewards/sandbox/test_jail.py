@@ -9,7 +9,7 @@ from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
 from selfcorrect.rewards.sandbox import jail, zygote_process
 from selfcorrect.rewards.sandbox.inside import attacks
-from selfcorrect.rewards.sandbox.jail import Isolation, Jail, JailUnavailable, readable_paths
+from selfcorrect.rewards.sandbox.jail import Confinement, Isolation, Jail, JailUnavailable, readable_paths
 from selfcorrect.rewards.sandbox.landlock import landlock_abi
 
 PROGRAM, TESTS = "def one():\n    return 1", "assert one() == 1"
@@ -70,8 +70,8 @@ def test_what_cannot_be_jailed_runs_only_when_the_user_says_so(monkeypatch: pyte
 def test_the_layers_are_looked_for_before_the_jail_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jail, "landlock_abi", lambda: 0)
     with pytest.raises(JailUnavailable, match="Landlock"):
-        Jail(Isolation.JAIL, 512)
-    Jail(Isolation.UNSAFE, 512)
+        Jail(Confinement(Isolation.JAIL, 512))
+    Jail(Confinement(Isolation.UNSAFE, 512))
 
 
 def test_an_attack_that_is_refused_does_not_work_and_one_that_is_not_does() -> None:

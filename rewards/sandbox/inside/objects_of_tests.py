@@ -6,10 +6,43 @@ globals, and are refused.
 
 from typing import Any
 
-_SPECIAL = (
-    "call len iter next getitem setitem delitem contains eq ne lt le gt ge hash bool str repr add sub mul truediv floordiv mod neg abs "
-    "int float enter exit radd rsub rmul"
-).split()
+from selfcorrect.rewards.sandbox.inside.special import has_special
+
+_SPECIAL = [
+    "call",
+    "len",
+    "iter",
+    "next",
+    "getitem",
+    "setitem",
+    "delitem",
+    "contains",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "hash",
+    "bool",
+    "str",
+    "repr",
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "neg",
+    "abs",
+    "int",
+    "float",
+    "enter",
+    "exit",
+    "radd",
+    "rsub",
+    "rmul",
+]
 
 
 class TestObject:
@@ -26,7 +59,8 @@ class TestObject:
             name = operands[0]
             if type(name) is not str or name.startswith("_"):
                 raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
-            return {"getattr": getattr, "setattr": setattr, "delattr": delattr}[operation](target, *operands)
+            access: Any = {"getattr": getattr, "setattr": setattr, "delattr": delattr}[operation]
+            return access(target, *operands)
         if operation not in _SPECIAL:
             raise TypeError(f"{operation} is not supported")
         if operation == "exit":
@@ -39,5 +73,4 @@ class TestObject:
     @staticmethod
     def special_of(target: Any) -> list[str]:
         """The special methods that the object's class has beyond what every object has."""
-        kind = type(target)
-        return [n for n in _SPECIAL if getattr(kind, f"__{n}__", None) is not getattr(object, f"__{n}__", None)]
+        return [name for name in _SPECIAL if has_special(type(target), f"__{name}__")]

@@ -1,4 +1,4 @@
-"""Messages on a pipe or socket: four bytes with the length (big-endian), then that many bytes of JSON."""
+"""The one framing of all processes here. Messages on a pipe or socket: four bytes with the length (big-endian), then that many bytes of JSON."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 _LENGTH = struct.Struct(">I")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-MAX_MESSAGE = 4_000_000
+MAX_MESSAGE = 64 * 2**20
 """Bytes. Larger messages are refused on both sides."""
 
 
@@ -23,11 +23,13 @@ class Channel:
     """One end of a connection that both sides write whole messages to.
 
     Args:
-        descriptor: a connected socket, or the end of a pipe; it stays the caller's to close.
+        descriptor: a connected socket, or the end of a pipe to read from; it stays the caller's to close.
+        writes_to: where to write, if that is another pipe.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, writes_to: int | None = None) -> None:
         self._descriptor = descriptor
+        self._writes_to = descriptor if writes_to is None else writes_to
         self._buffer = MessageBuffer()
 
     def send(self, message: Any) -> None:
@@ -39,9 +41,9 @@ class Channel:
         """
         data = packed(message)
         try:
-            sent = os.write(self._descriptor, data)
+            sent = os.write(self._writes_to, data)
             while sent < len(data):
-                sent += os.write(self._descriptor, data[sent : sent + 65536])
+                sent += os.write(self._writes_to, data[sent : sent + 65536])
         except OSError:
             raise ChannelClosed from None
 

@@ -4,6 +4,7 @@ pytest itself cannot be loaded in the jail (and takes as long as a hundred check
 here, as a module of that name. What it lacks raises AttributeError, which is the tests' fault, not the program's.
 """
 
+import cmath
 import contextlib
 import doctest
 import inspect
@@ -16,7 +17,7 @@ import types
 import unittest
 import unittest.mock
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from selfcorrect.rewards.sandbox.inside.suite import UnusableTests
 
@@ -28,19 +29,19 @@ class _Errors(unittest.TestResult):
         super().__init__()
         self.raised: BaseException | None = None
 
-    def addError(self, test: Any, err: Any) -> None:  # noqa: N802 - unittest's name
+    def addError(self, test: Any, err: Any) -> None:
         self.raised = self.raised or err[1]
 
-    addFailure = addError  # noqa: N815
+    addFailure = addError
 
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
             self.addError(test, err)
 
-    def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
+    def addSkip(self, test: Any, reason: str) -> None:
         self.raised = self.raised or AssertionError("the test was skipped")
 
-    def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
+    def addUnexpectedSuccess(self, test: Any) -> None:
         self.raised = self.raised or AssertionError("a test that must fail passed")
 
 
@@ -134,7 +135,7 @@ _fixtures_of: dict[str, Callable[..., Any]] = {}
 class _Captured:
     """pytest's capsys."""
 
-    def __enter__(self) -> "_Captured":
+    def __enter__(self) -> Self:
         self._kept = sys.stdout, sys.stderr
         self._streams = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
         return self
@@ -208,10 +209,10 @@ class _Raises:
         self.value: Any = None
         self.type: Any = None
 
-    def __enter__(self) -> "_Raises":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: Any, _: Any) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
         if kind is None:
             raise AssertionError("it raised nothing")
         if not issubclass(kind, self.expected):
@@ -247,7 +248,11 @@ class _Approx:
 
     def _same(self, value: Any, expected: Any) -> bool:
         if isinstance(expected, dict):
-            return isinstance(value, dict) and value.keys() == expected.keys() and all(self._same(value[k], v) for k, v in expected.items())
+            return (
+                isinstance(value, dict)
+                and value.keys() == expected.keys()
+                and all(self._same(value[k], v) for k, v in expected.items())
+            )
         if hasattr(expected, "tolist"):
             expected, value = expected.tolist(), value.tolist() if hasattr(value, "tolist") else value
         if isinstance(expected, (list, tuple)):
@@ -255,10 +260,10 @@ class _Approx:
             return fits and all(map(self._same, value, expected))
         if not isinstance(value, (int, float, complex)) or isinstance(value, bool) != isinstance(expected, bool):
             return bool(value == expected)
-        if value != value or expected != expected:
-            return self._nan_ok and value != value and expected != expected
+        if cmath.isnan(value) or cmath.isnan(expected):
+            return self._nan_ok and cmath.isnan(value) and cmath.isnan(expected)
         if isinstance(value, complex) or isinstance(expected, complex):
-            return abs(value - expected) <= max(self._abs, self._rel * abs(expected))
+            return bool(abs(value - expected) <= max(self._abs, self._rel * abs(expected)))
         return math.isclose(value, expected, rel_tol=0.0, abs_tol=max(self._abs, self._rel * abs(expected)))
 
 
@@ -272,7 +277,10 @@ def _parametrize(names: Any, values: Any, **_: Any) -> Callable[[Any], Any]:
         names = [name.strip() for name in names.split(",") if name.strip()]
 
     def mark(function: Any) -> Any:
-        function.selfcorrect_parameters = [(list(names), list(values)), *getattr(function, "selfcorrect_parameters", [])]
+        function.selfcorrect_parameters = [
+            (list(names), list(values)),
+            *getattr(function, "selfcorrect_parameters", []),
+        ]
         return function
 
     return mark
