@@ -1,11 +1,13 @@
 """`selfcorrect compare`: what it makes of its options, and a small comparison from beginning to end."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from selfcorrect.cli.progress import clock, time_left
+from selfcorrect.cli.progress import ComparisonLines
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,15 @@ def test_a_small_comparison_goes_from_the_base_to_the_page(run: Any, run_json: A
     assert "[1/" not in again.stderr  # nothing was left to do
 
 
-def test_time_left_is_that_of_the_other_parts_at_the_pace_so_far() -> None:
-    # 2 of 5 parts took 100 seconds each; the third has been going on for 30
-    assert time_left(first=0.0, began=200.0, now=230.0, done=2, parts=5) == 270.0
-    assert time_left(first=0.0, began=100.0, now=500.0, done=1, parts=2) == 0.0
-    assert clock(3909) == "1:05:09"
+def test_time_left_is_that_of_the_other_parts_at_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("selfcorrect.cli.progress.time.monotonic", lambda: now)
+    console = Console(file=io.StringIO(), width=200)
+    lines = ComparisonLines(console)
+    for part in (1, 2, 3):  # each takes 100 seconds
+        lines.begin("star", 0, part, 5)
+        now += 100.0
+        lines.end()
+    begun = [line for line in console.file.getvalue().splitlines() if "star" in line]  # type: ignore[attr-defined]
+    assert begun == ["[1/5] star, seed 0", "[2/5] star, seed 0, 0:06:40 left", "[3/5] star, seed 0, 0:05:00 left"]
+    assert "[3/5] done in 0:01:40" in console.file.getvalue()  # type: ignore[attr-defined]

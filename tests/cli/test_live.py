@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from selfcorrect.cli.progress import LivePanel, PlainLines, progress_for
@@ -81,11 +82,16 @@ def test_a_message_is_shown_until_the_next_step() -> None:
     assert "evaluating" not in written(console)
 
 
-def test_a_resumed_run_counts_only_its_own_pace() -> None:
+def test_a_resumed_run_counts_only_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
     console = plain_console()
     lines = PlainLines(console, 110)
+    monkeypatch.setattr("selfcorrect.cli.progress.time.monotonic", lambda: now)
     lines.step({"step": 100, **STEP})
     assert "left" not in written(console)
+    now += 30.0
+    lines.step({"step": 105, **STEP})  # six seconds a step, whatever the first hundred took
+    assert "0:00:30 left" in written(console)
 
 
 def test_sparklines_run_from_the_least_to_the_largest_value() -> None:

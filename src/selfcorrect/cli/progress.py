@@ -1,13 +1,16 @@
 """The progress of training, drawn: a live panel on a terminal, a line now and then elsewhere."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -30,25 +33,26 @@ def progress_for(console: Console, total_steps: int) -> "ProgressSink":
     return LivePanel(console, total_steps) if console.is_terminal else PlainLines(console, total_steps)
 
 
-class Clock:
-    """Elapsed and remaining time of a run, of which the first steps may have been done earlier (a resumed one)."""
+def bar_of_time(total: int, console: Console) -> Progress:
+    """rich's bar for a run of `total` steps, with the time left at the pace since the first step that it is told of:
+    the steps that a resumed run did earlier do not count."""
+    bar = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=40),
+        TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=math.inf,
+        get_time=time.monotonic,
+    )
+    bar.add_task("", total=total)
+    return bar
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
-        self.done = 0
-        self._first: tuple[int, float] | None = None
-        self._last = 0.0
 
-    def tick(self, step: int) -> None:
-        self.done, self._last = step, time.monotonic()
-        self._first = self._first or (step, self._last)
-
-    def left(self) -> str:
-        """Time until the last step at the pace so far, as "3:05"; "" before there is a pace."""
-        if self._first is None or self.done == self._first[0]:
-            return ""
-        pace = (self._last - self._first[1]) / (self.done - self._first[0])
-        return _minutes(pace * (self.total_steps - self.done))
+def time_left(bar: Progress) -> str:
+    """ "0:03:05 left", as rich's column writes it; "" before there is a pace."""
+    task = bar.tasks[0]
+    return "" if task.time_remaining is None else f"{TimeRemainingColumn().render(task).plain} left"
 
 
 class PlainLines:
@@ -56,7 +60,7 @@ class PlainLines:
 
     def __init__(self, console: Console, total_steps: int) -> None:
         self._console = console
-        self._clock = Clock(total_steps)
+        self._bar, self._total = bar_of_time(total_steps, console), total_steps
         self._every = max(1, total_steps // _LINES)
         self._stage = ""
 
@@ -66,18 +70,17 @@ class PlainLines:
 
     def step(self, metrics: Mapping[str, float]) -> None:
         step = int(metrics["step"])
-        self._clock.tick(step)
+        self._bar.update(TaskID(0), completed=step)
         evaluated = any(name.startswith("eval_") for name in metrics)
-        if step % self._every == 0 or step in (1, self._clock.total_steps) or evaluated:
+        if step % self._every == 0 or step in (1, self._total) or evaluated:
             shown = [f"{figure.label} {figure.text(metrics)}" for figure in FIGURES if figure.name in metrics]
             shown += [
                 f"held-out {figure.label} {figure.text(metrics, 'eval_')}"
                 for figure in FIGURES
                 if figure.held_out in metrics
             ]
-            left = self._clock.left()
-            shown += [f"{left} left"] if left else []
-            line = f"{self._stage}, step {step}/{self._clock.total_steps}: " + ", ".join(shown)
+            shown += filter(None, [time_left(self._bar)])
+            line = f"{self._stage}, step {step}/{self._total}: " + ", ".join(shown)
             self._console.print(line, markup=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
@@ -90,8 +93,7 @@ class LivePanel:
     """A bar for the run and a table of the figures that matter, redrawn in place."""
 
     def __init__(self, console: Console, total_steps: int) -> None:
-        self._console = console
-        self._clock = Clock(total_steps)
+        self._bar = bar_of_time(total_steps, console)
         self._stage = ""
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED_STEPS)
         self._earlier: dict[str, list[float]] = {figure.name: [] for figure in FIGURES}
@@ -102,12 +104,13 @@ class LivePanel:
 
     def start(self, total_steps: int, stage: str) -> None:
         self._stage = stage
+        self._bar.update(TaskID(0), description=escape(stage))
         self._activity = None
         self._live.start()
 
     def step(self, metrics: Mapping[str, float]) -> None:
         self._activity = None
-        self._clock.tick(int(metrics["step"]))
+        self._bar.update(TaskID(0), completed=int(metrics["step"]))
         self._recent.append(metrics)
         self._alarms = standing_alarms(metrics)
         for name, values in self._earlier.items():
@@ -129,23 +132,12 @@ class LivePanel:
         """What the terminal shows now."""
         parts: list[RenderableType] = []
         if self._stage:
-            parts += [self._head(), self._table()]
+            parts += [self._bar.get_renderable(), self._table()]
         if self._alarms:
             parts.append(Text(f"alarm: {', '.join(self._alarms)}", style="bold red"))
         if self._activity is not None:
             parts.append(self._activity)
         return Group(*parts)
-
-    def _head(self) -> Table:
-        head = Table.grid(padding=(0, 2))
-        left = self._clock.left()
-        head.add_row(
-            Text(self._stage, style="bold"),
-            ProgressBar(total=self._clock.total_steps, completed=self._clock.done, width=40),
-            f"step {self._clock.done}/{self._clock.total_steps}",
-            f"{left} left" if left else "",
-        )
-        return head
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -175,12 +167,6 @@ def standing_alarms(metrics: Mapping[str, float]) -> list[str]:
     return [name.removeprefix("alarm/") for name in metrics if name.startswith("alarm/")]
 
 
-def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 # How a comparison goes on, in lines: which part, which step, how long it will still take.
 
 _LINES_A_PART = 4
@@ -191,8 +177,8 @@ class ComparisonLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._part, self._parts = 0, 0
-        self._first = self._began = time.monotonic()
+        self._part, self._parts, self._began = 0, 0, time.monotonic()
+        self._bar = bar_of_time(0, console)
 
     def planned(self, budgets: "Mapping[str, Budget]") -> None:
         from dataclasses import asdict
@@ -202,19 +188,18 @@ class ComparisonLines:
 
     def begin(self, arm: str, seed: int, part: int, parts: int) -> "ProgressSink":
         self._part, self._parts, self._began = part, parts, time.monotonic()
+        self._bar.update(TaskID(0), total=parts + 1, completed=part)  # parts begun; one more would be the end
         head = f"[{part}/{parts}] {arm}, seed {seed}"
         self._console.print(f"{head}{self.left()}", markup=False)
         return PartLines(self._console, head, self.left)
 
     def end(self) -> None:
         took = time.monotonic() - self._began
-        self._console.print(f"[{self._part}/{self._parts}] done in {clock(took)}", markup=False)
+        self._console.print(f"[{self._part}/{self._parts}] done in {timedelta(seconds=round(took))}", markup=False)
 
     def left(self) -> str:
         """ ", 1:05:00 left" at the pace of the parts done so far; "" before there is one."""
-        if self._part < 2:
-            return ""
-        return f", {clock(time_left(self._first, self._began, time.monotonic(), self._part - 1, self._parts))} left"
+        return f", {left}" if (left := time_left(self._bar)) else ""
 
 
 class PartLines:
@@ -248,20 +233,3 @@ _SHOWN = {
     "eval_accuracy_t1": "held-out accuracy@1",
     "eval_accuracy_t2": "held-out accuracy@2",
 }
-
-
-def time_left(first: float, began: float, now: float, done: int, parts: int) -> float:
-    """Seconds until the last of `parts` is done, if the others take as long as the `done` ones did on average.
-
-    Args:
-        first, began, now: when the first part and the current one began, and the time now.
-    """
-    each = (began - first) / done
-    return max(0.0, each * (parts - done) - (now - began))
-
-
-def clock(seconds: float) -> str:
-    """ "1:05:09"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
