@@ -84,9 +84,9 @@ def test_a_message_is_shown_until_the_next_step() -> None:
 
 def test_a_resumed_run_counts_only_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
+    monkeypatch.setattr("selfcorrect.cli.progress.time.monotonic", lambda: now)
     console = plain_console()
     lines = PlainLines(console, 110)
-    monkeypatch.setattr("selfcorrect.cli.progress.time.monotonic", lambda: now)
     lines.step({"step": 100, **STEP})
     assert "left" not in written(console)
     now += 30.0
