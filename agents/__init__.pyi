@@ -18,6 +18,8 @@ from .choosing.sample_pool import Sample as Sample
 from .choosing.sample_pool import read_pool as read_pool
 from .choosing.sample_pool import sample_pool as sample_pool
 from .choosing.sample_pool import write_pool as write_pool
+from .critiques import CRITIQUES as CRITIQUES
+from .critiques import CritiqueMode as CritiqueMode
 from .episodes import initial_state as initial_state
 from .episodes import play as play
 from .episodes import play_sync as play_sync
@@ -26,7 +28,6 @@ from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_async as evaluate_async
 from .evaluation import paired_interval as paired_interval
 from .graph import CorrectionGraph as CorrectionGraph
-from .graph import CritiqueMode as CritiqueMode
 from .graph import build_graph as build_graph
 from .graph import build_sample_again as build_sample_again
 from .nodes import Attempt as Attempt
@@ -52,9 +53,12 @@ from .policy import Sampling as Sampling
 from .prompts import COUNTDOWN as COUNTDOWN
 from .prompts import PAG_MATH as PAG_MATH
 from .prompts import PLAIN as PLAIN
+from .prompts import PROMPTS as PROMPTS
 from .prompts import SCORE_CODE as SCORE_CODE
 from .prompts import SCORE_MATH as SCORE_MATH
 from .prompts import Prompts as Prompts
+from .prompts import PromptSettings as PromptSettings
+from .prompts import prompt_settings as prompt_settings
 from .prompts import prompts_of as prompts_of
 from .quiet.policy import QuietPolicy as QuietPolicy
 from .recording import PolicyCall as PolicyCall

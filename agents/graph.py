@@ -8,14 +8,16 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from selfcorrect.agents.nodes import Attempt, Critique, EpisodeContext, Judge, Node, Revise, ReviseWithFeedback
+from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
+from selfcorrect.agents.nodes import Attempt, EpisodeContext, Judge, Node
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import SCORE_MATH, Prompts
 from selfcorrect.agents.seeding import derive_seed
@@ -23,14 +25,6 @@ from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.agents.stopping import CheckerVerdict, FixedRevisions, OwnVerdict, Stop, UpTo, until
 from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker
-
-CritiqueMode = Literal["instruction", "self", "feedback"]
-_SETTING = {
-    "instruction": "intrinsic correction",
-    "self": "correction after own critique",
-    "feedback": "correction with checker feedback",
-}
-"""Names of the graphs: reports carry them, so that feedback is never taken for self-correction."""
 
 CorrectionGraph = CompiledStateGraph[EpisodeState, EpisodeContext, EpisodeState, EpisodeState]
 
@@ -41,7 +35,7 @@ def build_graph(
     checker: Checker | None = None,
     prompts: Prompts = SCORE_MATH,
     revisions: int = 1,
-    critique: CritiqueMode = "instruction",
+    critique: str | CritiqueMode = "instruction",
     stop: Stop | None = None,
     checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> CorrectionGraph:
@@ -53,38 +47,40 @@ def build_graph(
             critique "feedback" and the rule `CheckerVerdict`, its verdicts are recorded and change nothing.
         prompts: the words of the loop.
         revisions: at most this many revisions, 0 or more.
-        critique: "instruction": a fixed message asks for another answer (SCoRe, intrinsic self-correction); "self": the
-            policy first writes a verdict on its own answer (PAG); "feedback": the checker's finding is part of the
-            message, which is another setting than the other two and should be reported as such.
+        critique: how a revision is asked for: a name in `CRITIQUES` ("instruction", "self", "feedback"), a user's own
+            `package.module:Name`, or a `CritiqueMode`.
         stop: when to end before all revisions are used. None is the natural rule of the critique mode:
-            `FixedRevisions`, `OwnVerdict` and `CheckerVerdict`, in the order above.
+            `FixedRevisions`, `OwnVerdict` and `CheckerVerdict`, in that order.
         checkpointer: LangGraph's, for applications that stop and go on; training and evaluation want none.
 
     The nodes are asynchronous: run the graph by `play`, `play_sync` or `await graph.ainvoke(...)`.
 
     Raises:
         GraphError: the arguments contradict each other.
+        ConfigurationError: there is no such critique mode.
     """
-    _refuse_contradictions(checker, revisions, critique, stop)
-    stop = _rule_for(critique, stop, prompts)
+    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
+    _refuse_contradictions(checker, revisions, mode, stop)
+    stop = mode.stop(prompts) if stop is None else OwnVerdict(prompts) if stop == OwnVerdict() else stop
     rule = UpTo(revisions, stop)
-    next_up = "critique" if critique == "self" else "revise"
+    *between, (answers, revise) = mode.steps(policy, prompts)
+    next_up = between[0][0] if between else answers
     never_early = isinstance(stop, FixedRevisions)
 
     graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
     graph.add_edge(START, "attempt")
     attempt = Attempt(policy, prompts)
-    revise = ReviseWithFeedback(policy, prompts) if critique == "feedback" else Revise(policy, prompts)
     if checker is None:
         _add(graph, "attempt", until(attempt, rule), next_up if never_early and revisions > 0 else _end_or(next_up))
-        _add(graph, "revise", until(revise, rule), END if revisions == 1 else _end_or(next_up))
+        _add(graph, answers, until(revise, rule), END if revisions == 1 else _end_or(next_up))
     else:
         _add(graph, "attempt", attempt, "judge")
-        _add(graph, "revise", revise, "judge")
+        _add(graph, answers, revise, "judge")
         _add(graph, "judge", until(Judge(checker), rule), _end_or(next_up))
-    if critique == "self":
-        _add(graph, "critique", until(Critique(policy, prompts), rule), "revise" if never_early else _end_or("revise"))
-    return graph.compile(checkpointer, name=_SETTING[critique]).with_config(recursion_limit=_most_steps(revisions))
+    for (name, node), (then, _) in pairwise([*between, (answers, revise)]):
+        _add(graph, name, until(node, rule), then if never_early else _end_or(then))
+    most = (max(len(between), 1) + 2) * (revisions + 1) + 1  # each answer, its judgement, what is between; the entry
+    return graph.compile(checkpointer, name=mode.setting).with_config(recursion_limit=most)
 
 
 Route = tuple[Callable[[EpisodeState], Awaitable[str]], list[str]]
@@ -109,31 +105,14 @@ def _add(graph: StateGraph[Any, Any, Any, Any], name: str, node: Node, then: str
         graph.add_conditional_edges(name, *then)
 
 
-def _most_steps(revisions: int) -> int:
-    """LangGraph steps of the longest episode: at most three nodes for each answer, and the entry."""
-    return 3 * (revisions + 1) + 1
-
-
-def _rule_for(critique: CritiqueMode, stop: Stop | None, prompts: Prompts) -> Stop:
-    """The stop rule, completed: the critique mode's own one if none is given, and the words an `OwnVerdict` looks
-    for."""
-    if stop == OwnVerdict() or (stop is None and critique == "self"):
-        return OwnVerdict(prompts)
-    if stop is None:
-        return CheckerVerdict() if critique == "feedback" else FixedRevisions()
-    return stop
-
-
-def _refuse_contradictions(checker: Checker | None, revisions: int, critique: CritiqueMode, stop: Stop | None) -> None:
+def _refuse_contradictions(checker: Checker | None, revisions: int, mode: CritiqueMode, stop: Stop | None) -> None:
     if revisions < 0:
         raise GraphError(f"revisions must be 0 or more, got {revisions}")
-    if critique not in ("instruction", "self", "feedback"):
-        raise GraphError(f"critique must be 'instruction', 'self' or 'feedback', got {critique!r}")
-    if critique == "feedback" and checker is None:
-        raise GraphError("critique='feedback' passes on what a checker found: give build_graph a checker=...")
-    if isinstance(stop, OwnVerdict) and critique != "self":
+    if mode.needs_checker and checker is None:
+        raise GraphError(f"{mode.setting} passes on what a checker found: give build_graph a checker=...")
+    if isinstance(stop, OwnVerdict) and not mode.judges_itself:
         raise GraphError("OwnVerdict reads the policy's own critique: it needs critique='self'")
-    if isinstance(stop, CheckerVerdict) and critique != "feedback":
+    if isinstance(stop, CheckerVerdict) and not mode.needs_checker:
         raise GraphError("CheckerVerdict would let the checker steer an intrinsic loop: it needs critique='feedback'")
 
 

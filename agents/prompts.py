@@ -2,10 +2,16 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
 
+from pydantic import Field
+
+from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
 from selfcorrect.errors import ConfigurationError, PolicyError
+from selfcorrect.registry import Registry
+from selfcorrect.settings import Settings, load_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,97 @@ COUNTDOWN = Prompts(
 sentences: of the critiques, use "instruction" or "self" with it."""
 
 
+PROMPTS: Registry[Prompts] = Registry(
+    "set of prompts",
+    {"math": SCORE_MATH, "code": SCORE_CODE, "pag": PAG_MATH, "plain": PLAIN, "short": COUNTDOWN},
+    expects=Prompts,
+)
+"""The words of a loop, by name; a task says which are its own."""
+
+
+def named_prompts(name: str, critique: str | CritiqueMode = "instruction") -> Prompts:
+    """The prompts called `name`; a critique mode may have others in their place (PAG's for those of MATH).
+
+    Raises:
+        ConfigurationError: there are none, or there is no such mode.
+    """
+    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
+    return PROMPTS.find(mode.prompts.get(name, name))
+
+
+# Prompts as settings: a name, or a name and what is changed of it, as in a YAML file of a user's own.
+
+
+class Example(Settings):
+    """A problem and an answer that a policy is shown before its own problem."""
+
+    problem: str
+    answer: str
+
+
+class PromptSettings(Settings):
+    """The words of the loop. Nothing set: the policy's own if it has any on record, else those of the task."""
+
+    name: str | None = None
+    """math, code, pag, plain, short, or `package.module:Name` of a user's own `Prompts`: what the rest changes."""
+    system: str | None = None
+    """A system message."""
+    attempt: str | None = None
+    """Template of the first message; holds {problem}."""
+    revise: str | None = None
+    """The message that asks for another answer; it must not say whether the last one was right."""
+    critique: str | None = None
+    """The message that asks the policy to judge its own answer."""
+    feedback: str | None = None
+    """Template of the message that passes on what a checker found; holds {reason}."""
+    says_wrong: str | None = None
+    """The words by which a critique calls an answer wrong."""
+    says_right: str | None = None
+    """The words by which it calls it right."""
+    examples: list[Example] = Field(default_factory=list)
+    """Worked examples (few-shot), shown before the problem in the first message: a base model needs them."""
+
+    @classmethod
+    def of(cls, prompts: Prompts) -> Self:
+        """Settings that hold all the words of `prompts`."""
+        return cls(**asdict(prompts))
+
+    def applied(self, usual: Prompts, critique: str | CritiqueMode = "instruction") -> Prompts:
+        """The prompts that are meant; `usual` are those of the policy or the task.
+
+        Raises:
+            ConfigurationError: a name is unknown, or a template lacks what it must hold.
+        """
+        base = usual if self.name is None else named_prompts(self.name, critique)
+        given = {field.name: getattr(self, field.name) for field in fields(Prompts)}
+        changed = replace(base, **{name: text for name, text in given.items() if text is not None})
+        return replace(changed, attempt=self._shown_examples(changed) + changed.attempt)
+
+    def _shown_examples(self, prompts: Prompts) -> str:
+        for example in self.examples:
+            if "{problem}" in example.problem + example.answer:
+                raise ConfigurationError(f"an example of the prompts holds {{problem}}: {example.problem!r}")
+        template, examples = prompts.attempt, self.examples
+        shown = (template.replace("{problem}", one.problem) + f"\n{one.answer}\n\n" for one in examples)
+        return "".join(shown)
+
+
+def prompt_settings(name: str | None) -> PromptSettings:
+    """What `--prompts` stands for: a name of `PROMPTS`, a YAML file of `PromptSettings`, or `package.module:Name`.
+
+    Raises:
+        ConfigurationError: it stands for nothing, or the file has a wrong field.
+    """
+    if name is None:
+        return PromptSettings()
+    if name.endswith((".yaml", ".yml", ".toml")) or Path(name).is_file():
+        settings = load_settings(Path(name), PromptSettings())
+        settings.applied(PLAIN)  # what is wrong with it is told before anything is loaded
+        return settings
+    PROMPTS.find(name)
+    return PromptSettings(name=name)
+
+
 # What a policy's tokenizer can read. Small policies know numbers and a few words; others spell out whatever they are
 # shown.
 
@@ -201,11 +298,6 @@ def prompts_of(policy: Any, *, english: Prompts) -> Prompts:
     if recorded is not None:
         return recorded
     return english if reads_english(tokenizer) else COUNTDOWN
-
-
-def math_prompts(critique: str) -> Prompts:
-    """The published prompts of a critique mode: PAG's where the policy judges itself, else SCoRe's."""
-    return PAG_MATH if critique == "self" else SCORE_MATH
 
 
 def _recorded(tokenizer: Any) -> Prompts | None:

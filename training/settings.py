@@ -8,8 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from selfcorrect.agents.critiques import CRITIQUES
+from selfcorrect.agents.prompts import PromptSettings
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import ByKind, Count, NonNegative, Positive, Settings, load_settings
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.equations import EquationsSettings
@@ -199,7 +202,17 @@ class GraphSettings(Settings):
     """The loop that is played; see `selfcorrect.agents.graph.build_graph`."""
 
     revisions: int = Field(default=1, ge=1, le=8)
-    critique: Literal["instruction", "self", "feedback"] = "instruction"
+    critique: str = "instruction"
+    """How a revision is asked for: instruction, self, feedback, or `package.module:Name` of a user's own."""
+
+    @field_validator("critique")
+    @classmethod
+    def _known_critique(cls, name: str) -> str:
+        try:
+            CRITIQUES.find(name)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return name
 
 
 class ScoreSettings(Settings):
@@ -243,6 +256,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     task: Annotated[TaskSettings, ByKind(TASKS)] = CountdownSettings()
     policy: PolicySettings = PolicySettings()
     graph: GraphSettings = GraphSettings()
+    prompts: PromptSettings = PromptSettings()
     score: ScoreSettings = ScoreSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     star: StarSettings = StarSettings()

@@ -16,10 +16,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
+from selfcorrect.agents.critiques import CritiqueMode
 from selfcorrect.agents.episodes import Graph
-from selfcorrect.agents.graph import CritiqueMode
 from selfcorrect.agents.plugins.background import BackgroundChatModel
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
 from selfcorrect.agents.plugins.conversation import (
@@ -163,7 +163,7 @@ class ChatSelfCorrect(BackgroundChatModel):
     inputs: Inputs | None = None
     answer: Answer | None = None
     revisions: int = 1
-    critique: CritiqueMode = "instruction"
+    critique: str | InstanceOf[CritiqueMode] = "instruction"
     checker: Any = None
     prompts: Prompts = PLAIN
     stop_rule: Any = None

@@ -10,8 +10,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
+from selfcorrect.agents.critiques import CritiqueMode
 from selfcorrect.agents.episodes import Graph, initial_state
-from selfcorrect.agents.graph import CritiqueMode, build_graph
+from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.plugins.messages import question_and_history
@@ -75,7 +76,7 @@ def loop_of_calls(
     checker: Checker | None,
     prompts: Prompts,
     revisions: int,
-    critique: CritiqueMode,
+    critique: str | CritiqueMode,
     stop: Stop | None,
 ) -> Graph:
     """The graph that is played for a policy: that of `build_graph`, and nothing of an episode outlives the call."""

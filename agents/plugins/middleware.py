@@ -6,8 +6,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from selfcorrect.agents.critiques import CritiqueMode
 from selfcorrect.agents.episodes import initial_state
-from selfcorrect.agents.graph import CritiqueMode, build_graph
+from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.background import run_in_background
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
@@ -62,7 +63,7 @@ class SelfCorrectMiddleware(AgentMiddleware):
         policy: Policy | None = None,
         *,
         revisions: int = 1,
-        critique: CritiqueMode = "self",
+        critique: str | CritiqueMode = "self",
         checker: Checker | None = None,
         prompts: Prompts = PLAIN,
         stop: Stop | None = None,

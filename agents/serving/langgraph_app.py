@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from langgraph.graph import END, START, MessagesState, StateGraph
 
+from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.episodes import Graph
-from selfcorrect.agents.graph import CritiqueMode
 from selfcorrect.agents.loading import named_policy
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.errors import ConfigurationError
@@ -48,12 +48,12 @@ def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:
     )
     if not revisions.isdigit():
         raise ConfigurationError(f"SELFCORRECT_REVISIONS must be a whole number, 0 or more, got {revisions!r}")
-    if critique not in ("instruction", "self"):
-        raise ConfigurationError(f"SELFCORRECT_CRITIQUE must be 'instruction' or 'self', got {critique!r}")
+    if CRITIQUES.find(critique).needs_checker:
+        raise ConfigurationError(
+            f"SELFCORRECT_CRITIQUE: nothing judges the answers of a conversation, so it cannot be {critique!r}"
+        )
     policy, prompts = named_policy(name, in_thread=True)
-    return ChatSelfCorrect(
-        policy=policy, prompts=prompts, revisions=int(revisions), critique=cast(CritiqueMode, critique), model=name
-    )
+    return ChatSelfCorrect(policy=policy, prompts=prompts, revisions=int(revisions), critique=critique, model=name)
 
 
 async def graph() -> Graph:

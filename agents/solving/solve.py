@@ -11,8 +11,9 @@ from typing import Any, cast
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
+from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
 from selfcorrect.agents.episodes import Graph, initial_state, run_blocking
-from selfcorrect.agents.graph import CritiqueMode, build_graph
+from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
@@ -56,14 +57,12 @@ __all__ = ["OnTurn", "Solution", "policy_loop", "solve", "solve_sync", "stream_t
 OnTurn = Callable[[Turn], None]
 _NO_END = 1_000_000
 """Revisions of a graph that only its budget or its own stop rule ends."""
-_EXCHANGES = {"instruction": 1, "feedback": 1, "self": 2}
-"""How many exchanges a revision sees: the answer, and with critique "self" the critique of it."""
 
 
 def policy_loop(
     policy: Policy,
     *,
-    critique: CritiqueMode = "self",
+    critique: str | CritiqueMode = "self",
     checker: Checker | None = None,
     prompts: Prompts = PLAIN,
 ) -> Graph:
@@ -72,12 +71,13 @@ def policy_loop(
 
     What a turn costs therefore does not grow with the number of turns.
     """
+    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
     return build_graph(
-        WindowedPolicy(policy, _EXCHANGES[critique]),
+        WindowedPolicy(policy, mode.turns),
         checker=checker,
         prompts=prompts,
         revisions=_NO_END,
-        critique=critique,
+        critique=mode,
     )
 
 

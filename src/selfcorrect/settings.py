@@ -77,6 +77,9 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list
     groups: list[type[BaseModel]] = [model]
     by_kind: ByKind | None = None
     for part in loc:
+        if part.isdigit() and groups:  # a place in a list of groups
+            path.append(part)
+            continue
         member = next((group for group in groups if len(groups) > 1 and _kind(group) == part), None)
         if member is None and by_kind is not None and is_address(part):
             member = by_kind.registry.find(part)

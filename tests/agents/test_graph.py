@@ -146,7 +146,6 @@ def test_a_budget_of_nothing_is_refused() -> None:
     ("options", "message"),
     [
         ({"revisions": -1}, "0 or more"),
-        ({"critique": "loud"}, "'instruction', 'self' or 'feedback'"),
         ({"critique": "feedback"}, "checker="),
         ({"stop": OwnVerdict()}, "critique='self'"),
         ({"stop": CheckerVerdict(), "checker": CountdownChecker()}, "intrinsic"),

@@ -13,7 +13,7 @@ from selfcorrect.agents.prompts import (
     PLAIN,
     SCORE_MATH,
     Prompts,
-    math_prompts,
+    named_prompts,
     prompts_of,
     reads_english,
     record_prompts,
@@ -73,7 +73,7 @@ def test_an_unusable_record_is_told(record: Any) -> None:
 
 
 def test_the_critique_mode_chooses_between_the_published_prompts() -> None:
-    assert math_prompts("self") is PAG_MATH and math_prompts("instruction") is SCORE_MATH
+    assert named_prompts("math", "self") is PAG_MATH and named_prompts("math") is SCORE_MATH
 
 
 def test_unknown_words_are_named_once_each_and_in_order() -> None:

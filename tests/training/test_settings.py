@@ -97,7 +97,10 @@ def test_an_override_makes_the_group_it_needs() -> None:
         ({"score": {"alpha": True}}, "score.alpha: expected a number, got True"),
         ({"score": {"alpha": float("nan")}}, "score.alpha: expected a finite number, got nan"),
         ({"score": 3}, "score: expected a group of settings, got 3"),
-        ({"graph": {"critique": "selff"}}, "graph.critique: expected 'instruction', 'self' or 'feedback', got 'selff'"),
+        (
+            {"graph": {"critique": "selff"}},
+            "graph.critique: unknown critique mode 'selff'; did you mean self?",
+        ),
         ({"task": {"numbers": 7}}, "task.numbers: expected less than or equal to 6, got 7"),
         ({"optimiser": {"minibatches": 7}}, "optimiser: minibatches x gradient_accumulation must divide"),
         ({"score": {"stage_one_steps": 0, "stage_two_steps": 0}}, "there is nothing to train"),

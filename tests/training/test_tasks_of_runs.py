@@ -100,9 +100,9 @@ def test_prompts_on_record_reach_the_graph_and_the_trained_policy(tiny_model_fol
 @pytest.mark.parametrize("task", [CountdownSettings(), EquationsSettings()])
 def test_short_problems_are_asked_in_short_words_even_of_policies_that_read_english(task: Any) -> None:
     reader = ScriptedPolicy(lambda messages: "")
-    assert prompts_for(RunSettings(task=task), reader) is COUNTDOWN
+    assert prompts_for(RunSettings(task=task), reader) == COUNTDOWN
     in_words = task.model_copy(update={"words": True})
-    assert prompts_for(RunSettings(task=in_words), reader) is SCORE_MATH
+    assert prompts_for(RunSettings(task=in_words), reader) == SCORE_MATH
 
 
 def test_a_run_on_equations_and_its_report(tmp_path: Path) -> None:

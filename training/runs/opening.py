@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
 from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
-from selfcorrect.agents.prompts import COUNTDOWN, Prompts, math_prompts, prompts_of
+from selfcorrect.agents.prompts import Prompts, named_prompts, prompts_of
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
@@ -25,21 +26,23 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
 
 
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
-    """The words of the loop: the policy's own if it has any (see `prompts_of`), else SCoRe's or PAG's; a procedural
-    problem in its short form is asked in short words too."""
-    in_words = settings.task.prompts_name != "short"
-    return prompts_of(policy, english=math_prompts(settings.graph.critique) if in_words else COUNTDOWN)
+    """The words of the loop: those of `settings.prompts`, else the policy's own if it has any on record, else the
+    task's for the way to critique."""
+    critique = settings.graph.critique
+    usual = prompts_of(policy, english=named_prompts(settings.task.prompts_name, critique))
+    return settings.prompts.applied(usual, critique)
 
 
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
     """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its
     findings are."""
+    mode = CRITIQUES.find(settings.graph.critique)
     return build_graph(
         policy,
-        checker=checker if settings.graph.critique == "feedback" else None,
+        checker=checker if mode.needs_checker else None,
         prompts=prompts_for(settings, policy),
         revisions=settings.graph.revisions,
-        critique=settings.graph.critique,
+        critique=mode,
     )
 
 

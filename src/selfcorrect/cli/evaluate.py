@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, Critique, ModelName, Revisions, Seed, TaskName, Temperature
+from selfcorrect.cli.options import (
+    AsJson,
+    Columns,
+    Critique,
+    ModelName,
+    PromptsName,
+    Revisions,
+    Seed,
+    TaskName,
+    Temperature,
+)
 
 if TYPE_CHECKING:
     from selfcorrect.tasks.problem import Task
@@ -23,34 +33,39 @@ def evaluate_command(
     ] = None,
     revisions: Revisions = 1,
     critique: Critique = "instruction",
+    prompts: PromptsName = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate MODEL on held-out problems of a task; prints accuracies, delta and flips with 95% intervals."""
     with reporting(as_json=as_json):
+        from selfcorrect.agents.critiques import CRITIQUES
         from selfcorrect.agents.evaluation import evaluate
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
+        from selfcorrect.agents.prompts import prompt_settings
         from selfcorrect.cli.console import counting
         from selfcorrect.cli.naming import CountedPolicy, open_policy, task_settings
 
-        asked = task_settings(task, columns)
+        mode, asked = CRITIQUES.find(critique), task_settings(task, columns)
+        prompt_settings(prompts)
         asked.open()  # a broken file is told before a model is loaded
         named = open_policy(model)
-        opened = asked.worded(named.reads_english).open()
+        asked = asked.worded(named.reads_english)
+        opened = asked.open()
         n = _default_count(opened) if n is None else n
         problems = opened.problems("test", n, seed=seed)
         named.refuse_unreadable(problems[0].prompt)
 
         with counting(f"evaluating on {n:,} problems", silent=as_json) as tell:
-            policy = CountedPolicy(named.policy, tell, n * _turns(revisions, critique))
+            policy = CountedPolicy(named.policy, tell, n * (1 + mode.turns * revisions))
             graph = build_graph(
                 policy,
-                checker=opened.checker if critique == "feedback" else None,
-                prompts=named.prompts(critique),
+                checker=opened.checker if mode.needs_checker else None,
+                prompts=named.prompts(mode, usual=asked.prompts_name, chosen=prompts),
                 revisions=revisions,
-                critique=critique,
+                critique=mode,
             )
             report, _ = evaluate(graph, problems, opened.checker, sampling=Sampling(temperature=temperature), seed=seed)
     figures = {
@@ -79,8 +94,3 @@ def _default_count(task: "Task") -> int:
     from selfcorrect.tasks.validate import FiniteTask
 
     return max(1, min(_MANY, task.available("test"))) if isinstance(task, FiniteTask) else _MANY
-
-
-def _turns(revisions: int, critique: str) -> int:
-    """The most turns an episode can have."""
-    return 1 + (2 if critique == "self" else 1) * revisions

@@ -11,7 +11,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.graph import CritiqueMode
+    from selfcorrect.agents.critiques import CritiqueMode
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Task
@@ -76,11 +76,19 @@ class NamedPolicy:
 
         return reads_english(getattr(self.policy, "tokenizer", None))
 
-    def prompts(self, critique: "CritiqueMode") -> "Prompts":
-        """The words of the loop for this policy."""
-        from selfcorrect.agents.prompts import math_prompts, prompts_of
+    def prompts(
+        self, critique: "str | CritiqueMode" = "instruction", *, usual: str = "math", chosen: str | None = None
+    ) -> "Prompts":
+        """The words of the loop for this policy: those of `--prompts` (`chosen`), else its own, else the `usual` ones
+        of the task.
 
-        return prompts_of(self.policy, english=math_prompts(critique))
+        Raises:
+            ConfigurationError: `chosen` stands for nothing.
+        """
+        from selfcorrect.agents.prompts import named_prompts, prompt_settings, prompts_of
+
+        own = prompts_of(self.policy, english=named_prompts(usual, critique))
+        return prompt_settings(chosen).applied(own, critique)
 
     def refuse_unreadable(self, prompt: str) -> None:
         """Raise a ConfigurationError if the policy's vocabulary lacks words of `prompt`."""

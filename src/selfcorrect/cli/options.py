@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from selfcorrect.agents.critiques import CRITIQUES
+from selfcorrect.agents.prompts import PROMPTS
 from selfcorrect.tasks.registry import TASKS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
@@ -36,10 +38,17 @@ OptionalModel = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="'embedded', a folder, or a Hugging Face id.")
 ]
 OptionalSeed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+_CRITIQUES = ", ".join(f"{name} ({mode.says})" for name, mode in CRITIQUES.items())
 Critique = Annotated[
-    Literal["instruction", "self", "feedback"],
+    str, typer.Option(help=f"How a revision is asked for: {_CRITIQUES}, or package.module:Name of your own.")
+]
+PromptsName = Annotated[
+    str | None,
     typer.Option(
-        help="How a revision is asked for: a fixed instruction, the policy's own critique, the checker's finding."
+        "--prompts",
+        metavar="NAME|FILE",
+        help=f"The words of the loop: {', '.join(PROMPTS)}, a YAML file, or package.module:Name. By default the "
+        "policy's own, else the task's.",
     ),
 ]
 Revisions = Annotated[int, typer.Option(min=1, max=8, help="How often an answer is revised.")]

@@ -1,18 +1,16 @@
 """`selfcorrect serve`: an endpoint for OpenAI's clients."""
 
 import socket
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfcorrect.cli.console import notes, reporting
-from selfcorrect.cli.options import Critique, ModelName
+from selfcorrect.cli.options import Critique, ModelName, PromptsName
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
-
-_PROMPTS = {"plain": "PLAIN", "math": "SCORE_MATH", "code": "SCORE_CODE"}
 
 
 def serve(
@@ -20,10 +18,7 @@ def serve(
     name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
     revisions: Annotated[int, typer.Option(min=0, max=8, help="How often an answer is revised.")] = 1,
     critique: Critique = "instruction",
-    prompts: Annotated[
-        Literal["plain", "math", "code"],
-        typer.Option(help="The words of the loop. The embedded policy has words of its own."),
-    ] = "plain",
+    prompts: PromptsName = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
@@ -32,8 +27,12 @@ def serve(
 ) -> None:
     """Serve MODEL with its correction loop at /v1/chat/completions, for OpenAI's clients."""
     with reporting(as_json=False):
-        if critique == "feedback":
-            raise ConfigurationError("--critique feedback: nothing judges the answers of a conversation; use self")
+        from selfcorrect.agents.critiques import CRITIQUES
+
+        if CRITIQUES.find(critique).needs_checker:
+            raise ConfigurationError(
+                f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
+            )
         _refuse_without_extra()
         listening = _listen(host, port)
         chat = _chat_model(model, revisions, critique, prompts)
@@ -41,14 +40,12 @@ def serve(
         _run({name or model: chat}, api_key, listening)
 
 
-def _chat_model(model: str, revisions: int, critique: Critique, words: str) -> "ChatSelfCorrect":
-    from selfcorrect.agents import prompts
+def _chat_model(model: str, revisions: int, critique: Critique, words: str | None) -> "ChatSelfCorrect":
     from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
-    from selfcorrect.agents.prompts import prompts_of
     from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
-    chosen = prompts_of(named.policy, english=getattr(prompts, _PROMPTS[words]))
+    chosen = named.prompts(critique, usual="plain", chosen=words)
     return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
 
 

@@ -1,6 +1,5 @@
 """`selfcorrect solve`: one question, the turns as they happen."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import open_policy
-from selfcorrect.cli.options import AsJson, Critique, ModelName, Revisions, Seed
+from selfcorrect.cli.options import AsJson, Critique, ModelName, PromptsName, Revisions, Seed
 from selfcorrect.cli.search_options import (
     AnswerLimit,
     PlanFile,
@@ -25,8 +24,7 @@ from selfcorrect.errors import ConfigurationError
 if TYPE_CHECKING:
     from selfcorrect.agents.choosing.abstaining import Abstaining, Decision
     from selfcorrect.agents.search.state import Candidate, SearchResult
-    from selfcorrect.agents.state import EpisodeState, Turn, VerdictRecord
-    from selfcorrect.tasks.problem import Problem
+    from selfcorrect.agents.state import Turn, VerdictRecord
 
 
 # `selfcorrect solve --verifier DIR --max-risk R`: one question, and an answer only if the risk is small enough.
@@ -45,6 +43,7 @@ class CautiousRequest:
     max_risk: float
     limit: int | None
     seed: int
+    prompts: str | None
     searches: bool
     """Whether --strategy, --budget or --plan were given too."""
 
@@ -91,7 +90,7 @@ def _solver(folder: Path, request: CautiousRequest, named: Any) -> "Abstaining":
         from selfcorrect.agents.choosing.abstaining import Abstaining
 
         tokenizer = getattr(named.policy, "tokenizer", None)
-        prompts = named.prompts("instruction")
+        prompts = named.prompts(chosen=request.prompts)
         solver = Abstaining.from_folder(folder, request.max_risk, prompts=prompts, policy_tokenizer=tokenizer)
     return replace(solver, max_new_tokens=request.limit or (_LONG if named.reads_english else _SHORT))
 
@@ -125,6 +124,7 @@ class SearchRequest:
     plan: Path | None
     limit: int | None
     seed: int
+    prompts: str | None
 
 
 def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
@@ -151,7 +151,7 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
             named.policy,
             searchers.verifier,
             request.budget,
-            prompts=named.prompts("instruction"),
+            prompts=named.prompts(chosen=request.prompts),
             sampling=sampling,
             seed=request.seed,
             step_verifier=searchers.step_verifier,
@@ -228,6 +228,7 @@ def solve(
     ] = None,
     revisions: Revisions = 1,
     critique: Critique = "instruction",
+    prompts: PromptsName = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy, the default; of a search it is 1.")
     ] = None,
@@ -257,101 +258,89 @@ def solve(
     """
     searches = strategy is not None or budget is not None or plan is not None
     if max_risk is not None:
-        from selfcorrect.cli.solve import CautiousRequest, solve_or_abstain
-
-        cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, searches)
+        cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, prompts, searches)
         solve_or_abstain(cautious, as_json=as_json)
         return
     if searches:
-        from selfcorrect.cli.solve import SearchRequest, solve_by_search
-
         name = strategy or ("majority" if plan is None else "compute_optimal")
-        request = SearchRequest(question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed)
+        request = SearchRequest(
+            question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed, prompts
+        )
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
         return
     with reporting(as_json=as_json):
-        _solve_by_correction(question, answer, model, revisions, critique, temperature or 0.0, seed, as_json=as_json)
+        asked = LoopRequest(question, answer, model, revisions, critique, temperature or 0.0, seed, prompts)
+        solve_by_correction(asked, as_json=as_json)
 
 
-def _solve_by_correction(
-    question: str,
-    answer: str | None,
-    model: str,
-    revisions: int,
-    critique: Critique,
-    temperature: float,
-    seed: int,
-    *,
-    as_json: bool,
-) -> None:
-    """The correction loop on one question."""
-    import asyncio
+# The correction loop on one question: the public `solve`, on a graph that ends after --revisions.
 
-    from selfcorrect.cli.naming import checker_of, open_policy, problem_of_question
 
-    named = open_policy(model)
-    problem = problem_of_question(question, answer=answer, reads_english=named.reads_english)
+@dataclass(frozen=True)
+class LoopRequest:
+    """What the user asked; see the options of `selfcorrect solve`."""
+
+    question: str
+    answer: str | None
+    model: str
+    revisions: int
+    critique: str
+    temperature: float
+    seed: int
+    prompts: str | None
+
+
+def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
+    """Attempt, revise, show the turns as they are written and judged."""
+    from selfcorrect.cli.naming import checker_of, problem_of_question
+
+    named = open_policy(request.model)
+    problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
     named.refuse_unreadable(problem.prompt)
 
+    from selfcorrect.agents.critiques import CRITIQUES
     from selfcorrect.agents.graph import build_graph
     from selfcorrect.agents.policy import Sampling
+    from selfcorrect.agents.solving.solve import solve_sync
+    from selfcorrect.agents.stopping import Budget
 
+    mode = CRITIQUES.find(request.critique)
     graph = build_graph(
         named.policy,
         checker=checker_of(problem),
-        prompts=named.prompts(critique),
-        revisions=revisions,
-        critique=critique,
+        prompts=named.prompts(mode, chosen=request.prompts),
+        revisions=request.revisions,
+        critique=mode,
     )
-    show = _nothing if as_json else TurnPrinter(problem).show
-    state = asyncio.run(_play(graph, problem, seed, Sampling(temperature=temperature), show))
+    if not as_json:
+        results.print(Text(problem.prompt, style="bold"))
+    with notes.status("thinking ..."):
+        solution = solve_sync(
+            problem,
+            graph,
+            budget=Budget(turns=2 + mode.turns * request.revisions),  # the graph ends before
+            sampling=Sampling(temperature=request.temperature),
+            seed=request.seed,
+            on_turn=None if as_json else _print_turn,
+        )
     if as_json:
+        from selfcorrect.agents.state import EpisodeState
         from selfcorrect.training.runs.run_directory import episode_record
 
-        write_json(episode_record(state, policy=model))
+        episode = EpisodeState(problem=problem.model_dump(), turns=solution.turns, stop_reason=solution.stop_reason)
+        write_json(episode_record(episode, policy=request.model))
 
 
-class TurnPrinter:
-    """Prints each turn when it is written and its verdict when it is known."""
-
-    def __init__(self, problem: "Problem") -> None:
-        self._shown = 0
-        self._judged = 0
-        results.print(Text(problem.prompt, style="bold"))
-
-    def show(self, state: "EpisodeState") -> None:
-        """Print what is new in `state`."""
-        for index, turn in enumerate(state.get("turns", [])):
-            if index >= self._shown:
-                self._print_turn(turn)
-                self._shown = index + 1
-            if index >= self._judged and turn["verdict"] is not None:
-                self._print_verdict(turn["verdict"])
-                self._judged = index + 1
-
-    def _print_turn(self, turn: "Turn") -> None:
-        results.print(Text(f"\n{_ROLES[turn['role']]}", style="cyan"))
-        results.print(Text(turn["generation"]["text"]))
-        if turn["generation"]["finish_reason"] == "length":
-            results.print(Text("cut off at the token limit", style="yellow"))
-
-    def _print_verdict(self, verdict: "VerdictRecord") -> None:
-        status = verdict["status"]
-        results.print(Text(f"{_MARKS[status]} {status}: {verdict['reason']}".removesuffix(": "), style=_STYLES[status]))
+def _print_turn(turn: "Turn") -> None:
+    """A turn, and its verdict if it has one."""
+    results.print(Text(f"\n{_ROLES[turn['role']]}", style="cyan"))
+    results.print(Text(turn["generation"]["text"]))
+    if turn["generation"]["finish_reason"] == "length":
+        results.print(Text("cut off at the token limit", style="yellow"))
+    if turn["verdict"] is not None:
+        _print_verdict(turn["verdict"])
 
 
-async def _play(
-    graph: Any, problem: "Problem", seed: int, sampling: Any, show: Callable[["EpisodeState"], None]
-) -> "EpisodeState":
-    from selfcorrect.agents.episodes import initial_state
-    from selfcorrect.agents.nodes import EpisodeContext
-
-    last = initial_state(problem, seed)
-    with notes.status("thinking ..."):
-        async for state in graph.astream(last, context=EpisodeContext(sampling), stream_mode="values"):
-            show(state)
-            last = state
-    return last
-
-
-def _nothing(state: "EpisodeState") -> None: ...
+def _print_verdict(verdict: "VerdictRecord") -> None:
+    status = verdict["status"]
+    results.print(Text(f"{_MARKS[status]} {status}: {verdict['reason']}".removesuffix(": "), style=_STYLES[status]))

@@ -22,6 +22,7 @@ from selfcorrect.cli.options import (
     Out,
     Overrides,
     Preset,
+    PromptsName,
     Resume,
 )
 from selfcorrect.cli.train_quiet_star import quiet_star
@@ -37,6 +38,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "model": (OptionalModel, None),
     "task": (OptionalTask, None),
     "columns": (Columns, None),
+    "prompts": (PromptsName, None),
     "preset": (Preset, "full"),
     "config": (Config, None),
     "out": (Out, None),

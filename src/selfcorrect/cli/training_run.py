@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from selfcorrect.agents.prompts import prompt_settings
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_json
 from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
@@ -40,14 +41,15 @@ class RunRequest:
     task: str | None = None
     columns: Sequence[str] | None = None
     seed: int | None = None
+    prompts: str | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = (self.config, self.out, self.model, self.task, self.columns, self.seed)
+        given = (self.config, self.out, self.model, self.task, self.columns, self.seed, self.prompts)
         if self.resume is not None and any(option is not None for option in given):
             raise ConfigurationError(
                 "--resume goes on with a run's own settings in its own folder: leave --config and --out away, and "
-                "--model, --task, --map and --seed too"
+                "--model, --task, --map, --prompts and --seed too"
             )
         if self.columns and self.task is None:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
@@ -72,6 +74,8 @@ class RunRequest:
         if self.task is not None:
             task = task_settings(self.task, self.columns)
             given["task"] = {"kind": task.kind, **task.model_dump(mode="json", exclude_unset=True)}
+        if self.prompts is not None:
+            given["prompts"] = prompt_settings(self.prompts).model_dump(mode="json", exclude_unset=True)
         return given
 
     def folder(self) -> Path:

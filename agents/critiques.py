@@ -1,0 +1,109 @@
+"""Ways to ask for a revision, by name: what is played between an answer and the next, and when the loop ends by itself.
+
+A new way is a `CritiqueMode` and one line in `CRITIQUES`; a user's own is a `CritiqueMode`, as `package.module:Name`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from selfcorrect.registry import Registry
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.nodes import Node
+    from selfcorrect.agents.policy import Policy
+    from selfcorrect.agents.prompts import Prompts
+    from selfcorrect.agents.stopping import Stop
+
+Step = tuple[str, "Node"]
+"""A node of the graph and its name. Of a mode's steps, the last writes the next answer (a turn "revise"); those before
+it write turns "critique"."""
+
+
+@dataclass(frozen=True)
+class CritiqueMode:
+    """One way to critique.
+
+    Attributes:
+        says: its help.
+        setting: name of the graphs, which reports carry: feedback must never be taken for self-correction.
+        steps: what is played between an answer and the next, in order.
+        turns: how many turns these steps write.
+        stop: the natural rule for ending before all revisions are used.
+        needs_checker: whether the steps pass on what a checker found.
+        judges_itself: whether the policy writes a verdict of its own, which `OwnVerdict` reads.
+        prompts: other words for the policy in this mode, by name: {"math": "pag"} takes PAG's for those of MATH.
+    """
+
+    says: str
+    setting: str
+    steps: "Callable[[Policy, Prompts], Sequence[Step]]"
+    stop: "Callable[[Prompts], Stop]"
+    turns: int = 1
+    needs_checker: bool = False
+    judges_itself: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+
+def _revise(policy: "Policy", prompts: "Prompts") -> list[Step]:
+    from selfcorrect.agents.nodes import Revise
+
+    return [("revise", Revise(policy, prompts))]
+
+
+def _critique_and_revise(policy: "Policy", prompts: "Prompts") -> list[Step]:
+    from selfcorrect.agents.nodes import Critique, Revise
+
+    return [("critique", Critique(policy, prompts)), ("revise", Revise(policy, prompts))]
+
+
+def _revise_with_feedback(policy: "Policy", prompts: "Prompts") -> list[Step]:
+    from selfcorrect.agents.nodes import ReviseWithFeedback
+
+    return [("revise", ReviseWithFeedback(policy, prompts))]
+
+
+def _never(prompts: "Prompts") -> "Stop":
+    from selfcorrect.agents.stopping import FixedRevisions
+
+    return FixedRevisions()
+
+
+def _own_verdict(prompts: "Prompts") -> "Stop":
+    from selfcorrect.agents.stopping import OwnVerdict
+
+    return OwnVerdict(prompts)
+
+
+def _checker_verdict(prompts: "Prompts") -> "Stop":
+    from selfcorrect.agents.stopping import CheckerVerdict
+
+    return CheckerVerdict()
+
+
+CRITIQUES: Registry[CritiqueMode] = Registry(
+    "critique mode",
+    {
+        "instruction": CritiqueMode("a fixed instruction", "intrinsic correction", _revise, _never),
+        "self": CritiqueMode(
+            "the policy's own critique",
+            "correction after own critique",
+            _critique_and_revise,
+            _own_verdict,
+            turns=2,
+            judges_itself=True,
+            prompts={"math": "pag"},
+        ),
+        "feedback": CritiqueMode(
+            "the checker's finding",
+            "correction with checker feedback",
+            _revise_with_feedback,
+            _checker_verdict,
+            needs_checker=True,
+        ),
+    },
+    expects=CritiqueMode,
+)
+"""instruction: a fixed message asks for another answer (SCoRe, intrinsic self-correction). self: the policy first
+writes a verdict on its own answer (PAG). feedback: the checker's finding is part of the message, which is another
+setting than the other two and is reported as such."""
