@@ -107,3 +107,12 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
 """instruction: a fixed message asks for another answer (SCoRe, intrinsic self-correction). self: the policy first
 writes a verdict on its own answer (PAG). feedback: the checker's finding is part of the message, which is another
 setting than the other two and is reported as such."""
+
+
+def critique_mode(given: str | CritiqueMode) -> CritiqueMode:
+    """The mode of that name; a mode as it is.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    return CRITIQUES.find(given) if isinstance(given, str) else given

@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
+from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.nodes import Attempt, EpisodeContext, Judge, Node
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import SCORE_MATH, Prompts
@@ -59,7 +59,7 @@ def build_graph(
         GraphError: the arguments contradict each other.
         ConfigurationError: there is no such critique mode.
     """
-    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
+    mode = critique_mode(critique)
     _refuse_contradictions(checker, revisions, mode, stop)
     stop = mode.stop(prompts) if stop is None else OwnVerdict(prompts) if stop == OwnVerdict() else stop
     rule = UpTo(revisions, stop)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
+from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import Registry
 from selfcorrect.settings import Settings, load_settings
@@ -146,7 +146,7 @@ def named_prompts(name: str, critique: str | CritiqueMode = "instruction") -> Pr
     Raises:
         ConfigurationError: there are none, or there is no such mode.
     """
-    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
+    mode = critique_mode(critique)
     return PROMPTS.find(mode.prompts.get(name, name))
 
 

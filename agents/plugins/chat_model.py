@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
-from selfcorrect.agents.critiques import CritiqueMode
+from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.plugins.background import BackgroundChatModel
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
@@ -192,7 +192,7 @@ class ChatSelfCorrect(BackgroundChatModel):
             raise ConfigurationError(
                 "constrained=True needs a policy that draws by a schema: a TransformersPolicy or VLLMPolicy"
             )
-        if self.constrained and self.revisions and self.critique == "self":
+        if self.constrained and self.revisions and critique_mode(self.critique).turns > 1:
             raise ConfigurationError("constrained=True would make critiques JSON too; use critique='instruction'")
         if self.policy is not None:
             _ = self._loop  # contradictions in the loop's settings are told now

@@ -11,7 +11,7 @@ from typing import Any, cast
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
-from selfcorrect.agents.critiques import CRITIQUES, CritiqueMode
+from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph, initial_state, run_blocking
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
@@ -71,7 +71,7 @@ def policy_loop(
 
     What a turn costs therefore does not grow with the number of turns.
     """
-    mode = CRITIQUES.find(critique) if isinstance(critique, str) else critique
+    mode = critique_mode(critique)
     return build_graph(
         WindowedPolicy(policy, mode.turns),
         checker=checker,
