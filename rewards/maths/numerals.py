@@ -1,12 +1,13 @@
 """Numbers written out: integers, decimals, fractions, mixed numbers, scientific notation, per cent, other bases."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 from selfcorrect.rewards.maths.text import enclosed
-from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK, MAX_DIGITS
+from selfcorrect.rewards.maths.tokens import MAX_DIGITS
+from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES
 
 MAX_EXPONENT = 400
 
@@ -40,7 +41,7 @@ _DIGITS = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+"
 _PLAIN = re.compile(rf"{_SIGN}(?:(?P<whole>{_DIGITS})(?P<point>\.\d*)?|(?P<bare>\.\d+))")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)(?:\s+|(?=\\)))?"
-    r"(?:\(?(?P<top>[-+]?\d+)\s*/\s*(?P<bottom>[-+]?\d+)\)?|\\frac\s*(?:\{\s*(?P<ltop>[-+]?\d+)\s*\}|(?P<dtop>\d))\s*(?:\{\s*(?P<lbottom>[-+]?\d+)\s*\}|(?P<dbottom>\d)))"
+    r"(?:\(?(?P<top>[-+]?\d+|\([-+]\d+\))\s*/\s*(?P<bottom>[-+]?\d+|\([-+]\d+\))\)?|\\frac\s*(?:\{\s*(?P<ltop>[-+]?\d+)\s*\}|(?P<dtop>\d))\s*(?:\{\s*(?P<lbottom>[-+]?\d+)\s*\}|(?P<dbottom>\d)))"
 )
 _POWER_OF_TEN = (
     r"10\s*(?:\^|\*\*)\s*(?:\{\s*(?P<braced>[-+]?\s*\d+)\s*\}|\(\s*(?P<round>[-+]?\d+)\s*\)|(?P<free>[-+]?\d+))"
@@ -55,9 +56,11 @@ _BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
 _BASED = re.compile(
     r"(?P<sign>-?)\s*\(?\s*\"?(?P<digits>[0-9A-Fa-f]+)\"?\s*\)?(?:\s*_\s*\{?\s*\(?\"?(?P<base>\d+|[a-z]+)\"?\)?\s*\}?|\s+\"?\(?(?:in )?base[ -](?P<spelled>\d+|[a-z]+)\)?\"?)"
 )
-_PERCENT = re.compile(r"\s*(?:%|\"?per ?cent(?:age)?\"?|\bpct\b)$", re.IGNORECASE)
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_SCALED = re.compile(r"(?P<number>.*\S)\s*\"?\b(?P<scale>" + "|".join(_SCALES) + r")\b\"?", re.IGNORECASE)
+_PERCENT = re.compile(rf'\s*(?:%|"?(?:{PERCENT_WORDS})"?)$', re.IGNORECASE)
+_SCALED = re.compile(
+    rf'(?P<number>.*[\d)}}])\s*"?\s*(?P<scale>{"|".join(sorted(SCALES, key=len, reverse=True))})(?![^\W\d_])\.?\s*"?',
+    re.IGNORECASE,
+)
 
 
 def read_numeral(text: str) -> Numeral | None:
@@ -65,6 +68,9 @@ def read_numeral(text: str) -> Numeral | None:
     if len(text) > 2 * MAX_DIGITS + 20 or not any(c.isdigit() for c in text):
         return None
     text = _unwrap(text)
+    if (inner := _negated(text)) is not None:
+        plain = read_numeral(inner)
+        return None if plain is None else replace(plain, value=-plain.value)
     percent = _PERCENT.search(text)
     if percent:
         plain = read_numeral(text[: percent.start()])
@@ -83,6 +89,14 @@ def _unwrap(text: str) -> str:
     while (text[:1], text[-1:]) in (("{", "}"), ("(", ")")) and (pair := enclosed(text)) is not None:
         text = pair[1]
     return text
+
+
+def _negated(text: str) -> str | None:
+    """What stands in the brackets of -(2/3) or -{5}, or None."""
+    if not text.startswith("-"):
+        return None
+    inner = text[1:].strip()
+    return inner if inner[:1] in ("(", "{") and enclosed(inner) is not None else None
 
 
 def _read_plain(text: str) -> Numeral | None:
@@ -104,6 +118,7 @@ def _read_fraction(text: str) -> Numeral | None:
         return None
     top, bottom = (match[name] or match[f"l{name}"] or match[f"d{name}"] for name in ("top", "bottom"))
     whole = match["whole"]
+    top, bottom = top.strip("()"), bottom.strip("()")
     if max(map(len, (top, bottom, whole or ""))) > MAX_DIGITS or int(bottom) == 0:
         return None
     value = Fraction(int(top), int(bottom))
@@ -162,107 +177,15 @@ def _read_based(text: str) -> Numeral | None:
 
 
 def _read_scaled(text: str) -> Numeral | None:
-    """5 million, 2.5 dozen."""
+    """5 million, 2.5 dozen, 3 quarters; 1.2万."""
     match = _SCALED.fullmatch(text)
-    plain = _read_plain(match["number"]) if match is not None else None
-    if match is None or plain is None:
+    plain = read_numeral(match["number"]) if match is not None else None
+    if match is None or plain is None or plain.percent or plain.base != 10:
         return None
-    scale = _SCALES[match["scale"].lower()]
-    return Numeral(plain.value * scale, plain.form, plain.unit * scale)
+    scale = SCALES[match["scale"].lower()]
+    form: Form = "fraction" if scale < 1 else plain.form
+    return replace(plain, value=plain.value * scale, unit=plain.unit * scale, form=form)
 
 
 def _signed(value: Fraction, sign: str) -> Fraction:
     return -value if sign == "-" else value
-
-
-# Units and other words after a number: split off, and spelled in one way.
-
-_SPELLINGS = {
-    "usd": "$ dollar dollars usd bucks", "cent": "cent cents ¢", "eur": "€ euro euros eur", "gbp": "£ pound-sterling gbp",
-    "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres", "in": "in inch inches",
-    "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "mph": "mph", "kph": "kph kmh",
-    "mg": "mg milligram milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms", "lb": "lb lbs pound pounds",
-    "oz": "oz ounce ounces", "ml": "ml mL milliliter milliliters", "l": "l L liter liters litre litres",
-    "s": "s sec secs second seconds", "min": "min mins minute minutes", "h": "h hr hrs hour hours", "day": "day days",
-    "week": "week weeks", "month": "month months", "year": "yr yrs year years", "hz": "Hz hertz", "n": "N newton newtons",
-    "j": "J joule joules", "w": "W watt watts", "pa": "Pa pascal pascals", "k": "K kelvin", "v": "V volt volts",
-    "deg": "degree degrees deg", "rad": "rad radian radians", "am": "am a.m. a.m AM A.M.", "pm": "pm p.m. p.m PM P.M.",
-    "unit": "unit units", "°c": "C celsius", "°f": "F fahrenheit",
-}  # fmt: skip
-_CANONICAL = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_NO_UNIT = (
-    "or and not maybe perhaps possibly either nor but if to no yes is times plus minus over by of the squared cubed factorial mod modulo pi "
-    "infinity undefined more less hundred thousand million billion trillion dozen percent half base where with for all root sqrt tenth tenths hundredth hundredths thousandth thousandths tens hundreds thousands millions billions dozens "
-    "halves third thirds quarter fourths fifth fifths half-life score gross pair pairs one two three four five six seven eight nine ten sin cos "
-    "tan log ln exp choose i"
-)
-_NO_UNITS = frozenset(_NO_UNIT.split()) | set(FUNCTIONS + GREEK)
-_SYMBOL_LETTERS = frozenset("xyzabcdefijknpqrtuw")  # after a number, these alone are variables
-_WORD = r"(?:[AaPp]\.[Mm]\.?|[A-Za-z]+\.?|\$|€|£|¢)"
-_POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
-_TAIL = re.compile(
-    rf"(?P<number>.*[\d)}}])(?:\s*(?P<degree>\^\s*\\circ)\s*(?P<scale>\"?[CF]\"?)?|(?P<gap>\s*)(?P<unit>\"[^\"]*\"{_POWER}(?:\s*/\s*\"[^\"]*\"{_POWER})*|{_WORD}{_POWER}(?:[ /]+{_WORD}{_POWER})*))\s*"
-)
-_FUNCTION = re.compile("|".join(FUNCTIONS))
-_CURRENCY = re.compile(r"(?P<sign>-?)\s*(?P<unit>\$USD|USD|€|£|Rs\.?)\s*(?P<number>-?\s*[\d.].*)")
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    """`text` (cleaned) without its unit, and the unit's canonical name, "" if there is none."""
-    text = text.strip()
-    if price := _CURRENCY.fullmatch(text):
-        number, _ = split_unit(price["number"])
-        return price["sign"] + number, canonical_unit(price["unit"].replace("$USD", "$").replace("USD", "$"))
-    tail = _TAIL.fullmatch(text)
-    if tail is None:
-        return text, ""
-    if tail["degree"]:
-        if _FUNCTION.search(tail["number"]):  # sin 30 degrees: the mark belongs to the argument
-            return text, ""
-        scale = (tail["scale"] or "").strip('"')
-        return tail["number"], {"": "deg", "C": "°c", "F": "°f"}[scale]
-    unit = canonical_unit(tail["unit"], spaced=bool(tail["gap"]) or '"' in tail["unit"])
-    return (tail["number"].strip(), unit) if unit else (text, "")
-
-
-def canonical_unit(text: str, *, spaced: bool = True) -> str:
-    """One spelling for a unit or a counted thing ("sq. ft" is "ft^2"); "" if these words are no unit."""
-    quoted = '"' in text
-    text = text.replace('"', " ")
-    text = re.sub(r"\{\s*(-?\d)\s*\}", r"\1", re.sub(r"\s*\^\s*", "^", text)).strip().rstrip(".")
-    text = re.sub(r"\s*/\s*|\s+per\s+", " / ", text)
-    words, power, parts = text.split(), "", []
-    if not words or len(words) > 6:
-        return ""
-    for word in words:
-        stem, _, exponent = word.partition("^")
-        if stem.lower().rstrip(".") in ("square", "sq"):
-            power = "^2"
-        elif stem.lower().rstrip(".") in ("cubic", "cu"):
-            power = "^3"
-        elif word == "/":
-            parts.append(word)
-        else:
-            name = _unit_name(stem, spaced, quoted)
-            if not name:
-                return ""
-            parts.append(name + (f"^{exponent}" if exponent else power))
-            power = ""
-    return " ".join(parts)
-
-
-def _unit_name(word: str, spaced: bool, quoted: bool) -> str:
-    if word.lower() in _NO_UNITS:
-        return ""
-    known = _CANONICAL.get(word) or _CANONICAL.get(word.rstrip(".")) or _CANONICAL.get(word.lower())
-    if len(word) == 1 and not quoted and (not spaced or word in _SYMBOL_LETTERS):
-        return "" if word not in "$€£¢" else str(known)
-    if known:
-        return known
-    a_word = len(word) > 2 and word.isalpha() and not set(word) <= set("abcxyz")
-    return _singular(word.lower()) if quoted or (spaced and a_word) else ""
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -17,10 +17,11 @@ from selfcorrect.rewards.maths.answers import (
     names_points,
     squeezed_label,
 )
-from selfcorrect.rewards.maths.numerals import read_numeral, split_unit
+from selfcorrect.rewards.maths.numerals import read_numeral
 from selfcorrect.rewards.maths.syntax import Node, parse
 from selfcorrect.rewards.maths.text import MAX_ANSWER, Kind, clean, enclosed, split_top_level, unbalanced
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK, NotUnderstood, TooIntricate
+from selfcorrect.rewards.maths.units import split_unit
 
 # From the text of one value, or of words, to what it is.
 

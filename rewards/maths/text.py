@@ -7,6 +7,38 @@ from typing import Literal
 MAX_ANSWER = 400
 """Characters of an answer; longer ones are not read."""
 
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+"""What stands for a sign that could be read in more ways than one; nothing that holds it is a number."""
+
+# Character by character, so that every position stays where it is: digits of any script, minus signs, punctuation.
+
+_SIGNS = str.maketrans(
+    "−﹣－‒：；，、。．！？（）［］｛｝＝＋／＊＜＞％＄＆｜～＾＿‘’“”„«»「」『』＂＇",
+    '----:;,,..!?()[]{}=+/*<>%$&|~^_\'\'""""""""""\'',
+)
+_NUMBER_RUN = re.compile(r"\d(?:[\d.,]*\d)?")
+
+
+def plain_signs(text: str) -> str:
+    """`text` with digits of every script, minus signs, full-width punctuation and quotation marks in ASCII.
+
+    A number whose digits are of two scripts becomes a run of U+FFFD: it is not read.
+    """
+    if text.isascii():
+        return text
+    return _NUMBER_RUN.sub(_ascii_digits, text.translate(_SIGNS))
+
+
+def _ascii_digits(match: re.Match[str]) -> str:
+    run = match[0]
+    if run.isascii():
+        return run
+    digits = [character for character in run if character.isdecimal()]
+    if len({ord(digit) - unicodedata.decimal(digit) for digit in digits}) > 1:
+        return UNKNOWN * len(run)
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in run)
+
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _CHARACTERS = str.maketrans(
@@ -15,9 +47,7 @@ _CHARACTERS = str.maketrans(
         "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
         "°": r"^\circ ", "′": "'", "’": "'", "±": r"\pm ", "∅": r"\emptyset ", "θ": r"\theta ", "≈": r"\approx ", "⁄": "/",
         "⟨": r"\langle ", "⟩": r"\rangle ", "∶": ":", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "…": "...",
-        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-        "⅕": r"\frac{1}{5}", "⅙": r"\frac{1}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
-        "⅞": r"\frac{7}{8}",
+        "∛": r"\sqrt[3]", "τ": r"\tau ", "φ": r"\phi ",
     }
 )  # fmt: skip
 
@@ -54,6 +84,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:mathbf|mathbb|mathcal|boldsymbol|bm|vec|hat)\s*\{([^{}]*)\}", r"\1"),
         (r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r"\1"),
         (r"\\mathrm\s*\{([edi])\}", r"\1"),
+        (r"\\(?:underline|mathbf|bold|color\s*\{\w+\})\s*\{([^{}]*)\}", r"\1"),
         (r"\\%", "%"),
         (r"\{,\}", ","),
     )
@@ -69,8 +100,9 @@ def clean(text: str) -> str:
 
     Quotation marks in the result only ever stand around words that were set as text.
     """
-    text = _powers_and_indices(text.replace('"', " ")).translate(_CHARACTERS)
-    text = unicodedata.normalize("NFKC", text)
+    text = plain_signs(text).replace('"', " ")
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _one_way(_powers_and_indices(text)).translate(_CHARACTERS))
     if "\\\\begin" in text:
         text = text.replace("\\\\", "\\")
     elif "\\begin" not in text:
@@ -79,7 +111,8 @@ def clean(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _TEXT.sub(_words, text)
-    return _SPACE.sub(" ", text).lstrip(_LEFT_EDGE).rstrip(_RIGHT_EDGE)
+    text = _SPACE.sub(" ", text).lstrip(_LEFT_EDGE).rstrip(_RIGHT_EDGE)
+    return text[1:-1].strip() if text[:1] == "'" == text[-1:] else text
 
 
 def squeeze(text: str) -> str:
@@ -94,6 +127,18 @@ def squeeze(text: str) -> str:
 def _powers_and_indices(text: str) -> str:
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
     return re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", text)
+
+
+def _one_way(text: str) -> str:
+    """Fractions of one character as \\frac; circled digits and their like, which NFKC would take for digits, unknown."""
+    return "".join(character if character.isascii() else _fraction_or_unknown(character) for character in text)
+
+
+def _fraction_or_unknown(character: str) -> str:
+    if unicodedata.category(character) != "No":
+        return character
+    top, slash, bottom = unicodedata.normalize("NFKC", character).partition("\N{FRACTION SLASH}")
+    return rf"\frac{{{top}}}{{{bottom}}}" if slash and bottom else UNKNOWN
 
 
 def _words(match: re.Match[str]) -> str:
