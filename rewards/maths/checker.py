@@ -1,90 +1,22 @@
 """The judge of mathematical answers."""
 
-import re
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status, Verdict
-from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
-from selfcorrect.rewards.maths.comparison import Comparison, EquivalenceRules, Pair
-from selfcorrect.rewards.maths.extraction import choice_letter, find_answer, without_choice_letter
+from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation
+from selfcorrect.rewards.maths.comparison import Comparison
+from selfcorrect.rewards.maths.extraction import Unmarked, choice_letter, find_answer, without_choice_letter
+from selfcorrect.rewards.maths.form import Question, copied, read_question
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
+from selfcorrect.rewards.maths.references import Reference, read_reference
 from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, open_pool, worth_asking
+from selfcorrect.rewards.maths.text import clean
+from selfcorrect.rewards.maths.value_comparison import EquivalenceRules, Pair
 from selfcorrect.rewards.maths.values import NoValue, TooCostly
 from selfcorrect.rewards.process_pool import Outcome
-
-# References: read once, kept.
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference answer.
-
-    Attributes:
-        text: the answer, as given; of a worked solution, the part that is marked as its answer.
-        answers: its readings.
-        choice: the capital letter, if it may be a multiple-choice answer.
-        opaque: the expressions in it that our own parser cannot read, cleaned.
-    """
-
-    text: str
-    answers: tuple[Answer, ...]
-    choice: str | None
-    opaque: tuple[str, ...]
-
-    @property
-    def in_words(self) -> bool:
-        return self.choice is not None or isinstance(self.answers[0], Words)
-
-
-def read_reference(reference: Any) -> Reference:
-    """The structure of a reference: a string, or a number as JSON has them.
-
-    Raises:
-        Unreadable: with the reason.
-    """
-    if isinstance(reference, int | float) and not isinstance(reference, bool):
-        reference = repr(reference)
-    if not isinstance(reference, str):
-        raise Unreadable(f"expected a string or a number, got {type(reference).__name__}")
-    return _read(reference)
-
-
-_SHORT_LIST = re.compile(r"\W*(?:-?\d,\d|-?[1-9]\d*,(?:\d{1,2}|\d{4,}))\W*")
-_SOLUTION = re.compile(r"\\boxed|####")
-
-
-@lru_cache(maxsize=65536)
-def _read(whole: str) -> Reference:
-    text = whole.strip()
-    if _SOLUTION.search(text):  # a worked solution whose answer is marked, as in MATH and GSM8K
-        found = find_answer(text)
-        if found.text is None:
-            raise Unreadable(found.problem)
-        text = found.text
-    text = text.rstrip("\\")
-    answers = read_answer(text)
-    if _SHORT_LIST.fullmatch(text):  # in a reference "1,3" is a list, whatever some countries write for 1.3
-        answers = answers[:1]
-    return Reference(text, answers, choice_letter(text), tuple(dict.fromkeys(_opaque(answers))))
-
-
-def _opaque(answers: tuple[Answer, ...]) -> list[str]:
-    found: list[str] = []
-    for answer in answers:
-        if isinstance(answer, Scalar) and answer.numeral is None and answer.node is None:
-            found.append(answer.text)
-        elif isinstance(answer, Labelled):
-            found += _opaque((answer.answer,))
-        elif isinstance(answer, Collection):
-            found += _opaque(answer.items)
-        elif isinstance(answer, Relation):
-            found += _opaque(answer.sides)
-    return found
-
 
 _Finding = tuple[Status, str | None, str]
 _Questions = Generator[list[Pair], Outcome, _Finding]
@@ -107,7 +39,14 @@ class MathChecker:
         deadline: wall-clock seconds in a worker for one check.
         memory_mb: address space of a worker, in MiB.
         workers: worker processes at most; None means the number of processors, at most 4. They start when first needed.
-        policy: which answers count, where that depends on the data set.
+        policy: which answers count, where that depends on the data set. The default is for training;
+            `EquivalenceRules.lenient()` is for evaluation.
+        unmarked: what becomes of a response that marks no answer, of one whose thinking section never ended, and of one
+            whose last box is empty. "unreadable", for training: there is no answer. "guess", for evaluation: the last
+            value counts.
+
+    Raises:
+        ConfigurationError: `unmarked` is neither.
     """
 
     def __init__(
@@ -117,18 +56,28 @@ class MathChecker:
         memory_mb: int = 1024,
         workers: int | None = None,
         policy: EquivalenceRules | None = None,
+        unmarked: Unmarked = "unreadable",
     ) -> None:
+        if unmarked not in get_args(Unmarked):
+            raise ConfigurationError(f"unmarked must be one of {', '.join(get_args(Unmarked))}, got {unmarked!r}")
         self.policy = policy or EquivalenceRules()
+        self.unmarked: Unmarked = unmarked
         self._pool = open_pool(deadline, memory_mb, workers)
 
     def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response`; blocks for at most the deadline once a worker is free.
 
+        Args:
+            response: any text at all.
+            reference: plain text, LaTeX, a number, or a worked solution whose answer is marked.
+            problem: what was asked. An answer that only repeats it is wrong, and its words ("factor", "expand") tell the
+                form that is wanted.
+
         Raises:
             CheckerError: worker processes cannot be started on this machine (never because of a response).
         """
         start = time.perf_counter()
-        steps = self._judge(response, reference)
+        steps = self._judge(response, reference, problem)
         try:
             questions = next(steps)
             steps.send(self._pool.run(questions))
@@ -139,7 +88,7 @@ class MathChecker:
     async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """As `check_sync`; the event loop is free while a worker computes."""
         start = time.perf_counter()
-        steps = self._judge(response, reference)
+        steps = self._judge(response, reference, problem)
         try:
             questions = next(steps)
             steps.send(await self._pool.run_async(questions))
@@ -186,49 +135,59 @@ class MathChecker:
         found = findings(pairs, self._pool.run(pairs))
         return f"{reference.text!r:.80}: {found.problem}" if found.problem else None
 
-    def _judge(self, response: str, reference: Any) -> _Questions:
+    def _judge(self, response: str, reference: Any, problem: str | None) -> _Questions:
         try:
             read = read_reference(reference)
-        except Unreadable as problem:
-            return Status.UNJUDGED, None, f"the reference is no answer: {problem}"
-        found = find_answer(response, in_words=read.in_words)
+        except Unreadable as fault:
+            return Status.UNJUDGED, None, f"the reference is no answer: {fault}"
+        found = find_answer(response, in_words=read.in_words, unmarked=self.unmarked)
         if found.text is None:
             return Status.UNREADABLE, None, f"no answer was found: {found.problem}"
         if read.choice is not None and (letter := choice_letter(found.text)) is not None:
             return _finding(letter == read.choice, found.text, f"the choice is {letter}")
         try:
             answers = read_answer(found.text) if read.choice is not None else _readings(found.text)
-        except Unreadable as problem:
-            return Status.WRONG, found.text, f"the answer cannot be read: {problem}"
+        except Unreadable as fault:
+            return Status.WRONG, found.text, f"the answer cannot be read: {fault}"
         try:
-            return (yield from self._compare(read, answers, found.text))
-        except (TooCostly, NoValue) as problem:
-            return Status.WRONG, found.text, f"too costly: {problem}"
+            return (yield from self._compare(read, answers, found.text, problem))
+        except (TooCostly, NoValue) as fault:
+            return Status.WRONG, found.text, f"too costly: {fault}"
 
-    def _compare(self, reference: Reference, answers: tuple[Answer, ...], text: str) -> _Questions:
-        same, comparison = self._first_pass(reference, answers, {})
-        if same is not None:
-            return _finding(same, text, comparison.why)
-        # Sets of strange expressions make a table of pairs; what is not worth asking is wrong by rule.
-        oracle = {pair: False for pair in comparison.undecided if not worth_asking(pair)}
-        pairs = sorted(comparison.undecided - set(oracle))[:MAX_PAIRS]
-        if pairs:
-            told = findings(pairs, (yield pairs))
-            if told.problem:
-                return _failure(told, text)
-            oracle |= told.verdicts
-        same, comparison = self._first_pass(reference, answers, oracle)
-        return _finding(bool(same), text, comparison.why or "it cannot be compared with the reference")
+    def _compare(self, reference: Reference, answers: tuple[Answer, ...], text: str, problem: str | None) -> _Questions:
+        same, comparison = self._first_pass(reference, answers, {}, problem)
+        if same is None:
+            # Sets of strange expressions make a table of pairs; what is not worth asking is wrong by rule.
+            oracle = {pair: False for pair in comparison.undecided if not worth_asking(pair)}
+            pairs = sorted(comparison.undecided - set(oracle))[:MAX_PAIRS]
+            if pairs:
+                told = findings(pairs, (yield pairs))
+                if told.problem:
+                    return _failure(told, text)
+                oracle |= told.verdicts
+            same, comparison = self._first_pass(reference, answers, oracle, problem)
+            comparison.why = comparison.why or "it cannot be compared with the reference"
+        if same and comparison.question is not None and _repeats(answers, text, reference, comparison.question):
+            return _finding(False, text, "it repeats the question")
+        return _finding(bool(same), text, comparison.why)
 
     def _first_pass(
-        self, reference: Reference, answers: tuple[Answer, ...], oracle: dict[Pair, bool]
+        self, reference: Reference, answers: tuple[Answer, ...], oracle: dict[Pair, bool], problem: str | None
     ) -> tuple[bool | None, Comparison]:
         """Try every reading of both sides. True as soon as one agrees, None while one is undecided."""
-        comparison = Comparison(self.policy, oracle)
+        question = read_question(problem) if problem is not None and self.policy.refuse_copies else None
+        comparison = Comparison(self.policy, oracle, problem=problem, question=question)
         verdicts = [comparison.same(r, a) for r in reference.answers for a in answers]
         if True in verdicts:
             return True, comparison
         return (None if None in verdicts else False), comparison
+
+
+def _repeats(answers: tuple[Answer, ...], text: str, reference: Reference, question: Question) -> bool:
+    """Whether a list, an interval or an equation stands in the question as it is; single values are looked at elsewhere."""
+    if not isinstance(answers[0], Collection | Relation | Labelled):
+        return False
+    return copied(clean(text), None, clean(reference.text), None, question)
 
 
 def _readings(text: str) -> tuple[Answer, ...]:

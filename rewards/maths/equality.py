@@ -91,31 +91,70 @@ def proportional(left: Node, right: Node) -> bool:
     return ratios[0] != 0 and all(ratio == ratios[0] or close(ratio, ratios[0]) for ratio in ratios[1:])
 
 
+def constant_apart(reference: Node, answer: Node) -> bool:
+    """Whether both are antiderivatives, written with a constant "+ C", that differ by nothing else."""
+    wanted, found = _without_constant(reference, ("C",)), _without_constant(answer, ("C", "c", "K", "k"))
+    if wanted is None or found is None:
+        return False
+    differences = [evaluate(Node("-", (wanted, found)), point) for point in range(POINTS)]
+    first, *others = differences
+    return all(one == first or _nearly(one, first, evaluate(wanted, point + 1)) for point, one in enumerate(others))
+
+
+def _nearly(first: Value, second: Value, scale: Value) -> bool:
+    """Whether two differences of values of size `scale` agree to 40 of its digits."""
+    mp = arithmetic()
+    wide = [mp.mpf(v.numerator) / v.denominator if isinstance(v, Fraction) else v for v in (first, second, scale)]
+    return bool(abs(wide[0] - wide[1]) <= mp.mpf(10) ** -_TOLERANCE_DIGITS * (1 + abs(wide[1]) + abs(wide[2])))
+
+
+def _without_constant(node: Node, names: tuple[str, ...]) -> Node | None:
+    """A sum without its term C; None if it has none, or C stands elsewhere in it too."""
+    if node.op == "symbol" and node.name in names:
+        return number(0)
+    if node.op not in ("+", "-"):
+        return None
+    left, right = node.args
+    for inner, other, rebuilt in ((left, right, 0), (right, left, 1)):
+        rest = _without_constant(inner, names)
+        if rest is not None and not variables(other) & set(names):
+            return Node(node.op, (rest, other) if rebuilt == 0 else (other, rest))
+    return None
+
+
 # When a number stands for another one: tolerances of decimals, and arithmetic left undone.
 
 LARGEST_TOLERANCE = Fraction(1, 1000)
 """Of a decimal reference's size: 3.14 accepts pi, 0.5 does not accept 0.52."""
-LONG_DECIMAL = 10
-"""Significant digits from which a decimal counts as the exact number that it rounds: what a calculator prints."""
 
 
-def within(reference: Numeral, value: Fraction) -> bool:
-    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places, and within a
-    thousandth."""
+def within(reference: Numeral, value: Fraction, rounding: int | None, *, exact: bool = False) -> bool:
+    """Exactly equal; or, of a decimal reference, equal when rounded or cut off to its places.
+
+    Args:
+        reference: the number wanted.
+        value: the number found.
+        rounding: significant digits from which the reference may stand for an exact value that it rounds; None: never.
+        exact: the number found is no rounded one itself. One that may be must be within a thousandth besides.
+    """
     excess = abs(value) - abs(reference.value)
-    if excess == 0 or not reference.unit:
+    if excess == 0 or not reference.unit or rounding is None:
         return value == reference.value
-    rounds_to_it = -reference.unit / 2 <= excess < reference.unit
-    return rounds_to_it and value * reference.value > 0 and abs(excess) <= abs(reference.value) * LARGEST_TOLERANCE
+    if value * reference.value <= 0 or not -reference.unit / 2 <= excess < reference.unit:
+        return False
+    if exact and abs(reference.value) >= reference.unit * 10 ** (rounding - 1):
+        return True
+    return abs(excess) <= abs(reference.value) * LARGEST_TOLERANCE
 
 
-def long_decimal_of(value: Fraction, answer: Numeral) -> bool:
-    if not answer.unit or abs(answer.value) < answer.unit * 10 ** (LONG_DECIMAL - 1):
+def long_decimal_of(value: Fraction, answer: Numeral, digits: int) -> bool:
+    """Whether a decimal of so many significant digits or more is `value` rounded or cut off."""
+    if not answer.unit or abs(answer.value) < answer.unit * 10 ** (digits - 1):
         return False
     return abs(value - answer.value) < answer.unit
 
 
-def is_long_decimal_of(reference: Node, answer: Numeral) -> bool:
+def is_long_decimal_of(reference: Node, answer: Numeral, digits: int) -> bool:
     """Whether a long decimal is the value of an expression without variables."""
     if not answer.unit or variables(reference):
         return False
@@ -124,7 +163,7 @@ def is_long_decimal_of(reference: Node, answer: Numeral) -> bool:
     except NoValue:
         return False
     exact = as_fraction(value)
-    return exact is not None and long_decimal_of(exact, answer)
+    return exact is not None and long_decimal_of(exact, answer, digits)
 
 
 def as_fraction(value: Value) -> Fraction | None:
@@ -137,14 +176,14 @@ def as_fraction(value: Value) -> Fraction | None:
     return Fraction(int(whole)) * Fraction(2) ** int(exponent)
 
 
-def reaches(reference: Numeral, node: Node) -> bool:
+def reaches(reference: Numeral, node: Node, rounding: int | None) -> bool:
     if node.op == "infinity":
         return False
     value = evaluate(node)
     if isinstance(value, Fraction):
-        return within(reference, value)
+        return within(reference, value, rounding, exact=True)
     real = as_fraction(value)
-    if reference.unit and real is not None and within(reference, real):
+    if reference.unit and real is not None and within(reference, real, rounding, exact=True):
         return True
     if reference.value == 0:
         return equal(number(0), node) is True

@@ -2,112 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from selfcorrect.rewards.maths.text import MAX_ANSWER, clean
+from selfcorrect.rewards.maths.boxes import EMPTY_BOX, FORMULA, last_box
+from selfcorrect.rewards.maths.prose import last_bold, sentences, value_of_sentence
+from selfcorrect.rewards.maths.statements import affirmed, concludes, last_statement, looks_like_answer
+from selfcorrect.rewards.maths.text import MAX_ANSWER, clean, plain_signs
 
-# What LaTeX sets apart: boxes and formulas.
+MAX_RESPONSE = 20_000
+"""Characters, counted from the end, in which an answer is looked for."""
 
-BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
-EMPTY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{[\s.$]*\}")
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-
-
-# What is offered behind an answer as another one: "12, or maybe 13".
-
-HEDGE_AFTER = re.compile(
-    r"[\s$.,;)*]*\(?\s*(?:or|and/or)\b[\s,]*(?:(?:maybe|perhaps|possibly|also|even|it is|is it|could be|it could be)\s+)*(?P<other>[$\\]?[^\s,;)$]+)",
-    re.IGNORECASE,
-)
-
-
-def hedged_value(text: str) -> str:
-    box = BOX.match(text)
-    return text[box.end() :].strip("{}$ .") if box else text.strip("$ .")
-
-
-def is_value(text: str) -> bool:
-    return any(character.isdigit() for character in text) or text.startswith(("$", "\\"))
-
-
-# The last box of a response, or the last ones if they are one answer.
-
-_GAP = r"(?:[\s$,;]|\\[()\[\],;! ]|\\q?quad)*"
-_BETWEEN_BOXES = re.compile(
-    rf"{_GAP}\.?{_GAP}"
-    rf"|{_GAP}(?:(?!wait\b|no\b|actually\b)[a-z]+\s+){{0,4}}(?:and/or|and|or|\\text\s*\{{[^{{}}]{{0,30}}?\b(?:and|or)\s*\}}){_GAP}(?:[a-z](?:_\{{?\d\}}?)?\s*=\s*)?",
-    re.IGNORECASE,
-)
-
-
-def last_box(text: str) -> tuple[int, str | None]:
-    """Where the last non-empty box begins, and its content; ("" if it is never closed, None if there is no box).
-
-    Boxes joined by nothing but "and", "or" or a comma are one answer.
-    """
-    boxes = [(match.start(), match.end()) for match in BOX.finditer(text)]
-    found: list[tuple[int, int, str]] = []
-    for start, end in reversed(boxes[-20:]):
-        content = _box_content(text, end)
-        if content is None:
-            return (start, "") if not found else _joined(text, found)
-        inside, after = content
-        if not inside.strip(" .$"):
-            continue
-        if found and not _BETWEEN_BOXES.fullmatch(text[after : found[-1][0]]):
-            break
-        found.append((start, after, inside))
-    return _joined(text, found) if found else (-1, None)
-
-
-def _joined(text: str, found: list[tuple[int, int, str]]) -> tuple[int, str]:
-    first, last = found[-1], found[0]
-    joined = first[2]
-    for before, box in zip(reversed(found[1:]), reversed(found[:-1]), strict=True):
-        link = "or" if re.search(r"\bor\b", text[before[1] : box[0]], re.IGNORECASE) else "and"
-        joined += f" {link} {box[2]}"
-    hedge = HEDGE_AFTER.match(text, last[1])
-    if hedge is not None and is_value(hedge["other"]):
-        joined += f" or {hedged_value(hedge['other'])}"
-    return first[0], joined
-
-
-def _box_content(text: str, start: int) -> tuple[str, int] | None:
-    """Content of a box and where it ends; None if it is not closed. `\\boxed 7` holds one word."""
-    if text[start] != "{":
-        word = re.match(r"-?\w+", text[start:])
-        return (word[0], start + word.end()) if word else ("", start)
-    depth, at = 0, start
-    while at < len(text):
-        character = text[at]
-        if character == "\\":
-            at += 2
-            continue
-        depth += (character == "{") - (character == "}")
-        at += 1
-        if depth == 0:
-            return text[start + 1 : at - 1], at
-    return None
-
-
-# The answer of a text that marks none: the text as a whole, or its last formula or number.
-
-_PLAIN_NUMBER = (
-    r"(?<![\w.])-?\s?[$€£]?(?>(?:\d{1,3}(?:,\d{3})+|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*(?:\\times|×|\*|x)\s*10\^\{?-?\d+\}?)?"
-    r"(?:\s+\d+/\d+|\s*/\s*\d+)?(?:\s?%|\s+per\s?cent)?(?:(?![\w^])|(?=(?:[mck]?m|ft|in|[mk]?g|m?[lL]|s|h|min)[²³]?(?!\w)))"
-)
-_NUMBER = re.compile(_PLAIN_NUMBER)
-_HEDGED = re.compile(
-    r"(?P<first>"
-    + _PLAIN_NUMBER
-    + r")[\s,.;]*\(?\b(?:(?:and/)?or|maybe|perhaps|possibly|alternatively)\b[\s,]*(?:(?:maybe|perhaps|possibly|even|is it|it is|it could be)\s+)*$",
-    re.IGNORECASE,
-)
-_TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake|wrong|scratch)\b", re.IGNORECASE)
-_GROUP = re.compile(r"(?:\\\{|[(\[{])[^()\[\]{}\n]*,[^()\[\]{}\n]*[)\]}]")
-_TAIL = 4000
-"""Characters, counted from the end, in which an unmarked answer is looked for."""
-_SHORT = 120
-_MOST_WORDS = 6
+Unmarked = Literal["unreadable", "guess"]
+"""What becomes of a response that does not say which of its values is its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,139 +24,100 @@ class Found:
     problem: str = ""
 
 
-def bounded(text: str) -> Found:
+# Thinking aloud is not answering.
+
+_THOUGHT_TAG = re.compile(
+    r"<(?P<end>/?)(?:think|thinking|thought|reasoning|scratchpad)>|<\|(?:begin|(?P<ended>end))_of_(?:thought|thinking)\|>"
+    r"|◁(?P<closed>/?)think▷|\[(?P<shut>/?)THINK\]",
+    re.IGNORECASE,
+)
+
+
+def after_thinking(response: str) -> str | None:
+    """What follows the last thinking section; None if that never ends."""
+    last = None
+    for match in _THOUGHT_TAG.finditer(response):
+        last = match
+    if last is None:
+        return response
+    return response[last.end() :] if any(last.groups()) else None
+
+
+# The answer, as far as it is marked; else a guess.
+
+
+def find_answer(response: str, *, in_words: bool = False, unmarked: Unmarked = "guess") -> Found:
+    """The last answer that `response` states.
+
+    Boxes (\\boxed{...}) and statements ("the answer is ...", "#### ...") count in the order in which they stand;
+    without any, bold text, a short response as a whole, the value of the only sentence or of a last one that concludes
+    ("so", "= 42"). Text before a closing </think> does not count.
+
+    Args:
+        response: any text at all.
+        in_words: the reference is a word or a choice letter; then a number in passing is no answer.
+        unmarked: "guess" takes the last value of a response that marks none, looks into a thinking section that never
+            ended, and passes over empty boxes; "unreadable" finds no answer in any of the three.
+    """
+    spoken = after_thinking(response)
+    if spoken is None:
+        if unmarked == "unreadable":
+            return Found(None, "its thinking never ended")
+        spoken = response
+    text = plain_signs(spoken[-MAX_RESPONSE:])
+    box_start, box = last_box(text, skip_empty=unmarked == "guess")
+    statement = last_statement(text, after=box_start, in_words=in_words)
+    if statement is not None:
+        return _bounded(statement)
+    if box is not None:
+        return _bounded(box) if box != "" else Found(None, "its last \\boxed{ is empty or not closed")
+    return _without_marks(text, in_words, unmarked)
+
+
+def marked_answer(solution: str) -> Found:
+    """The answer of a worked solution, as in MATH and GSM8K: its last box, else what follows its last ####."""
+    _, box = last_box(solution, skip_empty=True)
+    if box is not None:
+        return _bounded(box) if box != "" else Found(None, "its last \\boxed{ is not closed")
+    return _bounded(solution.rpartition("####")[2].strip().partition("\n")[0])
+
+
+def _bounded(text: str) -> Found:
     if len(text) > MAX_ANSWER:
         return Found(None, f"its answer is longer than {MAX_ANSWER} characters")
     return Found(text.strip())
 
 
-def unmarked(text: str, in_words: bool) -> Found:
+_SHORT = 120
+
+
+def _without_marks(text: str, in_words: bool, unmarked: Unmarked) -> Found:
     text = EMPTY_BOX.sub("", text).strip()
     if not text:
         return Found(None, "it is empty")
-    if FORMULA.search(text) and re.search(r"[a-zA-Z]", FORMULA.sub(" ", text)):
-        return last_value(text)
-    if len(text) <= _SHORT and "\n" not in text and looks_like_answer(text, in_words):
-        return Found(text)
+    in_sentence = FORMULA.search(text) and re.search(r"[^\W\d_]", FORMULA.sub(" ", text))
+    bold = last_bold(text, in_words=in_words)
+    if bold is not None and affirmed(text):
+        return _bounded(bold)
+    if not in_sentence and len(text) <= _SHORT and "\n" not in text and looks_like_answer(text, in_words):
+        return Found(text) if affirmed(text) == text else Found(None, "it only denies an answer")
     if in_words:
         last = text.splitlines()[-1].strip(" *_`.")
-        bold = re.findall(r"\*\*([^*\n]{1,60})\*\*", text)
-        if len(last.split()) <= 3:
-            return Found(last)
-        return Found(bold[-1]) if bold else Found(None, "no answer is marked in it")
-    return last_value(text)
+        return Found(last) if len(last.split()) <= 3 else Found(None, "no answer is marked in it")
+    return _value_of_last_sentence(text, unmarked)
 
 
-def looks_like_answer(text: str, in_words: bool = True) -> bool:
-    """Whether a short response is nothing but an answer: no sentence with a number in it, no taking back."""
-    words = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}", re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text))
-    wordy = [
-        word
-        for word in words
-        if word.lower() not in ("and", "or", "sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp")
-    ]
-    if _TAKEN_BACK.search(text) and any(character.isdigit() for character in text):
-        return False
-    first_digit = re.search(r"\d", text)
-    if first_digit is None:
-        return len(wordy) <= (_MOST_WORDS if in_words else 1)
-    return len(wordy) <= 2 and not (wordy and text.index(wordy[0]) < first_digit.start())
-
-
-def last_value(text: str) -> Found:
-    """The last formula or number, together with a number that it is said to be the alternative to."""
-    if len(text) > _TAIL:
-        text = text[-_TAIL:]
-        text = text[text.find("\n") + 1 :]  # from the start of a line, lest dollar signs pair up wrongly
-    formulas, numbers = list(FORMULA.finditer(text)), list(_NUMBER.finditer(text))
-    last_formula, last_number = (found[-1] if found else None for found in (formulas, numbers))
-    if last_formula is not None and (last_number is None or last_formula.end() > last_number.start()):
-        inside = next(group for group in last_formula.groups() if group is not None)
-        return bounded(inside)
-    if last_number is None:
-        return Found(None, "no answer was found in it")
-    if (group := _group_around(text, last_number.start())) is not None:
-        return bounded(group)
-    hedge = _HEDGED.search(text[max(0, last_number.start() - 80) : last_number.start()])
-    value = last_number[0].strip()
-    return Found(value if hedge is None else f"{hedge['first'].strip()} or {value}")
-
-
-def _group_around(text: str, at: int) -> str | None:
-    """The bracketed list, like (3, 4), that position `at` is inside of."""
-    around = max(0, at - _SHORT)
-    for match in _GROUP.finditer(text[around : at + _SHORT]):
-        if match.start() < at - around < match.end():
-            return match[0]
-    return None
-
-
-MAX_RESPONSE = 20_000
-"""Characters, counted from the end, in which an answer is looked for."""
-
-_STATEMENT = re.compile(
-    r"(?:####\s*"
-    r"|<answer>\s*"
-    r"|\b(?:final\s+|correct\s+|right\s+)?(?:answer|result)\b(?:\s+to\s+[^.\n:]{1,60}?)?\s*(?:\*\*)?\s*(?:(?:is|are|=|becomes|equals|should be|must be|would be)(?![a-zA-Z])(?:\s*:)?|:)\s*(?:\*\*)?"
-    r")\s*(?:(?:actually|therefore|thus|simply|just|now|then|equal to|given by)\s*,?\s*)*",
-    re.IGNORECASE,
-)
-_SENTENCE_END = re.compile(
-    r"[.!?](?=\s|$|\*)|\n|</answer>|<\||\bI hope\b|;\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b|\s+(?:because|since|but wait|wait)\b"
-)
-_THOUGHT_END = "</think>"
-
-
-def find_answer(response: str, *, in_words: bool = False) -> Found:
-    """The last answer that `response` states.
-
-    Boxes (\\boxed{...}) and statements ("the answer is ...", "#### ...") count in the order in which they stand;
-    without any, a short response as a whole, then the last formula or number. Text before a closing </think> does not
-    count.
-
-    Args:
-        response: any text at all.
-        in_words: the reference is a word or a choice letter; then a number in passing is no answer.
-    """
-    text = response[-MAX_RESPONSE:]
-    if _THOUGHT_END in text:
-        text = text[text.rindex(_THOUGHT_END) + len(_THOUGHT_END) :]
-    box_start, box = last_box(text)
-    statement = _last_statement(text, after=box_start)
-    if statement is not None:
-        return bounded(statement)
-    if box is not None:
-        return bounded(box) if box != "" else Found(None, "its last \\boxed{ is not closed")
-    return unmarked(text, in_words)
-
-
-def _last_statement(text: str, after: int) -> str | None:
-    """The last "answer is ..." behind position `after`. Behind a box it needs a number or a formula to count."""
-    for match in reversed(list(_STATEMENT.finditer(text, max(after, 0)))[-10:]):
-        stated = _stated(text[match.end() : match.end() + 2 * MAX_ANSWER])
-        if not stated or BOX.search(stated):
+def _value_of_last_sentence(text: str, unmarked: Unmarked) -> Found:
+    every = sentences(text)
+    for sentence in reversed(every):
+        kept = affirmed(sentence)
+        value = value_of_sentence(kept)
+        if value is None:
             continue
-        if after >= 0 and not (is_value(stated) or FORMULA.search(stated)):
-            continue
-        return stated
-    return None
-
-
-def _stated(text: str) -> str:
-    """The stated answer at the beginning of `text`, up to the end of its sentence."""
-    text = text.lstrip(" \t\r\n*:")
-    formula = FORMULA.match(text)
-    end = formula.end() if formula else 0
-    stop = _SENTENCE_END.search(text, end)
-    stated = text[: stop.start() if stop else len(text)]
-    if formula and not re.match(r"\s*(?:,|and\b|or\b|%|\\%|\w+(?:\s+per\s+\w+|\^\d)?\s*$)", stated[end:]):
-        stated = stated[:end]
-    stated = stated.strip(" \t*_`")
-    if not looks_like_answer(stated) and (value := last_value(stated).text) is not None:
-        stated = value  # "the answer is that n is 34"
-    if stop is not None and (hedge := HEDGE_AFTER.match(text, stop.start())) is not None and is_value(hedge["other"]):
-        stated += f" or {hedged_value(hedge['other'])}"
-    return stated
+        if unmarked == "unreadable" and len(every) > 1 and not concludes(kept):
+            return Found(None, "nothing in it marks an answer, and guessing is off")
+        return _bounded(value)
+    return Found(None, "no answer was found in it")
 
 
 # Multiple choice: the letter, and what stands behind it.

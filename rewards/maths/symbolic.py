@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfcorrect.rewards.maths.comparison import Pair
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
+from selfcorrect.rewards.maths.value_comparison import Pair
 from selfcorrect.rewards.process_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"

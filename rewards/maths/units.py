@@ -10,7 +10,7 @@ from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 
 _SCALE_WORDS: dict[str, str] = {
     "10": "十", "12": "dozen dozens dutzend docena docenas douzaine douzaines", "20": "score scores", "144": "gross grosses",
-    "100": "hundred hundreds hundert 百 백", "1000": "thousand thousands tausend mil miles mille тысяча тысячи тысяч тыс 千 천",
+    "100": "hundred hundreds hundert 百 백", "1000": "thousand thousands tausend mil mille тысяча тысячи тысяч тыс 千 천",
     "10000": "万 萬 만", "100000": "lakh lakhs lac lacs",
     "1000000": "million millions millionen millón millones milhão milhões milione milioni миллион миллиона миллионов млн",
     "10000000": "crore crores", "100000000": "亿 億 억",
@@ -31,7 +31,7 @@ _SPELLINGS = {
     "usd": "$ dollar dollars usd bucks", "cent": "cent cents ¢", "eur": "€ euro euros eur", "gbp": "£ pound-sterling gbp",
     "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
     "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres", "in": "in inch inches",
-    "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "mph": "mph", "kph": "kph kmh",
+    "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "mi / h": "mph", "km / h": "kph kmh",
     "mg": "mg milligram milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms", "lb": "lb lbs pound pounds",
     "oz": "oz ounce ounces", "ml": "ml mL milliliter milliliters", "l": "l L liter liters litre litres",
     "s": "s sec secs second seconds", "min": "min mins minute minutes", "h": "h hr hrs hour hours", "day": "day days",
@@ -151,3 +151,24 @@ def _changes_the_number(word: str) -> bool:
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+_AMBIGUOUS = frozenset({"in", "a", "am", "k", "c", "f", "v", "w", "n", "j", "l", "s", "m", "g", "h", "second", "min"})
+"""Units that are other words too: "18 in total"."""
+
+
+def is_unit_word(text: str, *, alone: bool) -> bool:
+    """Whether `text`, from running text behind a number, is a known unit: "cm", "km/h", "miles per hour".
+
+    Args:
+        text: the words.
+        alone: nothing but a full stop or a comma follows; then "5 in" are inches.
+    """
+    words = [re.split(r"[\^²³]", word)[0] for word in re.split(r"\s*/\s*|\s+", text) if word != "per"]
+    known = [word in _CANONICAL or word.rstrip(".") in _CANONICAL or word.lower() in _CANONICAL for word in words]
+    bare = [word for word in words if word.lower() not in ("square", "cubic", "sq", "sq.", "cu", "cu.")]
+    if not bare or not known[-1] and len(words) < 2:
+        return False
+    if len(words) > 1 and ("/" in text or " per " in text):
+        return known[0] or known[-1]
+    return known[-1] and (alone or words[-1].lower() not in _AMBIGUOUS)

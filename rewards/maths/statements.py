@@ -1,0 +1,157 @@
+"""Sentences that state an answer, in several languages: "the answer is ...", "#### ...", 答案是, Ответ:, Antwort:, ..."""
+
+import re
+
+from selfcorrect.rewards.maths.boxes import BOX, FORMULA, hedged_after, is_value
+from selfcorrect.rewards.maths.prose import last_bold, last_value, value_of_sentence
+from selfcorrect.rewards.maths.text import MAX_ANSWER
+
+# What announces an answer.
+
+_ENGLISH = (
+    r"\b(?:(?:the|our|my|your|final|correct|right|overall)\s+)*(?:answer|result|ans|correct (?:option|choice)|final (?:result|value|total|count))\b"
+    r"(?:\s+(?:to|for|of)\s+[^.\n:$=]{1,60}?)?"
+)
+_ENGLISH_LINK = r"\s*(?:\*\*)?\s*(?:(?:is|are|was|=|becomes|equals|should be|must be|would be|will be|comes out (?:to be|as)|turns out to be|works out to)(?![a-zA-Z])(?:\s*:)?|:|[-–—]\s|→|\n)"
+_OTHERS = (
+    r"最终答案|最后答案|答案|最终结果|最后结果|结果|得数|答え|解答|正解|(?<![^\W\d_])答|최종 답|정답|(?<![가-힣])답|결과"
+    r"|(?<![^\W\d_])(?:(?:итоговый|окончательный|правильный)\s+)?(?:ответ|результат)(?:ом)?"
+    r"|\b(?:die\s+|das\s+|unsere\s+)?(?:end)?(?:antwort|ergebnis|resultat|lösung)|\b(?:la\s+|el\s+)?(?:respuesta|resultado|solución)"
+    r"|\b(?:la\s+|le\s+)?(?:réponse|résultat)|\b(?:la\s+|il\s+)?(?:risposta|risultato)|\b(?:a\s+|o\s+)?resposta"
+)
+_OTHERS_LINK = (
+    r"\s*(?:\*\*)?\s*(?:final|finale|correcta|correcte|definitiva|endgültige)?\s*"
+    r"(?:(?:应该是|应为|是|为|為|等于|は|が|은|는|이|가|lautet|ist|beträgt|wäre|es igual a|es|est égale? à|est|vaut|è|é|равен|равна|равно|равняется|составляет|будет|это)(?![a-zA-Z])|[:=]|[-–—]\s|\n)"
+    r"\s*(?:donc|entonces|also|somit|daher|demnach|dann|quindi|portanto|por tanto|alors|:)?"
+)
+_FILLERS = r"\s*(?:(?:actually|therefore|thus|simply|just|now|then|clearly|obviously|exactly|indeed|approximately|about|equal to|given by|genau|exactement|exactamente|ровно)\s*,?\s*)*"
+_STATEMENT = re.compile(
+    rf"(?:####\s*|<answer>\s*|(?:{_ENGLISH}){_ENGLISH_LINK}\s*(?:\*\*)?|(?:{_OTHERS}){_OTHERS_LINK}\s*(?:\*\*)?){_FILLERS}",
+    re.IGNORECASE,
+)
+_ABOUT_ANOTHER = re.compile(
+    r"(?:\b(?:check|verif|confirm|test|doubt|wrong|incorrect|previous|first|initial|earlier|old)\w*|\b(?:not|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?$",
+    re.IGNORECASE,
+)
+"""Before "answer is": it speaks of checking one, or of one given up."""
+SENTENCE_END = re.compile(
+    r"(?<!\d)!(?=\s|$|\*|[^\x00-\x7f])|[.?](?=\s|$|\*|[\"')]|[^\x00-\x7f])|\n|</answer>|<\||\bI hope\b|;\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b"
+    r"|\s+(?:because|since|but wait|wait|weil|porque|car|parce que|потому что|так как)\b"
+)
+_POLITE = re.compile(
+    r"\s*(?:です|である|だ|となります|になります|입니다|이다|예요|이에요|이 됩니다|가 됩니다|이 된다)\s*[.!]*\s*$"
+)
+
+# What takes a value back: "the answer is not 42".
+
+_CLAUSES = re.compile(
+    r"[,;](?=\s|[^\x00-\x7f])|\b(?:but|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)", re.IGNORECASE
+)
+_NEGATION = re.compile(
+    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|nicht|kein\w*|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
+    r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def affirmed(sentence: str) -> str:
+    """`sentence` without the clauses that deny a value: "it is not 42 but 43" says 43."""
+    if not _NEGATION.search(sentence):
+        return sentence
+    clauses, start = [], 0
+    for cut in _CLAUSES.finditer(sentence):
+        clauses.append(sentence[start : cut.start()])
+        start = cut.end()
+    kept = [clause for clause in [*clauses, sentence[start:]] if not _NEGATION.search(clause)]
+    return ", ".join(kept)
+
+
+# Whether words are an answer, or talk about one.
+
+_TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake|wrong|scratch)\b", re.IGNORECASE)
+_MOST_WORDS = 6
+_MATH_WORDS = frozenset(["and", "or", "sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp"])
+_REMARK = re.compile(
+    r"(?:(?:also|indeed|now|thus|therefore|absolutely|definitely|really|very|as|in fact)\s+)*(?:correct|right|helpful|clear|wrong|incorrect|verified|confirmed|consistent|reasonable"
+    r"|sensible|valid|final|accurate|good|useful|true|follows|below|above|shown|obvious|unique|found|what|easy|simple)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What is said of an answer instead of the answer."""
+
+
+def looks_like_answer(text: str, in_words: bool = True) -> bool:
+    """Whether a short text is nothing but an answer: no sentence with a number in it, no taking back."""
+    words = re.findall(r"(?<![\\a-zA-Z])[^\W\d_]{2,}", re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text))
+    wordy = [word for word in words if word.lower() not in _MATH_WORDS]
+    if _TAKEN_BACK.search(text) and any(character.isdigit() for character in text):
+        return False
+    first_digit = re.search(r"\d", text)
+    if first_digit is None:
+        return len(wordy) <= (_MOST_WORDS if in_words else 1)
+    return len(wordy) <= 2 and not (wordy and text.index(wordy[0]) < first_digit.start())
+
+
+def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
+    """The last "answer is ..." behind position `after` that says a value; "the answer is correct" does not.
+
+    Where the reference is in words, words count as well, unless there is a box.
+    """
+    for match in reversed(list(_STATEMENT.finditer(text, max(after, 0)))[-10:]):
+        if _ABOUT_ANOTHER.search(text[max(0, match.start() - 40) : match.start()]):
+            continue
+        stated = _stated(text[match.end() : match.end() + 2 * MAX_ANSWER])
+        if not stated or BOX.search(stated):
+            continue
+        if _says_a_value(stated) or (in_words and after < 0 and not _REMARK.fullmatch(stated)):
+            return stated
+    return None
+
+
+_VALUE_WORDS = re.compile(
+    r"[^\W\d_]|pi|infinity|zero|∞|π|∅|[a-z]\s*[-+*/^=<>].*|no (?:real )?solutions?|undefined|none", re.IGNORECASE
+)
+
+
+def _says_a_value(stated: str) -> bool:
+    return is_value(stated) or bool(FORMULA.search(stated) or _VALUE_WORDS.fullmatch(stated.strip(" .()'\"")))
+
+
+def _stated(text: str) -> str:
+    """The stated answer at the beginning of `text`, up to the end of its sentence."""
+    text = text.lstrip(" \t\r\n*:")
+    formula = FORMULA.match(text)
+    end = formula.end() if formula else 0
+    stop = SENTENCE_END.search(text, end)
+    whole = text[: stop.start() if stop else len(text)]
+    stated = _POLITE.sub("", affirmed(whole))
+    if formula and not re.match(r"\s*(?:,|and\b|or\b|%|\\%|\w+(?:\s+per\s+\w+|\^\d)?\s*$)", stated[end:]):
+        stated = stated[:end]
+    if (
+        bold := last_bold(
+            f"**{stated}" if stated.endswith("**") and stated.count("**") == 1 else stated, in_words=False
+        )
+    ) is not None:
+        stated = bold
+    stated = stated.strip(" \t*_`")
+    if not looks_like_answer(stated) and (value := value_of_sentence(stated)) is not None:
+        stated = value  # "the answer is that n is 34"
+    return stated + (hedged_after(text, stop.start()) if stop is not None else "")
+
+
+# Sentences that conclude without the word "answer".
+
+_CONCLUDES = re.compile(
+    r"\b(?:so|thus|hence|therefore|consequently|in total|altogether|in all|finally|total|overall|we (?:get|obtain|find|have)|also|somit|daher|folglich|insgesamt"
+    r"|por lo tanto|por tanto|así que|entonces|en total|donc|ainsi|au total|par conséquent|quindi|dunque|portanto|logo)\b"
+    r"|所以|因此|综上|从而|一共|总共|故|よって|したがって|ゆえに|つまり|合計|따라서|그러므로|총|(?<!\w)(?:итак|значит|следовательно|поэтому|таким образом|всего|итого)(?!\w)",
+    re.IGNORECASE,
+)
+_EQUATES = re.compile(r"[=≈→]\s*\**\s*[$€£]?\s*\\?[^=≈→]*$|\\boxed")
+
+
+def concludes(sentence: str) -> bool:
+    """Whether a sentence says its value as a result: "so she has 18", "15 + 27 = 42"."""
+    if _CONCLUDES.search(sentence):
+        return True
+    found = _EQUATES.search(sentence)
+    return found is not None and last_value(found[0]) is not None
