@@ -28,7 +28,9 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
 
 
 def formulas_of(question: str) -> list[str]:
-    return [next(group for group in match.groups() if group is not None).strip() for match in FORMULA.finditer(question)]
+    return [
+        next(group for group in match.groups() if group is not None).strip() for match in FORMULA.finditer(question)
+    ]
 
 
 def count(rows: list[tuple[str, str]], checker: MathChecker, *, shown: int) -> Counter[str]:

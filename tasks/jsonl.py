@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -261,13 +262,22 @@ def split_of(prompt: str, test_share: float) -> Split:
     return "test" if int.from_bytes(digest) < test_share * 2**64 else "train"
 
 
+_MARKED = re.compile(r"\\boxed|\\fbox|####")
+
+
+def _gold(answer: str) -> str:
+    """A worked solution that marks its answer, as MATH's and GSM8K's do, is a response as it is; a mere answer gets a
+    box."""
+    return answer if _MARKED.search(answer) else f"The final answer is $\\boxed{{{answer}}}$."
+
+
 def _problem(row: Row, judged_by: str) -> Problem:
     return Problem(
         id=row.id,
         prompt=row.prompt,
         reference=row.answer,
         checker=judged_by,
-        gold=f"The final answer is $\\boxed{{{row.answer}}}$." if judged_by == "math" else None,
+        gold=_gold(row.answer) if judged_by == "math" else None,
         difficulty=row.difficulty,
         metadata={"line": row.line, **row.more},
     )

@@ -8,7 +8,7 @@ from selfcorrect.rewards.maths.syntax import Node
 from selfcorrect.rewards.maths.text import Kind
 from selfcorrect.rewards.maths.tokens import GREEK
 
-UNORDERED: frozenset[Kind] = frozenset({"{}", "solutions", "or", "union"})
+UNORDERED: frozenset[Kind] = frozenset({"{}", "solutions", "or", "union", "cases"})
 
 
 @dataclass(frozen=True, slots=True)

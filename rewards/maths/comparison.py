@@ -14,7 +14,7 @@ from selfcorrect.rewards.maths.values import NoValue
 
 _NAMES = {"()": "a tuple or open interval", "[]": "a closed interval", "(]": "a half-open interval", "[)": "a half-open interval",
           "{}": "a set", "list": "a list", "solutions": "several solutions", "or": "several answers", "union": "a union",
-          "matrix": "a matrix", "row": "a row", ":": "a ratio or time"}  # fmt: skip
+          "matrix": "a matrix", "cases": "values by case", "row": "a row", ":": "a ratio or time"}  # fmt: skip
 
 
 def both_functions(first: str, second: str) -> bool:

@@ -24,6 +24,10 @@ class Found:
     problem: str = ""
 
 
+_BROKEN_TEXT = re.compile(r"(\\text\{[^{}\n]*)\n([^{}\n]*\})")
+"""Words set as text that run on in the next line."""
+
+
 # Thinking aloud is not answering.
 
 _THOUGHT_TAG = re.compile(
@@ -64,7 +68,7 @@ def find_answer(response: str, *, in_words: bool = False, unmarked: Unmarked = "
         if unmarked == "unreadable":
             return Found(None, "its thinking never ended")
         spoken = response
-    text = plain_signs(spoken[-MAX_RESPONSE:])
+    text = _BROKEN_TEXT.sub(r"\1 \2", plain_signs(spoken[-MAX_RESPONSE:]))
     box_start, box = last_box(text, skip_empty=unmarked == "guess")
     statement = last_statement(text, after=box_start, in_words=in_words)
     if statement is not None:

@@ -11,7 +11,7 @@ from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES
 
 MAX_EXPONENT = 400
 
-Form = Literal["integer", "decimal", "fraction", "mixed"]
+Form = Literal["integer", "decimal", "fraction", "mixed", "recurring"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _read_recurring(text: str) -> Numeral | None:
     fixed, period = match["fixed"], match["period"]
     cycle = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
     value = int(match["whole"] or 0) + Fraction(int(fixed or 0), 10 ** len(fixed)) + cycle
-    return Numeral(_signed(value, match["sign"]), "fraction")
+    return Numeral(_signed(value, match["sign"]), "recurring")
 
 
 def _read_based(text: str) -> Numeral | None:

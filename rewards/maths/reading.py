@@ -130,7 +130,11 @@ def read_inequality(text: str) -> Answer:
     sides = [side.strip() for side in ORDER.split(text)]
     if any("=" in side or not side for side in sides):
         raise Unreadable("it mixes equations and inequalities")
-    if len(sides) == 2 and signs[0] != r"\ne":
+    if len(sides) == 2 and signs[0] == r"\ne":
+        for label, excluded in (sides, sides[::-1]):
+            if LABEL.fullmatch(label):
+                return Labelled(squeezed_label(label), all_but((excluded,)))
+    elif len(sides) == 2:
         if LABEL.fullmatch(sides[0]):
             return _interval(sides[0], "", "", sides[1], signs[0])
         if LABEL.fullmatch(sides[1]):
@@ -143,23 +147,28 @@ def read_inequality(text: str) -> Answer:
     return Relation(signs, tuple(read_scalar(side) for side in sides))
 
 
+def all_but(excluded: tuple[str, ...]) -> Answer:
+    """All real numbers but these, as a union of open intervals; the numbers in ascending order where they are known."""
+    scalars = [read_scalar(text) for text in excluded]
+    if all(scalar.numeral is not None for scalar in scalars):
+        scalars.sort(key=lambda scalar: scalar.numeral.value if scalar.numeral is not None else 0)
+    ends = [_MINUS_INFINITY, *(end for scalar in scalars for end in (scalar, scalar)), _INFINITY]
+    return Collection("union", tuple(Collection("()", tuple(ends[at : at + 2])) for at in range(0, len(ends), 2)))
+
+
+_INFINITY = Scalar(r"\infty", None, Node("infinity"))
+_MINUS_INFINITY = Scalar(r"-\infty", None, Node("neg", (Node("infinity"),)))
+
+
 def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Answer:
     """low < x < high as an interval with the label x; one side may be missing ("")."""
-    infinity, minus_infinity = (
-        Scalar(r"\infty", None, Node("infinity")),
-        Scalar(r"-\infty", None, _minus(Node("infinity"))),
-    )
     if high_sign in (">", r"\ge"):
         low, low_sign, high, high_sign = high, _FLIPPED[high_sign], "", ""
     opening = "[" if low_sign == r"\le" else "("
     closing = "]" if high_sign == r"\le" else ")"
     kinds: dict[str, Kind] = {"()": "()", "[]": "[]", "(]": "(]", "[)": "[)"}
-    ends = (read_scalar(low) if low else minus_infinity, read_scalar(high) if high else infinity)
+    ends = (read_scalar(low) if low else _MINUS_INFINITY, read_scalar(high) if high else _INFINITY)
     return Labelled(squeezed_label(label), Collection(kinds[opening + closing], ends))
-
-
-def _minus(node: Node) -> Node:
-    return Node("neg", (node,))
 
 
 MAX_ITEMS = 40
@@ -172,6 +181,16 @@ _ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*',
 _ENVIRONMENT = re.compile(
     r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\s*\{\1\}", re.DOTALL
 )
+_BY_CASE = re.compile(r"\\begin\s*\{(?:d|r)?cases\}((?:(?!\\begin).)*)\\end\s*\{(?:d|r)?cases\}", re.DOTALL)
+_CONDITION = re.compile(
+    r'\s*&?,?\s*(?:"\s*(?:if|for|when|where)\s*"|\b(?:if|for|when)\b|(?="\s*(?:otherwise|else)\s*")|&)\s*'
+)
+_ALL_REALS = re.compile(
+    r'"?\s*(?:all|any|every)(?: (?:the))? real(?:s| numbers?| values?)?(?: of [a-z])?\s*"?', re.IGNORECASE
+)
+_REALS_WITHOUT = re.compile(r"\(\s*-\\infty\s*,\s*\+?\\infty\s*\)\s*(?:\\setminus|\\backslash|-|\\)\s*\\\{(.*)\\\}")
+_NOT_EQUAL = re.compile(r"\\ne(?![a-zA-Z])")
+_AND_OR_COMMA = re.compile(r'\s*(?:[,;]|"?\s*\band\b\s*"?|\\land(?![a-zA-Z]))\s*')
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
@@ -208,9 +227,11 @@ def read_answer(text: str) -> tuple[Answer, ...]:
 def _read(text: str) -> Answer:
     text = text.lstrip(" ,;").rstrip(" .,;")
     for reader in (
+        _all_but,
         _alternatives,
         _number,
         _matrix,
+        _cases,
         _conjunction,
         _bracketed,
         _union,
@@ -272,6 +293,33 @@ def _matrix(text: str) -> Answer | None:
         return None
     rows = [row for row in re.split(r"\\\\", match[2]) if row.strip()]
     return Collection("matrix", tuple(Collection("row", _read_all(row.split("&"))) for row in rows))
+
+
+def _cases(text: str) -> Answer | None:
+    """Values by case, or, where no row has a condition, a system of equations."""
+    match = _BY_CASE.fullmatch(text)
+    if match is None:
+        return None
+    rows = [row.strip(" ,.;") for row in re.split(r"\\\\", match[1]) if row.strip(" ,.;")]
+    parts = [[part.strip(" ,") for part in _CONDITION.split(row, 1)] for row in rows]
+    if all(len(part) < 2 for part in parts):
+        return _collection("list", rows)
+    return Collection("cases", tuple(Collection("row", _read_all(part)) for part in parts))
+
+
+def _all_but(text: str) -> Answer | None:
+    """ "all real numbers", and those but for a few: x \\ne 2, 3 or R \\setminus \\{2, 3\\}."""
+    if _ALL_REALS.fullmatch(text):
+        return Collection("()", (_MINUS_INFINITY, _INFINITY))
+    if (without := _REALS_WITHOUT.fullmatch(text)) is not None:
+        return all_but(tuple(split_top_level(without[1], _COMMA)))
+    different = [part.strip() for part in _NOT_EQUAL.split(text)]
+    if len(different) < 2 or (label := LABEL.fullmatch(different[0])) is None:
+        return None
+    name = re.escape(different[0])
+    parts = re.sub(rf"(?:\\land|\"?\band\b\"?|[,;])\s*{name}\s*\\ne(?![a-zA-Z])", ", ", text.partition(r"\ne")[2])
+    values = [part for part in _AND_OR_COMMA.split(parts) if part.strip()]
+    return Labelled(squeezed_label(label[0]), all_but(tuple(values))) if len(values) > 1 else None
 
 
 def _bracketed(text: str) -> Answer | None:

@@ -35,7 +35,7 @@ _ABOUT_ANOTHER = re.compile(
 )
 """Before "answer is": it speaks of checking one, or of one given up."""
 SENTENCE_END = re.compile(
-    r"(?<!\d)!(?=\s|$|\*|[^\x00-\x7f])|[.?](?=\s|$|\*|[\"')]|[^\x00-\x7f])|\n|</answer>|<\||\bI hope\b|;\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b"
+    r"(?<![\d\\])!(?=\s|$|\*|[^\x00-\x7f])|[.?](?=\s|$|\*|[\"')]|[^\x00-\x7f])|\n|</answer>|<\||\bI hope\b|(?<!\\);\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b"
     r"|\s+(?:because|since|but wait|wait|weil|porque|car|parce que|потому что|так как)\b"
 )
 _POLITE = re.compile(
@@ -54,15 +54,21 @@ _NEGATION = re.compile(
 )
 
 
+_DENIABLE = re.compile(r"[\dπ∞]|\$(?!\\text)|\b[A-J]\b")
+
+
 def affirmed(sentence: str) -> str:
     """`sentence` without the clauses that deny a value: "it is not 42 but 43" says 43."""
     if not _NEGATION.search(sentence):
         return sentence
-    clauses, start = [], 0
+    clauses: list[str] = []
+    start = 0
     for cut in _CLAUSES.finditer(sentence):
         clauses.append(sentence[start : cut.start()])
         start = cut.end()
-    kept = [clause for clause in [*clauses, sentence[start:]] if not _NEGATION.search(clause)]
+    kept = [one for one in [*clauses, sentence[start:]] if not (_NEGATION.search(one) and _DENIABLE.search(one))]
+    if len(kept) == len(clauses) + 1:
+        return sentence
     return ", ".join(kept)
 
 
@@ -79,10 +85,19 @@ _REMARK = re.compile(
 """What is said of an answer instead of the answer."""
 
 
+_SET_AS_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{[^{}]*\}")
+_MONTH = r"(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?"
+_DATE = re.compile(
+    rf"(?:{_MONTH})\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|\d{{1,2}}\s+(?:{_MONTH})(?:\s+\d{{4}})?", re.IGNORECASE
+)
+
+
 def looks_like_answer(text: str, in_words: bool = True) -> bool:
     """Whether a short text is nothing but an answer: no sentence with a number in it, no taking back."""
     words = re.findall(r"(?<![\\a-zA-Z])[^\W\d_]{2,}", re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+", " ", text))
     wordy = [word for word in words if word.lower() not in _MATH_WORDS]
+    if _SET_AS_TEXT.fullmatch(text.strip(" .")) or _DATE.fullmatch(text.strip(" .")):
+        return True
     if _TAKEN_BACK.search(text) and any(character.isdigit() for character in text):
         return False
     first_digit = re.search(r"\d", text)
@@ -108,7 +123,8 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
 
 
 _VALUE_WORDS = re.compile(
-    r"[^\W\d_]|pi|infinity|zero|∞|π|∅|[a-z]\s*[-+*/^=<>].*|no (?:real )?solutions?|undefined|none", re.IGNORECASE
+    r"[^\W\d_](?:\s*(?:,|\band\b|\bor\b)\s*[^\W\d_])*|pi|infinity|zero|∞|π|∅|[a-z]\s*[-+*/^=<>].*|no (?:real )?solutions?|undefined|none",
+    re.IGNORECASE,
 )
 
 

@@ -190,7 +190,8 @@ class _Parser(OperatorParser):
         return self._primary()
 
     def _named(self, name: str) -> Node:
-        name = ALIASES.get(name, name)
+        if name != "C" or self._next.kind == "(":  # C alone is a name, as of the constant of an integral
+            name = ALIASES.get(name, name)
         if name == "frac":
             return Node("/", (self._argument(), self._argument()))
         if name == "binom":

@@ -56,6 +56,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=\d)(?:,\\!\s*|\{,\})(?=\d{3})", ""),  # set as thousands
+        (r"(?:\\mathbb\s*\{?\s*R\s*\}?|\\Reals?(?![a-zA-Z])|ℝ)(?!\s*[\^_+*{0-9])", r"(-\\infty,\\infty)"),
         (r"\\mathbb\s+([A-Z])", r"\\mathbb{\1}"),
         (r"\\\$", "\N{DOLLAR SIGN}USD "),  # a price, not the border of a formula
         (r"\$(?=\s*\d[\d,.]*(?:\s*(?:USD|dollars?|million|billion|thousand))?\s*\.?$)", "$USD "),
@@ -152,10 +153,10 @@ def _words(match: re.Match[str]) -> str:
 
 # Brackets: splitting a text at separators outside of them, and finding the pair around the whole.
 
-Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", ":"]
+Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", "cases", ":"]
 """How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that
-are all meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, ratio
-or time."""
+are all meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, values
+by case, ratio or time."""
 
 MAX_NESTING = 30
 _BRACKET = re.compile(r'\\\{|\\\}|\\langle|\\rangle|\\begin\s*\{[a-zA-Z]*\}|\\end\s*\{[a-zA-Z]*\}|[(\[{)\]}"]')

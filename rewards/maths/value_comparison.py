@@ -126,7 +126,7 @@ class ValueComparison:
         rounding = self.policy.rounding
         if wanted.percent and not found.percent and within(wanted, found.value / 100, rounding):
             return True  # 12 for 12 %: the mark was left out
-        exact = found.form in ("fraction", "mixed")
+        exact = found.form in ("fraction", "mixed", "recurring")
         if not within(wanted, found.value, rounding, exact=exact) and not self._long_decimal(wanted.value, found):
             return self._wrong("the numbers differ")
         return self._numeral_form(reference, answer)
@@ -136,14 +136,12 @@ class ValueComparison:
 
     def _numeral_form(self, reference: Scalar, answer: Scalar) -> bool:
         wanted, found = _numeral(reference), _numeral(answer)
-        if spelled_alike(wanted, found):
-            return True
         whole = found.form == "fraction" and wanted.value.denominator == 1 and found.value.denominator == 1
-        if whole and self.policy.form != "any":
+        if whole and self.policy.form != "any" and not spelled_alike(wanted, found):
             return self._wrong("the division is not carried out")
         if self.policy.form == "wanted" and wanted.reduced and not found.reduced:
             return self._wrong("the fraction is not in lowest terms")
-        other = wanted.form != found.form or wanted.percent != found.percent
+        other = not spelled_alike(wanted, found) or wanted.percent != found.percent
         if other and self.question is not None and copied(answer.text, None, reference.text, None, self.question):
             return self._wrong("it repeats the question")
         return True

@@ -1,7 +1,10 @@
 """docs/math-answers.md as examples: for each topic, answers that count and answers that do not."""
 
+from typing import Any
+
 import pytest
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import EquivalenceRules, MathChecker
 
@@ -14,7 +17,7 @@ POLICY: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "0.5": (["1/2", ".5", "0.50", "50%", r"\frac12", "½", r"\frac{1}{2}"], ["0.52", "0.6", "5", "-.5"]),
     },
     "fractions and mixed numbers": {
-        "1/2": (["0.5", r"\frac{1}{2}", r"\dfrac12", "2/4", "(1/2)", r"\left(\frac{1}{2}\right)"], ["1/3", "2", "-1/2", r"\frac{2}{1}"]),
+        "1/2": (["0.5", r"\frac{1}{2}", r"\dfrac12", "(1/2)", r"\left(\frac{1}{2}\right)"], ["1/3", "2", "-1/2", r"\frac{2}{1}"]),
         "9/4": (["2 1/4", r"2\frac{1}{4}", r"2 \frac14", "2.25", r"\frac94"], ["21/4", r"\frac{21}{4}", "2/4", "2 3/4"]),
         "-9/4": (["-2 1/4", r"-2\frac{1}{4}", "-2.25"], ["2 1/4", "-7/4"]),
         "1/3": ([r"0.\overline{3}", "0.(3)", r"\frac{1}{3}", "0.333333333333"], ["0.33", "0.3333", "0.34"]),
@@ -26,6 +29,10 @@ POLICY: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "rounding": {
         "3.14": ([r"\pi", "3.1416", "3.14159", "22/7"], ["3.1", "3.15", "3.2", "3"]),
         "125.663": ([r"40\pi"], [r"41\pi", "125.7", "125"]),
+        "0.67": (["2/3", r"\frac23", "0.67", "0.6700", "67%"], ["0.66", "0.68", "0.7", "3/4", "0.674"]),
+        "33.3": ([r"\frac{100}{3}", r"33\frac13"], ["33", "34", "33.34"]),
+        "0.5": (["1/2"], ["13/25", "0.52"]),
+        "(0.577, 0.577, 0.577)": ([r"\left(\frac{1}{\sqrt3}, \frac{1}{\sqrt3}, \frac{1}{\sqrt3}\right)"], [r"(\frac{1}{\sqrt2}, \frac{1}{\sqrt3}, \frac{1}{\sqrt3})"]),
         r"\pi": (["3.14159265358979", r"\pi"], ["3.14", "3.14159", "22/7"]),
         r"\sqrt{2}": (["1.41421356237", r"\sqrt 2", r"2^{1/2}", r"\frac{2}{\sqrt{2}}"], ["1.414", "1.41421"]),
         "6.6e-34": ([r"6.6 \times 10^{-34}", "6.6e-34"], ["0.0", "0", "2e-20", "6.7e-34", "6.6e-33"]),
@@ -53,22 +60,25 @@ POLICY: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "worked out": {
         "391": (["391", "17*23 = 391", r"17 \cdot 23 = 391"], ["17*23", r"17 \times 23", "(17)(23)", "390+1", "782/2", "17*23 = 392"]),
         "7": (["7", "84/12 = 7", "3 + 4 = 7", "x = 7"], ["84/12", r"\frac{84}{12}", "3+4", "14/2", "3=7", "x+y=7", "7=x+y"]),
-        "1024": (["1024", "2^{10}"], ["4*256", "2^9"]),
-        "10": ([r"\binom{5}{2}", r"{5 \choose 2}", "10"], [r"\binom{5}{3} + 1"]),
-        "-1": ([r"e^{i\pi}", "i^2", "-1"], ["1", "e^{i}"]),
-        "1/2": ([r"\sin 30^\circ", r"\sin\frac{\pi}{6}", r"\cos(60^\circ)"], [r"\sin 30", "1 - 1/2"]),
+        "1024": (["1024"], ["2^{10}", "4*256", "2^9"]),
+        "10": (["10"], [r"\binom{5}{2}", r"{5 \choose 2}", r"\binom{5}{3} + 1"]),
+        "-1": (["-1"], [r"e^{i\pi}", "i^2", "1", "e^{i}"]),
+        "3": (["3"], [r"\log_2 8", r"|-3|", r"\lfloor 3.5 \rfloor", r"3+0\sqrt2", "3^1", r"\sum_{k=1}^{3} 1"]),
+        "-2/3": (["-2/3", "2/(-3)", "(-2)/3", "-(2/3)", r"-\frac{2}{3}", r"\frac{-2}{3}", r"\frac{2}{-3}"], ["2/3", "-4/6", "(-2)/(-3)"]),
+        "1/2": (["0.5"], [r"\sin 30^\circ", r"\sin\frac{\pi}{6}", r"\sin 30", "1 - 1/2", "2/4"]),
     },
     "expressions": {
-        "x^2+1": (["1+x^2", "x^2 + 1", r"x\cdot x+1", "(x+i)(x-i)", r"\frac{x^4-1}{x^2-1}", "x²+1", "f(x) = x^2+1", "y=x^2+1"], ["x^2", "t^2+1", "x^2-1", "x^2+1=0", "x^{2+1}"]),
-        "(x-1)(x+2)": (["x^2+x-2", "(x+2)(x-1)"], ["x^2-x-2"]),
-        r"\frac{\sqrt{3}}{3}": ([r"\frac{1}{\sqrt{3}}", r"\sqrt{1/3}", r"3^{-1/2}", r"\tan 30^\circ"], [r"\sqrt{3}", r"-\frac{1}{\sqrt 3}"]),
+        "x^2+1": (["1+x^2", "x^2 + 1", r"x\cdot x+1", r"\frac{x^4-1}{x^2-1}", "x²+1", "f(x) = x^2+1", "y=x^2+1"], ["x^2", "t^2+1", "x^2-1", "(x+i)(x-i)", "x^2+1=0", "x^{2+1}"]),
+        "(x-1)(x+2)": (["(x+2)(x-1)", "-(1-x)(x+2)"], ["x^2-x-2", "x^2+x-2", "1(x^2+x-2)"]),
+        "x^2-5x+6": (["6-5x+x^2", r"x^2 - 5\cdot x + 6"], ["(x-2)(x-3)", "x(x-5)+6"]),
+        r"\frac{\sqrt{3}}{3}": ([r"\frac{1}{\sqrt{3}}", r"\sqrt{1/3}", r"3^{-1/2}"], [r"\tan 30^\circ", r"\sqrt{3}", r"-\frac{1}{\sqrt 3}"]),
         r"6\sqrt{5}": ([r"6\sqrt5", r"6\sqrt(5)", "6 sqrt(5)", r"\sqrt{180}", "6√5"], ["6", r"5\sqrt{6}", r"6\sqrt[3]{5}"]),
         r"\sin^2 x": ([r"1-\cos^2 x", r"(\sin x)^2", r"\sin(x)^2"], [r"\sin x^2", r"\cos^2 x"]),
         "2i": (["2i", "2I", "i*2"], ["2", "-2i"]),
         r"\sqrt[3]{-8}": (["-2"], ["2"]),
         r"\ln 8": ([r"3 \ln 2", r"\ln(2)+\ln(4)"], [r"\ln 2^2", r"\log_{10} 8"]),
         r"3^{100}": (["3^{100}", "9^{50}"], ["3^{99}", "9^{51}"]),
-        r"\frac{n(n+1)}{2}": ([r"\frac{n^2+n}{2}", "n(n+1)/2", r"\frac12 n(n+1)"], [r"\frac{n(n-1)}{2}"]),
+        r"\frac{n(n+1)}{2}": (["n(n+1)/2", r"\frac12 n(n+1)"], [r"\frac{n^2+n}{2}", r"\frac{n(n-1)}{2}"]),
         "f'(2)": (["f'(2)"], ["f(2)", "f''(2)"]),
         "2^{10000}": (["2^{10000}", "4^{5000}"], ["2^{10001}", "1"]),
     },
@@ -135,21 +145,57 @@ def test_every_reference_is_valid_and_accepts_itself(checker: MathChecker, refer
     assert checker.check_sync(rf"\boxed{{{reference}}}", reference).correct
 
 
-def test_lowest_terms_are_demanded_when_the_data_set_says_so() -> None:
-    with MathChecker(policy=EquivalenceRules(lowest_terms=True)) as strict:
-        assert not strict.check_sync(r"\boxed{92/524}", "23/131").correct
-        assert strict.check_sync(r"\boxed{23/131}", "23/131").correct
-        assert strict.check_sync(r"\boxed{0.5}", "1/2").correct
-
-
 def test_lists_may_be_unordered_when_the_data_set_says_so() -> None:
     with MathChecker(policy=EquivalenceRules(ordered_lists=False)) as lenient:
         assert lenient.check_sync(r"\boxed{3, 2}", "2, 3").correct
         assert not lenient.check_sync(r"\boxed{3, 3}", "2, 3").correct
 
 
-def test_undone_arithmetic_may_count_when_the_data_set_says_so() -> None:
-    with MathChecker(policy=EquivalenceRules(worked_out=False)) as lenient:
-        assert lenient.check_sync(r"\boxed{17*23}", "391").correct
-        assert lenient.check_sync(r"\boxed{84/12}", "7").correct
-        assert not lenient.check_sync(r"\boxed{17*24}", "391").correct
+LENIENT: dict[str, tuple[list[str], list[str]]] = {
+    "1024": (["1024", "2^{10}"], ["4*256", "2^9"]),
+    "10": ([r"\binom{5}{2}", r"{5 \choose 2}"], [r"\binom{5}{3} + 1", "20/2"]),
+    "-1": ([r"e^{i\pi}", "i^2"], ["e^{i}"]),
+    "1/2": ([r"\sin 30^\circ", r"\sin\frac{\pi}{6}", r"\cos(60^\circ)", "2/4"], [r"\sin 30", "1 - 1/2"]),
+    "x^2+1": (["(x+i)(x-i)"], ["(x+i)(x+i)"]),
+    "(x-1)(x+2)": (["x^2+x-2"], ["x^2-x-2"]),
+    r"\frac{n(n+1)}{2}": ([r"\frac{n^2+n}{2}"], [r"\frac{n^2-n}{2}"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [(r, a, right) for r, lists in LENIENT.items() for right in (True, False) for a in lists[not right]],
+)
+def test_the_lenient_rules_look_at_values(lenient: MathChecker, reference: str, answer: str, right: bool) -> None:
+    assert lenient.check_sync(rf"\boxed{{{answer}}}", reference).correct is right
+
+
+def test_any_form_may_count() -> None:
+    with MathChecker(policy=EquivalenceRules(form="any")) as checker:
+        assert checker.check_sync(r"\boxed{17*23}", "391").correct
+        assert checker.check_sync(r"\boxed{84/12}", "7").correct
+        assert not checker.check_sync(r"\boxed{17*24}", "391").correct
+
+
+def test_rounding_is_a_setting() -> None:
+    exact, loose = EquivalenceRules(rounding=None), EquivalenceRules(rounding=1, decimal_digits=3)
+    with MathChecker(policy=exact) as checker:
+        assert not checker.check_sync(r"\boxed{2/3}", "0.67").correct
+        assert checker.check_sync(r"\boxed{67/100}", "0.67").correct
+    with MathChecker(policy=loose) as checker:
+        assert checker.check_sync(r"\boxed{13/25}", "0.5").correct
+        assert checker.check_sync(r"\boxed{0.333}", "1/3").correct
+        assert not checker.check_sync(r"\boxed{0.33}", "1/3").correct
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "nice"}, "form must be one of"),
+        ({"rounding": 0}, "rounding"),
+        ({"decimal_digits": 0}, "decimal_digits"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        EquivalenceRules(**options)

@@ -28,7 +28,7 @@ print(sorted({"sympy", "torch", "transformers", "math_verify"} & set(sys.modules
 def test_the_event_loop_runs_on_while_a_worker_is_busy() -> None:
     async def both(checker: MathChecker) -> tuple[int, str]:
         ticks = 0
-        check = asyncio.ensure_future(checker.check(r"\boxed{\sum_{k=1}^{10} (k^{10^7})!}", r"\int_0^1 t^2 dt"))
+        check = asyncio.ensure_future(checker.check(r"\boxed{\sum_{k=1}^{10} (k^{10^7})!}", r"\sum_{k=1}^{10} k"))
         while not check.done():
             await asyncio.sleep(0.01)
             ticks += 1

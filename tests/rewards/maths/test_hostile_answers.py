@@ -147,10 +147,10 @@ def test_long_and_deep_texts_are_judged_and_never_raise(checker: MathChecker, te
 
 @pytest.mark.slow
 def test_an_answer_that_keeps_math_verify_busy_is_wrong_because_too_costly_and_the_pool_goes_on() -> None:
-    with MathChecker(workers=1, deadline=1.0) as checker:
+    with MathChecker(workers=1, deadline=4.0) as checker:
         easy = r"\boxed{\int_0^1 x^2 dx}", r"\int_0^1 t^2 dt"
         assert checker.check_sync(*easy).correct
-        verdict = checker.check_sync(r"\boxed{\sum_{k=1}^{10} (k^{10^7})!}", r"\int_0^1 t^2 dt")
+        verdict = checker.check_sync(r"\boxed{\sum_{k=1}^{10} (k^{10^7})!}", r"\sum_{k=1}^{10} k^2")
         assert verdict.status is Status.WRONG
         assert verdict.reason.startswith("too costly")
         assert verdict.score == 0.0
@@ -232,9 +232,9 @@ KNOWN_FALSE_NEGATIVES = [
 
 @pytest.mark.parametrize(("reference", "response"), KNOWN_FALSE_NEGATIVES)
 def test_right_answers_that_graders_are_known_to_miss_are_found(
-    checker: MathChecker, reference: str, response: str
+    lenient: MathChecker, reference: str, response: str
 ) -> None:
-    verdict = checker.check_sync(response, reference)
+    verdict = lenient.check_sync(response, reference)
     assert verdict.correct, verdict
 
 
