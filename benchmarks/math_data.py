@@ -1,6 +1,8 @@
 """Are all references of MATH and GSM8K usable, and does copying the question pay?
 
-    python benchmarks/math_data.py --math math.json --gsm8k gsm8k.json         # JSON Lines: problem and solution, question and answer
+    python benchmarks/math_data.py --math math.json --gsm8k gsm8k.json
+
+Both are JSON Lines: of problem and solution, of question and answer.
 
 Counted for each file, with the default rules (those of training) and the question known to the checker:
 
