@@ -18,7 +18,7 @@ from .code.suites import read_suite as read_suite
 from .countdown import CountdownChecker as CountdownChecker
 from .equations import EquationChecker as EquationChecker
 from .maths.checker import MathChecker as MathChecker
-from .maths.comparison import EquivalenceRules as EquivalenceRules
+from .maths.value_comparison import EquivalenceRules as EquivalenceRules
 from .shaping import Score as Score
 from .shaping import pag as pag
 from .shaping import per_turn as per_turn
