@@ -194,8 +194,14 @@ class PolicySettings(Settings):
     """How messages become text: with the tokenizer's chat template, without, or with it if there is one."""
     max_new_tokens: PositiveInt | None = None
     """Per turn; None leaves it to the policy."""
-    lora: LoraSettings | None = None
-    """None trains all weights."""
+    lora: LoraSettings | Literal["auto"] | None = "auto"
+    """Adapters instead of all weights; "auto" is them for models of more than 500 million parameters; None never."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "mps", ...; "auto" is the accelerator where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What is computed in; "auto" is bfloat16 on accelerators that have it. Weights that are trained are float32."""
+    attention: str = Field(default="auto", min_length=1)
+    """transformers' implementation of attention: "sdpa", "eager", "flash_attention_2", ...; "auto" is its choice."""
 
 
 class GraphSettings(Settings):

@@ -1,5 +1,6 @@
 """Loading a causal language model and its tokenizer from a folder or from Hugging Face."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,13 @@ import torch
 from selfcorrect.errors import PolicyError
 
 
-def load_model_and_tokenizer(path_or_id: str | Path, dtype: str | torch.dtype) -> tuple[Any, Any]:
+def load_model_and_tokenizer(
+    path_or_id: str | Path, dtype: str | torch.dtype, attention: str = "auto"
+) -> tuple[Any, Any]:
     """The model, in evaluation mode, and the tokenizer of a model folder or Hugging Face id.
+
+    `dtype` is that of the weights, "auto" the one they were saved in; `attention` an implementation of transformers,
+    "auto" its choice.
 
     Raises:
         PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
@@ -19,8 +25,9 @@ def load_model_and_tokenizer(path_or_id: str | Path, dtype: str | torch.dtype) -
     _refuse_missing_folder(path_or_id)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
-        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype)
-    except (OSError, ValueError) as error:
+        chosen = {} if attention == "auto" else {"attn_implementation": attention}
+        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype, **chosen)
+    except (OSError, ValueError, ImportError) as error:
         raise PolicyError(f"cannot load model and tokenizer from {str(path_or_id)!r}: {error}") from error
     return model.eval(), tokenizer
 
@@ -33,6 +40,33 @@ def _refuse_missing_folder(path_or_id: str | Path) -> None:
         raise PolicyError(f"there is no model folder {str(path_or_id)!r}; give an existing folder or a Hugging Face id")
     if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise PolicyError(f"the folder {str(path_or_id)!r} holds no config.json: it is not a saved transformers model")
+
+
+def parameter_count(name: str) -> int:
+    """How many parameters the model called `name` has, from its config alone.
+
+    Raises:
+        PolicyError: there is no such model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    location = model_location(name)
+    _refuse_missing_folder(location)
+    try:
+        config = AutoConfig.from_pretrained(_base_of(location))
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"cannot read the config of the model {name!r}: {error}") from error
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _base_of(location: str) -> str:
+    """The model itself, or the one that an adapter's folder is of."""
+    adapter = Path(location) / "adapter_config.json"
+    if not adapter.is_file() or (Path(location) / "config.json").is_file():
+        return location
+    return str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 # The small policy that ships with the library, so that the whole loop runs without a download.

@@ -15,6 +15,7 @@ from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Re
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
+from selfcorrect.agents.policies.placement import choose_device, choose_dtype, free_bytes
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
     PromptIds,
@@ -162,7 +163,10 @@ def _unfinished(partial: Generation | None) -> PromptIds:
 
 __all__ = ["TransformersPolicy", "eos_ids"]
 
-_MEMORY_BYTES = 2**30
+_CACHE_SHARE = 0.25
+"""Of the memory that is free: the most that key/value caches of finished turns may take until the next turn."""
+_CACHE_BYTES_UNKNOWN = 2**30
+"""The same, on devices that do not tell what is free."""
 
 
 class TransformersPolicy:
@@ -181,7 +185,8 @@ class TransformersPolicy:
         max_new_tokens: the limit of a completion when `Sampling` sets none.
         max_batch: at most this many rows are decoded at a time; the rest of a flush waits.
         device: move the model there first; None leaves it where it is.
-        reuse_cache: continue key/value caches across turns.
+        compute_dtype: compute in it under autocast, whatever the dtype of the weights; None computes in theirs.
+        reuse_cache: continue key/value caches across turns, while they fit into a quarter of the free memory.
         in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
 
     Raises:
@@ -200,10 +205,13 @@ class TransformersPolicy:
         max_new_tokens: int = 512,
         max_batch: int = 256,
         device: str | torch.device | None = None,
+        compute_dtype: torch.dtype | None = None,
         reuse_cache: bool = True,
         in_thread: bool = False,
     ) -> None:
-        self.model = model if device is None else model.to(device)
+        self._device = None if device is None else choose_device(device)
+        self.model = model if self._device is None else model.to(self._device)
+        self.compute_dtype = compute_dtype
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.max_batch = max_batch
@@ -211,19 +219,40 @@ class TransformersPolicy:
         self._constraints: Constraints | None = None
         self._eos_ids = eos_ids(model, tokenizer)
         self._completions = Completions(tokenizer, self._eos_ids)
-        self._memory = TurnCache(_MEMORY_BYTES) if reuse_cache else None
+        self._memory = TurnCache(0) if reuse_cache else None  # its limit is set at every flush
         self._coalescer: Batcher[LocalCall, Generation] = Batcher(self._generate_batch, in_thread=in_thread)
 
     @classmethod
     def from_pretrained(
-        cls, path_or_id: str | Path, *, dtype: str | torch.dtype = "auto", **options: Any
+        cls,
+        path_or_id: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        attention: str = "auto",
+        **options: Any,
     ) -> "TransformersPolicy":
-        """The policy of a model folder or Hugging Face id; `options` are those of the constructor.
+        """The policy of a model folder or Hugging Face id.
+
+        Args:
+            path_or_id: what transformers loads.
+            device, dtype: where it runs and what its weights become; see `placement`. "auto" is the accelerator where
+                there is one, in bfloat16 if it has that; on the CPU the weights stay as they were saved.
+            attention: an implementation of transformers ("sdpa", "eager", "flash_attention_2", ...), or its choice.
+            **options: those of the constructor.
 
         Raises:
             PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
+            ConfigurationError: the device is not there, or lacks the dtype.
         """
-        return cls(*load_model_and_tokenizer(path_or_id, dtype), **options)
+        place = choose_device(device)
+        weights = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place) or "auto"
+        return cls(*load_model_and_tokenizer(path_or_id, weights, attention), device=place, **options)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it was put on the CPU, to stay there."""
+        return self._device is not None and self._device.type == "cpu"
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
@@ -300,8 +329,10 @@ class TransformersPolicy:
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         results: dict[int, Decoded] = {}
         remembered: list[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]] = []
-        with _generating(self.model):
+        with _generating(self.model, self.compute_dtype):
             reader = Reader(self.model)
+            if self._memory is not None:
+                self._memory.limit_bytes = _cache_limit(reader.device)
             for begin in range(0, len(order), self.max_batch):
                 numbers = order[begin : begin + self.max_batch]
                 batch = [requests[i] for i in numbers]
@@ -323,13 +354,19 @@ class TransformersPolicy:
         return decoding.run(), decoding.remembered
 
 
+def _cache_limit(device: torch.device) -> int:
+    free = free_bytes(device)
+    return _CACHE_BYTES_UNKNOWN if free is None else int(_CACHE_SHARE * free)
+
+
 @contextmanager
-def _generating(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's own mode afterwards."""
+def _generating(model: Any, compute_dtype: torch.dtype | None) -> Iterator[None]:
+    """Evaluation mode without gradients, computing in `compute_dtype`; the model's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
+    kind = next(model.parameters()).device.type
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(kind, compute_dtype, enabled=compute_dtype is not None):
             yield
     finally:
         for module, training in modes:

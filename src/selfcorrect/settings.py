@@ -43,9 +43,15 @@ _EXPECTED = {
 
 def explain(error: ValidationError, model: type[BaseModel], *, source: str) -> str:
     """All faults of `error`, one a line, each with its field's dotted path."""
-    faults = list(dict.fromkeys(_fault(details, model) for details in error.errors()))
+    told = [details for details in error.errors() if not _of_another_member(details)]
+    faults = list(dict.fromkeys(_fault(details, model) for details in told))
     count = "a setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
     return "\n".join([f"{source}: {count}", *(f"  {fault}" for fault in faults)])
+
+
+def _of_another_member(details: ErrorDetails) -> bool:
+    """Whether this only says that a group of settings is none of the words that could stand in its place."""
+    return details["type"] == "literal_error" and isinstance(details["input"], Mapping)
 
 
 def _fault(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -63,7 +69,7 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> str:
             f"{given_kind!r}"
         )
     if kind == "value_error":
-        return f"{name}: {details['ctx']['error']}"
+        return f"{name}: {details['ctx']['error']}" if name else str(details["ctx"]["error"])
     if kind in _EXPECTED:
         return f"{name}: expected {_EXPECTED[kind]}, got {_shown(given)}"
     expected = details["msg"].replace("Input should be", "expected").replace("valid ", "")
@@ -83,6 +89,7 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[type[BaseModel], list
         member = next((group for group in groups if len(groups) > 1 and _kind(group) == part), None)
         if member is None and by_kind is not None and is_address(part):
             member = by_kind.registry.find(part)
+        member = member or next((group for group in groups if group.__name__ == part), None)
         if member is not None:
             owner, groups, by_kind = member, [member], None
             continue

@@ -10,7 +10,6 @@ import torch
 from small_models import WORDS, gpt2, llama, problems, roles, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids
@@ -169,8 +168,8 @@ def test_a_forgotten_cache_is_not_needed(policy: TransformersPolicy) -> None:
     assert ask(policy, "again :", after=first)["text"] == remembered["text"]
 
 
-def test_caches_beyond_the_limit_are_not_kept(policy: TransformersPolicy) -> None:
-    policy._memory = TurnCache(limit_bytes=1000)
+def test_caches_beyond_the_limit_are_not_kept(policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfcorrect.agents.policies.transformers.free_bytes", lambda device: 4000)
     first = ask(policy)
     shapes = widths_read(policy)
     second = ask(policy, "again :", after=first)

@@ -29,14 +29,15 @@ class LikesEven:
 
 
 def train(model: Path, out: Path) -> TurnPPOTrainer:
-    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5)
+    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
     judged: Any = CheckerRewards(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
     config = TurnPPOConfig(
         output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3,
-        trl={"use_cpu": True},
     )  # fmt: skip
     problems = CountdownTask(3).problems("train", 8)
-    trainer = TurnPPOTrainer(policy, build_graph(policy, prompts=COUNTDOWN), problems, lambda batch: judged, config)
+    trainer = TurnPPOTrainer(
+        policy, build_graph(policy, prompts=COUNTDOWN), problems, lambda batch: judged, config, shuffled=True
+    )
     trainer.train()
     return trainer
 

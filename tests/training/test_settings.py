@@ -16,6 +16,7 @@ from selfcorrect.training.runs.opening import ppo_config, score_schedule
 from selfcorrect.training.settings import (
     DEMO,
     PRESETS,
+    LoraSettings,
     OptimiserSettings,
     RunSettings,
     ScoreSettings,
@@ -76,8 +77,7 @@ def test_another_kind_of_task_replaces_the_fields_of_the_first() -> None:
 
 
 def test_an_override_makes_the_group_it_needs() -> None:
-    lora = combine(RunSettings(), {}, ["policy.lora.rank=4"]).policy.lora
-    assert lora is not None and lora.rank == 4
+    assert combine(RunSettings(), {}, ["policy.lora.rank=4"]).policy.lora == LoraSettings(rank=4)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,11 @@ OTHER_VALUES: dict[str, object] = {
     "temperature": 0.7,
     "max_grad_norm": 0.5,
     "adam_beta2": 0.95,
+    "activation_checkpointing": True,
+    "score_rows": 5,
+    "pure_bf16": True,
     "recompute_old_logprobs": True,
-    "trl": {"logging_first_step": True},
+    "trl": {"weight_decay": 0.1},
 }
 
 
@@ -258,4 +261,4 @@ save_every: 20
 def test_the_settings_of_a_run_made_before_there_were_these_are_read_for_resuming_it(tmp_path: Path) -> None:
     """`config.yaml` as the first version wrote it, its supervised arms left out."""
     (tmp_path / "config.yaml").write_text(BEFORE)
-    assert read_settings(tmp_path / "config.yaml") == DEMO
+    assert read_settings(tmp_path / "config.yaml") == combine(DEMO, {"policy": {"lora": None}}, [])

@@ -40,5 +40,5 @@ def test_two_processes_make_the_same_update_as_one(tiny_model_folder: Path, tmp_
 def test_a_problem_is_never_split_over_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its episodes are each other's baseline."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigurationError, match="3 problems a batch do not divide into 2 processes"):
+    with pytest.raises(ConfigurationError, match="3 problems a step do not divide into 2 processes"):
         TurnPPOConfig(output_dir=tmp_path, steps=1, problems_per_step=3, episodes_per_problem=4)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from small_trainer import LikesPlus, trainer_on
 from torch import Tensor
-from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from selfcorrect.agents.graph import build_graph
@@ -18,70 +18,9 @@ from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError,
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.ppo.config import CriticConfig, TurnPPOConfig
-from selfcorrect.training.ppo.objectives import Objective, StageOne, StageTwo
+from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-
-
-@dataclass(frozen=True)
-class LikesPlus:
-    """A judge that even a random policy can please: correct is an answer whose first token is an even number or '+'."""
-
-    status_of_others: Status = Status.WRONG
-
-    def check_sync(self, response: str, reference: Any) -> Verdict:
-        word = (response.split() or [""])[0]
-        good = word == "+" or (word.isdigit() and int(word) % 2 == 0)
-        return Verdict(Status.CORRECT if good else self.status_of_others)
-
-    async def check(self, response: str, reference: Any) -> Verdict:
-        return self.check_sync(response, reference)
-
-    def validate_reference(self, reference: Any) -> str | None:
-        return None
-
-
-class Log(TrainerCallback):  # type: ignore[misc]
-    def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if logs and "tokens" in logs:
-            self.steps.append(dict(logs))
-
-
-def trainer_on(
-    folder: Path,
-    out: Path,
-    *,
-    objective: Objective | None = None,
-    checker: Any = None,
-    peft_config: Any = None,
-    reference: Any = None,
-    **settings: Any,
-) -> tuple[TurnPPOTrainer, Log]:
-    policy = TransformersPolicy.from_pretrained(str(folder), max_new_tokens=5)
-    graph = build_graph(policy, prompts=COUNTDOWN)
-    log = Log()
-    config = TurnPPOConfig(
-        **(
-            {"output_dir": out, "steps": 2, "problems_per_step": 4, "episodes_per_problem": 4, "learning_rate": 1e-3}
-            | settings
-        )
-    )
-    judged = CheckerRewards(objective or StageTwo(alpha=1.0, beta1=0.01), checker or LikesPlus())
-    problems = CountdownTask(3).problems("train", 32)
-    trainer = TurnPPOTrainer(
-        policy,
-        graph,
-        problems,
-        lambda batch: judged,
-        config,
-        callbacks=[log],
-        peft_config=peft_config,
-        reference=reference,
-    )
-    return trainer, log
 
 
 def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
@@ -249,19 +188,10 @@ def test_trl_still_has_the_seams_we_hold() -> None:
         "_generate_and_score_completions": ["self", "inputs"],
         "_compute_loss": ["self", "model", "inputs"],
         "_prepare_inputs": ["self", "generation_batch"],
+        "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
     }
     for name, parameters in seams.items():
         assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == parameters
-    scoring = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
-    assert list(scoring)[:7] == [
-        "self",
-        "model",
-        "input_ids",
-        "attention_mask",
-        "logits_to_keep",
-        "batch_size",
-        "compute_entropy",
-    ]
     source = inspect.getsource(GRPOTrainer)
     for name in ("self._generate_and_score_completions(", "self._compute_loss(", "current_gradient_accumulation_steps"):
         assert name in source

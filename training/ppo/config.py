@@ -18,6 +18,7 @@ from selfcorrect.training.credit.settings import (
     OwnCredit,
     refuse_idle_baseline,
 )
+from selfcorrect.training.ppo.trl_options import fault_of
 
 NormaliseBy = Literal["nothing", "role"]
 
@@ -99,11 +100,20 @@ class OptimiserSettings(Settings):
     """Gradients are clipped to it."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     """Of Adam."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass rather than keep them: less memory, about a third more time."""
+    pure_bf16: bool = False
+    """Train all weights in bfloat16 themselves, with steps that are rounded by chance (`StochasticAdamW`), rather than
+    float32 weights that are computed with in bfloat16: less memory, more noise."""
+    score_rows: PositiveInt | None = None
+    """Rows that are scored at once where no gradient is needed (reference, critic, old log-probabilities), for memory;
+    None is as many as one forward and backward pass has."""
     recompute_old_logprobs: bool = False
     """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
     samples; for engines whose numbers differ from the trainer's (vLLM)."""
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Further options of `trl.GRPOConfig`, by name (deepspeed, fsdp, report_to, ...)."""
+    """Further options of `trl.GRPOConfig`, by name (weight_decay, deepspeed, fsdp, report_to, ...): those of
+    `trl_options.HONOURED` and `PASSED_ON`."""
 
     @property
     def episodes_per_step(self) -> int:
@@ -123,6 +133,17 @@ class OptimiserSettings(Settings):
             )
         if self.critic is not None and self.normalise_by == "role":
             raise ValueError("normalise_by needs a baseline that compares episodes: it does not go with a critic")
+        return self
+
+    @model_validator(mode="after")
+    def _options_with_an_effect(self) -> Self:
+        faults = [fault for name in self.trl if (fault := fault_of(name)) is not None]
+        if self.learning_rate_decay and "lr_scheduler_type" in self.trl:
+            faults.append("trl.lr_scheduler_type does not go with learning_rate_decay, which is the scheduler 'linear'")
+        if self.pure_bf16 and "optim" in self.trl:
+            faults.append("trl.optim does not go with pure_bf16, which has an optimiser of its own")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @model_validator(mode="after")
@@ -178,8 +199,24 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             )
         return self
 
-    def to_trl(self, *, shuffled: bool = True) -> Any:
-        """The `trl.GRPOConfig` of this run; TRL shuffles the problems unless they are `shuffled` already."""
+    def own_optimiser(self, model: Any) -> Any:
+        """The optimiser of `model`'s weights where it is not TRL's: `pure_bf16`'s, else None."""
+        if not self.pure_bf16:
+            return None
+        from selfcorrect.training.ppo.precision import StochasticAdamW
+
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        betas = (0.9, self.adam_beta2)
+        return StochasticAdamW(learning, self.learning_rate, betas=betas, seed=self.seed)
+
+    def to_trl(self, *, shuffled: bool = True, bf16: bool = False, use_cpu: bool = False) -> Any:
+        """The `trl.GRPOConfig` of this run.
+
+        Args:
+            shuffled: the problems are; else TRL shuffles them.
+            bf16: compute in bfloat16 under autocast.
+            use_cpu: stay on the CPU, whatever the machine has.
+        """
         from trl import GRPOConfig
 
         slices = self.minibatches * self.gradient_accumulation
@@ -200,9 +237,10 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             "beta": 0.0,  # the reference and the KL are ours: TRL would reload the reference by the model's name
             "loss_type": "dapo",
             "scale_rewards": "none",
-            "disable_dropout": True,
-            "activation_checkpointing": False,
-            "bf16": False,
+            "disable_dropout": False,  # the model's is off already; an adapter's is asked for
+            checkpointing_argument(): self.activation_checkpointing,
+            "bf16": bf16,
+            "use_cpu": use_cpu,
             "seed": self.seed,
             "shuffle_dataset": not shuffled,
             "logging_steps": self.updates_per_step,
@@ -215,6 +253,15 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             "remove_unused_columns": False,
         }
         return GRPOConfig(**(settings | self.trl))
+
+
+def checkpointing_argument() -> str:
+    """What transformers' `TrainingArguments` call activation checkpointing: it was renamed after 5.22. (TRL switches it
+    on under the older name, so that it has to be named to be off.)"""
+    from transformers import TrainingArguments
+
+    names = TrainingArguments.__dataclass_fields__
+    return "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
 
 
 def _processes() -> int:

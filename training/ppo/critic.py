@@ -37,10 +37,12 @@ class Critic:
         torch.nn.init.zeros_(self._head.bias)
         self._optimiser = torch.optim.Adam(self._head.parameters(), lr=config.learning_rate)
 
-    def learn(self, model: Any, rows: RowTensors, table: CallTable) -> tuple[Tensor, float]:
-        """Advantages (R, T) under the critic as it is, and the mean loss of then fitting it to the returns."""
+    def learn(self, hidden_RTH: Tensor, rows: RowTensors, table: CallTable) -> tuple[Tensor, float]:
+        """Advantages (R, T) under the critic as it is, and the mean loss of then fitting it to the returns.
+
+        `hidden_RTH` is the policy's last hidden state before each completion token.
+        """
         config = self._config
-        hidden_RTH = _hidden_before_each_token(model, rows)
         with torch.no_grad():
             values_RT = self._head(hidden_RTH).squeeze(-1)
         sampled = SampledTokens.of(rows.calls_RT, table.episodes_C)
@@ -93,17 +95,3 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.global_step and (folder / _FILE).exists():
             self._critic.load(folder)
-
-
-def _hidden_before_each_token(model: Any, rows: RowTensors) -> Tensor:
-    """(R, T, H): the last hidden state at the position before each completion token, in float32 on the CPU."""
-    ids = torch.cat([rows.prompt_ids_RP, rows.completion_ids_RT], dim=1)
-    mask = torch.cat([rows.prompt_mask_RP, rows.completion_mask_RT], dim=1)
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        output = model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
-        )
-    first = rows.prompt_ids_RP.shape[1] - 1
-    hidden: Tensor = output.hidden_states[-1][:, first:-1].float().cpu()
-    return hidden

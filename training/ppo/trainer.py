@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PrinterCallback
 from trl import GRPOTrainer
@@ -36,7 +37,14 @@ from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.critic import Critic
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
 from selfcorrect.training.ppo.metrics import rollout_metrics, update_metrics
+from selfcorrect.training.ppo.precision import prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
+from selfcorrect.training.ppo.scoring import (
+    completion_logprobs,
+    has_absolute_positions,
+    hidden_before_each_token,
+    without_dropout,
+)
 
 # What TRL's loop carries from the episodes to the loss: tensors by the names that TRL gives them.
 
@@ -185,6 +193,9 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "problems_per_step or add problems"
             )
         self._policy, self._problems, self.settings = policy, list(problems), config
+        without_dropout(policy.model)
+        self._positions = has_absolute_positions(policy.model)
+        computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
         self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
@@ -196,13 +207,14 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],
-            args=config.to_trl(shuffled=shuffled),
+            args=config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=policy.on_cpu),
             train_dataset=Dataset.from_list(
                 [{"prompt": problem.prompt, "problem": index} for index, problem in enumerate(self._problems)]
             ),
             processing_class=policy.tokenizer,
             peft_config=peft_config,
             callbacks=[*(callbacks or []), *([] if self._critic is None else [self._critic.keeper()])],
+            optimizers=(config.own_optimiser(policy.model), None),
         )
         self.remove_callback(PrinterCallback)  # figures go to whoever listens to on_log
         if self._reference is not None:
@@ -212,6 +224,16 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def batch_number(self) -> int:
         """Which batch of episodes is being learnt from, counted from 0 over the whole run."""
         return int(self.state.global_step) // self.settings.updates_per_step
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As transformers does; but mixtures of experts, which are stored expert by expert and held together, would
+        come out of it with the weights of the run's beginning and a warning."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        held = self.accelerator.unwrap_model(model or self.model)
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if not sharded and not hasattr(held, "peft_config") and _stored_otherwise(Path(resume_from_checkpoint), held):
+            stored = type(held).from_pretrained(resume_from_checkpoint, dtype=held.dtype)
+            held.load_state_dict(stored.state_dict())
 
     # Seam 1: episodes.
 
@@ -268,18 +290,32 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                     table, settings.baseline, normalise_by, credit=settings.credit, by_role=settings.credit_by_role
                 )
             )
-        advantages_RT, value_loss = self._critic.learn(self.model, rows, table)
+        model = self.accelerator.unwrap_model(self.model)
+        hidden_RTH = hidden_before_each_token(
+            model, *whole_rows(text_of(rows)), positions=self._positions, rows_at_once=self._rows_at_once
+        )
+        advantages_RT, value_loss = self._critic.learn(hidden_RTH, rows, table)
         self._record({"value_loss": value_loss})
         return advantages_RT
 
     def _logprobs(self, model: Any, batch: dict[str, Any]) -> Tensor:
         """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without
         gradient."""
+        training = model.training
+        model.eval()  # an adapter's dropout is for learning; nothing was dropped when the ids were sampled
         with torch.no_grad():
-            logprobs_RT, _, _ = self._get_per_token_logps_and_entropies(
-                model, *whole_rows(batch), batch_size=self.args.per_device_train_batch_size
-            )
-        return cast(Tensor, logprobs_RT)
+            logprobs_RT, _ = self._scored(model, batch, rows_at_once=self._rows_at_once)
+        model.train(training)
+        return logprobs_RT
+
+    def _scored(self, model: Any, batch: dict[str, Any], **how: Any) -> tuple[Tensor, Tensor | None]:
+        autocast, positions = self.accelerator.autocast, self._positions
+        return completion_logprobs(model, *whole_rows(batch), autocast=autocast, positions=positions, **how)
+
+    @property
+    def _rows_at_once(self) -> int:
+        """Rows of one forward pass without gradient."""
+        return self.settings.score_rows or int(self.args.per_device_train_batch_size)
 
     def _reference_logprobs(self, rows: RowTensors) -> Tensor:
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in text_of(rows).items()}
@@ -296,9 +332,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         with_entropy = self.settings.entropy > 0 or self.settings.log_entropy
-        logprobs_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
-            model, *whole_rows(inputs), compute_entropy=with_entropy
-        )
+        logprobs_BT, entropies_BT = self._scored(model, inputs, with_entropy=with_entropy)
         batch = token_batch(inputs, self._normaliser(inputs))
         terms = ppo_loss(
             logprobs_BT,
@@ -331,6 +365,15 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             values = [one[name] for one in gathered if not math.isnan(one.get(name, math.nan))]
             if values:
                 self._metrics["train"][name].append(sum(values) / len(values))
+
+
+def _stored_otherwise(folder: Path, model: Any) -> bool:
+    """Whether weights in `folder` have names that `model` does not."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return bool(names - set(model.state_dict()))
 
 
 def _rewards_come_from_the_graph(**_: Any) -> list[float]:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.policies.placement import choose_device, choose_dtype
+from selfcorrect.agents.policies.pretrained import model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import Prompts, named_prompts, prompts_of
@@ -14,15 +17,44 @@ from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPP
 from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
 from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
 
+_LORA_ABOVE = 500_000_000
+"""Parameters of a model above which "auto" trains adapters: float32 weights, gradients and moments of all of 0.5 B
+parameters take 8 GB, and the KL reference 2 GB more."""
+
 
 def open_policy(settings: PolicySettings) -> TransformersPolicy:
-    """The policy that is to be trained.
+    """The policy that is to be trained, on its device: float32 weights that compute in `settings.dtype`, or under
+    adapters, which are float32 themselves, weights of that dtype.
 
     Raises:
         PolicyError: the model or its tokenizer is unusable.
+        ConfigurationError: the device is not there, or lacks the dtype.
     """
+    device = choose_device(settings.device)
+    computes = choose_dtype(settings.dtype, device)
+    location = model_location(settings.model)
+    weights = torch.float32 if computes is None or chosen_lora(settings) is None else computes
     limit: dict[str, Any] = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
-    return TransformersPolicy.from_pretrained(model_location(settings.model), template=settings.template, **limit)
+    return TransformersPolicy.from_pretrained(
+        location,
+        device=device,
+        dtype=weights,
+        attention=settings.attention,
+        compute_dtype=None if computes in (None, weights) else computes,
+        template=settings.template,
+        **limit,
+    )
+
+
+def chosen_lora(settings: PolicySettings) -> LoraSettings | None:
+    """The adapters of `settings.lora`; "auto" asks for the model's size.
+
+    Raises:
+        PolicyError: the model has no config that transformers can read.
+    """
+    if settings.lora != "auto":
+        return settings.lora
+    return LoraSettings() if parameter_count(settings.model) > _LORA_ABOVE else None
 
 
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:

@@ -13,7 +13,7 @@ from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
 from selfcorrect.training.runs.held_out import HeldOut
-from selfcorrect.training.runs.opening import lora_config, open_graph, open_policy, ppo_config, prompts_for
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_policy, ppo_config, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings
@@ -84,7 +84,7 @@ class _Session:
             training_problems(self.task, config),
             self._signals_at,
             config,
-            peft_config=lora_config(self.settings.policy.lora),
+            peft_config=lora_config(chosen_lora(self.settings.policy)),
             callbacks=[self._log(config)],
         )
         fit(trainer, resume_from=checkpoint)

@@ -15,7 +15,7 @@ from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
-from selfcorrect.training.runs.opening import lora_config, open_policy
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_policy
 from selfcorrect.training.settings import FitSettings, GeneratorSettings, PolicySettings
 
 
@@ -137,7 +137,7 @@ def train_generator(
     examples = solutions(samples, encoder)
     steps = math.ceil(len(examples) / settings.batch) * settings.epochs
     tuning = Tuning(steps=steps, batch_size=settings.batch, learning_rate=settings.learning_rate)
-    losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=lora_config(base.lora))
+    losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=lora_config(chosen_lora(base)))
     return {**losses, "optimiser_steps": steps}
 
 

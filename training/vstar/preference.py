@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from selfcorrect.agents.policies.placement import choose_device, choose_dtype
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
+from selfcorrect.training.ppo.config import checkpointing_argument
 from selfcorrect.training.settings import PreferenceSettings
 from selfcorrect.training.vstar.fits import StepLog, optimiser_for, refuse_divergence
 from selfcorrect.training.vstar.pairs import Pair
@@ -42,8 +46,9 @@ def train_likelihood(
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base)
-    reference = AutoModelForCausalLM.from_pretrained(base).eval()
+    # float32, whatever it was saved in: see `precision`
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    reference = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     rows = preference_rows(pairs, ResponseEncoder(tokenizer, wording, longest=context_of(model)))
     trainer = _trainer_class()(
         model=model,
@@ -108,14 +113,14 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
         beta=settings.beta,
         loss_type=["sigmoid"],
         max_length=None,
-        bf16=False,
+        bf16=choose_dtype("auto", choose_device()) is torch.bfloat16,
         seed=seed,
         logging_steps=10,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        activation_checkpointing=False,
+        **{checkpointing_argument(): False},
     )
 
 

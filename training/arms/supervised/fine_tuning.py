@@ -7,6 +7,8 @@ from typing import Any
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.ppo.config import checkpointing_argument
+from selfcorrect.training.ppo.precision import prepare_weights
 from selfcorrect.training.runs.callbacks import FiniteGradients
 from selfcorrect.training.runs.fitting import save_trained
 
@@ -74,9 +76,10 @@ def sft_trainer(
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
+    bf16 = prepare_weights(policy, adapter=peft_config is not None)
     trainer = SFTTrainer(
         model=policy.model,
-        args=_arguments(tuning, seed, folder),
+        args=_arguments(tuning, seed, folder, bf16=bf16, use_cpu=policy.on_cpu),
         train_dataset=Dataset.from_list([_row(example) for example in examples]),
         processing_class=policy.tokenizer,
         peft_config=peft_config,
@@ -91,7 +94,7 @@ def _row(example: Example) -> dict[str, list[int]]:
     return {"input_ids": context + answer, "labels": [_IGNORED] * len(context) + answer}
 
 
-def _arguments(tuning: Tuning, seed: int, folder: Path) -> Any:
+def _arguments(tuning: Tuning, seed: int, folder: Path, *, bf16: bool, use_cpu: bool) -> Any:
     from trl import SFTConfig
 
     return SFTConfig(
@@ -103,8 +106,9 @@ def _arguments(tuning: Tuning, seed: int, folder: Path) -> Any:
         weight_decay=0.0,
         max_grad_norm=tuning.max_grad_norm,
         max_length=None,  # examples are learnt whole; the policy has seen them, so they fit its context
-        activation_checkpointing=False,
-        bf16=False,
+        **{checkpointing_argument(): False},
+        bf16=bf16,
+        use_cpu=use_cpu,
         seed=seed % 2**32,
         logging_steps=max(1, tuning.steps // _LOSSES),
         save_strategy="no",

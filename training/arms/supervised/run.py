@@ -26,7 +26,7 @@ from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
 from selfcorrect.training.runs.held_out import Evaluated, HeldOut
-from selfcorrect.training.runs.opening import lora_config, open_graph, open_policy
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_policy
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
@@ -117,7 +117,7 @@ class _Session:
                 Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
                 seed=seed,
                 folder=unfinished,
-                peft_config=lora_config(self.settings.policy.lora),
+                peft_config=lora_config(chosen_lora(self.settings.policy)),
             )
             row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
             if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
@@ -164,10 +164,10 @@ class _Session:
 
     def _policy(self, loop: int) -> TransformersPolicy:
         """What `loop` has made; 0 is the original."""
-        return _ready_to_write(open_policy(self.settings.policy)) if loop == 0 else self._opened(self._model(loop))
+        return open_policy(self.settings.policy) if loop == 0 else self._opened(self._model(loop))
 
     def _opened(self, folder: Path) -> TransformersPolicy:
-        return _ready_to_write(open_policy(self.settings.policy.model_copy(update={"model": str(folder)})))
+        return open_policy(self.settings.policy.model_copy(update={"model": str(folder)}))
 
     def _graph(self, policy: TransformersPolicy) -> Any:
         return open_graph(self.settings, policy, self.task.checker)
@@ -183,12 +183,3 @@ class _Session:
             generated_tokens=round(sum(row["tokens"] for row in rows)),
             optimiser_steps=round(sum(row["optimiser_steps"] for row in rows)),
         )
-
-
-def _ready_to_write(policy: TransformersPolicy) -> TransformersPolicy:
-    """`policy` on the machine's accelerator, if it has one. (Fine-tuning finds its device by itself.)"""
-    import torch
-
-    if torch.accelerator.is_available():
-        policy.model.to(torch.accelerator.current_accelerator())
-    return policy
