@@ -20,6 +20,9 @@ class Sampling:
         stop: texts that end the completion besides the policy's own stop tokens; left out of the text.
         json_schema: a JSON schema, as text, that the completion is made to follow while it is drawn; None is free.
             The recorded log-probabilities are then those of the constrained distribution.
+
+    Raises:
+        ConfigurationError: a number is outside its range.
     """
 
     temperature: float = 1.0
@@ -38,6 +41,7 @@ class Sampling:
             raise ConfigurationError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
 
     def with_seed(self, seed: int | None) -> "Sampling":
+        """The same with another seed; None draws as it comes."""
         return replace(self, seed=seed)
 
 

@@ -27,6 +27,9 @@ class Prompts:
         says_wrong: the words by which the policy's critique calls its answer wrong.
         says_right: the words by which it calls it right.
         system: system message; "" for none (some chat templates refuse one).
+
+    Raises:
+        ConfigurationError: a template lacks what it must hold.
     """
 
     attempt: str

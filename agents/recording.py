@@ -137,6 +137,7 @@ class PolicyCall:
 
     @property
     def text(self) -> str:
+        """What the policy wrote, decoded."""
         return self.generation["text"]
 
     def inside(self, names: Collection[str] | None) -> bool:
@@ -211,6 +212,12 @@ class Recorder:
     _lock: Any = field(default_factory=Lock)
 
     def begin(self, sampling: Sampling, shown: str) -> OpenCall:
+        """Note that a call begins, at the place of the graph that is running; a policy calls it through `begin_call`.
+
+        Args:
+            sampling: as the call asks for.
+            shown: the prompt, by which answers that must differ from each other are known.
+        """
         place = place_in_graph()
         with self._lock:  # synchronous nodes of one step run in threads
             if self.draws is not None:

@@ -45,6 +45,9 @@ class OwnVerdict:
 
     Args:
         prompts: tell how the critique says "wrong"; None stands for the prompts of the graph.
+
+    Raises:
+        GraphError: it is asked without prompts, in a graph that `build_graph` did not make.
     """
 
     prompts: Prompts | None = None
@@ -95,6 +98,9 @@ class Budget:
     The turn in which the budget runs out is finished, so an episode may use up to one turn more of tokens and seconds.
     A policy that reports neither token ids nor usage is metered in words. Seconds are those of the clock: they go on
     while a stopped episode waits to be taken up again. Every generation is a turn, critiques too.
+
+    Raises:
+        ConfigurationError: no limit is given, or a negative one.
     """
 
     tokens: int | None = None

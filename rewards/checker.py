@@ -51,6 +51,7 @@ class Verdict:
 
     @property
     def correct(self) -> bool:
+        """Whether the status is CORRECT; an answer that could not be judged is not."""
         return self.status is Status.CORRECT
 
 

@@ -38,6 +38,9 @@ class CountdownTask:
         numbers: how many numbers are given, 3 to 6. This is the difficulty.
         words: ask in English sentences, for general language models, rather than in the embedded policy's "3 5 7 get 56
             :".
+
+    Raises:
+        TaskError: `numbers` is outside its range.
     """
 
     numbers: int = 4

@@ -43,6 +43,9 @@ class EquationsTask:
     Args:
         unknowns: 2 to 4. More unknowns need more steps, but leave more choice.
         words: ask in English sentences, for general language models, rather than in "11 x + 7 y + 5 z = 96 :".
+
+    Raises:
+        TaskError: `unknowns` is outside its range.
     """
 
     unknowns: int = 3

@@ -50,6 +50,7 @@ class ValidationReport:
 
     @property
     def passed(self) -> bool:
+        """Whether the checker accepts every reference as an answer."""
         return not self.failures
 
 

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 import selfcorrect
+from selfcorrect import TaskError
 from selfcorrect.public_names import MOVED
 
 ROOT = Path(__file__).parents[1]
@@ -148,3 +151,73 @@ def test_a_module_that_never_was_is_not_found() -> None:
         import_module("selfcorrect.training.trainers")
     with warnings.catch_warnings(), pytest.raises(AttributeError, match="no attribute 'PPOTrainers'"):
         _ = import_module("selfcorrect.training.trainer").PPOTrainers
+
+
+# What a public definition must say of itself.
+
+ERRORS = {name for name in selfcorrect.__all__ if name.endswith("Error")}
+
+
+@cache
+def protocols() -> list[Any]:
+    things = [getattr(import_module(package), name) for package, name in PUBLIC]
+    return [thing for thing in things if getattr(thing, "_is_protocol", False)]
+
+
+def definitions(name: str, thing: Any) -> Iterator[tuple[str, Any, str]]:
+    """(name, function, docstring) of a function, or of a class with its methods and properties; a class stands for
+    its `__init__`."""
+    if inspect.isfunction(thing):
+        yield name, thing, inspect.getdoc(thing) or ""
+    elif inspect.isclass(thing):
+        about = vars(thing).get("__doc__") or ""
+        about = "" if about.startswith(f"{thing.__name__}(") else about  # what a dataclass writes of itself
+        yield name, vars(thing).get("__post_init__", vars(thing).get("__init__")), about
+        for member, value in list(vars(thing).items()):
+            function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+            is_field = member in getattr(thing, "__dataclass_fields__", {})
+            if not member.startswith("_") and inspect.isfunction(function) and not is_field:
+                words = explained(thing, member)
+                yield f"{name}.{member}", function, words and f"{words}\n{about}"
+
+
+def explained(thing: type, member: str) -> str:
+    """Its own docstring, and those that a base class or a protocol that it follows gives the same member."""
+    followed = [protocol for protocol in protocols() if follows(thing, protocol)]
+    owners = [kind for kind in (*thing.__mro__, *followed) if member in vars(kind)]
+    own = [inspect.getdoc(vars(kind)[member]) or "" for kind in owners]
+    return "\n".join(own)
+
+
+def follows(thing: type, protocol: Any) -> bool:
+    has = {*dir(thing), *getattr(thing, "__dataclass_fields__", {})}
+    return all(member in has for member in vars(protocol) if not member.startswith("_"))
+
+
+def errors_raised(function: Any) -> set[str]:
+    """Of ours, directly."""
+    if not inspect.isfunction(function) or "<string>" in function.__code__.co_filename:
+        return set()
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    calls = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)} & ERRORS
+
+
+@pytest.mark.parametrize(("package", "name"), [one for one in PUBLIC if one[0] != "selfcorrect"], ids=".".join)
+def test_a_public_definition_says_what_it_is_and_which_errors_it_raises(package: str, name: str) -> None:
+    for path, function, words in definitions(name, getattr(import_module(package), name)):
+        assert words.strip(), f"{package}.{path} has no docstring"
+        silent = {error for error in errors_raised(function) if error not in words}
+        assert not silent, f"{package}.{path} raises {', '.join(sorted(silent))} and does not say so"
+
+
+class Undocumented:
+    def silent(self) -> None:
+        raise TaskError("no")
+
+
+def test_the_reader_of_docstrings_finds_what_is_missing() -> None:
+    found = {path: (errors_raised(function), words) for path, function, words in definitions("U", Undocumented)}
+    assert found == {"U": (set(), ""), "U.silent": ({"TaskError"}, "")}
+    names = {path for path, _, _ in definitions("Sampling", selfcorrect.Sampling)}
+    assert names == {"Sampling", "Sampling.with_seed"}

@@ -238,6 +238,7 @@ class ScoreSettings(Settings):
 
     @property
     def total_steps(self) -> int:
+        """Training steps of both stages."""
         return self.stage_one_steps + self.stage_two_steps
 
     @model_validator(mode="after")

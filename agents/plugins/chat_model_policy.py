@@ -43,6 +43,7 @@ class ChatModelPolicy:
 
     Raises:
         PolicyError: the named model cannot be had.
+        ConfigurationError: options are given with a model that is made already.
     """
 
     def __init__(

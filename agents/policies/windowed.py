@@ -19,6 +19,9 @@ class WindowedPolicy:
     Args:
         policy: writes the turns.
         exchanges: 1 or more; None shows everything.
+
+    Raises:
+        ConfigurationError: `exchanges` is below 1.
     """
 
     def __init__(self, policy: Policy, exchanges: int | None = None) -> None:

@@ -93,9 +93,11 @@ class SearchPlan(_Frozen):
         return fitting[-1] if fitting else self.budgets[0]
 
     def bin_of(self, difficulty: float) -> int:
+        """The bin of a difficulty in [0, 1], from 0, the easiest; an edge belongs to the harder bin."""
         return bisect_right(self.edges, difficulty)
 
     def save(self, path: Path) -> None:
+        """Write it as JSON; `load` reads it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")
 

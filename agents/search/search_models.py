@@ -32,11 +32,21 @@ class SearchModels:
     step_verifier: StepVerifier | None = None
 
     def need_verifier(self, who: str) -> Verifier:
+        """The verifier, for the strategy called `who`.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
         if self.verifier is None:
             raise ConfigurationError(f"{who} chooses by a verifier's scores: give verifier=... (--verifier DIR)")
         return self.verifier
 
     def need_renewing_policy(self, who: str) -> RenewingPolicy:
+        """The policy as one that draws without replacement, for the strategy called `who`.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
         if not isinstance(self.policy, RenewingPolicy):
             raise ConfigurationError(f"{who} draws without replacement, which a {type(self.policy).__name__} cannot do")
         return self.policy

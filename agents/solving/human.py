@@ -44,6 +44,7 @@ class AskHuman:
         return verdict_from(interrupt(Question(ask=self.ask, answer=response, reference=reference)))
 
     def validate_reference(self, reference: Any) -> str | None:
+        """None: a person can judge against anything."""
         return None
 
 

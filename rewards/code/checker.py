@@ -46,6 +46,9 @@ class UnitTestChecker:
         scratch: size of a folder that programs may write to, emptied after each check: "16MB". None means no folder.
         io_mb: input and output of one run of a whole program, each, in MiB.
         partial: WRONG verdicts carry the share of tests passed as their score, instead of 0.
+
+    Raises:
+        ConfigurationError: a limit is outside its range.
     """
 
     def __init__(

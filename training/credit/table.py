@@ -34,6 +34,9 @@ class CallTable:
             Any other NaN is a call that earns nothing itself.
         roles: the names of the roles.
         branchings_C: equal for one and the same answer that stands in several episodes, because they branched after it.
+
+    Raises:
+        TrainingError: the columns are not of one length.
     """
 
     rewards_C: Tensor
@@ -64,6 +67,7 @@ class CallTable:
 
     @property
     def by_episode(self) -> "ByEpisode":
+        """The calls of each episode together, in the order in which they were made."""
         return ByEpisode.of(self.episodes_C)
 
 

@@ -47,6 +47,7 @@ class Row:
         return self.spans[0].start
 
     def continues_into(self, prompt_ids: Sequence[int]) -> bool:
+        """Whether a prompt begins with all that stands here, token for token."""
         return len(prompt_ids) >= len(self.ids) and list(prompt_ids[: len(self.ids)]) == self.ids
 
     def append(self, call: int, generation_ids: tuple[list[int], list[int]], logprobs: list[float]) -> None:

@@ -117,6 +117,7 @@ class OptimiserSettings(Settings):
 
     @property
     def episodes_per_step(self) -> int:
+        """Episodes played for one training step, over all processes."""
         return self.problems_per_step * self.episodes_per_problem
 
     @property

@@ -41,7 +41,9 @@ class Objective(Protocol):
     """Rewards and KL weights of the answers of an episode, and of the policy's critiques where it writes any."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What metrics and progress call it, such as "stage 1"."""
+        ...
 
     def answer_rewards(self, scores: Sequence[Score]) -> list[Score]:
         """One reward per answer, from the scores of all answers."""
@@ -161,6 +163,9 @@ class Schedule:
 
     Args:
         stages: (objective, number of batches) in order.
+
+    Raises:
+        ConfigurationError: there is no batch to train on.
     """
 
     stages: tuple[tuple[Objective, int], ...]
@@ -171,6 +176,7 @@ class Schedule:
 
     @property
     def total_batches(self) -> int:
+        """Batches of all stages."""
         return sum(batches for _, batches in self.stages)
 
     def at(self, batch: int) -> Objective:

@@ -166,6 +166,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
         callbacks: transformers callbacks.
         shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
+
+    Raises:
+        TrainingError: there are fewer problems than one batch holds.
+        DivergenceError: while training, the loss is not finite.
     """
 
     _tag_names: ClassVar[list[str]] = ["selfcorrect", "score"]

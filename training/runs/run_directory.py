@@ -126,6 +126,7 @@ class RunDirectory:
 
     @property
     def arm_path(self) -> Path:
+        """The name of the arm that made the run."""
         return self.path / "arm.txt"
 
     @property
@@ -135,30 +136,37 @@ class RunDirectory:
 
     @property
     def config_path(self) -> Path:
+        """All settings, as they can be given again."""
         return self.path / "config.yaml"
 
     @property
     def metrics_log_path(self) -> Path:
+        """Figures of every training step, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def final_path(self) -> Path:
+        """The evaluations before and after training."""
         return self.path / "metrics.json"
 
     @property
     def episodes_path(self) -> Path:
+        """Held-out episodes before and after, one JSON object a line."""
         return self.path / "episodes.jsonl"
 
     @property
     def model_path(self) -> Path:
+        """The trained policy, as transformers loads it."""
         return self.path / "model"
 
     @property
     def checkpoints_path(self) -> Path:
+        """What an interrupted run goes on from."""
         return self.path / "checkpoints"
 
     @property
     def report_path(self) -> Path:
+        """All of it for people; opens offline."""
         return self.path / "report.html"
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
