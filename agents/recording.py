@@ -29,7 +29,7 @@ def nodes_on(path: str, node: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CallSite:
     """A task of a LangGraph run: one execution of a node.
 
     Attributes:
@@ -59,8 +59,8 @@ class Place:
         return ["|".join(parts[: end + 1]) for end in range(len(parts))]
 
 
-def order_of(places: Sequence[Place], shown: Sequence[str]) -> list[int]:
-    """Indices of `places`, which are listed as the calls began, in an order that only the graph decides.
+def order_of(sites: Sequence[CallSite], shown: Sequence[str]) -> list[int]:
+    """Indices of call sites, which are listed as the calls began, in an order that only the graph decides.
 
     Step by step; each branch's calls together. Branches that run side by side come by node name, those of one name by
     the number of their `Send` or, inside subgraphs, which hide it, by what their first call was `shown`. Only branches
@@ -68,19 +68,19 @@ def order_of(places: Sequence[Place], shown: Sequence[str]) -> list[int]:
     out: they reached nobody. (A whole subgraph that is tried again looks like one that is called twice.)
     """
     last_try: dict[str, int] = {}
-    for place in places:
-        last_try[place.path] = max(place.attempt, last_try.get(place.path, 1))
-    kept = [number for number, place in enumerate(places) if place.attempt == last_try[place.path]]
+    for site in sites:
+        last_try[site.path] = max(site.attempt, last_try.get(site.path, 1))
+    kept = [number for number, site in enumerate(sites) if site.attempt == last_try[site.path]]
     began: dict[str, int] = {}
     for number in kept:
-        for group in (*places[number].prefixes, *_steps(places[number])):
+        for group in (*sites[number].prefixes, *_steps(sites[number])):
             began.setdefault(group, number)
 
     def rank(number: int) -> list[_Rank]:
-        place = places[number]
+        site = sites[number]
         ranks: list[_Rank] = []
-        for prefix, step in zip(place.prefixes, _steps(place), strict=True):
-            sent = place.number if prefix == place.path else -1
+        for prefix, step in zip(site.prefixes, _steps(site), strict=True):
+            sent = site.number if prefix == site.path else -1
             first = shown[began[prefix]] if sent < 0 else ""
             ranks.append((began[step], prefix.rpartition("|")[2].partition(":")[0], sent, first, began[prefix]))
         return [*ranks, (number, "", -1, "", number)]
@@ -88,17 +88,17 @@ def order_of(places: Sequence[Place], shown: Sequence[str]) -> list[int]:
     return sorted(kept, key=rank)
 
 
-def _steps(place: Place) -> list[str]:
-    """For each of the place's prefixes a name of the step in which it ran: equal for tasks that ran side by side."""
+def _steps(site: CallSite) -> list[str]:
+    """For each of the call site's prefixes a name of the step in which it ran: equal for tasks that ran side by side."""
     steps = []
-    for prefix in place.prefixes:
+    for prefix in site.prefixes:
         parent, _, task = prefix.rpartition("|")
-        known = place.checkpoints.get(parent) if ":" in task else None
+        known = site.checkpoints.get(parent) if ":" in task else None
         steps.append(f"{parent}#{prefix if known is None else known}")
     return steps
 
 
-def place_in_graph() -> Place:
+def call_site() -> CallSite:
     """The LangGraph task this code runs in."""
     from langchain_core.runnables.config import var_child_runnable_config
 
@@ -106,7 +106,7 @@ def place_in_graph() -> Place:
     metadata, configurable = config.get("metadata") or {}, config.get("configurable") or {}
     execution = getattr(configurable.get("__pregel_runtime"), "execution_info", None)
     task = metadata.get("langgraph_path", ())
-    return Place(
+    return CallSite(
         node=str(metadata.get("langgraph_node", "")),
         path=str(metadata.get("langgraph_checkpoint_ns", "")),
         step=int(metadata.get("langgraph_step", 0)),
@@ -153,7 +153,7 @@ class Draws:
     temperature at which log-probabilities are taken.
 
     Attributes:
-        seed: of the episode; every call's seed is derived from it and from the call's place in the graph.
+        seed: of the episode; every call's seed is derived from it and from the call site.
         temperature: of the calls that learn; their top-p is 1. Other calls keep what the graph asks for, but for the
             seed.
         nodes: those whose calls learn; None is all.
@@ -163,19 +163,19 @@ class Draws:
     temperature: float
     nodes: frozenset[str] | None = None
 
-    def apply(self, sampling: Sampling, place: Place, shown: str, earlier: int) -> Sampling:
-        """What to draw by, for the call after `earlier` others that were shown the same at the same place."""
-        seed = derive_seed(derive_seed(self.seed, zlib.crc32(f"{place.lasting_name} {shown}".encode())), earlier)
-        if self.nodes is None or any(name in self.nodes for name in nodes_on(place.path, place.node)):
-            _refuse_constrained(sampling, place)
+    def apply(self, sampling: Sampling, site: CallSite, shown: str, earlier: int) -> Sampling:
+        """What to draw by, for the call after `earlier` others that were shown the same at the same call site."""
+        seed = derive_seed(derive_seed(self.seed, zlib.crc32(f"{site.lasting_name} {shown}".encode())), earlier)
+        if self.nodes is None or any(name in self.nodes for name in nodes_on(site.path, site.node)):
+            _refuse_constrained(sampling, site)
             return replace(sampling, seed=seed, temperature=self.temperature, top_p=1.0)
         return sampling.with_seed(seed)
 
 
-def _refuse_constrained(sampling: Sampling, place: Place) -> None:
+def _refuse_constrained(sampling: Sampling, site: CallSite) -> None:
     if sampling.json_schema is not None:
         raise GraphError(
-            f"node {place.node!r} draws by a JSON schema: its log-probabilities are those of the constrained "
+            f"node {site.node!r} draws by a JSON schema: its log-probabilities are those of the constrained "
             "distribution, not the policy's, so it cannot learn from them; use constrained=False (the reply is parsed "
             "and validated all the same), or leave the node out of `trainable`"
         )
@@ -186,7 +186,7 @@ class OpenCall:
     """A call under way: draw by `sampling`, then `finish`."""
 
     sampling: Sampling
-    place: Place = field(default_factory=Place)
+    site: CallSite = field(default_factory=CallSite)
     shown: str = ""
     generation: Generation | None = None
 
@@ -212,19 +212,19 @@ class Recorder:
     _lock: Any = field(default_factory=Lock)
 
     def begin(self, sampling: Sampling, shown: str) -> OpenCall:
-        """Note that a call begins, at the place of the graph that is running; a policy calls it through `begin_call`.
+        """Note that a call begins, at the call site that is running; a policy calls it through `begin_call`.
 
         Args:
             sampling: as the call asks for.
             shown: the prompt, by which answers that must differ from each other are known.
         """
-        place = place_in_graph()
+        site = call_site()
         with self._lock:  # synchronous nodes of one step run in threads
             if self.draws is not None:
-                here = (place.lasting_name, shown)
-                earlier = sum((call.place.lasting_name, call.shown) == here for call in self._begun)
-                sampling = self.draws.apply(sampling, place, shown, earlier)
-            call = OpenCall(sampling, place, shown)
+                here = (site.lasting_name, shown)
+                earlier = sum((call.site.lasting_name, call.shown) == here for call in self._begun)
+                sampling = self.draws.apply(sampling, site, shown, earlier)
+            call = OpenCall(sampling, site, shown)
             self._begun.append(call)
         return call
 
@@ -234,12 +234,12 @@ class Recorder:
         begun = [call for call in self._begun if call.generation is not None]
         turns: dict[tuple[str, ...], int] = {}
         calls = []
-        for number in order_of([call.place for call in begun], [call.shown for call in begun]):
+        for number in order_of([call.site for call in begun], [call.shown for call in begun]):
             call = begun[number]
             assert call.generation is not None
-            nodes = nodes_on(call.place.path, call.place.node)
+            nodes = nodes_on(call.site.path, call.site.node)
             turns[nodes] = turns.get(nodes, 0) + 1
-            calls.append(PolicyCall(call.place.node, call.place.path, call.generation, call.sampling, turns[nodes]))
+            calls.append(PolicyCall(call.site.node, call.site.path, call.generation, call.sampling, turns[nodes]))
         return calls
 
 
