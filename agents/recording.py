@@ -89,7 +89,7 @@ def order_of(sites: Sequence[CallSite], shown: Sequence[str]) -> list[int]:
 
 
 def _steps(site: CallSite) -> list[str]:
-    """For each of the call site's prefixes a name of the step in which it ran: equal for tasks that ran side by side."""
+    """For each of the prefixes of a call site a name of its step: equal for tasks that ran side by side."""
     steps = []
     for prefix in site.prefixes:
         parent, _, task = prefix.rpartition("|")
