@@ -51,6 +51,9 @@ class EquivalenceRules:
         rounding: significant digits from which a decimal reference accepts the exact values that it rounds (0.67 accepts
             2/3, 33.3 accepts 100/3, 0.5 does not accept 0.52); None: it accepts nothing but its own value.
         decimal_digits: significant digits from which a decimal answer counts for an exact reference that it rounds.
+
+    Raises:
+        ConfigurationError: `form` is none of the three, or a number of digits is below 1.
     """
 
     form: Form = "wanted"
