@@ -2,6 +2,8 @@
 
 import re
 
+from selfcorrect.rewards.maths.text import UNKNOWN
+
 BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
 EMPTY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{[\s.$]*\}")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -21,7 +23,7 @@ def hedged_value(text: str) -> str:
 
 
 def is_value(text: str) -> bool:
-    return any(character.isdigit() for character in text) or text.startswith(("$", "\\"))
+    return any(character.isdigit() or character == UNKNOWN for character in text) or text.startswith(("$", "\\"))
 
 
 def hedged_after(text: str, at: int) -> str:

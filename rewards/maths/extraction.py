@@ -111,9 +111,15 @@ def _without_marks(text: str, in_words: bool, unmarked: Unmarked) -> Found:
     return _value_of_last_sentence(text, unmarked)
 
 
+_CHECKING = re.compile(r"\W*(?:to )?(?:check|verif|double[- ]check|sanity|proof|note|see)\w*\b", re.IGNORECASE)
+"""A sentence that begins so tests an answer; it gives none."""
+
+
 def _value_of_last_sentence(text: str, unmarked: Unmarked) -> Found:
     every = sentences(text)
     for sentence in reversed(every):
+        if _CHECKING.match(sentence):
+            continue
         kept = affirmed(sentence)
         value = value_of_sentence(kept)
         if value is None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.boxes import EMPTY_BOX, FORMULA, OR_WORDS
-from selfcorrect.rewards.maths.text import MAX_ANSWER
+from selfcorrect.rewards.maths.text import MAX_ANSWER, UNKNOWN
 from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES, is_unit_word
 
 # What a value is made of.
@@ -12,9 +12,9 @@ from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES, is_unit_word
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d,])|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?|\.\d+"
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒"
 _PIECE = re.compile(
-    rf"(?P<number>(?<![A-Za-z])(?<![A-Za-z]_)(?:{_DIGITS})|[{_FRACTIONS}]|(?<![^\W\d_])(?:pi|e)(?![^\W\d_])|[π∞])"
+    rf"(?P<number>(?<![A-Za-z])(?<![A-Za-z]_)(?:{_DIGITS})|{UNKNOWN}+|[{_FRACTIONS}]|(?<![^\W\d_])(?:pi|e)(?![^\W\d_])|[π∞])"
     r"|(?P<name>(?<![^\W\d_])(?:sqrt|log|ln|sin|cos|tan|exp)(?![^\W\d_])|[√∛]|\\[a-zA-Z]+)"
-    r"|(?P<mark>[!%‰°²³¹⁰⁴-⁹₀-₉'∘])|(?P<operator>\*\*|[-+*/^:×·÷⁄_±–])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<money>[$€£¥₹₩])"
+    r"|(?P<mark>[!%‰°²³¹⁰⁴-⁹₀-₉'∘])|(?P<operator>(?<=\d)\s?x\s?(?=10\s?\^)|(?<=\d)\s?x\s(?=\d)|\*\*|[-+*/^:×·÷⁄_±–])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<money>[$€£¥₹₩])"
     r"|(?P<letter>(?<![^\W_])[a-zA-Z](?![^\W\d_])|(?<=\d)[a-zA-Z](?![^\W_]))|(?P<gap>[ \t]+)|(?P<other>.)",
     re.DOTALL,
 )
@@ -41,10 +41,10 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _MINUS = re.compile(
-    r"(?:\b(?:minus|negative|menos|moins|meno|минус)\s+|(?:マイナス|负|負|마이너스)\s*)$", re.IGNORECASE
+    r"(?:(?<![a-zA-Z])(?:minus|negative|menos|moins|meno|минус)\s+|(?:マイナス|负|負|마이너스)\s*)$", re.IGNORECASE
 )
 _CHANGED = re.compile(
-    r"\b(?:(?:less|fewer|more|greater|smaller|larger|higher|lower|bigger|other|older|younger|longer|shorter)\s+than"
+    r"(?<![a-zA-Z])(?:(?:less|fewer|more|greater|smaller|larger|higher|lower|bigger|other|older|younger|longer|shorter)\s+than"
     r"|(?:roots?|half|third|quarter|fifth|square|cube|logarithm|log|factorial|reciprocal|inverse|opposite|negative|sum|product|cosine|sine|tangent"
     r"|multiples?|divisors?|factors?|powers?|percent|%)\s+of|twice|double|triple|thrice|half|over|under|below|above|times|divided by|multiplied by"
     r"|weniger als|mehr als|menos de|más de|moins de|plus de|меньше|больше|min(?:us)?)\s+(?:the\s+(?:number\s+)?|of\s+)?$"

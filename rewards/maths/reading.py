@@ -183,7 +183,7 @@ _ENVIRONMENT = re.compile(
 )
 _BY_CASE = re.compile(r"\\begin\s*\{(?:d|r)?cases\}((?:(?!\\begin).)*)\\end\s*\{(?:d|r)?cases\}", re.DOTALL)
 _CONDITION = re.compile(
-    r'\s*&?,?\s*(?:"\s*(?:if|for|when|where)\s*"|\b(?:if|for|when)\b|(?="\s*(?:otherwise|else)\s*")|&)\s*'
+    r'\s*,?\s*&?\s*(?:"\s*(?:if|for|when|where)\s*"|\b(?:if|for|when)\b|(?="\s*(?:otherwise|else)\s*")|&)\s*'
 )
 _ALL_REALS = re.compile(
     r'"?\s*(?:all|any|every)(?: (?:the))? real(?:s| numbers?| values?)?(?: of [a-z])?\s*"?', re.IGNORECASE
@@ -191,6 +191,7 @@ _ALL_REALS = re.compile(
 _REALS_WITHOUT = re.compile(r"\(\s*-\\infty\s*,\s*\+?\\infty\s*\)\s*(?:\\setminus|\\backslash|-|\\)\s*\\\{(.*)\\\}")
 _NOT_EQUAL = re.compile(r"\\ne(?![a-zA-Z])")
 _AND_OR_COMMA = re.compile(r'\s*(?:[,;]|"?\s*\band\b\s*"?|\\land(?![a-zA-Z]))\s*')
+_CONGRUENT = re.compile(r"\\equiv(?![a-zA-Z])|≡")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!=)")
 _MEMBER = re.compile(r"\\in(?![a-zA-Z])")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
@@ -363,6 +364,9 @@ def _related(text: str) -> Answer | None:
             if not LABEL.fullmatch(exact[0].strip())
             else Labelled(squeezed_label(exact[0]), _read(exact[1]))
         )
+    congruent = split_top_level(text, _CONGRUENT)
+    if len(congruent) == 2 and LABEL.fullmatch(congruent[0].strip()):
+        return Labelled(squeezed_label(congruent[0]), _read(congruent[1]))
     sides = split_top_level(text, _EQUALS)
     if len(sides) < 2:
         return None

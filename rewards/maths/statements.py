@@ -6,27 +6,43 @@ from selfcorrect.rewards.maths.boxes import BOX, FORMULA, hedged_after, is_value
 from selfcorrect.rewards.maths.prose import last_bold, last_value, value_of_sentence
 from selfcorrect.rewards.maths.text import MAX_ANSWER
 
-# What announces an answer.
+# What announces an answer: a noun, and what links it to the answer.
 
-_ENGLISH = (
-    r"\b(?:(?:the|our|my|your|final|correct|right|overall)\s+)*(?:answer|result|ans|correct (?:option|choice)|final (?:result|value|total|count))\b"
-    r"(?:\s+(?:to|for|of)\s+[^.\n:$=]{1,60}?)?"
+
+def _either(words: str) -> str:
+    """A pattern of any of these, written with a comma between them; the longest first."""
+    return "|".join(sorted((re.escape(word.strip()) for word in words.split(",")), key=len, reverse=True))
+
+
+_WORD_START, _WORD_END = r"(?<![^\W\d_])", r"(?![^\W\d_])"
+_NOUNS = _either(
+    "answer,result,ans,correct option,correct choice,final result,final value,final total,final count,"
+    "ответ,ответом,результат,antwort,ergebnis,endergebnis,resultat,lösung,respuesta,resultado,solución,réponse,résultat,"
+    "risposta,risultato,resposta"
 )
-_ENGLISH_LINK = r"\s*(?:\*\*)?\s*(?:(?:is|are|was|=|becomes|equals|should be|must be|would be|will be|comes out (?:to be|as)|turns out to be|works out to)(?![a-zA-Z])(?:\s*:)?|:|[-–—]\s|→|\n)"
-_OTHERS = (
-    r"最终答案|最后答案|答案|最终结果|最后结果|结果|得数|答え|解答|正解|(?<![^\W\d_])答|최종 답|정답|(?<![가-힣])답|결과"
-    r"|(?<![^\W\d_])(?:(?:итоговый|окончательный|правильный)\s+)?(?:ответ|результат)(?:ом)?"
-    r"|\b(?:die\s+|das\s+|unsere\s+)?(?:end)?(?:antwort|ergebnis|resultat|lösung)|\b(?:la\s+|el\s+)?(?:respuesta|resultado|solución)"
-    r"|\b(?:la\s+|le\s+)?(?:réponse|résultat)|\b(?:la\s+|il\s+)?(?:risposta|risultato)|\b(?:a\s+|o\s+)?resposta"
+_NOUNS_WITHOUT_SPACES = _either(
+    "最终答案,最后答案,答案,最终结果,最后结果,结果,得数,答え,解答,正解,答,최종 답,정답,답,결과"
 )
-_OTHERS_LINK = (
-    r"\s*(?:\*\*)?\s*(?:final|finale|correcta|correcte|definitiva|endgültige)?\s*"
-    r"(?:(?:应该是|应为|是|为|為|等于|は|が|은|는|이|가|lautet|ist|beträgt|wäre|es igual a|es|est égale? à|est|vaut|è|é|равен|равна|равно|равняется|составляет|будет|это)(?![a-zA-Z])|[:=]|[-–—]\s|\n)"
-    r"\s*(?:donc|entonces|also|somit|daher|demnach|dann|quindi|portanto|por tanto|alors|:)?"
+_ATTRIBUTES = _either(
+    "the,our,my,your,final,correct,right,overall,итоговый,окончательный,правильный,die,das,unsere,la,el,le,il,a,o"
 )
-_FILLERS = r"\s*(?:(?:actually|therefore|thus|simply|just|now|then|clearly|obviously|exactly|indeed|approximately|about|equal to|given by|genau|exactement|exactamente|ровно)\s*,?\s*)*"
+_LINKS = _either(
+    "is,are,was,becomes,equals,should be,must be,would be,will be,comes out to be,comes out as,turns out to be,works out to,"
+    "равен,равна,равно,равняется,составляет,будет,это,lautet,ist,beträgt,wäre,es,es igual a,est,est égal à,est égale à,vaut,è,é"
+)
+_LINKS_WITHOUT_SPACES = _either("应该是,应为,等于,是,为,為,は,が,은,는,이,가")
+_BEHIND_NOUNS = _either("final,finale,correcta,correcte,definitiva,endgültige")
+_FILLERS = _either(
+    "actually,therefore,thus,simply,just,now,then,clearly,obviously,exactly,indeed,approximately,about,equal to,given by,"
+    "also,somit,daher,demnach,dann,genau,entonces,por tanto,por lo tanto,exactamente,donc,alors,exactement,quindi,portanto,ровно"
+)
+_SIGNS = r"[:=→]|[-–—]\s|\n"
 _STATEMENT = re.compile(
-    rf"(?:####\s*|<answer>\s*|(?:{_ENGLISH}){_ENGLISH_LINK}\s*(?:\*\*)?|(?:{_OTHERS}){_OTHERS_LINK}\s*(?:\*\*)?){_FILLERS}",
+    rf"(?:####\s*|<answer>\s*"
+    rf"|{_WORD_START}(?:(?:{_ATTRIBUTES})\s+)*(?:{_NOUNS}){_WORD_END}(?:\s+(?:to|for|of)\s+[^.\n:$=]{{1,60}}?)?"
+    rf"\s*(?:\*\*)?\s*(?:(?:{_BEHIND_NOUNS}){_WORD_END})?\s*(?:(?:{_LINKS}){_WORD_END}(?:\s*:)?|{_SIGNS})"
+    rf"|(?<![가-힣])(?:{_NOUNS_WITHOUT_SPACES})\s*(?:\*\*)?\s*(?:{_LINKS_WITHOUT_SPACES}|{_SIGNS})\s*:?)"
+    rf"\s*(?:\*\*)?\s*(?:(?:{_FILLERS}){_WORD_END}\s*,?\s*)*:?",
     re.IGNORECASE,
 )
 _ABOUT_ANOTHER = re.compile(
@@ -54,7 +70,7 @@ _NEGATION = re.compile(
 )
 
 
-_DENIABLE = re.compile(r"[\dπ∞]|\$(?!\\text)|\b[A-J]\b")
+_DENIABLE = re.compile(r"[\dπ∞]|\$(?=[\w(\\{-])(?!\\text)|\b[A-J]\b")
 
 
 def affirmed(sentence: str) -> str:
