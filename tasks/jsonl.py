@@ -1,9 +1,7 @@
-"""Problems from a file of one JSON object a line: {"prompt": ..., "answer": ...}, judged by the math checker by
-default."""
+"""Problems from a file of one's own: rows with a prompt and an answer, judged by the math checker by default."""
 
 import difflib
 import hashlib
-import json
 import math
 import random
 import re
@@ -21,14 +19,11 @@ from selfcorrect.rewards.checkers import checker_named
 from selfcorrect.settings import Share
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
+from selfcorrect.tasks.tables import Fault, read_table, refuse, refuse_missing_columns, renamed, shown
 
-# Reading the rows of a JSON Lines file; every fault is found before the first is told.
-
-Fault = tuple[int, str, str]
-"""Line (from 1), field ("" for the whole row), what is wrong with it."""
+# Reading the rows; every fault is found before the first is told.
 
 _FIELDS = ("prompt", "answer", "id", "difficulty")
-_SHOWN_FAULTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,65 +42,22 @@ def read_rows(path: Path, columns: Mapping[str, str] | None = None) -> list[Row]
     """The rows of `path`, those that say the same merged; `columns` says which name in the file is which field.
 
     Raises:
-        TaskError: the file cannot be read, is empty, or holds bad rows.
+        TaskError: the file cannot be read, is empty, has other columns, or holds bad rows.
     """
+    found, faults = read_table(path)
+    refuse_missing_columns(path, found if len(found) > 1 else [], ("prompt", "answer"), columns or {})
     rows: list[Row] = []
-    faults: list[Fault] = []
-    for line, text in _lines(path):
-        found, value = _object(line, text)
-        value = {(columns or {}).get(name, name): item for name, item in value.items()}
-        found = found or [(line, name, what) for name, what in _faults_of(value)]
-        faults += found
-        if not found:
+    for line, given in found:
+        value = renamed(given, columns or {})
+        wrong = [(line, name, what) for name, what in _faults_of(value)]
+        faults += wrong
+        if not wrong:
             rows.append(_row(line, value))
     unique, repeated = _merge_repeated(rows)
     refuse(path, sorted(faults + repeated))
     if not unique:
-        raise TaskError(f'{path} is empty: it should hold one {{"prompt": ..., "answer": ...}} object a line')
+        raise TaskError(f'{path} is empty: it should hold rows such as {{"prompt": ..., "answer": ...}}')
     return unique
-
-
-def refuse(path: Path, faults: Sequence[Fault]) -> None:
-    """Raise a TaskError that lists the first ten of `faults`, if there are any."""
-    if not faults:
-        return
-    bad_lines = len({line for line, _, _ in faults})
-    head = f"{path}: {bad_lines} bad row{'s' if bad_lines > 1 else ''}"
-    head += f", the first {_SHOWN_FAULTS} faults:" if len(faults) > _SHOWN_FAULTS else ":"
-    shown = [f"  line {line}{', ' + name if name else ''}: {what}" for line, name, what in faults[:_SHOWN_FAULTS]]
-    raise TaskError("\n".join([head, *shown]))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TaskError(f"cannot read {path}: {error.strerror or error}") from error
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise TaskError(
-                f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start + 1})"
-            ) from error
-        if text.strip():
-            yield number, text
-
-
-def _object(line: int, text: str) -> tuple[list[Fault], dict[str, Any]]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = "; is the file one JSON array? Write one object a line" if text.lstrip()[0] in "[]" else ""
-        return [(line, "", f"no valid JSON at column {error.colno}: {error.msg}{hint}")], {}
-    except RecursionError:
-        return [(line, "", "nested too deeply to be read")], {}
-    except ValueError as error:  # a number of thousands of digits
-        return [(line, "", f"cannot be read: {error}")], {}
-    if not isinstance(value, dict):
-        return [(line, "", f"expected an object with 'prompt' and 'answer', got a JSON {type(value).__name__}")], {}
-    return [], value
 
 
 def _faults_of(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,13 +68,13 @@ def _faults_of(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             near = difflib.get_close_matches(name, others, n=1)
             yield name, f"missing; did you mean this by {near[0]!r}?" if near else "missing"
     if "prompt" in value and not _is_text(value["prompt"]):
-        yield "prompt", f"expected readable text that is not blank, got {_shown(value['prompt'])}"
+        yield "prompt", f"expected readable text that is not blank, got {shown(value['prompt'])}"
     if "answer" in value and not _is_text(value["answer"]) and not _is_number(value["answer"]):
-        yield "answer", f"expected text that is not blank or a number, got {_shown(value['answer'])}"
+        yield "answer", f"expected text that is not blank or a number, got {shown(value['answer'])}"
     if "id" in value and not _is_text(value["id"]) and not _is_whole(value["id"]):
-        yield "id", f"expected text or a whole number, got {_shown(value['id'])}"
+        yield "id", f"expected text or a whole number, got {shown(value['id'])}"
     if "difficulty" in value and not _is_float(value["difficulty"]):
-        yield "difficulty", f"expected a number, got {_shown(value['difficulty'])}"
+        yield "difficulty", f"expected a number, got {shown(value['difficulty'])}"
 
 
 def _row(line: int, value: Mapping[str, Any]) -> Row:
@@ -175,17 +127,19 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_float(value: Any) -> bool:
+    """A number, or (in a CSV file) the text of one."""
+    if isinstance(value, str):
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
     return _is_number(value) and abs(value) <= sys.float_info.max
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)
 class JsonlTask:
-    """The problems of a JSON Lines file. It is read, and refused if any row is unusable, when the task is made.
+    """The problems of a file: JSON Lines, a JSON array, CSV or Parquet. It is read, and refused if any row is unusable,
+    when the task is made.
 
     A row has `prompt` (text) and `answer` (text or a number), may have `id` (text or a whole number, unique) and
     `difficulty` (a number); other fields become the problem's metadata. Rows that repeat a prompt and its answer are

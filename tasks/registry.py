@@ -17,8 +17,7 @@ from selfcorrect.registry import Registry, is_address, nearest, shown_kind
 from selfcorrect.rewards.checkers import as_checker
 from selfcorrect.settings import Settings, explain
 from selfcorrect.tasks.problem import Problem, Task
-
-FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+from selfcorrect.tasks.tables import FILE_ENDINGS
 
 
 class TaskSettings(Settings):
@@ -186,6 +185,8 @@ TASKS: Registry[type[TaskSettings]] = Registry(
         "countdown": "selfcorrect.tasks.countdown:CountdownSettings",
         "equations": "selfcorrect.tasks.equations:EquationsSettings",
         "jsonl": "selfcorrect.tasks.jsonl:JsonlSettings",
+        "gsm8k": "selfcorrect.tasks.published:Gsm8kSettings",
+        "math": "selfcorrect.tasks.published:MathSettings",
     },
     accept=_own,
 )

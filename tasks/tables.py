@@ -1,4 +1,4 @@
-"""Rows of a file or of a data set on the Hub: JSON Lines, a JSON array, CSV, Parquet. Every fault is told by its row."""
+"""Rows of a file or of a data set on the Hub: JSON Lines, a JSON array, CSV, Parquet; faults are told by their row."""
 
 import csv
 import difflib
@@ -65,7 +65,7 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
 def refuse_missing_columns(
     path: object, rows: Sequence[NumberedRow], wanted: Sequence[str], columns: Mapping[str, str]
 ) -> None:
-    """Raise where no row has one of `wanted`: then the names are wrong, not the rows.
+    """Raise where no row has one of `wanted`, but other columns that look like it: the names are wrong, not the rows.
 
     Raises:
         TaskError: shows the columns there are, and the mapping that would fit.
@@ -74,15 +74,16 @@ def refuse_missing_columns(
     unknown = [name for name in columns if name not in there]
     after = {columns.get(name, name) for name in there}
     missing = [name for name in wanted if name not in after]
-    if not rows or (not unknown and not missing):
+    fits = {name: found for name in missing if (found := _fitting(name, [n for n in there if n not in columns]))}
+    if not rows or (not unknown and len(fits) < max(len(missing), 1)):
         return
     said = [f"has no column {', '.join(map(repr, unknown))} (named in the mapping)"] if unknown else []
     said += [f"has nothing for {', '.join(map(repr, missing))}"] if missing else []
-    fits = {name: found for name in missing if (found := _fitting(name, [n for n in there if n not in columns]))}
-    hint = ",".join(f"{column}={name}" for name, column in fits.items())
+    kept = [f"{column}={name}" for column, name in columns.items() if column in there]
+    hint = ",".join([*kept, *(f"{column}={name}" for name, column in fits.items())])
     raise TaskError(
         f"{path} {' and '.join(said)}; its columns are {', '.join(map(repr, there))}"
-        + (f". This would fit: --map {hint}" if len(fits) == len(missing) and hint else "; name them with --map")
+        + (f". This would fit: --map {hint}" if hint else "")
     )
 
 

@@ -32,6 +32,21 @@ def load_model_and_tokenizer(
     return model.eval(), tokenizer
 
 
+def load_tokenizer(path_or_id: str | Path) -> Any:
+    """The tokenizer of a model folder or Hugging Face id, without its model.
+
+    Raises:
+        PolicyError: there is none that transformers can load.
+    """
+    from transformers import AutoTokenizer
+
+    _refuse_missing_folder(path_or_id)
+    try:
+        return AutoTokenizer.from_pretrained(path_or_id)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"cannot load a tokenizer from {str(path_or_id)!r}: {error}") from error
+
+
 def _refuse_missing_folder(path_or_id: str | Path) -> None:
     """Without this, transformers would ask the network for a model of that name."""
     path = Path(path_or_id)

@@ -1,5 +1,6 @@
 """`selfcorrect check`: let a checker judge one answer."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,10 @@ from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from selfcorrect.rewards.checker import Checker
+    from selfcorrect.tasks.data_card import DataCard
 
 
 check = typer.Typer(
@@ -91,6 +95,7 @@ def _text_of(path: Path, option: str) -> str:
 # `selfcorrect validate`: does every checker accept its own gold answers?
 
 _SHOWN_FAILURES = 20
+_SHOWN_REFUSED = 5
 
 
 def validate(
@@ -98,20 +103,27 @@ def validate(
     columns: Columns = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of each split; files are checked whole.")] = 1000,
     seed: Seed = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Count lengths in this model's tokens (a folder or Hugging Face id), not in words."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the checker of TASK judge its own gold answers. Exit status 1 if it refuses any."""
+    """Let the checker of TASK judge its own gold answers, and describe the data. Exit status 1 if it refuses any."""
     with reporting(as_json=as_json):
         from selfcorrect.cli.console import counting
         from selfcorrect.cli.naming import task_settings
+        from selfcorrect.tasks.data_card import data_card
         from selfcorrect.tasks.validate import validate_task
 
         opened = task_settings(task, columns).open()
         with counting("checking gold answers", silent=as_json) as tell:
             report = validate_task(opened, procedural=n, seed=seed, on_progress=tell)
+        card = data_card(opened, _token_count(model))
     if as_json:
-        write_json(_as_json(report))
+        write_json(_as_json(report) | ({} if card is None else {"card": asdict(card)}))
     else:
+        _show_card(card)
         _show(report)
     if not report.passed:
         raise typer.Exit(1)
@@ -131,12 +143,43 @@ def _as_json(report: Any) -> dict[str, Any]:
     }
 
 
+def _token_count(model: str | None) -> "Callable[[str], int] | None":
+    if model is None:
+        return None
+    from selfcorrect.agents.policies.pretrained import load_tokenizer, model_location
+
+    tokenizer = load_tokenizer(model_location(model))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _show_card(card: "DataCard | None") -> None:
+    """What a file holds; nothing for tasks that make their problems up."""
+    if card is None:
+        return
+    sizes = ", ".join(f"{count:,} {split}" for split, count in card.problems.items())
+    results.print(f"problems: {sizes}; {card.repeated:,} repeated, {len(card.refused):,} refused", markup=False)
+    for row, field, why in card.refused[:_SHOWN_REFUSED]:
+        results.print(f"  row {row}{', ' + field if field else ''}: {why}", markup=False)
+    for what, lengths in (("prompts", card.prompts), ("right answers", card.golds)):
+        if lengths is not None:
+            results.print(f"{what}: median {lengths.median:g} {card.unit}, longest {lengths.most:,}", markup=False)
+    if card.overlapping:
+        shown = ", ".join(card.overlapping[:_SHOWN_REFUSED])
+        results.print(
+            f"test prompts that overlap with training: {len(card.overlapping):,} ({shown}, ...)", markup=False
+        )
+
+
 def _show(report: Any) -> None:
-    for failure in report.failures[:_SHOWN_FAILURES]:
-        results.print(f"[red]{failure.status}[/red]", end=" ")
-        results.print(f"{failure.problem_id}: {failure.reason}", markup=False)
-    if len(report.failures) > _SHOWN_FAILURES:
-        results.print(f"... and {len(report.failures) - _SHOWN_FAILURES} more")
+    folded: dict[tuple[str, str], list[str]] = {}
+    for failure in report.failures:
+        folded.setdefault((failure.status, failure.reason), []).append(failure.problem_id)
+    for (status, reason), ids in list(folded.items())[:_SHOWN_FAILURES]:
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        results.print(f"[red]{status}[/red]", end=" ")
+        results.print(f"{ids[0]}{more}: {reason}", markup=False)
+    if len(folded) > _SHOWN_FAILURES:
+        results.print(f"... and {len(folded) - _SHOWN_FAILURES} other reasons")
     accepted = report.checked - len(report.failures)
     colour = "green" if report.passed else "red"
     gold = f", {report.without_gold} of them without a gold answer" if report.without_gold else ""

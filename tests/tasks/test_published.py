@@ -1,0 +1,179 @@
+"""Published data sets as they are published: rows as their authors wrote them, read without code of the user's."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.errors import ConfigurationError, TaskError
+from selfcorrect.tasks import open_task, validate_task
+from selfcorrect.tasks.data_card import data_card
+from selfcorrect.tasks.tables import read_table
+
+GSM8K = [
+    {
+        "question": "Tom has 3 bags of 4 apples and eats 2. How many are left?",
+        "answer": "3*4=<<3*4=12>>12\n12-2=<<12-2=10>>10\n#### 10",
+    },
+    {
+        "question": "A robe takes 1,000 stitches a day. How many in 2 days?",
+        "answer": "2*1000=<<2*1000=2000>>2000\n#### 2,000",
+    },
+]
+MATH = [
+    {"problem": "What is $1+1$?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{2}$.", "idx": 0},
+    {
+        "problem": "Halve $3$.",
+        "level": "Level 5",
+        "type": "Algebra",
+        "solution": "So $\\boxed{\\frac{3}{2}}$.",
+        "idx": 1,
+    },
+]
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def everything(task: Any) -> list[Any]:
+    return [problem for split in ("train", "test") for problem in task.problems(split, task.available(split))]
+
+
+def test_gsm8k_asks_the_question_and_compares_with_the_number_behind_the_marks(tmp_path: Path) -> None:
+    task = open_task(f"gsm8k:{lines(tmp_path / 'gsm8k.jsonl', GSM8K)}")
+    first, second = sorted(everything(task), key=lambda problem: problem.id)
+    assert (first.reference, second.reference) == ("10", "2,000")
+    assert first.prompt == GSM8K[0]["question"] and first.difficulty == 2.0
+    assert validate_task(task).passed
+
+
+def test_math_compares_with_the_worked_solution_and_grades_by_level(tmp_path: Path) -> None:
+    task = open_task(f"math:{lines(tmp_path / 'math.json', MATH)}")
+    by_id = {problem.id: problem for problem in everything(task)}
+    assert by_id["math-1"].difficulty == 5.0 and by_id["math-0"].metadata["subject"] == "Algebra"
+    assert task.checker.check_sync("\\boxed{1.5}", by_id["math-1"].reference).correct
+    assert validate_task(task).passed
+
+
+def test_a_second_file_is_held_out_as_a_whole(tmp_path: Path) -> None:
+    train, test = lines(tmp_path / "a.jsonl", GSM8K[:1]), lines(tmp_path / "b.jsonl", GSM8K[1:])
+    task = open_task(f"gsm8k:{train}", test_path=str(test))
+    assert [problem.reference for problem in task.problems("train", 1)] == ["10"]
+    assert [problem.reference for problem in task.problems("test", 1)] == ["2,000"]
+
+
+def test_unusable_rows_are_left_out_counted_and_named(tmp_path: Path) -> None:
+    rows = [*GSM8K, GSM8K[0], {"question": "No number?", "answer": "none"}]
+    task: Any = open_task(f"gsm8k:{lines(tmp_path / 'g.jsonl', rows)}")
+    assert len(everything(task)) == 2 and task.repeated == 1
+    assert task.refused == ((4, "", "the answer holds no '####' with a number behind it"),)
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"is not of the format 'gsm8k'.*\n.*there is no 'answer'"):
+        open_task(f"gsm8k:{lines(tmp_path / 'm.jsonl', MATH)}")
+
+
+def test_more_than_there_is_says_what_there_is(tmp_path: Path) -> None:
+    train, test = lines(tmp_path / "a.jsonl", GSM8K[:1]), lines(tmp_path / "b.jsonl", GSM8K[1:])
+    with pytest.raises(TaskError, match="3 test problems were asked for, but there are 1 \\(train 1, test 1\\)"):
+        open_task(f"gsm8k:{train}", test_path=str(test)).problems("test", 3)
+
+
+def test_the_hubs_rows_are_read_from_a_folder_that_datasets_can_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
+    lines(folder / "train.jsonl", GSM8K[:1])
+    lines(folder / "test.jsonl", GSM8K[1:])
+    task: Any = open_task("gsm8k", dataset=str(folder), config=None)
+    assert (task.available("train"), task.available("test")) == (1, 1)
+
+
+def test_without_the_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def gone(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionError("no route to the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", gone)
+    with pytest.raises(TaskError, match=r"cannot load the train split of the data set 'openai/gsm8k'.*FORMAT:FILE"):
+        open_task("gsm8k")
+
+
+# Files of one's own.
+
+
+def test_tables_are_the_same_in_every_form(tmp_path: Path) -> None:
+    rows = [{"prompt": 'A "b",\nc', "answer": "1"}, {"prompt": "d", "answer": "2"}]
+    lines(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["prompt", "answer"])
+        writer.writeheader()
+        writer.writerows(rows)
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for ending in ("jsonl", "json", "jsonl.gz", "csv", "parquet"):
+        found, faults = read_table(tmp_path / f"a.{ending}")
+        assert ([row for _, row in found], faults) == (rows, []), ending
+
+
+def test_wrong_columns_show_the_mapping_that_would_fit(tmp_path: Path) -> None:
+    path = lines(tmp_path / "own.jsonl", [{"question": f"{n}?", "gold": n} for n in range(5)])
+    fits = "its columns are 'question', 'gold'. This would fit: --map question=prompt,gold=answer"
+    with pytest.raises(TaskError, match=fits):
+        open_task(str(path))
+    with pytest.raises(TaskError, match="has no column 'qestion'"):
+        open_task(str(path), columns={"qestion": "prompt", "gold": "answer"})
+    task = open_task(str(path), columns={"question": "prompt", "gold": "answer"})
+    assert len(everything(task)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "[1, 2]", "line 1: expected an object of named fields, got a JSON int"),
+        ("a.json", "[{]", "a .json file holds one array, or one object a line"),
+        ("a.csv", "prompt,answer\na\n", "line 2: fewer fields than there are columns"),
+        ("a.csv", 'prompt,answer\n"a,1\n', "no valid CSV"),
+        ("a.parquet", "no parquet", "as Parquet"),
+        ("a.jsonl.gz", "no gzip", "cannot read"),
+    ],
+)
+def test_bad_files_are_told_by_name_and_row(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(TaskError, match=words) as caught:
+        open_task(str(tmp_path / name))
+    assert name in str(caught.value)
+
+
+def test_a_card_tells_sizes_lengths_and_overlap(tmp_path: Path) -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    asked = [f"{long} fourteen {n}" for n in range(40)] + ["short"]
+    rows = [{"prompt": text, "answer": "1"} for text in asked]
+    task = open_task(str(lines(tmp_path / "own.jsonl", rows)), test_share=0.2)
+    card = data_card(task)
+    assert card is not None and sum(card.problems.values()) == 41
+    held_out = {problem.id for problem in task.problems("test", card.problems["test"]) if problem.prompt != "short"}
+    assert set(card.overlapping) == held_out
+    assert card.prompts is not None and (card.prompts.median, card.prompts.most) == (15, 15)
+    assert data_card(open_task("countdown")) is None
+    in_letters = data_card(task, len)
+    assert in_letters is not None and in_letters.unit == "tokens" and in_letters.prompts is not None
+    assert in_letters.prompts.most == len(f"{long} fourteen 39")
+
+
+def test_a_format_reads_no_columns_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--map names columns of a file"):
+        open_task(f"gsm8k:{tmp_path / 'x.jsonl'}", columns={"a": "prompt"})
