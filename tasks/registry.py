@@ -187,6 +187,13 @@ TASKS: Registry[type[TaskSettings]] = Registry(
         "jsonl": "selfcorrect.tasks.jsonl:JsonlSettings",
         "gsm8k": "selfcorrect.tasks.published:Gsm8kSettings",
         "math": "selfcorrect.tasks.published:MathSettings",
+        "mbpp": "selfcorrect.tasks.code_formats:MbppSettings",
+        "mbpp+": "selfcorrect.tasks.code_formats:MbppPlusSettings",
+        "mbpp-repair": "selfcorrect.tasks.code_formats:MbppRepairSettings",
+        "humaneval": "selfcorrect.tasks.code_formats:HumanEvalSettings",
+        "humaneval+": "selfcorrect.tasks.code_formats:HumanEvalPlusSettings",
+        "apps": "selfcorrect.tasks.code_formats:AppsSettings",
+        "livecodebench": "selfcorrect.tasks.code_formats:LiveCodeBenchSettings",
     },
     accept=_own,
 )
