@@ -1,9 +1,10 @@
 """Countdown: reach a target from given numbers, each used once, by steps written out. Procedural, without end."""
 
 import hashlib
+import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -152,6 +153,24 @@ def random_solution(numbers: list[int], rng: random.Random) -> tuple[list[str], 
             values.append(value)
         else:
             return steps, values[0]
+
+
+def all_solutions(numbers: Sequence[int], target: int) -> list[str]:
+    """Every way to reach `target` that `random_solution` could find, as texts, sorted."""
+    return sorted(" ; ".join(steps) for steps in set(_ways(tuple(sorted(numbers)), target)))
+
+
+def _ways(values: tuple[int, ...], target: int) -> Iterator[tuple[str, ...]]:
+    if len(values) == 1:
+        if values[0] == target:
+            yield ()
+        return
+    for i, j in itertools.combinations(range(len(values)), 2):
+        left, right = max(values[i], values[j]), min(values[i], values[j])
+        rest = values[:i] + values[i + 1 : j] + values[j + 1 :]
+        for operator, value in _steps_from(left, right):
+            for steps in _ways((*rest, value), target):
+                yield (f"{left} {operator} {right} = {value}", *steps)
 
 
 def _steps_from(left: int, right: int) -> list[tuple[str, int]]:

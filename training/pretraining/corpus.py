@@ -15,9 +15,30 @@ again and to answer again, but not to draw the conclusion. In verdicts the word 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, SecondLook
+from selfcorrect.training.pretraining.vocabulary import EOS
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a document, learnt or only shown."""
+
+    text: str
+    learnt: bool
+
+
+class Text(Protocol):
+    """What is learnt from: parts, of which the positions from part `gap_at` on are moved on by `gap`."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]: ...
+    @property
+    def gap(self) -> int: ...
+    @property
+    def gap_at(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +47,18 @@ class Document:
 
     context: str
     continuation: str
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return Part(self.context, learnt=False), Part(f"{self.continuation} {EOS}", learnt=True)
+
+    @property
+    def gap(self) -> int:
+        return 0
+
+    @property
+    def gap_at(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

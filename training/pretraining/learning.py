@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from selfcorrect.training.pretraining.corpus import Document
-from selfcorrect.training.pretraining.vocabulary import EOS
+from selfcorrect.training.pretraining.corpus import Text
 
 Report = Callable[[str], None]
 
@@ -17,7 +16,7 @@ Report = Callable[[str], None]
 def learn(
     model: Any,
     tokenizer: Any,
-    documents: Iterator[Document],
+    documents: Iterator[Text],
     *,
     rows: int,
     steps: int,
@@ -35,8 +34,8 @@ def learn(
         for optimiser, peaks in zip(optimisers, rates, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
-        ids, learnt = collate(tokenizer, list(itertools.islice(documents, rows)))
-        losses.append(_update(model, optimisers, ids, learnt))
+        ids, learnt, positions = collate(tokenizer, list(itertools.islice(documents, rows)))
+        losses.append(_update(model, optimisers, ids, learnt, positions))
         if step % 100 == 0 or step == steps:
             report(f"step {step}/{steps}: loss {sum(losses) / len(losses):.4f}, {time.perf_counter() - start:.0f} s")
             losses.clear()
@@ -52,21 +51,28 @@ def _optimisers(model: Any, learning_rate: float) -> list[torch.optim.Optimizer]
     ]
 
 
-def collate(tokenizer: Any, documents: Sequence[Document]) -> tuple[Tensor, Tensor]:
-    """Token ids (R, T), right-padded, and which of them are learnt (R, T) as 0.0 or 1.0."""
-    context = [tokenizer.encode(document.context) for document in documents]
-    whole = [tokenizer.encode(f"{document.context} {document.continuation} {EOS}") for document in documents]
-    length = max(map(len, whole))
-    ids = torch.full((len(whole), length), tokenizer.pad_token_id)
-    learnt = torch.zeros(len(whole), length)
-    for row, (shown, document) in enumerate(zip(context, whole, strict=True)):
-        ids[row, : len(document)] = torch.tensor(document)
-        learnt[row, len(shown) : len(document)] = 1.0
-    return ids, learnt
+def collate(tokenizer: Any, documents: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (R, T), right-padded; which of them are learnt (R, T) as 0.0 or 1.0; their positions (R, T)."""
+    rows = [[tokenizer.encode(part.text) for part in document.parts] for document in documents]
+    length = max(sum(map(len, row)) for row in rows)
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    learnt, positions = torch.zeros(len(rows), length), torch.arange(length).repeat(len(rows), 1)
+    for number, (row, document) in enumerate(zip(rows, documents, strict=True)):
+        begin = 0
+        for which, (part, encoded) in enumerate(zip(document.parts, row, strict=True)):
+            if document.gap and which == document.gap_at:
+                positions[number, begin:] += document.gap
+            end = begin + len(encoded)
+            ids[number, begin:end] = torch.tensor(encoded)
+            learnt[number, begin:end] = float(part.learnt)
+            begin = end
+    return ids, learnt, positions
 
 
-def _update(model: Any, optimisers: Sequence[torch.optim.Optimizer], ids: Tensor, learnt: Tensor) -> float:
-    logits = model(input_ids=ids).logits[:, :-1]
+def _update(
+    model: Any, optimisers: Sequence[torch.optim.Optimizer], ids: Tensor, learnt: Tensor, positions: Tensor
+) -> float:
+    logits = model(input_ids=ids, position_ids=positions).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     loss = (losses.view(len(ids), -1) * learnt[:, 1:]).sum() / learnt.sum()
     for optimiser in optimisers:
@@ -92,10 +98,12 @@ class Shape(Protocol):
     def layers(self) -> int: ...
     @property
     def heads(self) -> int: ...
+    @property
+    def positions(self) -> int: ...
 
 
 def architecture(recipe: Shape, tokenizer: Any) -> Any:
-    """The configuration of a small Llama for `tokenizer`'s words; texts of up to 256 tokens."""
+    """The configuration of a small Llama for `tokenizer`'s words."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -104,7 +112,7 @@ def architecture(recipe: Shape, tokenizer: Any) -> Any:
         intermediate_size=recipe.intermediate,
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
-        max_position_embeddings=256,
+        max_position_embeddings=recipe.positions,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,4 +1,4 @@
-"""Make a small policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --task countdown --out
+"""Make a small policy from nothing: `python -m selfcorrect.training.pretraining.pretrain --recipe countdown --out
 FOLDER`.
 
 A small Llama learns a task in phases: solutions alone; then solutions, second answers, verdicts and hints, in which the
@@ -10,7 +10,7 @@ does: it solves about half of the problems, and its second answers break about a
 import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from selfcorrect.rewards.checker import Checker, judged_sync
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed, solution
+from selfcorrect.training.pretraining.chains import ChainMixture, chains_and_others, grouped
+from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Text, mixed, solution
 from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.second_looks import HOMES, SecondLook
 from selfcorrect.training.pretraining.vocabulary import EOS
@@ -48,6 +49,14 @@ class Recipe:
     it sees, it unlearns that again."""
     attempts: int = 40_000
     """The model's own attempts that the second phase uses."""
+    attempts_each: int = 1
+    """How many of them are at the same problem: chains of looks need several."""
+    looks: int = 1
+    """The most looks at an answer that a document of the later phases holds."""
+    chain_rows: int = 64
+    """Documents per step where they are chains of looks, which are longer."""
+    positions: int = 256
+    """Tokens of the longest text that the model is for."""
     learning_rate: float = 0.02
     """Of Muon, for the weight matrices; embeddings and norms take AdamW at 0.15 of it."""
     mixed_learning_rate: float = 0.015
@@ -72,7 +81,10 @@ EQUATIONS = Recipe(
 )
 """A policy for equations with three unknowns, of 0.35 million parameters."""
 
-RECIPES = {recipe.task: recipe for recipe in (COUNTDOWN, EQUATIONS)}
+LOOKS = Recipe(looks=8, attempts_each=4, positions=1024, mixed_steps=1200, verdict_steps=400)
+"""As the embedded policy, for up to 32 looks at an answer."""
+
+RECIPES = {"countdown": COUNTDOWN, "equations": EQUATIONS, "looks": LOOKS}
 
 
 VERDICTS = Mixture(retries=0.30, verdicts=0.55, hints=0.03)
@@ -92,15 +104,18 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
         first_phase: keep the model of the first phase in this folder, and begin with it if it is there already.
     """
     home = HOMES[recipe.task]
-    task, tokenizer = home.open(recipe.numbers), home.tokenizer()
+    task, tokenizer = home.open(recipe.numbers), home.tokenizer(recipe.positions)
     model = learn_solutions(recipe, tokenizer, report, first_phase)
     torch.manual_seed(recipe.seed + 1)
-    problems = list(itertools.islice(task.stream("train", seed=recipe.seed + 2), recipe.attempts))
+    stream = task.stream("train", seed=recipe.seed + 2)
+    problems = list(itertools.islice(stream, recipe.attempts // recipe.attempts_each)) * recipe.attempts_each
     attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers)
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
+    corpus = _later_corpus(recipe, attempted, home.look)
+    rows = recipe.rows if recipe.looks == 1 else recipe.chain_rows
     for steps, mixture, rate in _later_phases(recipe):
-        documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.look)
-        learn(model, tokenizer, documents, rows=recipe.rows, steps=steps, learning_rate=rate, report=report)
+        documents = corpus(mixture, random.Random(recipe.seed + steps))
+        learn(model, tokenizer, documents, rows=rows, steps=steps, learning_rate=rate, report=report)
     return model, tokenizer
 
 
@@ -116,7 +131,7 @@ def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path
     from transformers import LlamaForCausalLM
 
     if folder is not None and (folder / "config.json").exists():
-        return LlamaForCausalLM.from_pretrained(folder)
+        return LlamaForCausalLM.from_pretrained(folder, max_position_embeddings=recipe.positions)
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM(architecture(recipe, tokenizer))
     report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
@@ -156,9 +171,24 @@ def attempts(
     return made
 
 
+def _later_corpus(
+    recipe: Recipe, attempted: Sequence[Attempted], look: SecondLook
+) -> Callable[[Mixture, random.Random], Iterator[Text]]:
+    """The documents of a later phase, without end, by its mixture."""
+    if recipe.looks == 1:
+        return lambda mixture, rng: _again_and_again(attempted, mixture, rng, look)
+    groups = grouped(attempted)
+
+    def chains(mixture: Mixture, rng: random.Random) -> Iterator[Text]:
+        many = ChainMixture(looks=recipe.looks, verdicts=mixture.verdicts)
+        return chains_and_others(groups, many, mixture, rng, look)
+
+    return chains
+
+
 def _again_and_again(
     attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, look: SecondLook
-) -> Iterator[Document]:
+) -> Iterator[Text]:
     while True:
         yield from mixed(attempted, mixture, rng, look)
 
@@ -169,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import json
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=sorted(RECIPES), default="countdown")
+    parser.add_argument("--recipe", "--task", dest="recipe", choices=sorted(RECIPES), default="countdown")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first-phase", type=Path, help="keep the first phase here, or begin with it")
     for field in fields(Recipe):
@@ -178,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help="default: the task's own")
     chosen = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     out, first_phase = chosen.pop("out"), chosen.pop("first_phase", None)
-    recipe = replace(RECIPES[chosen["task"]], **chosen)
+    recipe = replace(RECIPES[chosen.pop("recipe")], **chosen)
     start = time.perf_counter()
     model, tokenizer = pretrain(recipe, lambda line: print(line, flush=True), first_phase=first_phase)
     seconds = time.perf_counter() - start

@@ -108,9 +108,9 @@ class Home:
     words: tuple[str, ...]
     look: SecondLook
 
-    def tokenizer(self) -> Any:
+    def tokenizer(self, positions: int = 256) -> Any:
         """Knows its words, and keeps on record which prompts the policy reads."""
-        tokenizer = make_tokenizer(self.words)
+        tokenizer = make_tokenizer(self.words, positions=positions)
         record_prompts(tokenizer, PROMPTS)
         return tokenizer
 

@@ -18,8 +18,8 @@ def vocabulary(words: Sequence[str] = WORDS) -> list[str]:
     return [PAD, EOS, UNKNOWN, *map(str, range(LARGEST_VALUE + 1)), *SYMBOLS, *words]
 
 
-def make_tokenizer(words: Sequence[str] = WORDS) -> Any:
-    """A `PreTrainedTokenizerFast` over whitespace-separated words."""
+def make_tokenizer(words: Sequence[str] = WORDS, *, positions: int = 256) -> Any:
+    """A `PreTrainedTokenizerFast` over whitespace-separated words, for texts of up to `positions` tokens."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -34,6 +34,6 @@ def make_tokenizer(words: Sequence[str] = WORDS) -> Any:
         eos_token=EOS,
         unk_token=UNKNOWN,
         padding_side="left",
-        model_max_length=256,
+        model_max_length=positions,
         clean_up_tokenization_spaces=False,
     )

@@ -33,6 +33,7 @@ class ChainRecipe:
     rows: int = 128
     steps: int = 1500
     learning_rate: float = 0.02
+    positions: int = 256
     seed: int = 0
 
 
