@@ -286,6 +286,26 @@ def record_prompts(tokenizer: Any, prompts: Prompts) -> None:
     tokenizer.init_kwargs[_RECORD] = asdict(prompts)
 
 
+_TURNS = "selfcorrect_turns"
+
+
+def record_turns(tokenizer: Any, turns: int) -> None:
+    """Keep with `tokenizer`, which saves it, for how many answers to one problem its policy was made."""
+    tokenizer.init_kwargs[_TURNS] = turns
+
+
+def turns_made_for(policy: Any) -> int | None:
+    """For how many answers to one problem `policy` was made, first answer included; None where nothing is on record.
+
+    Raises:
+        PolicyError: what is on record is no number of turns.
+    """
+    turns = getattr(getattr(policy, "tokenizer", None), "init_kwargs", {}).get(_TURNS)
+    if turns is not None and (not isinstance(turns, int) or turns < 1):
+        raise PolicyError(f"{_TURNS} in the policy's tokenizer_config.json must be a number of turns, got {turns!r}")
+    return turns
+
+
 def prompts_of(policy: Any, *, english: Prompts) -> Prompts:
     """The words of the loop for `policy`.
 

@@ -22,6 +22,8 @@ from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Part, Te
 from selfcorrect.training.pretraining.second_looks import SecondLook
 from selfcorrect.training.pretraining.vocabulary import EOS
 
+_POOLED = 16
+"""Batches whose documents are sorted by length together."""
 LOOK_TOKENS = 26
 """Tokens of one look at an answer of four numbers, its "again :" and its end."""
 
@@ -93,6 +95,20 @@ def chains_and_others(
     rest = itertools.chain.from_iterable(mixed(alone, others, rng, look) for _ in itertools.count())
     while True:
         yield chained(rng.choice(groups), chains, rng, look) if rng.random() < chains.chains else next(rest)
+
+
+def of_like_length(documents: Iterator[Text], rows: int, rng: random.Random) -> Iterator[Text]:
+    """The same documents in another order: every `rows` that follow each other are about as long, so that little of a
+    batch is padding; the batches come in random order."""
+    while True:
+        pool = sorted(itertools.islice(documents, rows * _POOLED), key=_length)
+        batches = [pool[begin : begin + rows] for begin in range(0, len(pool), rows)]
+        rng.shuffle(batches)
+        yield from itertools.chain.from_iterable(batches)
+
+
+def _length(document: Text) -> int:
+    return sum(len(part.text.split()) for part in document.parts)
 
 
 def chained(group: Group, mixture: ChainMixture, rng: random.Random, look: SecondLook) -> Chain:

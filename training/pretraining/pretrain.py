@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from selfcorrect.rewards.checker import Checker, judged_sync
-from selfcorrect.training.pretraining.chains import ChainMixture, chains_and_others, grouped
+from selfcorrect.training.pretraining.chains import ChainMixture, chains_and_others, grouped, of_like_length
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Text, mixed, solution
 from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.second_looks import HOMES, SecondLook
@@ -181,7 +181,7 @@ def _later_corpus(
 
     def chains(mixture: Mixture, rng: random.Random) -> Iterator[Text]:
         many = ChainMixture(looks=recipe.looks, verdicts=mixture.verdicts)
-        return chains_and_others(groups, many, mixture, rng, look)
+        return of_like_length(chains_and_others(groups, many, mixture, rng, look), recipe.chain_rows, rng)
 
     return chains
 

@@ -23,13 +23,13 @@ FEW = (
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
 
-@pytest.mark.parametrize("task", sorted(RECIPES))
-def test_a_few_steps_leave_a_policy_its_recipe_and_its_prompts(task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_few_steps_leave_a_policy_its_recipe_and_its_prompts(name: str, tmp_path: Path) -> None:
     pretrain.main(
-        ["--task", task, "--out", str(tmp_path / "policy"), "--first-phase", str(tmp_path / "first"), *FEW.split()]
+        ["--recipe", name, "--out", str(tmp_path / "policy"), "--first-phase", str(tmp_path / "first"), *FEW.split()]
     )
     recipe = json.loads((tmp_path / "policy" / "recipe.json").read_text())
-    assert (recipe["task"], recipe["hidden"], recipe["solution_steps"]) == (task, 16, 2)
+    assert (recipe["task"], recipe["hidden"], recipe["solution_steps"]) == (RECIPES[name].task, 16, 2)
     policy = TransformersPolicy.from_pretrained(tmp_path / "policy")
     assert prompts_of(policy, english=PLAIN) == COUNTDOWN
     assert (tmp_path / "first" / "config.json").exists()
