@@ -1,9 +1,11 @@
 """With which words a policy is talked to."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
@@ -17,7 +19,9 @@ from selfcorrect.agents.prompts import (
     prompts_of,
     reads_english,
     record_prompts,
+    record_turns,
     refuse_unreadable,
+    turns_made_for,
     unknown_words,
 )
 from selfcorrect.errors import ConfigurationError, PolicyError
@@ -87,3 +91,15 @@ def test_an_unreadable_prompt_is_refused_by_what_the_policy_knows() -> None:
     refuse_unreadable(policy, ["11 x + 7 y = 96 :"], name="mine")
     with pytest.raises(ConfigurationError, match=r"mine cannot read .*'love'; its vocabulary is that of equations"):
         refuse_unreadable(policy, ["11 x + 7 y = 96 :", "love"], name="mine")
+
+
+def test_how_many_turns_a_policy_was_made_for_goes_where_its_tokenizer_goes(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    assert turns_made_for(SimpleNamespace(tokenizer=tokenizer)) == 2
+    record_turns(tokenizer, 9)
+    tokenizer.save_pretrained(tmp_path)
+    assert turns_made_for(SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(tmp_path))) == 9
+    assert turns_made_for(ScriptedPolicy([])) is None
+    record_turns(tokenizer, 0)
+    with pytest.raises(PolicyError, match="must be a number of turns, got 0"):
+        turns_made_for(SimpleNamespace(tokenizer=tokenizer))

@@ -27,6 +27,13 @@ def test_solve_as_json_and_with_more_revisions(run_json: Any) -> None:
     assert all(turn["verdict"] in ("correct", "wrong", "unreadable") for turn in episode["turns"])
 
 
+def test_more_turns_than_a_policy_was_made_for_are_told(run: Any) -> None:
+    said = "embedded was made for 2 answers to a problem: the later ones of 4 may be nonsense"
+    assert said in run("solve", "3 5 7 9 get 56", "--revisions", "3").stderr
+    assert said in run("eval", "-n", "2", "--revisions", "3").stderr
+    assert "was made for" not in run("solve", "3 5 7 9 get 56").stderr
+
+
 def test_the_same_seed_gives_the_same_turns(run_json: Any) -> None:
     first, second = (run_json("solve", "3 5 7 9 get 56", "--temperature", "1", "--seed", "3") for _ in range(2))
     assert first == second

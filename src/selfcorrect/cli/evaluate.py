@@ -57,6 +57,7 @@ def evaluate_command(
         n = _default_count(opened) if n is None else n
         problems = opened.problems("test", n, seed=seed)
         named.refuse_unreadable(problems[0].prompt)
+        named.warn_beyond(revisions)
 
         with counting(f"evaluating on {n:,} problems", silent=as_json) as tell:
             policy = CountedPolicy(named.policy, tell, n * (1 + mode.turns * revisions))

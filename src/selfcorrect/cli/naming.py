@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.cli.console import loading
+from selfcorrect.cli.console import loading, notes
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 
@@ -89,6 +89,20 @@ class NamedPolicy:
 
         own = prompts_of(self.policy, english=named_prompts(usual, critique))
         return prompt_settings(chosen).applied(own, critique)
+
+    def warn_beyond(self, revisions: int) -> None:
+        """Say so if this policy was made for fewer answers to a problem than it will be asked for."""
+        from selfcorrect.agents.prompts import turns_made_for
+
+        turns = turns_made_for(self.policy)
+        if turns is not None and turns <= revisions:
+            notes.print(
+                f"{self.name} was made for {turns} answers to a problem: the later ones of {revisions + 1} may be "
+                "nonsense. Train it for more turns, or use fewer revisions",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
 
     def refuse_unreadable(self, prompt: str) -> None:
         """Raise a ConfigurationError if the policy's vocabulary lacks words of `prompt`."""

@@ -45,6 +45,7 @@ def _chat_model(model: str, revisions: int, critique: Critique, words: str | Non
     from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
+    named.warn_beyond(revisions)
     chosen = named.prompts(critique, usual="plain", chosen=words)
     return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
 

@@ -297,6 +297,7 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     named = open_policy(request.model)
     problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
     named.refuse_unreadable(problem.prompt)
+    named.warn_beyond(request.revisions)
 
     from selfcorrect.agents.critiques import CRITIQUES
     from selfcorrect.agents.graph import build_graph
