@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -19,16 +20,19 @@ import pytest
 
 import selfcorrect
 from selfcorrect import TaskError
+from selfcorrect.distribution import install_command
 from selfcorrect.public_names import MOVED
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["selfcorrect", "selfcorrect.rewards", "selfcorrect.tasks", "selfcorrect.agents", "selfcorrect.training"]
+ROOMS = [package.rpartition(".")[2] for package in PACKAGES[1:]]
 PUBLIC = [(package, name) for package in PACKAGES for name in import_module(package).__all__]
 READ_BY_USERS = [
     *[ROOT / "README.md", ROOT / "CONTRIBUTING.md"],
     *(path for folder in ("docs", "notebooks", "examples") for path in sorted((ROOT / folder).rglob("*.*"))),
 ]
 SHOWN = [path for path in READ_BY_USERS if path.suffix in {".md", ".py", ".ipynb"} and path.is_file()]
+PAGES = [path for path in SHOWN if path.suffix == ".md"]
 needs_checkout = pytest.mark.skipif(not SHOWN, reason="there is nothing to read beside an installed wheel")
 
 
@@ -64,12 +68,24 @@ def test_what_users_read_imports_public_names_only(path: Path) -> None:
 
 
 @needs_checkout
-@pytest.mark.parametrize(
-    "path", [path for path in SHOWN if path.suffix == ".md"], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_dotted_name_in_prose_exists(path: Path) -> None:
     for name in re.findall(r"\bselfcorrect(?:\.[A-Za-z_]\w*)+", path.read_text(encoding="utf-8")):
         assert resolve(name) is not None, f"{path.name} tells of {name}"
+
+
+@needs_checkout
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    folders = "|".join(["src", "tests", "docs", "benchmarks", "examples", "notebooks", *ROOMS])
+    for named in re.findall(rf"`((?:{folders})/[\w./*-]*)`", text):
+        assert any(ROOT.glob(named.rstrip("/"))), f"{path.name} tells of {named}"
+    for link in re.findall(r"\]\(([^)#: ]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / link).exists(), f"{path.name} links to {link}"
+    for module in re.findall(r"`(\w+\.py)`", text):
+        assert any(file for folder in ("src", "tests", "benchmarks", "examples", *ROOMS)
+                   for file in (ROOT / folder).rglob(module)), f"{path.name} tells of {module}"  # fmt: skip
 
 
 def resolve(dotted: str) -> Any:
@@ -221,3 +237,35 @@ def test_the_reader_of_docstrings_finds_what_is_missing() -> None:
     assert found == {"U": (set(), ""), "U.silent": ({"TaskError"}, "")}
     names = {path for path, _, _ in definitions("Sampling", selfcorrect.Sampling)}
     assert names == {"Sampling", "Sampling.with_seed"}
+
+
+# What is missing is told with a command that works.
+
+
+@pytest.mark.parametrize(
+    ("extra", "packages"), [("serve", ["starlette>=", "uvicorn>="]), ("sqlite", ["langgraph-checkpoint-sqlite"])]
+)
+def test_an_extra_is_installed_by_the_names_of_its_packages(extra: str, packages: list[str]) -> None:
+    command = install_command(extra)
+    assert command.startswith("pip install '") and all(f"'{package}" in command for package in packages)
+
+
+def test_an_extra_that_the_installation_does_not_know_is_installed_in_the_checkout() -> None:
+    assert install_command("brand-new") == "pip install -e '.[brand-new]' (in the checkout)"
+
+
+def test_no_message_sends_users_to_a_package_that_no_index_has() -> None:
+    package = Path(selfcorrect.__file__).parent
+    sources = [path for folder in (".", *ROOMS) for path in (package / folder).rglob("*.py")]
+    assert len(sources) > 100
+    for source in sources:
+        assert "pip install 'selfcorrect" not in source.read_text(encoding="utf-8"), source
+
+
+@needs_checkout
+def test_every_extra_that_a_message_names_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    folders = [ROOT / folder for folder in ("agents", "rewards", "tasks", "training", "src")]
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py")]
+    named = {extra for text in texts for extra in re.findall(r"""install_command\(["'](\w+)["']\)""", text)}
+    assert {"serve", "langchain", "constrained"} <= named <= set(extras)

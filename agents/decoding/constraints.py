@@ -29,8 +29,10 @@ class Constraints:
         try:
             import outlines_core
         except ImportError as error:
+            from selfcorrect.distribution import install_command
+
             raise ConfigurationError(
-                "drawing by a JSON schema needs: pip install 'selfcorrect[constrained]'; without it, answers are only "
+                f"drawing by a JSON schema needs: {install_command('constrained')}; without it, answers are only "
                 "parsed and validated (constrained=False)"
             ) from error
         self._outlines = outlines_core

@@ -35,8 +35,7 @@ class ChatModelPolicy:
 
     Args:
         model: a chat model (or one with retries or fallbacks around it), or a name like "openai:gpt-5-mini" for
-            LangChain's `init_chat_model`, which needs `pip install 'selfcorrect[langchain]'` and the provider's own
-            package.
+            LangChain's `init_chat_model`, which needs the extra `langchain` and the provider's own package.
         call_options: what of a `Sampling` is passed with each call, under the provider's names. `lambda sampling: {}`
             leaves everything as the model was made, for models that refuse a temperature.
         **model_options: passed to `init_chat_model`; only with a name.
@@ -101,7 +100,9 @@ def named_chat_model(name: str, **options: Any) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model
     except ImportError as error:
-        raise PolicyError(f"{name!r} names a LangChain model: pip install 'selfcorrect[langchain]'") from error
+        from selfcorrect.distribution import install_command
+
+        raise PolicyError(f"{name!r} names a LangChain model: {install_command('langchain')}") from error
     try:
         made: BaseChatModel = init_chat_model(name, **options)
     except Exception as error:  # every provider has exceptions of its own for a missing key

@@ -27,9 +27,9 @@ from selfcorrect.tasks.problem import Problem
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 except ImportError as error:
-    raise ImportError(
-        "selfcorrect.agents.plugins.middleware needs LangChain: pip install 'selfcorrect[langchain]'"
-    ) from error
+    from selfcorrect.distribution import install_command
+
+    raise ImportError(f"SelfCorrectMiddleware needs LangChain: {install_command('langchain')}") from error
 
 
 ProblemOf = Callable[[Sequence[Message]], Problem]

@@ -58,7 +58,9 @@ try:
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
 except ImportError as error:
-    raise ImportError("the OpenAI-compatible server needs: pip install 'selfcorrect[serve]'") from error
+    from selfcorrect.distribution import install_command
+
+    raise ImportError(f"the OpenAI-compatible server needs: {install_command('serve')}") from error
 
 
 def openai_app(models: Mapping[str, ChatSelfCorrect], *, api_key: str | None = None) -> Starlette:

@@ -42,9 +42,7 @@ async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     try:
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
     except ImportError as error:
-        raise ConfigurationError(
-            "keeping episodes in a sqlite file needs: pip install 'selfcorrect[sqlite]'"
-        ) from error
+        raise ConfigurationError(_missing("a sqlite file", "sqlite")) from error
     if not path.parent.is_dir():
         raise ConfigurationError(f"checkpointer {str(path)!r}: the folder {path.parent} does not exist")
     if path.is_dir():
@@ -53,12 +51,18 @@ async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         yield saver
 
 
+def _missing(store: str, extra: str) -> str:
+    from selfcorrect.distribution import install_command
+
+    return f"keeping episodes in {store} needs: {install_command(extra)}"
+
+
 @asynccontextmanager
 async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     except ImportError as error:
-        raise ConfigurationError("keeping episodes in Postgres needs: pip install 'selfcorrect[postgres]'") from error
+        raise ConfigurationError(_missing("Postgres", "postgres")) from error
     async with AsyncPostgresSaver.from_conn_string(address) as saver:
         await saver.setup()
         yield saver

@@ -27,6 +27,7 @@ from .agents import search_sync as search_sync
 from .agents import solve as solve
 from .agents import solve_sync as solve_sync
 from .agents import stream_turns as stream_turns
+from .distribution import __version__ as __version__
 from .errors import CheckerError as CheckerError
 from .errors import ConfigurationError as ConfigurationError
 from .errors import DivergenceError as DivergenceError
@@ -58,4 +59,3 @@ from .training import adapt as adapt
 from .training import read_settings as read_settings
 from .training import train as train
 from .training import train_score as train_score
-from .version import __version__ as __version__

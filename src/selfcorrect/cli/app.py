@@ -35,7 +35,7 @@ app.add_typer(check, name="check")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from selfcorrect.version import __version__
+        from selfcorrect.distribution import __version__
 
         typer.echo(__version__)
         raise typer.Exit

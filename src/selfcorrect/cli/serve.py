@@ -76,4 +76,6 @@ def _refuse_without_extra() -> None:
 
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
-        raise ConfigurationError(f"serve needs {' and '.join(missing)}: pip install 'selfcorrect[serve]'")
+        from selfcorrect.distribution import install_command
+
+        raise ConfigurationError(f"serve needs {' and '.join(missing)}: {install_command('serve')}")
