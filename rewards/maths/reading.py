@@ -137,6 +137,8 @@ def read_inequality(text: str) -> Answer:
     elif len(sides) == 2:
         if LABEL.fullmatch(sides[0]):
             return _interval(sides[0], "", "", sides[1], signs[0])
+        if sides[0].startswith("-") and LABEL.fullmatch(sides[0][1:].strip()):
+            return _interval(sides[0][1:].strip(), "", "", f"-({sides[1]})", _FLIPPED[signs[0]])
         if LABEL.fullmatch(sides[1]):
             return _interval(sides[1], "", "", sides[0], _FLIPPED[signs[0]])
     if len(sides) == 3 and LABEL.fullmatch(sides[1]):

@@ -61,7 +61,8 @@ _POLITE = re.compile(
 # What takes a value back: "the answer is not 42".
 
 _CLAUSES = re.compile(
-    r"[,;](?=\s|[^\x00-\x7f])|\b(?:but|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)", re.IGNORECASE
+    r"[,;](?=\s|[^\x00-\x7f])|\b(?:but|which|it'?s(?!\s+not)|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)",
+    re.IGNORECASE,
 )
 _NEGATION = re.compile(
     r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|nicht|kein\w*|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"

@@ -1,5 +1,6 @@
 """Whether one value says the same as another, and in the form that is wanted."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -76,6 +77,10 @@ class EquivalenceRules:
         return cls(form="worked out", refuse_copies=False)
 
 
+_PER_CENT = re.compile(r"\bper ?cent(?:age)?\b|\bwhat \\?%", re.IGNORECASE)
+_END_OF_QUESTION = 250
+"""Characters in which a question says whether it asks for a percentage."""
+
 # Whether one value says the same as another: numbers by tolerances, expressions by their values, or by an oracle.
 
 Pair = tuple[str, str]
@@ -124,8 +129,8 @@ class ValueComparison:
         wanted, found = _numeral(reference), _numeral(answer)
         if wanted.base != found.base:
             return self._wrong(f"it is in base {found.base}, the reference in base {wanted.base}")
-        if found.percent and not wanted.percent and wanted.value == found.value * 100:
-            return self._wrong("it says per cent, the reference does not")
+        if found.percent and not wanted.percent and within(wanted, found.value * 100, self.policy.rounding):
+            return self._per_cent_wanted() or self._wrong("it says per cent, the reference does not")
         rounding = self.policy.rounding
         if wanted.percent and not found.percent and within(wanted, found.value / 100, rounding):
             return True  # 12 for 12 %: the mark was left out
@@ -133,6 +138,12 @@ class ValueComparison:
         if not within(wanted, found.value, rounding, exact=exact) and not self._long_decimal(wanted.value, found):
             return self._wrong("the numbers differ")
         return self._numeral_form(reference, answer)
+
+    def _per_cent_wanted(self) -> bool:
+        """Whether a plain number stands for so many per cent: "What percentage ...?" is answered by 60 and by 60 %."""
+        if self.problem is None:
+            return self.policy.form != "wanted"
+        return bool(_PER_CENT.search(self.problem[-_END_OF_QUESTION:]))
 
     def _long_decimal(self, value: Fraction, answer: Numeral) -> bool:
         return long_decimal_of(value, answer, self.policy.decimal_digits)

@@ -205,6 +205,14 @@ def test_factored_and_multiplied_out_are_forms_of_their_own(a: int, b: int) -> N
     )
 
 
+@given(st.integers(1, 99))
+def test_a_question_for_a_percentage_is_answered_with_or_without_the_sign(share: int) -> None:
+    question = "40 of the students dance. What percentage of the students is that?"
+    for written in (f"{share}", rf"{share}\%", f"{share} percent"):
+        assert verdict(rf"\boxed{{{written}}}", str(share), problem=question) is Status.CORRECT
+    assert verdict(rf"\boxed{{{share}\%}}", str(share), problem="How many students dance?") is Status.WRONG
+
+
 REFERENCES: dict[str, tuple[list[str], list[str]]] = {
     "9 (apples)": (["9", "9 apples"], ["8", "9 pears"]),
     "9 (in cm)": (["9", "9 cm"], ["9 km"]),
