@@ -53,4 +53,4 @@ def test_training_finds_answers_that_are_marked(row: dict[str, str], checker: Ma
 
 
 def test_the_lenient_rules_are_for_evaluation() -> None:
-    assert EquivalenceRules.lenient() == EquivalenceRules(form="worked out", refuse_copies=False, ordered_lists=False)
+    assert EquivalenceRules.lenient() == EquivalenceRules(form="worked out", refuse_copies=False)
