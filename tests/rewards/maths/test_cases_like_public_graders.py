@@ -66,6 +66,7 @@ SAME = [
     ("$[0,4)$", "$[0,4)$"),
     (r"t \in [0.25, \infty)", r"[1/4, \infty)"),
     (r"-3 \le x \le 8", r"x \in [-3,8]"),
+    ("x < 1", "-x > -1"),
     (r"(4, 15) \cup (15, 90)", r"x \in \boxed{(4,15) \cup (15,90)}"),
     (r"x \in \boxed{\{-2\} \cup [0,5)}", r"\{-2\} \cup [0,5)"),
     (r"\{2, 5, 11\}", r"\{11,2,5\}"),
@@ -120,7 +121,7 @@ DIFFERENT = [
     ("10", "(9+1)"),  # arithmetic not carried out
     ("1", r"\frac3{3}"),
     ("x = 11", "x = 5+5+1 = 7 = 11"),  # a false chain
-    ("x < 1", "-x > -1"),  # an inequality not solved
+    ("x < 1", "-2x > -2"),  # an inequality not solved
     ("(2,6)", r"\{2,6\}"),  # brackets mean something
     (r"\frac{8}{3}", "2.6667"),  # an exact reference is not rounded
     ("2, 7, 5", "2, 5, 7"),  # bare lists are ordered

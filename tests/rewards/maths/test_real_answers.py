@@ -1,6 +1,9 @@
 """Bug reports of public graders, realistic answers of models, and attacks (real_answers.jsonl): what is right and what not."""
 
+import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +57,49 @@ def test_training_finds_answers_that_are_marked(row: dict[str, str], checker: Ma
 
 def test_the_lenient_rules_are_for_evaluation() -> None:
     assert EquivalenceRules.lenient() == EquivalenceRules(form="worked out", refuse_copies=False)
+
+
+@pytest.mark.skipif("SELFCORRECT_MATH_DATA" not in os.environ, reason="SELFCORRECT_MATH_DATA names no folder of data")
+@pytest.mark.parametrize(("name", "copies"), [("math", 11), ("gsm8k", 0)])
+def test_the_references_of_whole_data_sets_are_usable_and_copies_are_not_paid(
+    checker: MathChecker, name: str, copies: int
+) -> None:
+    """SELFCORRECT_MATH_DATA holds math.json and gsm8k.json, the test splits as JSON Lines; see benchmarks/math_data.py."""
+    script = Path(__file__).parents[3] / "benchmarks" / "math_data.py"
+    spec = importlib.util.spec_from_file_location("math_data", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    rows = module.rows_of(Path(os.environ["SELFCORRECT_MATH_DATA"]) / f"{name}.json")
+    found = module.count(rows, checker, shown=5)
+    assert found["usable"] == found["gold"] == len(rows)
+    assert found["plain"] >= len(rows) - 2
+    assert found["copies"] <= copies
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [
+        (r"\int_0^1 2x dx", "1", True),
+        (r"\int_0^1 2x dx", "0.9999999999", False),
+        (r"\int_0^1 x^2 dx", r"\frac{1}{3}", True),
+        (r"\int_0^\pi \sin x dx", "2", True),
+        (r"\int_0^\pi \sin x dx", "-2", False),
+        (r"\int_1^2 \frac{1}{x} dx", r"\ln 2", True),
+        (r"\int_1^2 \frac{1}{x} dx", r"\ln 3", False),
+        (r"\int_0^1 \sqrt{x} dx", r"\frac{2}{3}", True),
+        (r"\sum_{k=1}^{4} k", "10", True),
+        (r"\sum_{k=1}^{4} k", r"2 \cdot 5", True),
+        (r"\sum_{k=1}^{4} k", "11", False),
+        (r"\sum_{k=1}^{\infty} \frac{1}{k^2}", r"\frac{\pi^2}{6}", True),
+        (r"\sum_{k=1}^{\infty} \frac{1}{k^2}", r"\frac{\pi^2}{7}", False),
+        (r"\lim_{x \to 0} \frac{\sin 3x}{x}", "3", True),
+        (r"\lim_{x \to 0} \frac{\sin 3x}{x}", r"\sqrt{9.01}", False),
+    ],
+)
+def test_integrals_sums_and_limits_are_compared_in_a_worker(
+    checker: MathChecker, reference: str, answer: str, right: bool
+) -> None:
+    verdict = checker.check_sync(rf"\boxed{{{answer}}}", reference)
+    assert verdict.correct is right, verdict
