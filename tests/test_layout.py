@@ -3,10 +3,14 @@
 import ast
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -85,6 +89,58 @@ def test_no_function_is_longer_than_seventy_lines(source: Path) -> None:
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 70, f"{source}: {node.name}"
+
+
+FILES_IN_A_FOLDER = 18
+LINES_OF_A_FILE = 400
+LONGER = {
+    "rewards/sandbox/inside/candidate.py": "what shares a process with the judged program is read as a whole",
+    "rewards/sandbox/inside/session.py": "the one connection of tests and program, in both directions",
+    "rewards/sandbox/inside/proxies.py": "one rule, for every special method that Python has",
+    "agents/plugins/chat_model.py": "one class of LangChain's, with the methods that its interface asks for",
+}
+"""Files of more lines, each with its reason. A file is a chapter: mostly 100 to 300 lines."""
+
+
+def test_a_file_is_no_longer_than_a_chapter_or_says_why() -> None:
+    longer = {
+        str(source.relative_to(PACKAGE))
+        for layer in LAYERS
+        for source in sources(PACKAGE / layer)
+        if len(source.read_text(encoding="utf-8").splitlines()) > LINES_OF_A_FILE
+    }
+    assert longer <= set(LONGER), "split these, or say in LONGER why not"
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    flat = Counter(
+        source.parent for layer in LAYERS for source in sources(PACKAGE / layer) if source.stem != "__init__"
+    )
+    full = {str(folder): count for folder, count in flat.items() if count > FILES_IN_A_FOLDER}
+    assert not full, f"folders of more than {FILES_IN_A_FOLDER} files: {full}"
+
+
+@pytest.fixture(scope="module")
+def rooms() -> Any:
+    """benchmarks/rooms.py, which measures the layout."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "rooms.py")))
+
+
+@needs_checkout
+def test_modules_do_not_import_each_other_in_circles(rooms: Any) -> None:
+    """As they are loaded: an import inside a function, or for type checkers alone, may close a circle."""
+    graph = rooms.imports_at_load(ROOT)
+    assert "selfcorrect.rewards.shaping" in graph["selfcorrect.training.ppo.objectives"]
+    assert not list(rooms.circles_in(graph))
+
+
+@needs_checkout
+def test_circles_are_found(rooms: Any) -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}
+    assert list(rooms.circles_in(graph)) == [{"b", "c"}]
+    source = "import x\nif TYPE_CHECKING: import y\ndef f(): import z\ntry: import w\nexcept E: import v\n"
+    found = [alias.name for node in rooms.statements(ast.parse(source).body, lazy=False) for alias in node.names]
+    assert found == ["x", "w", "v"]
 
 
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "langgraph", "sympy", "matplotlib", "scipy", "jinja2"}

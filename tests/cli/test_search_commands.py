@@ -33,6 +33,7 @@ def test_searches_that_cannot_be_are_told(run: Any, arguments: list[str], expect
     assert done.status == 2 and expected in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_plan_is_tuned_and_then_used(run: Any, run_json: Any, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     options = ["-n", "10", "--budgets", "1,2,4", "--strategies", "majority,revise:pick=majority", "--bins", "2"]
@@ -43,6 +44,7 @@ def test_a_plan_is_tuned_and_then_used(run: Any, run_json: Any, tmp_path: Path) 
     assert result["tokens"] <= 80 and result["strategy"] in made["budgets"][2]["strategies"]
 
 
+@pytest.mark.slow
 def test_scale_writes_a_table_a_plot_and_figures_and_is_not_played_twice(run: Any, tmp_path: Path) -> None:
     arguments = ["scale", "-n", "4", "--budgets", "1,...,4", "--strategies", "majority", "--out", tmp_path]
     done = run(*arguments)
@@ -55,6 +57,7 @@ def test_scale_writes_a_table_a_plot_and_figures_and_is_not_played_twice(run: An
     assert other.status == 2 and "with other settings" in " ".join(other.stderr.split())
 
 
+@pytest.mark.slow
 def test_adapt_reads_a_file_without_answers_and_writes_an_adapter(run: Any, run_json: Any, tmp_path: Path) -> None:
     file = tmp_path / "problems.jsonl"
     file.write_text('{"prompt": "3 5 7 9 get 56"}\n{"prompt": "2 4 6 8 get 20", "answer": "not read"}\n')

@@ -25,6 +25,7 @@ def model(tmp_path: Path) -> Path:
 SMALL = ["--set", "steps=2", "--set", "evaluation_texts=4", "--set", "optimiser.texts=2"]
 
 
+@pytest.mark.slow
 def test_it_trains_and_tells_what_came_of_it(run: Any, run_json: Any, model: Path, tmp_path: Path) -> None:
     arguments = ["train", "quiet-star", "--model", model, "--tokens", 2, *SMALL]
     done = run(*arguments, "--out", tmp_path / "run")

@@ -64,6 +64,7 @@ def scored_again(policy: TransformersPolicy, generation: Generation, temperature
     return [float(row[token]) for row, token in zip(logprobs, generation["completion_ids"], strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 @given(
     prompts=PROMPTS,

@@ -107,6 +107,7 @@ def test_no_message_sent_while_loading_does_either(impatient: UnitTestChecker, s
     assert verdict.status is Status.WRONG, verdict.reason
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     json_data
@@ -122,6 +123,7 @@ def test_tests_of_any_shape_are_read_or_refused(tests: Any) -> None:
         assert str(problem)
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(json_data, max_size=3), json_data)
 def test_a_function_that_gives_back_what_is_expected_is_right(

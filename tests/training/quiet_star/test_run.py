@@ -75,6 +75,7 @@ def test_a_run_leaves_a_model_figures_and_a_report(small: QuietSettings, tmp_pat
     assert all(row["gain"] == pytest.approx(row["nll_base"] - row["nll"]) for row in steps)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(small: QuietSettings, tmp_path: Path) -> None:
     train_quiet_star(small, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -86,6 +87,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(small: QuietSettings, tmp_p
         torch.testing.assert_close(weights(tmp_path / "parts")[name], weight, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint(small: QuietSettings, tmp_path: Path) -> None:
     class Killed(Interrupting):
         def step(self, metrics: Any) -> None:
@@ -114,6 +116,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(small: QuietSettings, tmp_p
         saved_settings(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pause", "none"])
 def test_the_baselines_are_trained_by_the_same_loop(small: QuietSettings, tmp_path: Path, kind: Any) -> None:
     settings = small.model_copy(update={"thought": ThoughtSettings(kind=kind, tokens=2, ahead=2), "steps": 2})
