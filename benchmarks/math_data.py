@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from selfcorrect.rewards.maths import MathChecker
-from selfcorrect.rewards.maths.boxes import FORMULA
+from selfcorrect.rewards.maths.finding.boxes import FORMULA
 from selfcorrect.rewards.maths.references import read_reference
 
 

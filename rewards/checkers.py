@@ -109,6 +109,7 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
         "countdown": "selfcorrect.rewards.countdown:CountdownChecker",
         "equations": "selfcorrect.rewards.equations:EquationChecker",
         "math": "selfcorrect.rewards.maths:MathChecker",
+        "math-lenient": "selfcorrect.rewards.maths:lenient_checker",
         "code": "selfcorrect.rewards.code:UnitTestChecker",
     },
     accept=_own,

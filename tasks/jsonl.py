@@ -231,7 +231,7 @@ def _problem(row: Row, judged_by: str) -> Problem:
         prompt=row.prompt,
         reference=row.answer,
         checker=judged_by,
-        gold=_gold(row.answer) if judged_by == "math" else None,
+        gold=_gold(row.answer) if judged_by in ("math", "math-lenient") else None,
         difficulty=row.difficulty,
         metadata={"line": row.line, **row.more},
     )

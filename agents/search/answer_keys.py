@@ -34,7 +34,7 @@ def answer_key(problem: Problem) -> AnswerKey:
     if problem.checker == "equations":
         unknowns = len(set(_UNKNOWN.findall(problem.prompt.partition("=")[0])))
         return lambda response: equation_values(response, unknowns)
-    if problem.checker == "math":
+    if problem.checker in ("math", "math-lenient"):
         return math_answer
     if problem.checker == "code":
         return program
@@ -96,7 +96,7 @@ def equation_values(response: str, unknowns: int) -> str | None:
 @lru_cache(maxsize=65_536)
 def math_answer(response: str) -> str | None:
     """The answer as the math checker would find it, without layout."""
-    from selfcorrect.rewards.maths.extraction import find_answer
+    from selfcorrect.rewards.maths.finding.extraction import find_answer
 
     text = find_answer(response).text
     return None if text is None else _LAYOUT.sub("", text).strip(".").casefold() or None

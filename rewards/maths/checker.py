@@ -8,7 +8,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation
 from selfcorrect.rewards.maths.comparison import Comparison
-from selfcorrect.rewards.maths.extraction import Unmarked, choice_letter, find_answer, without_choice_letter
+from selfcorrect.rewards.maths.finding.extraction import Unmarked, choice_letter, find_answer, without_choice_letter
 from selfcorrect.rewards.maths.form import Question, copied, read_question
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
 from selfcorrect.rewards.maths.references import Reference, read_reference
@@ -70,8 +70,8 @@ class MathChecker:
         Args:
             response: any text at all.
             reference: plain text, LaTeX, a number, or a worked solution whose answer is marked.
-            problem: what was asked. An answer that only repeats it is wrong, and its words ("factor", "expand") tell the
-                form that is wanted.
+            problem: what was asked. An answer that only repeats it is wrong, and its words ("factor", "expand") tell
+                the form that is wanted.
 
         Raises:
             CheckerError: worker processes cannot be started on this machine (never because of a response).
@@ -183,8 +183,13 @@ class MathChecker:
         return (None if None in verdicts else False), comparison
 
 
+def lenient_checker() -> MathChecker:
+    """A checker for evaluation, where nobody learns from a verdict: values count in most forms, an unmarked one too."""
+    return MathChecker(policy=EquivalenceRules.lenient(), unmarked="guess")
+
+
 def _repeats(answers: tuple[Answer, ...], text: str, reference: Reference, question: Question) -> bool:
-    """Whether a list, an interval or an equation stands in the question as it is; single values are looked at elsewhere."""
+    """Whether a list, an interval or an equation stands in the question as it is. Single values are seen elsewhere."""
     if not isinstance(answers[0], Collection | Relation | Labelled):
         return False
     return copied(clean(text), None, clean(reference.text), None, question)

@@ -12,9 +12,21 @@ from selfcorrect.rewards.maths.values import NoValue
 
 # One structure seen as another: points, equations, alternatives; and what to call each.
 
-_NAMES = {"()": "a tuple or open interval", "[]": "a closed interval", "(]": "a half-open interval", "[)": "a half-open interval",
-          "{}": "a set", "list": "a list", "solutions": "several solutions", "or": "several answers", "union": "a union",
-          "matrix": "a matrix", "cases": "values by case", "row": "a row", ":": "a ratio or time"}  # fmt: skip
+_NAMES = {
+    "()": "a tuple or open interval",
+    "[]": "a closed interval",
+    "(]": "a half-open interval",
+    "[)": "a half-open interval",
+    "{}": "a set",
+    "list": "a list",
+    "solutions": "several solutions",
+    "or": "several answers",
+    "union": "a union",
+    "matrix": "a matrix",
+    "cases": "values by case",
+    "row": "a row",
+    ":": "a ratio or time",
+}
 
 
 def both_functions(first: str, second: str) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from selfcorrect.rewards.maths.boxes import FORMULA
 from selfcorrect.rewards.maths.equality import variables
+from selfcorrect.rewards.maths.finding.boxes import FORMULA
 from selfcorrect.rewards.maths.syntax import Node, parse
 from selfcorrect.rewards.maths.text import clean, squeeze
 from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
@@ -74,7 +74,7 @@ def _is_root(node: Node) -> bool:
 
 
 def _undone(node: Node) -> int:
-    """How many sums, products, quotients and powers have plain numbers for operands. A fraction in lowest terms is done."""
+    """How many sums, products, quotients and powers have plain numbers for operands. 2/3 is a number, no quotient."""
     operation = node.op in ("+", "-", "*", "/", "^") and not _is_root(node) and not is_written_number(node)
     mine = operation and all(map(is_written_number, node.args))
     return mine + sum(map(_undone, node.args))
@@ -95,7 +95,8 @@ def _only_closed(node: Node) -> bool:
 
 
 _UNWORKED = re.compile(
-    r"\\(?:i*int|sum|prod|lim|det|max|min|sup|inf|gcd|bmod|mod|operatorname)(?![a-zA-Z])|\\?[ld]?dots(?![a-zA-Z])|\.\.\."
+    r"\\(?:i*int|sum|prod|lim|det|max|min|sup|inf|gcd|bmod|mod|operatorname)(?![a-zA-Z])|\\?[ld]?dots(?![a-zA-Z])"
+    r"|\.\.\."
 )
 
 
@@ -149,7 +150,8 @@ def _holds_factored(node: Node) -> bool:
 
 _FACTOR = re.compile(r"\b(?:factor(?:i[sz]e|ed|ization|ing)?\b(?!\s+of\b)|as a product)", re.IGNORECASE)
 _EXPAND = re.compile(
-    r"\b(?:expand|multiply out|distribut|without parenthes|simplif|expanded form|standard form|as a polynomial|the product)",
+    r"\b(?:expand|multiply out|distribut|without parenthes|simplif|expanded form|standard form|as a polynomial|the "
+    r"product)",
     re.IGNORECASE,
 )
 
@@ -269,7 +271,8 @@ class Question:
 
 _SIDES = re.compile(r"=|<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|,|;|\\\\|&")
 _PLAIN_FORMULA = re.compile(
-    r"(?<![\w$\\])[-(\[{]*\d[\d.,]*(?:\s*[-+*/^×÷·]\s*[-(]*[\w.]+\)*)*%?|(?<![\w\\])\(?[a-z](?:\s*[-+*/^=]\s*\(?[\w.]+\)?)+"
+    r"(?<![\w$\\])[-(\[{]*\d[\d.,]*(?:\s*[-+*/^×÷·]\s*[-(]*[\w.]+\)*)*%?"
+    r"|(?<![\w\\])\(?[a-z](?:\s*[-+*/^=]\s*\(?[\w.]+\)?)+"
 )
 _MAX_QUESTION = 8000
 _MAX_FORMULAS = 60
@@ -277,7 +280,7 @@ _MAX_FORMULAS = 60
 
 @lru_cache(maxsize=2048)
 def read_question(problem: str) -> Question:
-    """The formulas of a question, in dollar signs or in plain text. Linear in its length, of which 8,000 characters are read."""
+    """The formulas of a question, in dollar signs or plain. Linear in its length; 8,000 characters of it are read."""
     problem = problem[:_MAX_QUESTION]
     formulas = [next(group for group in match.groups() if group is not None) for match in FORMULA.finditer(problem)]
     formulas += [match[0] for match in _PLAIN_FORMULA.finditer(FORMULA.sub(" ", problem))]

@@ -41,7 +41,8 @@ _DIGITS = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+"
 _PLAIN = re.compile(rf"{_SIGN}(?:(?P<whole>{_DIGITS})(?P<point>\.\d*)?|(?P<bare>\.\d+))")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)(?:\s+|(?=\\)))?"
-    r"(?:\(?(?P<top>[-+]?\d+|\([-+]\d+\))\s*/\s*(?P<bottom>[-+]?\d+|\([-+]\d+\))\)?|\\frac\s*(?:\{\s*(?P<ltop>[-+]?\d+)\s*\}|(?P<dtop>\d))\s*(?:\{\s*(?P<lbottom>[-+]?\d+)\s*\}|(?P<dbottom>\d)))"
+    r"(?:\(?(?P<top>[-+]?\d+|\([-+]\d+\))\s*/\s*(?P<bottom>[-+]?\d+|\([-+]\d+\))\)?"
+    r"|\\frac\s*(?:\{\s*(?P<ltop>[-+]?\d+)\s*\}|(?P<dtop>\d))\s*(?:\{\s*(?P<lbottom>[-+]?\d+)\s*\}|(?P<dbottom>\d)))"
 )
 _POWER_OF_TEN = (
     r"10\s*(?:\^|\*\*)\s*(?:\{\s*(?P<braced>[-+]?\s*\d+)\s*\}|\(\s*(?P<round>[-+]?\d+)\s*\)|(?P<free>[-+]?\d+))"
@@ -51,10 +52,22 @@ _E_NOTATION = re.compile(rf"{_SIGN}(?P<coefficient>\d+(?:\.\d*)?|\.\d+)[eE](?P<f
 _RECURRING = re.compile(
     rf"{_SIGN}(?P<whole>\d*)\.(?P<fixed>\d*)(?:\\overline\s*\{{?|\\bar\s*\{{?|\\dot\s*\{{?|\()(?P<period>\d+)[}})]?"
 )
-_BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12,
-               "sixteen": 16}  # fmt: skip
+_BASE_WORDS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "twelve": 12,
+    "sixteen": 16,
+}
 _BASED = re.compile(
-    r"(?P<sign>-?)\s*\(?\s*\"?(?P<digits>[0-9A-Fa-f]+)\"?\s*\)?(?:\s*_\s*\{?\s*\(?\"?(?P<base>\d+|[a-z]+)\"?\)?\s*\}?|\s+\"?\(?(?:in )?base[ -](?P<spelled>\d+|[a-z]+)\)?\"?)"
+    r"(?P<sign>-?)\s*\(?\s*\"?(?P<digits>[0-9A-Fa-f]+)\"?\s*\)?(?:\s*_\s*\{?\s*\(?\"?(?P<base>\d+|[a-z]+)\"?\)?\s*\}?"
+    r"|\s+\"?\(?(?:in )?base[ -](?P<spelled>\d+|[a-z]+)\)?\"?)"
 )
 _PERCENT = re.compile(rf'\s*(?:%|"?(?:{PERCENT_WORDS})"?)$', re.IGNORECASE)
 _SCALED = re.compile(

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation, Scalar, Words
-from selfcorrect.rewards.maths.extraction import choice_letter, marked_answer, without_choice_letter
+from selfcorrect.rewards.maths.finding.extraction import choice_letter, marked_answer, without_choice_letter
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
 from selfcorrect.rewards.maths.text import plain_signs
 
@@ -48,7 +48,8 @@ def read_reference(reference: Any) -> Reference:
 _SHORT_LIST = re.compile(r"\W*(?:-?\d,\d|-?[1-9]\d*,(?:\d{1,2}|\d{4,}))\W*")
 _SOLUTION = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])|####")
 _CHOICE_BEHIND = re.compile(
-    r"(?:\b(?:answer|option|choice)\b[^.\n]{0,40}?|\\(?:text|textbf|mathbf|mathrm)\s*\{?\s*)\(?\\?(?:text|textbf|mathrm)?\s*\{?\(?([A-J])\)?\}?\)?[\s.$}]*$"
+    r"(?:\b(?:answer|option|choice)\b[^.\n]{0,40}?|\\(?:text|textbf|mathbf|mathrm)\s*\{?\s*)\(?\\?(?:text|textbf"
+    r"|mathrm)?\s*\{?\(?([A-J])\)?\}?\)?[\s.$}]*$"
 )
 _CHOICE_IN_BRACKETS = re.compile(
     r"[\s,.$]*(?:which is|that is|i\.e\.)?\s*\$?(?:\\(?:text|textbf|mathbf|mathrm)\s*\{)?\s*\(([A-J])\)\s*\}?[\s.$]*$"

@@ -43,13 +43,43 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _CHARACTERS = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "√": r"\sqrt ",
-        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-        "°": r"^\circ ", "′": "'", "’": "'", "±": r"\pm ", "∅": r"\emptyset ", "θ": r"\theta ", "≈": r"\approx ", "⁄": "/",
-        "⟨": r"\langle ", "⟩": r"\rangle ", "∶": ":", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "…": "...",
-        "∛": r"\sqrt[3]", "τ": r"\tau ", "φ": r"\phi ",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "×": r"\cdot ",
+        "·": r"\cdot ",
+        "⋅": r"\cdot ",
+        "∙": r"\cdot ",
+        "÷": "/",
+        "√": r"\sqrt ",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "°": r"^\circ ",
+        "′": "'",
+        "’": "'",
+        "±": r"\pm ",
+        "∅": r"\emptyset ",
+        "θ": r"\theta ",
+        "≈": r"\approx ",
+        "⁄": "/",
+        "⟨": r"\langle ",
+        "⟩": r"\rangle ",
+        "∶": ":",
+        "α": r"\alpha ",
+        "β": r"\beta ",
+        "λ": r"\lambda ",
+        "…": "...",
+        "∛": r"\sqrt[3]",
+        "τ": r"\tau ",
+        "φ": r"\phi ",
     }
-)  # fmt: skip
+)
 
 _TEXT_MACROS = r"text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|mathsf|mathit|operatorname\*?"
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -131,7 +161,7 @@ def _powers_and_indices(text: str) -> str:
 
 
 def _one_way(text: str) -> str:
-    """Fractions of one character as \\frac; circled digits and their like, which NFKC would take for digits, unknown."""
+    """Fractions of one character as \\frac; circled digits and their like, which NFKC would make digits, unknown."""
     return "".join(character if character.isascii() else _fraction_or_unknown(character) for character in text)
 
 
@@ -155,16 +185,21 @@ def _words(match: re.Match[str]) -> str:
 
 Kind = Literal["()", "[]", "(]", "[)", "{}", "list", "solutions", "or", "union", "matrix", "row", "cases", ":"]
 """How items stand together: tuple or open interval, closed interval, half-open ones, set, bare list, alternatives that
-are all meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows, values
-by case, ratio or time."""
+are all meant (plus-minus, x = 2 or x = 3), alternatives without a label, union of intervals, matrix and its rows,
+values by case, ratio or time."""
 
 MAX_NESTING = 30
 _BRACKET = re.compile(r'\\\{|\\\}|\\langle|\\rangle|\\begin\s*\{[a-zA-Z]*\}|\\end\s*\{[a-zA-Z]*\}|[(\[{)\]}"]')
 _OPENING = ("(", "[", "{", "\\{", "\\langle")
 _PAIRS: dict[tuple[str, str], Kind] = {
-    ("(", ")"): "()", ("[", "]"): "[]", ("(", "]"): "(]", ("[", ")"): "[)", ("\\{", "\\}"): "{}", ("{", "}"): "{}",
+    ("(", ")"): "()",
+    ("[", "]"): "[]",
+    ("(", "]"): "(]",
+    ("[", ")"): "[)",
+    ("\\{", "\\}"): "{}",
+    ("{", "}"): "{}",
     ("\\langle", "\\rangle"): "()",
-}  # fmt: skip
+}
 
 
 def split_top_level(text: str, separator: re.Pattern[str]) -> list[str]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 MAX_DIGITS = 80
 _LETTERS = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi "
     "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
 )
 GREEK = tuple(_LETTERS.split())
@@ -16,7 +17,8 @@ _WORDS = sorted(
     {*FUNCTIONS, *ALIASES, *GREEK, "sqrt", "pi", "infty", "infinity", "cbrt"} - {"C", "choose"}, key=len, reverse=True
 )
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\[{}|])|(?P<word>[a-zA-Z]+)|(?P<sign>\^\s*\\circ|\*\*|[-+*/^!(){}\[\],|_%]))"
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+|\\[{}|])|(?P<word>[a-zA-Z]+)|(?P<sign>\^\s*\\circ"
+    r"|\*\*|[-+*/^!(){}\[\],|_%]))"
 )
 
 

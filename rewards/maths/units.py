@@ -9,50 +9,108 @@ from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 # Words that multiply the number before them.
 
 _SCALE_WORDS: dict[str, str] = {
-    "10": "十", "12": "dozen dozens dutzend docena docenas douzaine douzaines", "20": "score scores", "144": "gross grosses",
-    "100": "hundred hundreds hundert 百 백", "1000": "thousand thousands tausend mil mille тысяча тысячи тысяч тыс 千 천",
-    "10000": "万 萬 만", "100000": "lakh lakhs lac lacs",
-    "1000000": "million millions millionen millón millones milhão milhões milione milioni миллион миллиона миллионов млн",
-    "10000000": "crore crores", "100000000": "亿 億 억",
+    "10": "十",
+    "12": "dozen dozens dutzend docena docenas douzaine douzaines",
+    "20": "score scores",
+    "144": "gross grosses",
+    "100": "hundred hundreds hundert 百 백",
+    "1000": "thousand thousands tausend mil mille тысяча тысячи тысяч тыс 千 천",
+    "10000": "万 萬 만",
+    "100000": "lakh lakhs lac lacs",
+    "1000000": "million millions millionen millón millones milhão milhões milione milioni миллион миллиона миллионов "
+    "млн",
+    "10000000": "crore crores",
+    "100000000": "亿 億 억",
     "1000000000": "billion billions milliarde milliarden milliard milliards миллиард миллиарда миллиардов млрд",
-    "1000000000000": "trillion trillions 兆 조", "1000000000000000": "quadrillion quadrillions",
+    "1000000000000": "trillion trillions 兆 조",
+    "1000000000000000": "quadrillion quadrillions",
     "1000000000000000000": "quintillion quintillions",
-    "1/2": "half halves", "1/3": "third thirds", "1/4": "quarter quarters fourth fourths", "1/5": "fifth fifths",
-    "1/6": "sixth sixths", "1/7": "seventh sevenths", "1/8": "eighth eighths", "1/9": "ninth ninths", "1/10": "tenth tenths",
-    "1/12": "twelfth twelfths", "1/16": "sixteenth sixteenths", "1/20": "twentieth twentieths",
-    "1/100": "hundredth hundredths", "1/1000": "thousandth thousandths",
-}  # fmt: skip
+    "1/2": "half halves",
+    "1/3": "third thirds",
+    "1/4": "quarter quarters fourth fourths",
+    "1/5": "fifth fifths",
+    "1/6": "sixth sixths",
+    "1/7": "seventh sevenths",
+    "1/8": "eighth eighths",
+    "1/9": "ninth ninths",
+    "1/10": "tenth tenths",
+    "1/12": "twelfth twelfths",
+    "1/16": "sixteenth sixteenths",
+    "1/20": "twentieth twentieths",
+    "1/100": "hundredth hundredths",
+    "1/1000": "thousandth thousandths",
+}
 SCALES = {word: Fraction(factor) for factor, words in _SCALE_WORDS.items() for word in words.split()}
-PERCENT_WORDS = r"per ?cent(?:age)?|\bpct\b|prozent|por ?ciento|por ?cento|per ?cento|pour ?cents?|процент(?:а|ов)?|パーセント|퍼센트|프로"
+PERCENT_WORDS = (
+    r"per ?cent(?:age)?|\bpct\b|prozent|por ?ciento|por ?cento|per ?cento|pour ?cents?"
+    r"|процент(?:а|ов)?|パーセント|퍼센트|프로"
+)
 
 # Units, under one name each; and the words after a number that change what it says, so that it is not read at all.
 
 _SPELLINGS = {
-    "usd": "$ dollar dollars usd bucks", "cent": "cent cents ¢", "eur": "€ euro euros eur", "gbp": "£ pound-sterling gbp",
-    "mm": "mm millimeter millimeters millimetre millimetres", "cm": "cm centimeter centimeters centimetre centimetres",
-    "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres", "in": "in inch inches",
-    "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles", "mi / h": "mph", "km / h": "kph kmh",
-    "mg": "mg milligram milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms", "lb": "lb lbs pound pounds",
-    "oz": "oz ounce ounces", "ml": "ml mL milliliter milliliters", "l": "l L liter liters litre litres",
-    "s": "s sec secs second seconds", "min": "min mins minute minutes", "h": "h hr hrs hour hours", "day": "day days",
-    "week": "week weeks", "month": "month months", "year": "yr yrs year years", "hz": "Hz hertz", "n": "N newton newtons",
-    "j": "J joule joules", "w": "W watt watts", "pa": "Pa pascal pascals", "k": "K kelvin", "v": "V volt volts",
-    "deg": "degree degrees deg", "rad": "rad radian radians", "am": "am a.m. a.m AM A.M.", "pm": "pm p.m. p.m PM P.M.",
-    "unit": "unit units", "°c": "C celsius", "°f": "F fahrenheit",
-}  # fmt: skip
+    "usd": "$ dollar dollars usd bucks",
+    "cent": "cent cents ¢",
+    "eur": "€ euro euros eur",
+    "gbp": "£ pound-sterling gbp",
+    "mm": "mm millimeter millimeters millimetre millimetres",
+    "cm": "cm centimeter centimeters centimetre centimetres",
+    "m": "m meter meters metre metres",
+    "km": "km kilometer kilometers kilometre kilometres",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "yd": "yd yard yards",
+    "mi": "mi mile miles",
+    "mi / h": "mph",
+    "km / h": "kph kmh",
+    "mg": "mg milligram milligrams",
+    "g": "g gram grams",
+    "kg": "kg kilogram kilograms",
+    "lb": "lb lbs pound pounds",
+    "oz": "oz ounce ounces",
+    "ml": "ml mL milliliter milliliters",
+    "l": "l L liter liters litre litres",
+    "s": "s sec secs second seconds",
+    "min": "min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "month": "month months",
+    "year": "yr yrs year years",
+    "hz": "Hz hertz",
+    "n": "N newton newtons",
+    "j": "J joule joules",
+    "w": "W watt watts",
+    "pa": "Pa pascal pascals",
+    "k": "K kelvin",
+    "v": "V volt volts",
+    "deg": "degree degrees deg",
+    "rad": "rad radian radians",
+    "am": "am a.m. a.m AM A.M.",
+    "pm": "pm p.m. p.m PM P.M.",
+    "unit": "unit units",
+    "°c": "C celsius",
+    "°f": "F fahrenheit",
+}
 _CANONICAL = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _CHANGES = (
-    "or and not no maybe perhaps possibly probably either neither nor but if to yes is times fold twofold threefold plus minus over by of the "
-    "below above under beneath negative positive short less fewer more least most half squared cubed doubled tripled quadrupled halved quartered "
-    "inverted negated reversed multiplied divided factorial mod modulo root sqrt log base octal hex hexadecimal binary ternary infinity undefined "
-    "percent permille ppm bps where with for all alternatively otherwise else versus vs another cents-on tens pair pairs half-life one two three four "
-    "five six seven eight nine ten sin cos tan ln exp choose i oder nicht vielleicht mal minus plus weniger unter ou o ni pas moins menos peut-être "
+    "or and not no maybe perhaps possibly probably either neither nor but if to yes is times fold twofold threefold "
+    "plus minus over by of the "
+    "below above under beneath negative positive short less fewer more least most half squared cubed doubled tripled "
+    "quadrupled halved quartered "
+    "inverted negated reversed multiplied divided factorial mod modulo root sqrt log base octal hex hexadecimal "
+    "binary ternary infinity undefined "
+    "percent permille ppm bps where with for all alternatively otherwise else versus vs another cents-on tens pair "
+    "pairs half-life one two three four "
+    "five six seven eight nine ten sin cos tan ln exp choose i oder nicht vielleicht mal minus plus weniger unter ou "
+    "o ni pas moins menos peut-être "
     "quizás puede tal vez bajo sous oppure forse meno или не нет минус может либо ниже примерно mn bn"
 )
 _CHANGING = frozenset(_CHANGES.split()) | set(FUNCTIONS + GREEK) | set(SCALES)
 _TENS = "(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
 _CHANGING_KIND = re.compile(
-    rf"[a-z]*illi?(?:on(?:en|es)?|ard(?:e|en|s)?)s?|[a-z]*fold|(?:thir|four|fif|six|seven|eigh|nine)teen(?:ths?)?|{_TENS}-?[a-z]*"
+    rf"[a-z]*illi?(?:on(?:en|es)?|ard(?:e|en|s)?)s?|[a-z]*fold|(?:thir|four|fif|six|seven|eigh|nine)teen(?:ths?)?"
+    rf"|{_TENS}-?[a-z]*"
     r"|(?:hundred|thousand|[a-z]*illion|eleven|twentie|thirtie|fortie|fiftie|sixtie|seventie|eightie|ninetie)ths?"
 )
 """More of the kind, and any number word or ordinal."""
@@ -64,16 +122,19 @@ _WORD = r"(?:[AaPp]\.[Mm]\.?|[^\W\d_]+\.?|\$|€|£|¢)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _TAIL = re.compile(
     rf"(?P<number>.*[\d)}}])(?:\s*(?P<degree>\^\s*\\circ)\s*(?P<temperature>\"?[CF]\"?)?"
-    rf"|(?P<gap>\s*)(?P<unit>\"[^\"]*\"{_POWER}(?:\s*/\s*\"[^\"]*\"{_POWER})*|{_WORD}{_POWER}(?:[ /]+{_WORD}{_POWER})*))\s*"
+    rf"|(?P<gap>\s*)(?P<unit>\"[^\"]*\"{_POWER}(?:\s*/\s*\"[^\"]*\"{_POWER})*"
+    rf"|{_WORD}{_POWER}(?:[ /]+{_WORD}{_POWER})*))\s*"
 )
 _SCALED_TAIL = re.compile(
-    rf'(?P<number>.*[\d)}}]\s*"?\s*(?:{"|".join(sorted(SCALES, key=len, reverse=True))}))\s*"?\s+"?(?P<unit>(?!of\b)[^"\d]+)"?',
+    rf'(?P<number>.*[\d)}}]\s*"?\s*(?:{"|".join(sorted(SCALES, key=len, reverse=True))}))\s*"?\s+"?'
+    r'(?P<unit>(?!of\b)[^"\d]+)"?',
     re.IGNORECASE,
 )
 _FUNCTION = re.compile("|".join(FUNCTIONS))
 _CURRENCY = re.compile(r"(?P<sign>-?)\s*(?P<unit>\$USD|USD|€|£|Rs\.?|¥|₹|₩|₽)\s*(?P<number>-?\s*[\d.].*)")
 _IN_BRACKETS = re.compile(
-    r'(?P<number>.*[\d)}])\s*\(\s*"?\s*(?:in |of )?(?P<unit>[^\W\d_]{2,}\.?(?:\^\d)?(?:[ /][^\W\d_]{2,}\.?(?:\^\d)?)*)\s*"?\s*\)'
+    r'(?P<number>.*[\d)}])\s*\(\s*"?\s*(?:in |of )?'
+    r'(?P<unit>[^\W\d_]{2,}\.?(?:\^\d)?(?:[ /][^\W\d_]{2,}\.?(?:\^\d)?)*)\s*"?\s*\)'
 )
 _RESIDUE = re.compile(
     r"(?P<number>.*\S)\s*(?:\\pmod\s*\{?\s*|\(\s*(?:\\(?:bmod|mod)|\"?mod\"?)\s*)(?P<modulus>\w+)\s*[})]?"

@@ -39,7 +39,7 @@ Form = Literal["wanted", "worked out", "any"]
 
 @dataclass(frozen=True, slots=True)
 class EquivalenceRules:
-    """Choices that depend on the data set and on what verdicts are for, not on mathematics. The defaults are for training.
+    """Choices that depend on the data set and on what verdicts are for. The defaults are for training.
 
     Attributes:
         form: "wanted": a number is wanted as a number in lowest terms, a factored polynomial factored, one multiplied
@@ -49,8 +49,8 @@ class EquivalenceRules:
             Takes effect where the checker is told the problem.
         ordered_lists: the bare list "3, 2" is no answer to "2, 3". Otherwise a policy learns to copy a list that it was
             asked to sort. Solutions joined by "or", labelled ones (x = 2, x = 3) and sets are never ordered.
-        rounding: significant digits from which a decimal reference accepts the exact values that it rounds (0.67 accepts
-            2/3, 33.3 accepts 100/3, 0.5 does not accept 0.52); None: it accepts nothing but its own value.
+        rounding: significant digits from which a decimal reference accepts the exact values that it rounds (0.67
+            accepts 2/3, 33.3 accepts 100/3, 0.5 does not accept 0.52); None: it accepts nothing but its own value.
         decimal_digits: significant digits from which a decimal answer counts for an exact reference that it rounds.
 
     Raises:

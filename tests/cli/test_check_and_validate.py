@@ -96,3 +96,12 @@ def test_equations_accept_their_own_golds(run_json: Any, task: str) -> None:
 def test_equations_have_two_to_four_unknowns(run: Any) -> None:
     done = run("validate", "equations-5")
     assert done.status == 2 and "unknowns: expected less than or equal to 4, got 5" in done.stderr
+
+
+def test_an_answer_that_repeats_the_problem_is_wrong_and_an_unmarked_one_is_guessed_on_demand(run: Any) -> None:
+    copied = ["--response", r"\boxed{x^2-4}", "--reference", "x^2-2^2"]
+    assert run("check", "math", *copied).status == 0
+    assert run("check", "math", *copied, "--problem", "Simplify $x^2-4$.").status == 1
+    unmarked = ["--response", "There were 12 of them. Somebody counted 18 later on.", "--reference", "18"]
+    assert run("check", "math", *unmarked).status == 1
+    assert run("check", "math", *unmarked, "--lenient").status == 0

@@ -34,14 +34,25 @@ Deadline = Annotated[
 def check_math(
     response: Annotated[str, typer.Option(help="The answer to judge; the last stated result counts.")],
     reference: Annotated[str, typer.Option(help="The right result, plain or LaTeX.")],
+    problem: Annotated[
+        str | None, typer.Option(help="What was asked: an answer that only repeats it is wrong.", show_default=False)
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="As in evaluation: any form of the value, and guess what nothing marks.")
+    ] = False,
     deadline: Deadline = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Judge a mathematical answer against a reference."""
     with reporting(as_json=as_json):
-        from selfcorrect.rewards.maths import MathChecker
+        from selfcorrect.rewards.maths import EquivalenceRules, MathChecker
 
-        _judge(MathChecker(deadline=deadline), response, reference, as_json=as_json)
+        checker = MathChecker(
+            deadline=deadline,
+            policy=EquivalenceRules.lenient() if lenient else None,
+            unmarked="guess" if lenient else "unreadable",
+        )
+        _judge(checker, response, reference, problem=problem, as_json=as_json)
 
 
 @check.command("code")
@@ -59,11 +70,11 @@ def check_code(
         _judge(UnitTestChecker(deadline=deadline), program, reference, as_json=as_json)
 
 
-def _judge(checker: "Checker", response: str, reference: Any, *, as_json: bool) -> None:
+def _judge(checker: "Checker", response: str, reference: Any, *, problem: str | None = None, as_json: bool) -> None:
     fault = checker.validate_reference(reference)
     if fault is not None:
         raise ConfigurationError(f"the checker cannot use this reference: {fault}")
-    verdict = checker.check_sync(response, reference)
+    verdict = checker.check_sync(response, reference, problem=problem)
     if as_json:
         status = {"status": verdict.status.value, "correct": verdict.correct}
         write_json({**status, "answer": verdict.answer, "reason": verdict.reason, "seconds": verdict.seconds})

@@ -18,7 +18,17 @@ from selfcorrect.rewards.maths.units import SCALES, split_unit
 CHECKER = MathChecker(workers=1, deadline=20.0, unmarked="guess")
 NUMBERS = st.integers(2, 9999)
 SCRIPT_ZEROS = [0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50, 0xFF10, 0x1D7CE]
-STATING = ["The answer is {}.", "**{}**", "答案是{}。", "答えは{}です。", "답은 {}입니다.", "Ответ: {}", "Die Antwort ist {}.", "La respuesta es {}.", "La réponse est {}."]  # fmt: skip
+STATING = [
+    "The answer is {}.",
+    "**{}**",
+    "答案是{}。",
+    "答えは{}です。",
+    "답은 {}입니다.",
+    "Ответ: {}",
+    "Die Antwort ist {}.",
+    "La respuesta es {}.",
+    "La réponse est {}.",
+]
 stating = st.sampled_from(STATING)
 
 
@@ -59,8 +69,32 @@ def test_a_scale_word_multiplies_and_is_never_dropped(number: int, word: str, te
     assert read.value == number * SCALES[word]
 
 
-CHANGING = ["squared", "cubed", "halved", "doubled", "tripled", "factorial", "in octal", "hex", "below zero", "or 41", "alternatively fortyone", "oder 41", "ou 41",
-            "или 41", "quintillion", "quadrillion", "zillion", "gajillion", "sextillion", "twofold", "tenfold", "seventeen", "minus one", "percent"]  # fmt: skip
+CHANGING = [
+    "squared",
+    "cubed",
+    "halved",
+    "doubled",
+    "tripled",
+    "factorial",
+    "in octal",
+    "hex",
+    "below zero",
+    "or 41",
+    "alternatively fortyone",
+    "oder 41",
+    "ou 41",
+    "или 41",
+    "quintillion",
+    "quadrillion",
+    "zillion",
+    "gajillion",
+    "sextillion",
+    "twofold",
+    "tenfold",
+    "seventeen",
+    "minus one",
+    "percent",
+]
 
 
 @given(NUMBERS, st.sampled_from(CHANGING))
@@ -182,8 +216,19 @@ def test_a_formula_of_the_question_is_no_answer_unless_the_reference_is_written_
 @given(st.integers(2, 60), st.integers(2, 60))
 def test_disguises_of_an_exercise_are_not_its_result(a: int, b: int) -> None:
     exercise = rf"{a}\cdot {b}"
-    for answer in (exercise, f"{b}\\cdot {a}", rf"{exercise}+0\sqrt2", rf"|{exercise}|", rf"{a}^1\cdot {b}", rf"\lfloor {exercise}\rfloor", rf"\sum_{{k=1}}^{{{b}}} {a}",
-                   rf"\gcd({a * b},{a * b})", rf"\log_2 2^{{{a * b}}}", rf"{a}\cdot {b}\cdot e^0", rf"\text{{lcm}}({a},{b})"):  # fmt: skip
+    for answer in (
+        exercise,
+        f"{b}\\cdot {a}",
+        rf"{exercise}+0\sqrt2",
+        rf"|{exercise}|",
+        rf"{a}^1\cdot {b}",
+        rf"\lfloor {exercise}\rfloor",
+        rf"\sum_{{k=1}}^{{{b}}} {a}",
+        rf"\gcd({a * b},{a * b})",
+        rf"\log_2 2^{{{a * b}}}",
+        rf"{a}\cdot {b}\cdot e^0",
+        rf"\text{{lcm}}({a},{b})",
+    ):
         assert verdict(rf"\boxed{{{answer}}}", str(a * b)) is Status.WRONG, answer
     assert verdict(rf"\boxed{{{exercise} = {a * b}}}", str(a * b)) is Status.CORRECT
 
@@ -220,14 +265,23 @@ REFERENCES: dict[str, tuple[list[str], list[str]]] = {
     r"(a) \boxed{3}, (b) \boxed{5}": (["3, 5", "3 and 5"], ["3", "5", "15"]),
     r"(\boxed{3}, \boxed{4})": (["(3, 4)"], ["(4, 3)", "3"]),
     r"x \ne 2": ([r"x \neq 2", r"(-\infty,2)\cup(2,\infty)", r"\mathbb{R}\setminus\{2\}"], ["2", "x = 2", r"x \ne 3"]),
-    r"x \ne 1, 3": ([r"x \ne 1 \text{ and } x \ne 3", r"(-\infty,1)\cup(1,3)\cup(3,\infty)", r"\mathbb{R} \setminus \{3, 1\}"], [r"x \ne 1"]),
-    r"\mathbb{R}": ([r"(-\infty, \infty)", "all real numbers", r"x \in \mathbb{R}", r"\text{all reals}"], ["R^2", r"(0, \infty)"]),
+    r"x \ne 1, 3": (
+        [r"x \ne 1 \text{ and } x \ne 3", r"(-\infty,1)\cup(1,3)\cup(3,\infty)", r"\mathbb{R} \setminus \{3, 1\}"],
+        [r"x \ne 1"],
+    ),
+    r"\mathbb{R}": (
+        [r"(-\infty, \infty)", "all real numbers", r"x \in \mathbb{R}", r"\text{all reals}"],
+        ["R^2", r"(0, \infty)"],
+    ),
     r"3 \pmod 7": (["3", r"x \equiv 3 \pmod{7}", r"3 \pmod{7}"], ["4", r"3 \pmod 8"]),
     r"x^2/2 + C": (["x^2/2 + C", r"\frac{x^2}{2} + 15 + C", "C + x^2/2"], ["x^2/2", "x^2/2 + 5", "x^2 + C", "C"]),
     r"(a+b)^2=a^2+2ab+b^2": (["(a+b)^2 = a^2 + b^2 + 2ab"], ["(a+b)^2=(a+b)^2", "0=0", "(a-b)^2=a^2-2ab+b^2"]),
-    r"\begin{cases} x & x \ge 0 \\ -x & x < 0 \end{cases}": ([r"\begin{cases} -x, & \text{if } x < 0 \\ x, & \text{if } x \ge 0 \end{cases}"], ["x", r"\begin{cases} -x & x \ge 0 \\ x & x < 0 \end{cases}"]),
+    r"\begin{cases} x & x \ge 0 \\ -x & x < 0 \end{cases}": (
+        [r"\begin{cases} -x, & \text{if } x < 0 \\ x, & \text{if } x \ge 0 \end{cases}"],
+        ["x", r"\begin{cases} -x & x \ge 0 \\ x & x < 0 \end{cases}"],
+    ),
     r"\begin{cases} x = 1 \\ y = 2 \end{cases}": (["x = 1, y = 2", "(1, 2)"], ["x = 2, y = 1"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +294,7 @@ def test_references_of_many_kinds(reference: str, answer: str, right: bool) -> N
 
 
 def test_phrasings_without_a_box_are_within_the_target() -> None:
-    """benchmarks/math_phrasings.py, one round: at most 1 % of the wrong ones pass, at most 8 % of the right ones fail."""
+    """benchmarks/math_phrasings.py, one round: at most 1 % of the wrong ones pass, at most 8 % of the right fail."""
     path = Path(__file__).parents[3] / "benchmarks" / "math_phrasings.py"
     if not path.exists():
         pytest.skip("benchmarks/ is not installed")

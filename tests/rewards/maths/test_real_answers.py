@@ -1,4 +1,4 @@
-"""Bug reports of public graders, realistic answers of models, and attacks (real_answers.jsonl): what is right and what not."""
+"""Bug reports of public graders, realistic answers of models, and attacks: which are right (real_answers.jsonl)."""
 
 import importlib.util
 import json
@@ -64,7 +64,7 @@ def test_the_lenient_rules_are_for_evaluation() -> None:
 def test_the_references_of_whole_data_sets_are_usable_and_copies_are_not_paid(
     checker: MathChecker, name: str, copies: int
 ) -> None:
-    """SELFCORRECT_MATH_DATA holds math.json and gsm8k.json, the test splits as JSON Lines; see benchmarks/math_data.py."""
+    """SELFCORRECT_MATH_DATA holds math.json and gsm8k.json, test splits as JSON Lines; see benchmarks/math_data.py."""
     script = Path(__file__).parents[3] / "benchmarks" / "math_data.py"
     spec = importlib.util.spec_from_file_location("math_data", script)
     assert spec is not None and spec.loader is not None

@@ -2,7 +2,7 @@ import pytest
 
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import MathChecker
-from selfcorrect.rewards.maths.extraction import find_answer
+from selfcorrect.rewards.maths.finding.extraction import find_answer
 
 
 @pytest.mark.parametrize(

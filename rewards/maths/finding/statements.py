@@ -1,9 +1,9 @@
-"""Sentences that state an answer, in several languages: "the answer is ...", "#### ...", 答案是, Ответ:, Antwort:, ..."""
+"""Sentences that state an answer, in ten languages: "the answer is ...", "#### ...", 答案是, Ответ:, Antwort:."""
 
 import re
 
-from selfcorrect.rewards.maths.boxes import BOX, FORMULA, hedged_after, is_value
-from selfcorrect.rewards.maths.prose import last_bold, last_value, value_of_sentence
+from selfcorrect.rewards.maths.finding.boxes import BOX, FORMULA, hedged_after, is_value
+from selfcorrect.rewards.maths.finding.prose import last_bold, last_value, value_of_sentence
 from selfcorrect.rewards.maths.text import MAX_ANSWER
 
 # What announces an answer: a noun, and what links it to the answer.
@@ -17,7 +17,8 @@ def _either(words: str) -> str:
 _WORD_START, _WORD_END = r"(?<![^\W\d_])", r"(?![^\W\d_])"
 _NOUNS = _either(
     "answer,result,ans,correct option,correct choice,final result,final value,final total,final count,"
-    "ответ,ответом,результат,antwort,ergebnis,endergebnis,resultat,lösung,respuesta,resultado,solución,réponse,résultat,"
+    "ответ,ответом,результат,antwort,ergebnis,endergebnis,resultat,lösung,respuesta,resultado,solución,réponse,"
+    "résultat,"
     "risposta,risultato,resposta"
 )
 _NOUNS_WITHOUT_SPACES = _either(
@@ -27,14 +28,18 @@ _ATTRIBUTES = _either(
     "the,our,my,your,final,correct,right,overall,итоговый,окончательный,правильный,die,das,unsere,la,el,le,il,a,o"
 )
 _LINKS = _either(
-    "is,are,was,becomes,equals,should be,must be,would be,will be,comes out to be,comes out as,turns out to be,works out to,"
-    "равен,равна,равно,равняется,составляет,будет,это,lautet,ist,beträgt,wäre,es,es igual a,est,est égal à,est égale à,vaut,è,é"
+    "is,are,was,becomes,equals,should be,must be,would be,will be,comes out to be,comes out as,turns out to be,works "
+    "out to,"
+    "равен,равна,равно,равняется,составляет,будет,это,lautet,ist,beträgt,wäre,es,es igual a,est,est égal à,est égale "
+    "à,vaut,è,é"
 )
 _LINKS_WITHOUT_SPACES = _either("应该是,应为,等于,是,为,為,は,が,은,는,이,가")
 _BEHIND_NOUNS = _either("final,finale,correcta,correcte,definitiva,endgültige")
 _FILLERS = _either(
-    "actually,therefore,thus,simply,just,now,then,clearly,obviously,exactly,indeed,approximately,about,equal to,given by,"
-    "also,somit,daher,demnach,dann,genau,entonces,por tanto,por lo tanto,exactamente,donc,alors,exactement,quindi,portanto,ровно"
+    "actually,therefore,thus,simply,just,now,then,clearly,obviously,exactly,indeed,approximately,about,equal to,given "
+    "by,"
+    "also,somit,daher,demnach,dann,genau,entonces,por tanto,por lo tanto,exactamente,donc,alors,exactement,quindi,"
+    "portanto,ровно"
 )
 _SIGNS = r"[:=→]|[-–—]\s|\n"
 _STATEMENT = re.compile(
@@ -46,12 +51,14 @@ _STATEMENT = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_ANOTHER = re.compile(
-    r"(?:\b(?:check|verif|confirm|test|doubt|wrong|incorrect|previous|first|initial|earlier|old)\w*|\b(?:not|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?$",
+    r"(?:\b(?:check|verif|confirm|test|doubt|wrong|incorrect|previous|first|initial|earlier|old)\w*|\b(?:not"
+    r"|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?$",
     re.IGNORECASE,
 )
 """Before "answer is": it speaks of checking one, or of one given up."""
 SENTENCE_END = re.compile(
-    r"(?<![\d\\])!(?=\s|$|\*|[^\x00-\x7f])|[.?](?=\s|$|\*|[\"')]|[^\x00-\x7f])|\n|</answer>|<\||\bI hope\b|(?<!\\);\s|,\s+(?:which|so|because|since|as|where|not|but|wait)\b"
+    r"(?<![\d\\])!(?=\s|$|\*|[^\x00-\x7f])|[.?](?=\s|$|\*|[\"')]|[^\x00-\x7f])|\n|</answer>|<\||\bI hope\b|(?<!\\);\s"
+    r"|,\s+(?:which|so|because|since|as|where|not|but|wait)\b"
     r"|\s+(?:because|since|but wait|wait|weil|porque|car|parce que|потому что|так как)\b"
 )
 _POLITE = re.compile(
@@ -65,7 +72,8 @@ _CLAUSES = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|nicht|kein\w*|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
+    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|nicht|kein\w*"
+    r"|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
     r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)",
     re.IGNORECASE,
 )
@@ -95,15 +103,20 @@ _TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake
 _MOST_WORDS = 6
 _MATH_WORDS = frozenset(["and", "or", "sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp"])
 _REMARK = re.compile(
-    r"(?:(?:also|indeed|now|thus|therefore|absolutely|definitely|really|very|as|in fact)\s+)*(?:correct|right|helpful|clear|wrong|incorrect|verified|confirmed|consistent|reasonable"
-    r"|sensible|valid|final|accurate|good|useful|true|follows|below|above|shown|obvious|unique|found|what|easy|simple)\b.*",
+    r"(?:(?:also|indeed|now|thus|therefore|absolutely|definitely|really|very|as|in fact)\s+)*(?:correct|right|helpful"
+    r"|clear|wrong|incorrect|verified|confirmed|consistent|reasonable"
+    r"|sensible|valid|final|accurate|good|useful|true|follows|below|above|shown|obvious|unique|found|what|easy"
+    r"|simple)\b.*",
     re.IGNORECASE | re.DOTALL,
 )
 """What is said of an answer instead of the answer."""
 
 
 _SET_AS_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mbox)\s*\{[^{}]*\}")
-_MONTH = r"(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?"
+_MONTH = (
+    r"(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber"
+    r"|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?"
+)
 _DATE = re.compile(
     rf"(?:{_MONTH})\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|\d{{1,2}}\s+(?:{_MONTH})(?:\s+\d{{4}})?", re.IGNORECASE
 )
@@ -140,7 +153,8 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
 
 
 _VALUE_WORDS = re.compile(
-    r"[^\W\d_](?:\s*(?:,|\band\b|\bor\b)\s*[^\W\d_])*|pi|infinity|zero|∞|π|∅|[a-z]\s*[-+*/^=<>].*|no (?:real )?solutions?|undefined|none",
+    r"[^\W\d_](?:\s*(?:,|\band\b|\bor\b)\s*[^\W\d_])*|pi|infinity|zero|∞|π|∅|[a-z]\s*[-+*/^=<>].*|no (?:real "
+    r")?solutions?|undefined|none",
     re.IGNORECASE,
 )
 
@@ -174,9 +188,13 @@ def _stated(text: str) -> str:
 # Sentences that conclude without the word "answer".
 
 _CONCLUDES = re.compile(
-    r"\b(?:so|thus|hence|therefore|consequently|in total|altogether|in all|finally|total|overall|we (?:get|obtain|find|have)|also|somit|daher|folglich|insgesamt"
-    r"|por lo tanto|por tanto|así que|entonces|en total|donc|ainsi|au total|par conséquent|quindi|dunque|portanto|logo)\b"
-    r"|所以|因此|综上|从而|一共|总共|故|よって|したがって|ゆえに|つまり|合計|따라서|그러므로|총|(?<!\w)(?:итак|значит|следовательно|поэтому|таким образом|всего|итого)(?!\w)",
+    r"\b(?:so|thus|hence|therefore|consequently|in total|altogether|in all|finally|total|overall|we (?:get|obtain"
+    r"|find|have)|also|somit|daher|folglich|insgesamt"
+    r"|por lo tanto|por tanto|así que|entonces|en total|donc|ainsi|au total|par conséquent|quindi|dunque|portanto"
+    r"|logo)\b"
+    r"|所以|因此|综上|从而|一共|总共|故|よって|したがって|ゆえに|つまり|合計|따라서|그러므로|총"
+    r"|(?<!\w)(?:итак|значит|следовательно|поэтому|таким образом"
+    r"|всего|итого)(?!\w)",
     re.IGNORECASE,
 )
 _EQUATES = re.compile(r"[=≈→]\s*\**\s*[$€£]?\s*\\?[^=≈→]*$|\\boxed")

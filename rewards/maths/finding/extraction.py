@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from selfcorrect.rewards.maths.boxes import EMPTY_BOX, FORMULA, last_box
-from selfcorrect.rewards.maths.prose import last_bold, sentences, value_of_sentence
-from selfcorrect.rewards.maths.statements import affirmed, concludes, last_statement, looks_like_answer
+from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, last_box
+from selfcorrect.rewards.maths.finding.prose import last_bold, sentences, value_of_sentence
+from selfcorrect.rewards.maths.finding.statements import affirmed, concludes, last_statement, looks_like_answer
 from selfcorrect.rewards.maths.text import MAX_ANSWER, clean, plain_signs
 
 MAX_RESPONSE = 20_000
@@ -31,7 +31,8 @@ _BROKEN_TEXT = re.compile(r"(\\text\{[^{}\n]*)\n([^{}\n]*\})")
 # Thinking aloud is not answering.
 
 _THOUGHT_TAG = re.compile(
-    r"<(?P<end>/?)(?:think|thinking|thought|reasoning|scratchpad)>|<\|(?:begin|(?P<ended>end))_of_(?:thought|thinking)\|>"
+    r"<(?P<end>/?)(?:think|thinking|thought|reasoning|scratchpad)>|<\|(?:begin|(?P<ended>end))_of_(?:thought"
+    r"|thinking)\|>"
     r"|◁(?P<closed>/?)think▷|\[(?P<shut>/?)THINK\]",
     re.IGNORECASE,
 )

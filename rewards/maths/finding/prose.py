@@ -3,18 +3,23 @@
 import re
 from dataclasses import dataclass
 
-from selfcorrect.rewards.maths.boxes import EMPTY_BOX, FORMULA, OR_WORDS
+from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, OR_WORDS
 from selfcorrect.rewards.maths.text import MAX_ANSWER, UNKNOWN
 from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES, is_unit_word
 
 # What a value is made of.
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d,])|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?|\.\d+"
+_DIGITS = (
+    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d,])"
+    r"|\d+,\d{1,2}(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?|\.\d+"
+)
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒"
 _PIECE = re.compile(
-    rf"(?P<number>(?<![A-Za-z])(?<![A-Za-z]_)(?:{_DIGITS})|{UNKNOWN}+|[{_FRACTIONS}]|(?<![^\W\d_])(?:pi|e)(?![^\W\d_])|[π∞])"
+    rf"(?P<number>(?<![A-Za-z])(?<![A-Za-z]_)(?:{_DIGITS})|{UNKNOWN}+|[{_FRACTIONS}]|(?<![^\W\d_])(?:pi"
+    rf"|e)(?![^\W\d_])|[π∞])"
     r"|(?P<name>(?<![^\W\d_])(?:sqrt|log|ln|sin|cos|tan|exp)(?![^\W\d_])|[√∛]|\\[a-zA-Z]+)"
-    r"|(?P<mark>[!%‰°²³¹⁰⁴-⁹₀-₉'∘])|(?P<operator>(?<=\d)\s?x\s?(?=10\s?\^)|(?<=\d)\s?x\s(?=\d)|\*\*|[-+*/^:×·÷⁄_±–])|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<money>[$€£¥₹₩])"
+    r"|(?P<mark>[!%‰°²³¹⁰⁴-⁹₀-₉'∘])|(?P<operator>(?<=\d)\s?x\s?(?=10\s?\^)|(?<=\d)\s?x\s(?=\d)|\*\*|[-+*/^:×·÷⁄_±–])"
+    r"|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<money>[$€£¥₹₩])"
     r"|(?P<letter>(?<![^\W_])[a-zA-Z](?![^\W\d_])|(?<=\d)[a-zA-Z](?![^\W_]))|(?P<gap>[ \t]+)|(?P<other>.)",
     re.DOTALL,
 )
@@ -36,7 +41,8 @@ def _pieces(text: str) -> list[Piece]:
 # What stands before a number and makes it no value, or another one.
 
 _NAMED = re.compile(
-    r"(?:\b(?:steps?|equations?|eq\.?|parts?|problem|question|case|figure|table|example|line|page|chapter|section|round|no\.|number of steps|method|theorem"
+    r"(?:\b(?:steps?|equations?|eq\.?|parts?|problem|question|case|figure|table|example|line|page|chapter|section"
+    r"|round|no\.|number of steps|method|theorem"
     r"|lemma|exercise|option)|#)\s*\(?$",
     re.IGNORECASE,
 )
@@ -44,15 +50,20 @@ _MINUS = re.compile(
     r"(?:(?<![a-zA-Z])(?:minus|negative|menos|moins|meno|минус)\s+|(?:マイナス|负|負|마이너스)\s*)$", re.IGNORECASE
 )
 _CHANGED = re.compile(
-    r"(?<![a-zA-Z])(?:(?:less|fewer|more|greater|smaller|larger|higher|lower|bigger|other|older|younger|longer|shorter)\s+than"
-    r"|(?:roots?|half|third|quarter|fifth|square|cube|logarithm|log|factorial|reciprocal|inverse|opposite|negative|sum|product|cosine|sine|tangent"
-    r"|multiples?|divisors?|factors?|powers?|percent|%)\s+of|twice|double|triple|thrice|half|over|under|below|above|times|divided by|multiplied by"
-    r"|weniger als|mehr als|menos de|más de|moins de|plus de|меньше|больше|min(?:us)?)\s+(?:the\s+(?:number\s+)?|of\s+)?$"
+    r"(?<![a-zA-Z])(?:(?:less|fewer|more|greater|smaller|larger|higher|lower|bigger|other|older|younger|longer"
+    r"|shorter)\s+than"
+    r"|(?:roots?|half|third|quarter|fifth|square|cube|logarithm|log|factorial|reciprocal|inverse|opposite|negative"
+    r"|sum|product|cosine|sine|tangent"
+    r"|multiples?|divisors?|factors?|powers?|percent|%)\s+of|twice|double|triple|thrice|half|over|under|below|above"
+    r"|times|divided by|multiplied by"
+    r"|weniger als|mehr als|menos de|más de|moins de|plus de|меньше|больше|min(?:us)?)\s+(?:the\s+(?:number\s+)?"
+    r"|of\s+)?$"
     r"|(?:不到|超过|少于|多于|小于|大于)\s*$",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
-    rf"(?P<first>(?:{_DIGITS})%?)[\s,.;]*\(?(?:\b(?:(?:and/)?(?:{OR_WORDS})|maybe|perhaps|possibly)(?![^\W\d_])|\bo\b|或|或者|または|또는|~)[\s,]*(?:(?:maybe|perhaps|possibly|even|is it|it is|it could be)\s+)*$",
+    rf"(?P<first>(?:{_DIGITS})%?)[\s,.;]*\(?(?:\b(?:(?:and/)?(?:{OR_WORDS})|maybe|perhaps|possibly)(?![^\W\d_])"
+    rf"|\bo\b|或|或者|または|또는|~)[\s,]*(?:(?:maybe|perhaps|possibly|even|is it|it is|it could be)\s+)*$",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre)\s+\S+\s+(?:and|und|y|et|e)\s+$", re.IGNORECASE)
@@ -61,8 +72,10 @@ _BETWEEN = re.compile(r"\b(?:between|zwischen|entre)\s+\S+\s+(?:and|und|y|et|e)\
 
 _SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
 _CHANGES_AFTER = (
-    r"squared|cubed|halved|doubled|tripled|quadrupled|factorial|percent|per cent|permille|below zero|under zero|above zero|degrees below zero"
-    r"|in (?:octal|hex(?:adecimal)?|binary|base \w+)|\(?base[ -]\w+\)?|octal|hex(?:adecimal)?|binary|mod(?:ulo)? \d+|to the power of \w+|times ten|and a (?:half|quarter|third)"
+    r"squared|cubed|halved|doubled|tripled|quadrupled|factorial|percent|per cent|permille|below zero|under zero|above "
+    r"zero|degrees below zero"
+    r"|in (?:octal|hex(?:adecimal)?|binary|base \w+)|\(?base[ -]\w+\)?|octal|hex(?:adecimal)?|binary|mod(?:ulo)? \d+"
+    r"|to the power of \w+|times ten|and a (?:half|quarter|third)"
     r"|and three[ -]quarters|minus|negative|times|divided by \d+|per mill?e?|倍|分之\d+|半|の\d+倍"
 )
 _BEHIND = re.compile(
@@ -70,12 +83,16 @@ _BEHIND = re.compile(
 )
 _CJK_SCALE = re.compile(r"[十百千万萬亿億兆백천만억조半倍成割折]+")
 _UNIT_BEHIND = re.compile(
-    r"\s?(?:[AaPp]\.?\s?[Mm]\b\.?(?!\w)|°\s?[CF]?(?!\w)|(?:(?:square|cubic|sq\.?|cu\.?)\s+)?[^\W\d_]+(?:\^\{?\d\}?|[²³])?"
+    r"\s?(?:[AaPp]\.?\s?[Mm]\b\.?(?!\w)|°\s?[CF]?(?!\w)|(?:(?:square|cubic|sq\.?|cu\.?)\s+)?[^\W\d_]+(?:\^\{?\d\}?"
+    r"|[²³])?"
     r"(?:\s*/\s*[^\W\d_]+(?:\^\{?\d\}?|[²³])?|\s+per\s+[^\W\d_]+)*)"
 )
 _UNIT_WITHOUT_SPACE = re.compile(r"(?<=\d)((?:[mck]?m|ft|in|[mk]?g|m?[lL]|s|h|min)(?:[²³]|\^\d)?)$")
 _ENDS = re.compile(r"\s*(?:$|[.,;!?)*])")
-_NOT_COUNTED = "is was has times less plus minus always does this as us his its yes across perhaps equals makes gives gets means thus"
+_NOT_COUNTED = (
+    "is was has times less plus minus always does this as us his its yes across perhaps equals makes gives gets means "
+    "thus"
+)
 _NO_PLURALS = frozenset(_NOT_COUNTED.split())
 
 

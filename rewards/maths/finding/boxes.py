@@ -1,4 +1,4 @@
-"""What LaTeX sets apart in a response: boxes and formulas. The last box counts, or the last ones if they are one answer."""
+"""What LaTeX sets apart in a response: boxes and formulas. The last boxes count if they are one answer."""
 
 import re
 
@@ -12,7 +12,8 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.+?)\\\
 
 OR_WORDS = r"or|and/or|alternatively|oder|ou|oppure|или|либо|或|或者|または|또는"
 HEDGE_AFTER = re.compile(
-    rf"[\s$.,;)*]*\(?\s*(?:(?:{OR_WORDS})\b|\bo\b(?=\s+\d))[\s,]*(?:(?:maybe|perhaps|possibly|also|even|it is|is it|could be|it could be)\s+)*(?P<other>[$\\]?[^\s,;)$]+)",
+    rf"[\s$.,;)*]*\(?\s*(?:(?:{OR_WORDS})\b|\bo\b(?=\s+\d))[\s,]*(?:(?:maybe|perhaps|possibly|also|even|it is|is it"
+    rf"|could be|it could be)\s+)*(?P<other>[$\\]?[^\s,;)$]+)",
     re.IGNORECASE,
 )
 
@@ -34,10 +35,14 @@ def hedged_after(text: str, at: int) -> str:
 
 _GAP = r"(?:[\s$,;]|\\[()\[\],;! ]|\\q?quad)*"
 _LABEL = r"(?:(?:[a-z](?:_\{?\d\}?)?|\([a-z],\s*[a-z]\))\s*=\s*)?"
-_PART = r"(?:\*\*)?(?:part\s*|question\s*)?(?:\((?:[a-h]|i{1,3}|iv|v|[1-9])\)|(?:[a-h]|[1-9])\)|(?<=part )[a-h])(?:\*\*)?\s*[:.]?\s*(?:\*\*)?"
+_PART = (
+    r"(?:\*\*)?(?:part\s*|question\s*)?(?:\((?:[a-h]|i{1,3}|iv|v|[1-9])\)|(?:[a-h]|[1-9])\)|(?<=part )[a-h])"
+    r"(?:\*\*)?\s*[:.]?\s*(?:\*\*)?"
+)
 _BETWEEN_BOXES = re.compile(
     rf"{_GAP}\.?{_GAP}{_LABEL}{_GAP}"
-    rf"|{_GAP}(?:(?!wait\b|no\b|actually\b)[a-z]+\s+){{0,4}}(?:and/or|and|or|\\text\s*\{{[^{{}}]{{0,30}}?\b(?:and|or)\s*\}}){_GAP}(?:{_PART})?{_LABEL}{_GAP}"
+    rf"|{_GAP}(?:(?!wait\b|no\b|actually\b)[a-z]+\s+){{0,4}}(?:and/or|and|or"
+    rf"|\\text\s*\{{[^{{}}]{{0,30}}?\b(?:and|or)\s*\}}){_GAP}(?:{_PART})?{_LABEL}{_GAP}"
     rf"|{_GAP}[.;]?{_GAP}(?:and\s+)?{_PART}{_LABEL}{_GAP}",
     re.IGNORECASE,
 )
