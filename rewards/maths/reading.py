@@ -178,7 +178,7 @@ MAX_ITEMS = 40
 _OR = re.compile(r'\s*,?\s*"?\s*\bor\b\s*(?:maybe|perhaps|possibly)?"?\s*', re.IGNORECASE)
 _AND = re.compile(r'\s*,?\s*(?:"\s*and\s*"|\band\b|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z]))\s*', re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+(?:\s*[^\d\s,;()\[\]{}=+*/^-][^\d,;=]*)?")
 _ABOUT = re.compile(r'^(?:"?(?:approximately|about|roughly)"?|\\approx|=|:)\s*', re.IGNORECASE)
 _ENVIRONMENT = re.compile(
     r"\\begin\s*\{([pbBvV]?matrix|array)\}(?:\s*\{[lcr|\s]*\})?((?:(?!\\begin).)*)\\end\s*\{\1\}", re.DOTALL
@@ -222,7 +222,7 @@ def read_answer(text: str) -> tuple[Answer, ...]:
         return first, _read(cleaned.replace(",", ", "))
     if _THOUSANDS.fullmatch(cleaned):
         return first, _collection("list", cleaned.split(","))
-    if _DECIMAL_COMMA.fullmatch(cleaned):
+    if _DECIMAL_COMMA.fullmatch(cleaned) and cleaned.count(",") == 1:
         return first, _read(cleaned.replace(",", "."))
     return (first,)
 

@@ -104,12 +104,13 @@ _CHANGES = (
     "pairs half-life one two three four "
     "five six seven eight nine ten sin cos tan ln exp choose i oder nicht vielleicht mal minus plus weniger unter ou "
     "o ni pas moins menos peut-être "
-    "quizás puede tal vez bajo sous oppure forse meno или не нет минус может либо ниже примерно mn bn"
+    "quizás puede tal vez bajo sous oppure forse meno или не нет минус может либо ниже примерно mn bn mio mrd tsd "
+    "hunderttausend myriad myriads inverse reciprocal owed owing loss debt deficit bc bce"
 )
 _CHANGING = frozenset(_CHANGES.split()) | set(FUNCTIONS + GREEK) | set(SCALES)
 _TENS = "(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
 _CHANGING_KIND = re.compile(
-    rf"[a-z]*illi?(?:on(?:en|es)?|ard(?:e|en|s)?)s?|[a-z]*fold|(?:thir|four|fif|six|seven|eigh|nine)teen(?:ths?)?"
+    rf"\w*(?:tausend|hundert)|[a-z]*illi?(?:on(?:en|es)?|ard(?:e|en|s)?)s?|[a-z]*fold|(?:thir|four|fif|six|seven|eigh|nine)teen(?:ths?)?"
     rf"|{_TENS}-?[a-z]*"
     r"|(?:hundred|thousand|[a-z]*illion|eleven|twentie|thirtie|fortie|fiftie|sixtie|seventie|eightie|ninetie)ths?"
 )
@@ -197,8 +198,10 @@ def _unit_name(word: str, spaced: bool, quoted: bool) -> str:
     known = _CANONICAL.get(word) or _CANONICAL.get(word.rstrip(".")) or _CANONICAL.get(word.lower())
     if len(word) == 1 and not quoted and (not spaced or word in _SYMBOL_LETTERS):
         return "" if word not in "$€£¢" else str(known)
-    if known:
+    if known and (len(word) > 1 or word in _CANONICAL):
         return known
+    if len(word) == 1:  # 42k, 42 M: thousands and millions, or whatever else
+        return ""
     if not word.isascii():  # counted in another language, or by a sign that needs no space: 12个
         return word.lower() if word.replace(".", "").isalpha() and UNKNOWN not in word else ""
     a_word = len(word) > 2 and word.isalpha() and not set(word) <= set("abcxyz")

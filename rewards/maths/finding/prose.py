@@ -66,6 +66,7 @@ _HEDGED = re.compile(
     rf"|\bo\b|或|或者|または|또는|~)[\s,]*(?:(?:maybe|perhaps|possibly|even|is it|it is|it could be)\s+)*$",
     re.IGNORECASE,
 )
+_OUT_OF = re.compile(r"(?<![\w.,/])(\d+)\s+(?:out of|in)\s+$")
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre)\s+\S+\s+(?:and|und|y|et|e)\s+$", re.IGNORECASE)
 
 # What stands behind a number and belongs to it.
@@ -79,7 +80,7 @@ _CHANGES_AFTER = (
     r"|and three[ -]quarters|minus|negative|times|divided by \d+|per mill?e?|倍|分之\d+|半|の\d+倍"
 )
 _BEHIND = re.compile(
-    rf"\s*(?:{PERCENT_WORDS}|(?:{_SCALE})(?![^\W\d_])(?!\s+of\b)|(?:{_CHANGES_AFTER})(?!\w))", re.IGNORECASE
+    rf"\s*(?:[%‰]|{PERCENT_WORDS}|(?:{_SCALE})(?![^\W\d_])(?!\s+of\b)|(?:{_CHANGES_AFTER})(?!\w))", re.IGNORECASE
 )
 _CJK_SCALE = re.compile(r"[十百千万萬亿億兆백천만억조半倍成割折]+")
 _UNIT_BEHIND = re.compile(
@@ -140,6 +141,8 @@ def _phrase(text: str, pieces: list[Piece], index: int) -> str:
         return value if _HEDGED.search(before[: minus.start()]) else f"{_left_of(before[: minus.start()])}-{value}"
     if hedge := _HEDGED.search(before):
         return f"{hedge['first'].strip()} or {value}"
+    if part := _OUT_OF.search(before):
+        return f"{part[1]}/{value}"
     if changed := (_CHANGED.search(before) or _BETWEEN.search(before)):
         return f"{changed[0].strip()} {value}"
     return value

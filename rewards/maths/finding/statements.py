@@ -68,7 +68,7 @@ _POLITE = re.compile(
 # What takes a value back: "the answer is not 42".
 
 _CLAUSES = re.compile(
-    r"[,;](?=\s|[^\x00-\x7f])|\b(?:but|which|it'?s(?!\s+not)|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)",
+    r"[,;](?=\s|[^\x00-\x7f])|[()]|\b(?:but|which|it'?s(?!\s+not)|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(

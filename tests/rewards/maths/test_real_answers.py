@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,12 +15,6 @@ ROWS = [json.loads(line) for line in Path(__file__).with_name("real_answers.json
 DISAGREED = {
     "realistic-maths-m103": "12 manzanas for 12 apples: what is counted is not translated (docs/math-answers.md)"
 }
-
-
-@pytest.fixture(scope="module")
-def guessing() -> Any:
-    with MathChecker(workers=1, deadline=20.0, unmarked="guess") as checker:
-        yield checker
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row["id"] not in DISAGREED], ids=lambda row: row["id"])

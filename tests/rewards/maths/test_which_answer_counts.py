@@ -105,3 +105,142 @@ def test_a_verdict_shows_the_answer_it_judged_and_a_reason(checker: MathChecker)
     verdict = checker.check_sync(r"Hence \boxed{3 \text{ km}}.", "3 m")
     assert verdict.answer == r"3 \text{ km}"
     assert verdict.reason == "its unit is km, the reference's m"
+
+
+# response, reference, whether it counts: what stands around a number, in a box and in running text
+SURROUNDINGS = [
+    ("\\boxed{42\\text{ or }42}", "42", True),
+    ("\\boxed{42K}", "42", False),
+    ("\\boxed{42k}", "42", False),
+    ("\\boxed{42\\text{k}}", "42", False),
+    ("\\boxed{42M}", "42", False),
+    ("\\boxed{42\\text{ bn}}", "42", False),
+    ("\\boxed{42e3}", "42", False),
+    ("\\boxed{42 \\times 10^3}", "42", False),
+    ("\\boxed{42\\%}", "42", False),
+    ("\\boxed{42‰}", "42", False),
+    ("\\boxed{42^\\circ}", "42", True),
+    ("\\boxed{42!}", "42", False),
+    ("\\boxed{42'}", "42", False),
+    ("\\boxed{\\frac{42}{1}}", "42", False),
+    ("\\boxed{42.}", "42", True),
+    ("\\boxed{+42}", "42", True),
+    ("\\boxed{42 \\text{ apples}}", "42 \\text{ oranges}", False),
+    ("\\boxed{x=42}", "42", True),
+    ("\\boxed{42=x}", "42", False),
+    ("\\boxed{\\text{forty-two}}", "42", False),
+    ("\\boxed{42 \\text{ (approximately)}}", "42", True),
+    ("\\boxed{\\approx 42}", "42", True),
+    ("\\boxed{>42}", "42", False),
+    ("\\boxed{\\geq 42}", "42", False),
+    ("\\boxed{42, 43}", "42", False),
+    ("\\boxed{\\{42\\}}", "42", False),
+    ("\\boxed{(42)}", "42", True),
+    ("\\boxed{42\\sqrt{1}}", "42", False),
+    ("\\boxed{84 \\div 2}", "42", False),
+    ("\\boxed{\\text{42 half}}", "42", False),
+    ("\\boxed{42 \\text{ per cent}}", "42", False),
+    ("\\boxed{42 \\text{ degrees below zero}}", "42", False),
+    ("\\boxed{42 \\text{ zillions}}", "42", False),
+    ("\\boxed{42 \\text{ in base 8}}", "42", False),
+    ("\\boxed{42_{8}}", "42", False),
+    ("\\boxed{42 \\text{ times } 2}", "42", False),
+    ("\\boxed{42 \\text{ pairs}}", "42", False),
+    ("\\boxed{42 \\text{ couples}}", "42", True),
+    ("\\boxed{4\\,2}", "42", False),
+    ("\\boxed{4{2}}", "42", False),
+    ("\\boxed{4 2}", "42", False),
+    ("\\boxed{42 \\text{ Mio.}}", "42", False),
+    ("\\boxed{42 \\text{ tsd}}", "42", False),
+    ("\\boxed{42 \\text{ Hunderttausend}}", "42", False),
+    ("\\boxed{42 \\text{ centimillion}}", "42", False),
+    ("\\boxed{42\\text{ myriad}}", "42", False),
+    ("\\boxed{42\\text{ mille}}", "42", False),
+    ("\\boxed{42\\text{ million}}", "42000000", True),
+    ("\\boxed{42 \\text{ inverse}}", "42", False),
+    ("\\boxed{42\\text{ owed}}", "42", False),
+    ("\\boxed{42\\text{ loss}}", "42", False),
+    ("\\boxed{\\text{minus } 42}", "42", False),
+    ("\\boxed{42\\text{ minus}}", "42", False),
+    ("\\boxed{42 \\text{ BC}}", "42", False),
+    ("The answer is 42 but I might be wrong.", "42", True),
+    ("Answer: 42 (or 43)", "42", False),
+    ("The answer is 42/2.", "42", False),
+    ("The answer is 42/2.", "21", False),
+    ("Answer:42", "42", True),
+    ("the answer is -42", "42", False),
+    ("The answer is five.", "5", False),
+    ("So the answer is $\\frac{1}{2}$ or $0.5$.", "1/2", True),
+    ("I think it is 41. Actually no, 42.", "42", True),
+    ("The answer: \\(42\\)", "42", True),
+    ("**Answer**: 42", "42", True),
+    ("**Final answer**\n\n$$42$$", "42", True),
+    ("Final Answer: The final answer is $42$. I hope it is correct.", "42", True),
+    ("The value of $x$ is 42.", "42", True),
+    ("Total = $42", "42", True),
+    ("Ответ: 3,5", "3.5", True),
+    ("Antwort: 1.234,5", "1234.5", False),
+    ("La réponse est 3,5 kg.", "3.5", True),
+    ("The answer is 1,000,000", "1000000", True),
+    ("It costs $5 each, so 5*8 = $40. The answer is $40.", "40", True),
+    ("Answer: 3 hours and 20 minutes", "3", False),
+    ("Answer: 5 feet 3 inches", "5", False),
+    ("The answer is 42nd.", "42", False),
+    ("The answer is 20 minutes past 4.", "4", False),
+    ("The probability is 3 in 10", "10", False),
+    ("The answer is 3 out of 10.", "3", False),
+    ("The answer is one half.", "1/2", False),
+    ("x is 3 or x is 4", "3", False),
+    ("Therefore, there are 42 students (not 41).", "42", True),
+    ("Therefore there are 42 students, not 41.", "42", True),
+    ("The answer is A", "A", True),
+    ("It is 42 %.", "42", False),
+    ("there are 7 days in a week, so 6 weeks is 42 days.", "42", True),
+    ("Answer\n42", "42", True),
+    ("\\[\n42\n\\]", "42", True),
+    ("= 42", "42", True),
+    ("42.", "42", True),
+]
+
+
+@pytest.mark.parametrize(("response", "reference", "right"), SURROUNDINGS)
+def test_what_stands_around_a_number_is_read_with_it(
+    guessing: MathChecker, response: str, reference: str, right: bool
+) -> None:
+    verdict = guessing.check_sync(response, reference)
+    assert verdict.correct is right, verdict
+
+
+# answer, reference, whether it counts, question
+COPIES = [
+    ("391", "391", True, "Compute $17\\cdot 23$."),
+    ("17\\cdot23", "391", False, "Compute $17\\cdot 23$."),
+    ("0.75", "\\frac34", False, "Write $0.75$ as a fraction."),
+    ("\\frac34", "\\frac34", True, "Write $0.75$ as a fraction."),
+    ("0.75", "\\frac34", True, "What is the chance of the two heads?"),
+    ("50\\%", "0.5", False, "Write 50% as a decimal."),
+    ("\\sqrt{180}", "6\\sqrt5", False, "Simplify $\\sqrt{180}$."),
+    ("\\sqrt{9\\cdot 20}", "6\\sqrt5", False, "Simplify $\\sqrt{180}$."),
+    ("x^2-5x+6", "(x-2)(x-3)", False, "Factor $x^2-5x+6$."),
+    ("x^2-5x+6=0", "x=2,3", False, "Solve $x^2-5x+6=0$"),
+    ("2y-4x=2", "y=2x+1", False, "Write $2y-4x=2$ in slope-intercept form."),
+    ("2 < x \\le 5", "(2,5]", False, "Write $2 < x \\le 5$ in interval notation."),
+    ("1/2+1/3", "5/6", False, "Find 1/2+1/3"),
+    ("12:15", "12:15", True, "It is 12:15"),
+    ("\\frac{12x}{4}", "3x", False, "Simplify $\\frac{12x}{4}$."),
+    ("3x", "3x", True, "Simplify $\\frac{12x}{4}$."),
+    ("\\sin^2 x+\\cos^2 x", "1", False, "Simplify $\\sin^2x+\\cos^2x$"),
+    ("1-\\cos^2 x", "\\sin^2 x", False, "Simplify $1-\\cos^2 x$"),
+    ("\\frac{1}{\\sqrt2}", "\\frac{\\sqrt2}{2}", False, "Rationalize $\\frac{1}{\\sqrt{2}}$"),
+    ("3,1,2", "1,2,3", False, "Sort 3, 1, 2"),
+    ("2+3i", "2+3i", True, "What is the conjugate of $2-3i$"),
+    ("\\frac{3}{1-x}", "\\frac{3}{1-x}", True, "x"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reference", "right", "question"), COPIES)
+def test_what_the_question_says_is_no_answer_to_it(
+    checker: MathChecker, answer: str, reference: str, right: bool, question: str
+) -> None:
+    verdict = checker.check_sync(rf"\boxed{{{answer}}}", reference, problem=question)
+    assert verdict.correct is right, verdict
