@@ -26,6 +26,10 @@ _COLLECT_AFTER = 100_000
 700."""
 
 
+NODE_THREADS = 128
+"""Synchronous nodes that run at a time."""
+
+
 def initial_state(
     problem: Problem, seed: int, *, history: Sequence[Message] = (), attempt: Generation | None = None
 ) -> EpisodeState:
@@ -101,9 +105,17 @@ def run_blocking(coroutine: Coroutine[Any, Any, Result]) -> Result:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        return asyncio.run(_with_threads(coroutine))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="selfcorrect-episodes") as thread:
-        return thread.submit(copy_context().run, asyncio.run, coroutine).result()
+        return thread.submit(copy_context().run, asyncio.run, _with_threads(coroutine)).result()
+
+
+async def _with_threads(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """`coroutine` on a loop of ours, whose executor has a thread for each of many synchronous nodes; asyncio's own has
+    a few more than there are processors."""
+    threads = ThreadPoolExecutor(NODE_THREADS, thread_name_prefix="selfcorrect-node")
+    asyncio.get_running_loop().set_default_executor(threads)
+    return await coroutine
 
 
 async def _episode(

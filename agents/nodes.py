@@ -4,18 +4,17 @@ Each takes the state and LangGraph's `Runtime`, whose context says how to sample
 None looks at a verdict except `ReviseWithFeedback`.
 """
 
-import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, Sampling, sampling_from
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.seeding import derive_seed
-from selfcorrect.agents.state import EpisodeState, Generation, Message, Role, Turn, verdict_record
+from selfcorrect.agents.state import EpisodeState, Generation, Message, Role, Turn, now, verdict_record
 from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker, judged
 
@@ -26,6 +25,10 @@ class EpisodeContext:
     greedily."""
 
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sampling, Mapping):  # a server's context is JSON
+            object.__setattr__(self, "sampling", sampling_from(self.sampling))
 
 
 class Node(Protocol):
@@ -44,7 +47,7 @@ class Attempt:
     prompts: Prompts
 
     async def __call__(self, state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
-        started = time.time()
+        started = now()
         if state.get("turns"):
             return {"turns": [], "started": started}
         shown = self.prompts.attempt.replace("{problem}", state["problem"]["prompt"])

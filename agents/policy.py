@@ -1,8 +1,8 @@
 """The protocol of a policy: whatever writes the turns of an episode."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, runtime_checkable
 
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError
@@ -43,6 +43,22 @@ class Sampling:
     def with_seed(self, seed: int | None) -> "Sampling":
         """The same with another seed; None draws as it comes."""
         return replace(self, seed=seed)
+
+
+def sampling_from(given: Mapping[str, Any]) -> Sampling:
+    """A `Sampling` of plain data, as a server's context brings it.
+
+    Raises:
+        ConfigurationError: a name or a value is none of a sampling.
+    """
+    known = {field.name for field in fields(Sampling)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ConfigurationError(f"sampling has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    try:
+        return Sampling(**{**given, "stop": tuple(given.get("stop") or ())})
+    except TypeError as error:
+        raise ConfigurationError(f"sampling cannot be made of {dict(given)}: {error}") from error
 
 
 GREEDY = Sampling(temperature=0.0)

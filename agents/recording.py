@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.seeding import derive_seed
@@ -51,6 +52,10 @@ class CallSite:
     @property
     def lasting_name(self) -> str:
         return f"{'/'.join(nodes_on(self.path, self.node))} {self.step} {self.number}"
+
+    def inside_tasks(self, ids: Collection[str]) -> bool:
+        """Whether this is one of the tasks with these ids, or inside one."""
+        return any(part.partition(":")[2] in ids for part in self.path.split("|") if ":" in part)
 
     @property
     def prefixes(self) -> list[str]:
@@ -242,6 +247,16 @@ class Recorder:
             calls.append(PolicyCall(call.site.node, call.site.path, call.generation, call.sampling, turns[nodes]))
         return calls
 
+    @property
+    def draws_made(self) -> int:
+        """How many draws were finished, those included that `calls` leaves out."""
+        return sum(call.generation is not None for call in self._begun)
+
+    def forget_tasks(self, tasks: Collection[str]) -> None:
+        """Leave out the calls of LangGraph tasks, by their ids: they will be made again."""
+        with self._lock:
+            self._begun = [call for call in self._begun if not call.site.inside_tasks(tasks)]
+
 
 _recorder: ContextVar[Recorder | None] = ContextVar("selfcorrect_recorder", default=None)
 
@@ -272,11 +287,26 @@ def begin_call(
     """
     recorder = _recorder.get()
     if recorder is None:
+        _unrecorded[policy] = _unrecorded.get(policy, 0) + 1
         return OpenCall(sampling)
     if recorder.policy is not None and recorder.policy is not policy:
         recorder.others += 1
         return OpenCall(sampling)
     return recorder.begin(sampling, _shown(messages, after))
+
+
+_unrecorded: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def unrecorded_draws(policy: Any) -> int:
+    """How often `policy` was called where nobody recorded, in this process: in use, or in a thread that a node started
+    without its context."""
+    return _unrecorded.get(policy, 0)
+
+
+def is_recording() -> bool:
+    """Whether calls made here are recorded."""
+    return _recorder.get() is not None
 
 
 def refuse_recording(policy: Any) -> None:

@@ -5,10 +5,20 @@ text and as the exact token ids that were sampled.
 """
 
 import operator
+import time
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.problem import Problem
+
+_EPOCH = time.time() - time.monotonic()
+
+
+def now() -> float:
+    """Seconds since the epoch, by a clock that never jumps while this process runs: corrections of the system's clock
+    neither end an episode nor lengthen it."""
+    return _EPOCH + time.monotonic()
+
 
 Role = Literal["attempt", "critique", "revise"]
 FinishReason = Literal["stop", "length"]

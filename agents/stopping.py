@@ -1,7 +1,6 @@
 """When an episode ends before its revisions are used up. Rules are small separate types; `until` puts one around a
 node."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -12,7 +11,7 @@ from langgraph.types import Overwrite
 
 from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.state import EpisodeState, Turn, problem_of, tokens_of
+from selfcorrect.agents.state import EpisodeState, Turn, now, problem_of, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.tasks.problem import Problem
@@ -120,7 +119,7 @@ class Budget:
             return "budget"
         if self.tokens is not None and sum(tokens_of(turn["generation"]) for turn in state["turns"]) >= self.tokens:
             return "budget"
-        if self.seconds is not None and time.time() - state["started"] >= self.seconds:
+        if self.seconds is not None and now() - state["started"] >= self.seconds:
             return "budget"
         return None
 

@@ -1,4 +1,4 @@
-"""One run of `train`: the trainer, its callbacks, what is saved."""
+"""Training in a graph of one's own: what can be known of it before it is played, and `train`."""
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -6,132 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
+from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.errors import ConfigurationError, GraphError, TaskError
 from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.training.own_graph_rewards import FunctionRewards, RewardFn, kind_of
+from selfcorrect.training.own_graph_rewards import FunctionRewards, RewardFn
 from selfcorrect.training.ppo.config import TurnPPOConfig
-from selfcorrect.training.ppo.rollouts import Episode
-from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
+from selfcorrect.training.runs.fitting import training_problems
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-
-
-@dataclass
-class OwnGraphRun:
-    """Trains `policy` in `graph` and keeps the figures."""
-
-    graph: Any
-    policy: Any
-    problems: list[Problem]
-    signals: FunctionRewards
-    config: TurnPPOConfig
-    progress: ProgressSink
-    steps: list[dict[str, float]] = field(default_factory=list)
-
-    def play(
-        self,
-        inputs: Callable[[Problem], Mapping[str, Any]],
-        trainable: frozenset[str] | None,
-        context: Any,
-        reference: Any,
-        peft_config: Any,
-        *,
-        resume: bool,
-    ) -> tuple[list[dict[str, float]], Path]:
-        """Train to the end; the figures of every batch and where the model was saved."""
-        checkpoint = self._checkpoint(resume)
-        something_learns = _SomethingLearns(trainable)
-        trainer = open_trainer(
-            self.policy,
-            self.graph,
-            self.problems,
-            lambda batch: self.signals,
-            self.config,
-            reference=reference,
-            peft_config=peft_config,
-            trainable=trainable,
-            inputs=_checked_inputs(inputs),
-            context=context,
-            callbacks=[something_learns, _Figures(self)],
-        )
-        something_learns.watch(trainer)
-        self.progress.start(self.config.steps, "train")
-        try:
-            fit(trainer, resume_from=checkpoint)
-        finally:
-            self.progress.close()
-        path = self.config.output_dir / "model"
-        self.policy.model = save_trained(trainer, self.policy.tokenizer, path)
-        return self.steps, path
-
-    def _checkpoint(self, resume: bool) -> Path | None:
-        if not resume:
-            return None
-        checkpoint = last_checkpoint(self.config.output_dir)
-        if checkpoint is None:
-            raise ConfigurationError(
-                f"there is no checkpoint in {self.config.output_dir} to resume from; set save_every, or start with "
-                "resume=False"
-            )
-        return checkpoint
-
-
-class _Figures(TrainerCallback):  # type: ignore[misc]
-    """Keeps the figures of every batch and shows them."""
-
-    def __init__(self, run: OwnGraphRun) -> None:
-        self._run = run
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if logs and "tokens" in logs:
-            figures = {"step": state.global_step // self._run.config.updates_per_step, **logs}
-            self._run.steps.append(figures)
-            self._run.progress.step(figures)
-
-
-class _SomethingLearns(TrainerCallback):  # type: ignore[misc]
-    """Ends a run whose first batch could not teach anything, rather than let it run to its end for nothing."""
-
-    def __init__(self, trainable: frozenset[str] | None) -> None:
-        self._trainable = trainable
-        self._trainer: TurnPPOTrainer | None = None
-
-    def watch(self, trainer: TurnPPOTrainer) -> None:
-        self._trainer = trainer
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._trainer is not None:
-            self._refuse(self._trainer.last_episodes)
-            self._trainer = None
-
-    def _refuse(self, episodes: list[Episode]) -> None:
-        pairs = [
-            (call, signal) for episode in episodes for call, signal in zip(episode.calls, episode.signals, strict=True)
-        ]
-        learning = [signal for call, signal in pairs if call.inside(self._trainable)]
-        if not learning:
-            callers = sorted({kind_of(call).rpartition(" ")[0] for call, _ in pairs})
-            raise GraphError(
-                f"no call of the first {len(episodes)} episodes was made in {sorted(self._trainable or ())}: nothing "
-                f"would learn. The nodes that called the policy: {', '.join(callers)}"
-            )
-        if all(signal.reward is None for signal in learning):
-            raise GraphError(
-                f"reward_fn paid None for every call of the first {len(episodes)} episodes: nothing would be learnt"
-            )
-
-
-def _checked_inputs(inputs: Callable[[Problem], Mapping[str, Any]]) -> Callable[[Problem], dict[str, Any]]:
-    def checked(problem: Problem) -> dict[str, Any]:
-        given = inputs(problem)
-        if not isinstance(given, Mapping):
-            raise GraphError(f"inputs returned a {type(given).__name__}; it must return the graph's input as a dict")
-        return dict(given)
-
-    return checked
-
 
 # What can be known of a graph before it is played: that it can be, and the names of its nodes.
 
@@ -199,6 +80,8 @@ def checked_names(names: Iterable[str], known: PlayableGraph, argument: str) -> 
 # Each call that the graph makes of `policy` is recorded and paid by `reward_fn`. Everything else the graph does, calls
 # of other models too, is left alone.
 
+_HELD_OUT = 200
+
 Inputs = Callable[[Problem], Mapping[str, Any]]
 
 
@@ -209,11 +92,15 @@ class Trained:
     Attributes:
         steps: the figures of every batch of episodes, oldest first; "reward/<node>_<turn>" is the mean reward of a
             call.
+        before, after: figures of greedy episodes of the held-out problems: "reward/<node>_<turn>" and others; {} where
+            nothing is held out.
         model_path: the trained model and its tokenizer; loads with `TransformersPolicy.from_pretrained`.
     """
 
     steps: list[dict[str, float]]
     model_path: Path
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -231,6 +118,8 @@ def train(
     peft_config: Any = None,
     progress: ProgressSink | None = None,
     resume: bool = False,
+    rules: EpisodeRules | None = None,
+    held_out: Sequence[Problem] | None = None,
 ) -> Trained:
     """Train `policy` in place by per-turn PPO, in episodes of a compiled LangGraph graph.
 
@@ -255,7 +144,10 @@ def train(
         context: the graph's run context.
         reference, peft_config: see `TurnPPOTrainer`.
         progress: where to show the figures of each batch.
-        resume: go on from the last checkpoint in `config.output_dir`; needs `config.save_every`.
+        resume: go on from the last whole checkpoint of the run in `config.output_dir`; needs `config.save_every`.
+            Without it, a folder that holds a run is refused.
+        rules: for episodes that fail, take long or ask a person, and the graph's run config; None drops what fails.
+        held_out: problems for greedy evaluations before and after; None takes up to 200 of a task's test split.
 
     Raises:
         GraphError: the graph cannot be played or calls no policy, a node's name is unknown, or `reward_fn` does not pay
@@ -264,7 +156,7 @@ def train(
         TrainingError, DivergenceError: the run cannot start or go on.
         KeyboardInterrupt: Ctrl-C was pressed; the run was saved and can be resumed.
     """
-    from selfcorrect.training.own_graph import OwnGraphRun
+    from selfcorrect.training.own_graph_run import OwnGraphRun
 
     if not hasattr(policy, "model") or not hasattr(policy, "tokenizer"):
         raise ConfigurationError(
@@ -276,8 +168,20 @@ def train(
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
     signals = FunctionRewards(reward_fn, weights)
-    run = OwnGraphRun(known.graph, policy, problems, signals, config, progress or SilentProgress())
-    return Trained(*run.play(inputs, learning, context, reference, peft_config, resume=resume))
+    kept, sink = _held_out(task, held_out), progress or SilentProgress()
+    seams = (rules or EpisodeRules(), inputs, learning, context)
+    run = OwnGraphRun(known.graph, policy, problems, kept, signals, config, sink, *seams)
+    return Trained(*run.play(reference, peft_config, resume=resume))
+
+
+def _held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | None) -> list[Problem]:
+    if given is not None:
+        return list(given)
+    if isinstance(task, Sequence):
+        return []
+    available = getattr(task, "available", None)
+    count = _HELD_OUT if available is None else min(_HELD_OUT, available("test"))
+    return list(task.problems("test", count, seed=0)) if count else []
 
 
 def _kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[str, float]:

@@ -12,6 +12,7 @@ from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.objectives import TurnSignal
+from selfcorrect.training.ppo.rollouts import call_kind
 
 Rewards = Sequence[float | None]
 RewardFn = Callable[..., Rewards | Awaitable[Rewards]]
@@ -62,9 +63,7 @@ class FunctionRewards:
         return next((self.kl[node] for node in reversed(call.nodes) if node in self.kl), 0.0)
 
 
-def kind_of(call: PolicyCall) -> str:
-    """What a call is compared with: the call of the same nodes and turn in the other episodes of its problem."""
-    return f"{'/'.join(call.nodes) or 'policy'} {call.turn}"
+kind_of = call_kind
 
 
 def _argument_count(reward_fn: Any) -> int:

@@ -21,6 +21,19 @@ from selfcorrect.agents.seeding import seed_array, uniforms
 # What is asked of a decode loop, and what comes back.
 
 
+@dataclass(slots=True)
+class Ticket:
+    """What a caller and the decode loop tell each other while a call is under way.
+
+    Attributes:
+        gone: set by a caller who no longer waits: its row leaves the batch before the next token.
+        tell: told each token that is drawn, but for one that ends the completion.
+    """
+
+    gone: bool = False
+    tell: Callable[[int], None] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One prompt and how to continue it; see `Sampling`.
@@ -38,6 +51,7 @@ class Request:
     known: int = 0
     drawn: DrawnTree | None = None
     guide: Guide | None = None
+    ticket: Ticket | None = None
 
 
 @dataclass(slots=True)
@@ -138,6 +152,7 @@ class Decoding:
         self._stops = any(request.stop for request in requests)
         self._cursors = Cursors([request.drawn for request in requests])
         self._guides = Guides([request.guide for request in requests])
+        self._tickets = {number: request.ticket for number, request in enumerate(requests) if request.ticket}
         device, steps = start.logits_RV.device, max(request.max_new_tokens for request in requests)
         self._is_eos_V = torch.zeros(start.logits_RV.shape[1], dtype=torch.bool, device=device)
         self._is_eos_V[list(eos_ids)] = True
@@ -172,11 +187,25 @@ class Decoding:
         if self._stops:
             stopped_R = stopped_R | self._at_stop_text(step)
         ends_R = ~rows.done_R & (stopped_R | (rows.limit_R <= step + 1))
+        if self._tickets:
+            ends_R = ends_R | self._left(tokens_R)
         ended = rows.request_R[ends_R]
         self._length[ended] = step + 1
         self._stopped[ended] = stopped_R[ends_R]
         rows.done_R |= ends_R
         return tokens_R
+
+    def _left(self, tokens_R: Tensor) -> Tensor:
+        """The running rows whose callers are gone; the others' callers are told what was drawn."""
+        rows = self._running
+        tokens, eos = tokens_R.tolist(), self._is_eos_V[tokens_R].tolist()
+        left = []
+        for row, (request, done) in enumerate(zip(rows.request_R.tolist(), rows.done_R.tolist(), strict=True)):
+            ticket = None if done else self._tickets.get(request)
+            left.append(ticket is not None and ticket.gone)
+            if ticket is not None and ticket.tell is not None and not ticket.gone and not eos[row]:
+                ticket.tell(tokens[row])
+        return torch.tensor(left, device=self._tokens.device)
 
     def _draw_new(self, rows: RunningRows, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is, or as

@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 
-from selfcorrect.agents.episodes import run_blocking
+from selfcorrect.agents.episodes import NODE_THREADS, run_blocking
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -30,6 +30,7 @@ def _loop() -> asyncio.AbstractEventLoop:
         loop = _loops.get(os.getpid())
         if loop is None:
             loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            loop.set_default_executor(ThreadPoolExecutor(NODE_THREADS, thread_name_prefix="selfcorrect-node"))
             threading.Thread(target=loop.run_forever, name="selfcorrect-loop", daemon=True).start()
         return loop
 

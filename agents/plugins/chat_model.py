@@ -1,7 +1,7 @@
 """A policy or a correction graph as a LangChain chat model: one call is one episode, its last answer the reply."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph
+from selfcorrect.agents.listening import AnswerStream, IsAnswer
 from selfcorrect.agents.plugins.background import BackgroundChatModel
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
 from selfcorrect.agents.plugins.conversation import (
@@ -32,11 +33,13 @@ from selfcorrect.agents.plugins.conversation import (
 )
 from selfcorrect.agents.plugins.messages import from_langchain, question_and_history
 from selfcorrect.agents.plugins.one_call import Wanted, ask, formatted
-from selfcorrect.agents.plugins.replies import closing_chunk, reply, reply_of_call, turn_chunk
+from selfcorrect.agents.plugins.replies import closing_chunk, piece, reply, reply_of_call, rest_of, turn_chunk
 from selfcorrect.agents.plugins.structured import parser_of
 from selfcorrect.agents.plugins.tools import tool_format
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
+from selfcorrect.agents.recording import is_recording
+from selfcorrect.agents.state import Generation, answers
 from selfcorrect.errors import ConfigurationError
 
 # The options that one call of `ChatSelfCorrect` is given, beside its messages.
@@ -207,6 +210,11 @@ class ChatSelfCorrect(BackgroundChatModel):
         settings = ("model", "revisions", "critique", "temperature", "top_p", "max_tokens", "seed", "stop")
         return {**{name: getattr(self, name) for name in settings}, "source": id(self.policy or self.graph)}
 
+    @property
+    def graph_played(self) -> Graph:
+        """The graph that a call plays, whose nodes are those that are drawn."""
+        return self._loop
+
     @cached_property
     def _loop(self) -> Graph:
         """The graph that is played."""
@@ -222,6 +230,18 @@ class ChatSelfCorrect(BackgroundChatModel):
         )
 
     # --- LangChain's ways to call; the synchronous ones are inherited ------------------------------------------------
+
+    async def _agenerate_with_cache(self, *args: Any, **kwargs: Any) -> Any:
+        """An LLM cache is passed by where calls are recorded: what it gave again would be drawn, and learnt, once."""
+        if self.cache is not False and is_recording():
+            return await self.model_copy(update={"cache": False})._agenerate_with_cache(*args, **kwargs)
+        return await super()._agenerate_with_cache(*args, **kwargs)
+
+    def _generate_with_cache(self, *args: Any, **kwargs: Any) -> Any:
+        """The same for synchronous calls."""
+        if self.cache is not False and is_recording():
+            return self.model_copy(update={"cache": False})._generate_with_cache(*args, **kwargs)
+        return super()._generate_with_cache(*args, **kwargs)
 
     async def _agenerate(
         self,
@@ -246,17 +266,66 @@ class ChatSelfCorrect(BackgroundChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         if _choices(kwargs) > 1:
             raise ConfigurationError("n above 1 cannot be streamed; use generate or batch")
-        async with asyncio.timeout(self.timeout):
-            if self.inputs is not None or self._begins_with_one_call(messages, kwargs):
-                yield closing_chunk(await self._reply(messages, stop, kwargs), with_turns=True)
-                return
-            sampling = sampling_of_call(dict(self), stop, kwargs)
-            async with aclosing(played_in_steps(self._loop, messages, sampling)) as steps:
-                async for step in steps:
-                    if step.turn is not None:
-                        yield turn_chunk(step.turn)
-                    else:
-                        yield closing_chunk(reply(step.state, self.model), with_turns=False)
+        async with asyncio.timeout(self.timeout), aclosing(self._told(messages, stop, kwargs)) as told:
+            async for chunk in told:
+                yield chunk
+
+    async def _told(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[ChatGenerationChunk]:
+        """The chunks of a stream: turns as they are written, the answer as it is drawn, the end."""
+        queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
+        stops = stop or self.stop or ()
+        stream = AnswerStream(self._decode, stops, self._is_answer(messages, kwargs), lambda text: put(piece(text)))
+        put = queue.put_nowait
+
+        async def play() -> None:
+            try:
+                with stream.listening():
+                    async for chunk in self._chunks(messages, stop, kwargs):
+                        put(rest_of(chunk, stream.told))
+            finally:
+                put(None)
+
+        playing = asyncio.create_task(play())
+        try:
+            while (chunk := await queue.get()) is not None:
+                yield chunk
+            await playing
+        finally:
+            playing.cancel()
+            await asyncio.wait([playing])
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(
+            self.policy.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            if hasattr(self.policy, "tokenizer")
+            else ""
+        )
+
+    def _is_answer(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> IsAnswer:
+        """Which call of an episode is known, as it begins, to be the answer."""
+        if not hasattr(self.policy, "tokenizer") or kwargs.get("tools") or kwargs.get("response_format"):
+            return lambda number, place: False  # a call of a tool or JSON is told whole
+        if self._is_one_call:
+            return lambda number, place: number == 1
+        if self.critique == "instruction" and self.stop_rule is None:
+            return lambda number, place: number == 1 + self.revisions
+        return lambda number, place: False
+
+    async def _chunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        if self.inputs is not None or kwargs.get("logprobs") or self._begins_with_one_call(messages, kwargs):
+            yield closing_chunk(await self._reply(messages, stop, kwargs), with_turns=True)
+            return
+        sampling = sampling_of_call(dict(self), stop, kwargs)
+        async with aclosing(played_in_steps(self._loop, messages, sampling)) as steps:
+            async for step in steps:
+                if step.turn is not None:
+                    yield turn_chunk(step.turn)
+                else:
+                    yield closing_chunk(reply(step.state, self.model), with_turns=False)
 
     # --- one call ----------------------------------------------------------------------------------------------------
 
@@ -275,10 +344,27 @@ class ChatSelfCorrect(BackgroundChatModel):
         elif self._begins_with_one_call(messages, kwargs):
             message, attempt = await ask(self.policy, self.prompts, messages, sampling, wanted)
             if self._is_one_call or message.tool_calls or message.invalid_tool_calls:
-                return reply_of_call(message, attempt, self.model)
+                return self._with_logprobs(reply_of_call(message, attempt, self.model), attempt, kwargs)
         schema = wanted.format.constraint if wanted.constrained and wanted.format is not None else None
         state = await played(self._loop, messages, replace(sampling, json_schema=schema), attempt)
-        return formatted(reply(state, self.model), wanted)
+        message = formatted(reply(state, self.model), wanted)
+        return self._with_logprobs(message, answers(state)[-1]["generation"], kwargs)
+
+    def _with_logprobs(self, message: AIMessage, drawn: Generation, kwargs: Mapping[str, Any]) -> AIMessage:
+        """`message`, with the log-probability of each token of the answer where the call asks for it."""
+        if not kwargs.get("logprobs"):
+            return message
+        if not drawn["logprobs"]:
+            raise ConfigurationError("this model's log-probabilities are not known; leave logprobs out")
+        told = zip(drawn["completion_ids"], drawn["logprobs"], strict=True)
+        texts = [(self._decode([token]), logprob) for token, logprob in told]
+        message.response_metadata["logprobs"] = {
+            "content": [
+                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+                for text, logprob in texts
+            ]
+        }
+        return message
 
     def _begins_with_one_call(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
         """Whether the first answer is asked for outside the loop, which knows no more than a question."""

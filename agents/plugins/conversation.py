@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
@@ -39,6 +40,27 @@ def untraced() -> Iterator[None]:
     """Calls inside the block inherit everything but the callbacks."""
     inherited: RunnableConfig = var_child_runnable_config.get() or {}
     token = var_child_runnable_config.set({**inherited, **UNTRACED})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+@contextmanager
+def unstreamed() -> Iterator[None]:
+    """Calls inside the block are traced and counted as ever, but their tokens are not told to who streams messages."""
+    from langchain_core.tracers._streaming import _StreamingCallbackHandler
+
+    inherited: RunnableConfig = var_child_runnable_config.get() or {}
+    manager = inherited.get("callbacks")
+    if not isinstance(manager, BaseCallbackManager):
+        yield
+        return
+    quiet = manager.copy()
+    for handler in list(quiet.handlers):
+        if isinstance(handler, _StreamingCallbackHandler):
+            quiet.remove_handler(handler)
+    token = var_child_runnable_config.set({**inherited, "callbacks": quiet})
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.background import run_in_background
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
+from selfcorrect.agents.plugins.conversation import unstreamed
 from selfcorrect.agents.plugins.messages import from_langchain
 from selfcorrect.agents.plugins.replies import reply
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
@@ -44,8 +45,8 @@ def problem_of_conversation(conversation: Sequence[Message]) -> Problem:
 class SelfCorrectMiddleware(AgentMiddleware):
     """Takes every final answer of an agent through a correction loop; calls of tools pass untouched.
 
-    Only the corrected answer enters the agent's messages; `response_metadata["turns"]` of it holds all turns. Revisions
-    are written without tools. Both `invoke` and `ainvoke` of the agent work.
+    Only the corrected answer enters the agent's messages, and streams of them; `response_metadata["turns"]` of it holds
+    all turns. Revisions are written without tools. Both `invoke` and `ainvoke` of the agent work.
 
     Args:
         policy: writes critiques and revisions; None is the agent's own model.
@@ -87,17 +88,19 @@ class SelfCorrectMiddleware(AgentMiddleware):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """LangChain's hook around a model call."""
-        response = handler(request)
-        answer = _final_answer(response)
-        return response if answer is None else run_in_background(self._corrected(request, response, answer))
+        with unstreamed():
+            response = handler(request)
+            answer = _final_answer(response)
+            return response if answer is None else run_in_background(self._corrected(request, response, answer))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """The same for asynchronous agents."""
-        response = await handler(request)
-        answer = _final_answer(response)
-        return response if answer is None else await self._corrected(request, response, answer)
+        with unstreamed():
+            response = await handler(request)
+            answer = _final_answer(response)
+            return response if answer is None else await self._corrected(request, response, answer)
 
     async def _corrected(
         self, request: ModelRequest[Any], response: ModelResponse[Any], answer: AIMessage

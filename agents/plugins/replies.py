@@ -134,3 +134,19 @@ def closing_chunk(message: AIMessage, *, with_turns: bool) -> ChatGenerationChun
         chunk_position="last",
     )
     return ChatGenerationChunk(message=chunk)
+
+
+def piece(text: str) -> ChatGenerationChunk:
+    """A chunk with a piece of the answer."""
+    return ChatGenerationChunk(message=AIMessageChunk(content=text))
+
+
+def rest_of(closing: ChatGenerationChunk, told: str) -> ChatGenerationChunk:
+    """A chunk as it is; the last one without what pieces have told of its content."""
+    message = closing.message
+    content = message.content
+    last = isinstance(message, AIMessageChunk) and message.chunk_position == "last"
+    if not last or not told or not isinstance(content, str) or not content.startswith(told):
+        return closing
+    left = content[len(told) :]
+    return ChatGenerationChunk(message=message.model_copy(update={"content": left}))

@@ -5,10 +5,11 @@ that is tokenised again can come out in other tokens; either way the policy woul
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal, Protocol
+from threading import Lock
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError, UnreadablePromptError
@@ -16,7 +17,12 @@ from selfcorrect.errors import PolicyError, UnreadablePromptError
 TemplateName = Literal["auto", "plain", "chat"]
 
 _SENTINEL = "SELFCORRECT_ASSISTANT_ANSWER"
-_CACHED_TEXTS = 4096
+_CACHED_BYTES = 64 * 2**20
+"""Of each cache of texts."""
+_ENTRY_BYTES = 300
+"""What an entry takes beside its text and value, about."""
+
+Value = TypeVar("Value", bound="tuple[int, ...] | str")
 
 
 class Template(Protocol):
@@ -104,6 +110,37 @@ def choose_template(tokenizer: Any, name: TemplateName) -> Template:
     return ChatTemplate(tokenizer) if has_chat and name != "plain" else PlainTemplate(tokenizer)
 
 
+class TextCache(Generic[Value]):
+    """What texts were turned into, newest last; the oldest are forgotten beyond a number of bytes.
+
+    Args:
+        make: from a text (and what else it depends on) to the value, a text or a tuple of ids. What it raises is not
+            remembered.
+        most_bytes: of all texts and values together, about.
+    """
+
+    def __init__(self, make: Callable[..., Value], most_bytes: int = _CACHED_BYTES) -> None:
+        self._make, self._most = make, most_bytes
+        self._kept: OrderedDict[tuple[Any, ...], tuple[Value, int]] = OrderedDict()
+        self._lock = Lock()
+        self.bytes = 0
+
+    def __call__(self, *key: Any) -> Value:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        value = self._make(*key)
+        size = _ENTRY_BYTES + sum(4 * len(part) for part in key if isinstance(part, str)) + 36 * len(value)
+        with self._lock:
+            if size <= self._most // 4 and key not in self._kept:
+                self._kept[key] = value, size
+                self.bytes += size
+            while self.bytes > self._most:
+                self.bytes -= self._kept.popitem(last=False)[1][1]
+        return value
+
+
 class Encoder:
     """Text to ids, remembered; refuses words that the tokenizer does not know."""
 
@@ -112,7 +149,7 @@ class Encoder:
         unknown = tokenizer.unk_token_id
         # byte-level tokenizers reuse their end token as "unknown" and never need it
         self._unknown = None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
-        self.encode = lru_cache(maxsize=_CACHED_TEXTS)(self._encode)
+        self.encode = TextCache(self._encode)
 
     def _encode(self, text: str, special: bool) -> tuple[int, ...]:
         ids = list(self.tokenizer.encode(text, add_special_tokens=special))
@@ -165,7 +202,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
-        self._text_after = lru_cache(maxsize=_CACHED_TEXTS)(self._render_after)
+        self._text_after = TextCache(self._render_after)
 
     def first(self, messages: Sequence[Message]) -> list[int]:
         return list(self._encoder.encode(self._render(messages), False))

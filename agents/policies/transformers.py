@@ -1,5 +1,6 @@
 """A Hugging Face causal language model as a policy: batched, exact, in this process."""
 
+import asyncio
 import secrets
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,11 @@ import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.constraints import Constraints, Guide
-from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request
+from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request, Ticket
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
+from selfcorrect.agents.listening import listener
 from selfcorrect.agents.policies.placement import choose_device, choose_dtype, free_bytes
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
@@ -109,6 +111,7 @@ class LocalCall:
     """Whether the answer `after` itself goes on, rather than a new message after it."""
     drawn: DrawnTree | None = None
     """Completions that are not to be drawn again."""
+    ticket: Ticket | None = None
 
     @property
     def conversation(self) -> list[Message]:
@@ -132,6 +135,7 @@ class LocalCall:
             known=prompt.known,
             drawn=self.drawn,
             guide=guide,
+            ticket=self.ticket,
         )
 
 
@@ -259,7 +263,12 @@ class TransformersPolicy:
     ) -> Generation:
         """The next assistant message, decoded together with all concurrent calls; see `Policy.generate`."""
         call = begin_call(self, messages, sampling, after=after)
-        generation = await self._coalescer.submit(LocalCall(messages, call.sampling, after))
+        ticket = Ticket(tell=listener())
+        try:
+            generation = await self._coalescer.submit(LocalCall(messages, call.sampling, after, ticket=ticket))
+        except asyncio.CancelledError:
+            ticket.gone = True  # the row leaves its batch at once
+            raise
         call.finish(generation)
         return generation
 

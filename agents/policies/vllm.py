@@ -104,9 +104,13 @@ class VLLMPolicy:
             PolicyError: the server cannot be reached, refuses, or does not return token ids.
         """
         call = begin_call(self, messages, sampling, after=after)
-        prompt = prompt_after(self.template, messages, after, self._eos_ids)
-        choice = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, prompt.ids, call.sampling)
-        generation = self._generation(choice, prompt.ids, call.sampling, conversation_after(after, messages))
+
+        def ask() -> tuple[list[int], dict[str, Any]]:  # tokenising a long prompt would hold up the event loop
+            ids = prompt_after(self.template, messages, after, self._eos_ids).ids
+            return ids, self._ask(ids, call.sampling)
+
+        ids, choice = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        generation = self._generation(choice, ids, call.sampling, conversation_after(after, messages))
         call.finish(generation)
         return generation
 

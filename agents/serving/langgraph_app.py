@@ -13,25 +13,42 @@ from functools import cache
 from typing import Any
 
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
 
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.policy import Sampling
 from selfcorrect.errors import ConfigurationError
 
 
 def conversation_graph(model: ChatSelfCorrect) -> Graph:
-    """A graph over messages, as chat front ends expect it: its node "answer" adds the model's reply."""
+    """A graph over messages, as chat front ends expect it: its node "answer" adds the model's reply.
 
-    async def answer(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+    A run's context, {"sampling": {"temperature": 0.7, ...}}, says how to draw; without one the model's settings do.
+    """
+    # LangGraph looks for graphs in its nodes, and for such as keep no checkpoints of their own in vain
+    shown_in_studio = model.graph_played.copy({"checkpointer": None})
 
-    graph = StateGraph(MessagesState)
+    async def answer(state: MessagesState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
+        _ = shown_in_studio
+        options = {} if runtime.context is None else _call_options(runtime.context.sampling)
+        return {"messages": [await model.ainvoke(state["messages"], **options)]}
+
+    graph = StateGraph(MessagesState, context_schema=EpisodeContext)
     graph.add_node("answer", answer)
     graph.add_edge(START, "answer")
     graph.add_edge("answer", END)
     return graph.compile(name="selfcorrect")
+
+
+def _call_options(sampling: Sampling) -> dict[str, Any]:
+    """A sampling as options of a chat model's call."""
+    given = {"max_tokens": sampling.max_new_tokens, "seed": sampling.seed, "stop": list(sampling.stop) or None}
+    named = {name: value for name, value in given.items() if value is not None}
+    return {"temperature": sampling.temperature, "top_p": sampling.top_p, **named}
 
 
 def model_from(environment: Mapping[str, str]) -> ChatSelfCorrect:

@@ -4,21 +4,47 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from starlette.requests import Request
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
-from selfcorrect.agents.serving.requests import BadRequest, ChatRequest, messages_of, read_request
-from selfcorrect.agents.serving.responses import ChunkWriter, completion, error_body
-from selfcorrect.errors import PolicyError, SelfCorrectError
+from selfcorrect.agents.serving.limits import Busy, Gate, Guard, Limits, Metrics
+from selfcorrect.agents.serving.openapi import document
+from selfcorrect.agents.serving.requests import (
+    BadRequest,
+    ChatRequest,
+    Drawing,
+    ResponseRequest,
+    TextRequest,
+    messages_of,
+    parsed_json,
+    read_request,
+)
+from selfcorrect.agents.serving.responses import ChunkWriter, completion, error_body, response_object, text_completion
+from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError
 
-# Streams that end when their reader hangs up, even while nothing is being sent.
+try:
+    import prometheus_client  # noqa: F401  # part of the extra, used in limits
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.cors import CORSMiddleware
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+except ImportError as error:
+    from selfcorrect.distribution import install_command
+
+    raise ImportError(f"the OpenAI-compatible server needs: {install_command('serve')}") from error
+
+# Answers that end when their reader hangs up, even while nothing is being sent.
 
 Item = TypeVar("Item")
+_GONE = 499
+"""The status, in metrics and logs, of a request whose client did not wait."""
 
 
 async def until_hangup(request: Request, items: AsyncIterator[Item]) -> AsyncGenerator[Item]:
@@ -46,62 +72,190 @@ async def until_hangup(request: Request, items: AsyncIterator[Item]) -> AsyncGen
         await asyncio.wait([watching, pumping])
 
 
+async def unless_hangup(request: Request, answer: Coroutine[Any, Any, Item]) -> Item | None:
+    """The result of `answer`, or None if the client of `request` is gone before; it is cancelled then."""
+    answering = asyncio.ensure_future(answer)
+    watching = asyncio.create_task(_hangup(request))
+    try:
+        await asyncio.wait([answering, watching], return_when=asyncio.FIRST_COMPLETED)
+        return await answering if answering.done() else None
+    finally:
+        answering.cancel()
+        watching.cancel()
+        await asyncio.wait([answering, watching])
+
+
 async def _hangup(request: Request) -> None:
     """Returns when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-try:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response, StreamingResponse
-    from starlette.routing import Route
-except ImportError as error:
-    from selfcorrect.distribution import install_command
-
-    raise ImportError(f"the OpenAI-compatible server needs: {install_command('serve')}") from error
-
-
-def openai_app(models: Mapping[str, ChatSelfCorrect], *, api_key: str | None = None) -> Starlette:
+def openai_app(
+    models: Mapping[str, ChatSelfCorrect],
+    *,
+    api_key: str | None = None,
+    limits: Limits | None = None,
+    cors: Sequence[str] = (),
+) -> Starlette:
     """The application, for any ASGI server.
 
-    Routes: POST /v1/chat/completions (with `stream`, too), GET /v1/models, GET /v1/models/NAME, GET /health.
+    Routes: POST /v1/chat/completions (with `stream`, too), /v1/completions and /v1/responses, GET /v1/models,
+    /v1/models/NAME, /health, /metrics (for Prometheus) and /openapi.json.
 
     Args:
         models: by the name that clients ask for.
         api_key: clients must send it; None lets everyone in.
+        limits: of what is taken; None is the defaults.
+        cors: origins whose pages may call the server, "*" for all.
     """
-    service = _Service(models, api_key)
+    chosen, metrics = limits or Limits(), Metrics()
+    service = _Service(models, api_key, chosen, metrics)
+    crossing = Middleware(CORSMiddleware, allow_origins=list(cors), allow_methods=["*"], allow_headers=["*"])
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", service.complete, methods=["POST"]),
+            Route("/v1/chat/completions", service.answering(service.chat), methods=["POST"]),
+            Route("/v1/completions", service.answering(service.text), methods=["POST"]),
+            Route("/v1/responses", service.answering(service.respond), methods=["POST"]),
             Route("/v1/models", service.list_models),
             Route("/v1/models/{name:path}", service.show_model),
             Route("/health", _health),
+            Route("/metrics", service.show_metrics),
+            Route("/openapi.json", _openapi),
         ],
-        exception_handlers=cast(Any, {BadRequest: _bad_request, PolicyError: _bad_request, SelfCorrectError: _failed}),
+        middleware=[*([crossing] if cors else []), Middleware(Guard, limits=chosen, metrics=metrics)],
+        exception_handlers=cast(
+            Any,
+            {
+                BadRequest: _bad_request,
+                PolicyError: _bad_request,
+                ConfigurationError: _bad_request,
+                SelfCorrectError: _failed,
+                Busy: _busy,
+                HTTPException: _http_error,
+                Exception: _failed,
+            },
+        ),
     )
 
 
+Answering = Callable[[Request, Any], Awaitable[Response]]
+
+
 class _Service:
-    def __init__(self, models: Mapping[str, ChatSelfCorrect], api_key: str | None) -> None:
-        self._models = models
-        self._api_key = api_key
+    def __init__(
+        self, models: Mapping[str, ChatSelfCorrect], api_key: str | None, limits: Limits, metrics: Metrics
+    ) -> None:
+        self._models, self._api_key, self._limits, self._metrics = models, api_key, limits, metrics
+        self._gate = Gate(limits, metrics)
         self._started = int(time.time())
 
-    async def complete(self, request: Request) -> Response:
-        if not self._allowed(request):
-            return _unauthorised()
-        asked = read_request(await _json(request))
-        model = self._models.get(asked.model)
-        if model is None:
-            return self._unknown(asked.model)
-        messages = messages_of(asked)
+    def answering(self, answer: Answering) -> Callable[[Request], Awaitable[Response]]:
+        """`answer` to those who may ask, given the request's JSON."""
+
+        async def endpoint(request: Request) -> Response:
+            if not self._allowed(request):
+                return _unauthorised()
+            body = await request.body()
+            return await answer(request, await asyncio.to_thread(parsed_json, body))
+
+        return endpoint
+
+    async def chat(self, request: Request, body: Any) -> Response:
+        asked = read_request(body, ChatRequest)
+        model = self._model(asked)
+        messages = await asyncio.to_thread(messages_of, asked.messages, self._limits)
         if asked.stream:
-            return StreamingResponse(_events(request, model, asked, messages), media_type="text/event-stream")
-        calls = [model.ainvoke(messages, **_choice_options(asked, index)) for index in range(asked.n or 1)]
-        return JSONResponse(completion(asked.model, await asyncio.gather(*calls)))
+            self._gate.refuse_if_full()
+            events = self._events(request, model, asked, messages)
+            return StreamingResponse(events, media_type="text/event-stream")
+        calls = [(messages, _choice_options(asked, index)) for index in range(asked.n or 1)]
+        return await self._answered(request, model, calls, lambda replies: completion(asked.model, replies))
+
+    async def text(self, request: Request, body: Any) -> Response:
+        asked = read_request(body, TextRequest)
+        if asked.stream:
+            raise BadRequest("stream is not supported here; use /v1/chat/completions", "stream")
+        model = self._model(asked)
+        if not asked.prompts or sum(len(prompt.encode()) for prompt in asked.prompts) > self._limits.prompt_bytes:
+            raise BadRequest(f"prompt is empty or has more than {self._limits.prompt_bytes} bytes", "prompt")
+        if len(asked.prompts) > self._limits.messages:
+            raise BadRequest(f"prompt lists more than {self._limits.messages} texts", "prompt")
+        calls: list[tuple[list[BaseMessage], dict[str, Any]]] = [
+            ([HumanMessage(prompt)], _choice_options(asked, index))
+            for prompt in asked.prompts
+            for index in range(asked.n or 1)
+        ]
+        return await self._answered(request, model, calls, lambda replies: text_completion(asked.model, replies))
+
+    async def respond(self, request: Request, body: Any) -> Response:
+        asked = read_request(body, ResponseRequest)
+        if asked.stream or (asked.n or 1) > 1:
+            raise BadRequest("stream and n are not supported here; use /v1/chat/completions", "stream")
+        model = self._model(asked)
+        messages = await asyncio.to_thread(messages_of, asked.chat_messages(), self._limits)
+        calls = [(messages, asked.options)]
+        return await self._answered(request, model, calls, lambda replies: response_object(asked.model, replies[0]))
+
+    async def _answered(
+        self,
+        request: Request,
+        model: ChatSelfCorrect,
+        calls: Sequence[tuple[list[BaseMessage], dict[str, Any]]],
+        written: Callable[[list[AIMessage]], Any],
+    ) -> Response:
+        """The replies to `calls` in the form that `written` gives them."""
+
+        async def reply() -> list[AIMessage]:
+            async with asyncio.timeout(self._limits.seconds), self._gate.turn():
+                return list(await asyncio.gather(*(model.ainvoke(messages, **options) for messages, options in calls)))
+
+        try:
+            replies = await unless_hangup(request, reply())
+        except TimeoutError:
+            return JSONResponse(error_body(self._too_slow, kind="timeout"), status_code=408)
+        if replies is None:
+            return Response(status_code=_GONE)
+        for one in replies:
+            self._count(one.usage_metadata)
+        return JSONResponse(written(replies))
+
+    async def _events(
+        self, request: Request, model: ChatSelfCorrect, asked: ChatRequest, messages: list[BaseMessage]
+    ) -> AsyncIterator[str]:
+        """The server-sent events of a streamed completion. A client that hangs up cancels the episode."""
+        writer = ChunkWriter(asked.model)
+        yield _event(writer.opening())
+        usage = None
+        try:
+            async with (
+                asyncio.timeout(self._limits.seconds),
+                self._gate.turn(),
+                aclosing(until_hangup(request, model.astream(messages, **asked.options))) as stream,
+            ):
+                async for chunk in stream:
+                    for made in _chunks(writer, chunk):
+                        yield _event(made)
+                    usage = chunk.usage_metadata or usage
+        except (SelfCorrectError, Busy, TimeoutError) as error:
+            # the status line is sent already: clients read errors from the stream
+            words = str(error) or self._too_slow
+            kind = "invalid_request_error" if isinstance(error, PolicyError | ConfigurationError) else "server_error"
+            yield _event(error_body(words, kind=kind))
+            return
+        self._count(usage)
+        if asked.wants_usage:
+            yield _event(writer.usage(usage))
+        yield "data: [DONE]\n\n"
+
+    @property
+    def _too_slow(self) -> str:
+        return f"the answer took longer than {self._limits.seconds:g} seconds"
+
+    def _count(self, usage: Any) -> None:
+        if usage is not None:
+            self._metrics.tokens.labels("read").inc(usage["input_tokens"])
+            self._metrics.tokens.labels("written").inc(usage["output_tokens"])
 
     async def list_models(self, request: Request) -> Response:
         if not self._allowed(request):
@@ -112,14 +266,24 @@ class _Service:
         if not self._allowed(request):
             return _unauthorised()
         name = request.path_params["name"]
-        return JSONResponse(self._card(name)) if name in self._models else self._unknown(name)
+        if name not in self._models:
+            raise self._unknown(name)
+        return JSONResponse(self._card(name))
+
+    async def show_metrics(self, request: Request) -> Response:
+        return Response(self._metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _card(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "selfcorrect"}
 
-    def _unknown(self, name: str) -> Response:
-        message = f"there is no model {name!r} here; there is {', '.join(map(repr, self._models))}"
-        return JSONResponse(error_body(message, param="model", code="model_not_found"), status_code=404)
+    def _model(self, asked: Drawing) -> ChatSelfCorrect:
+        if asked.model not in self._models:
+            raise self._unknown(asked.model)
+        return self._models[asked.model]
+
+    def _unknown(self, name: str) -> HTTPException:
+        told = f"there is no model {name[:200]!r} here; there is {', '.join(map(repr, self._models))}"
+        return HTTPException(404, cast(Any, error_body(told, param="model", code="model_not_found")))
 
     def _allowed(self, request: Request) -> bool:
         if self._api_key is None:
@@ -128,37 +292,17 @@ class _Service:
         return hmac.compare_digest(sent.encode(), self._api_key.encode())
 
 
-async def _events(
-    request: Request, model: ChatSelfCorrect, asked: ChatRequest, messages: list[BaseMessage]
-) -> AsyncIterator[str]:
-    """The server-sent events of a streamed completion. A client that hangs up cancels the episode."""
-    writer = ChunkWriter(asked.model)
-    yield _event(writer.opening())
-    usage = None
-    try:
-        async with aclosing(until_hangup(request, model.astream(messages, **asked.options))) as stream:
-            async for chunk in stream:
-                for made in _chunks(writer, chunk):
-                    yield _event(made)
-                usage = chunk.usage_metadata or usage
-    except SelfCorrectError as error:  # the status line is sent already: clients read errors from the stream
-        kind = "invalid_request_error" if isinstance(error, PolicyError) else "server_error"
-        yield _event(error_body(str(error), kind=kind))
-        return
-    if asked.wants_usage:
-        yield _event(writer.usage(usage))
-    yield "data: [DONE]\n\n"
-
-
 def _chunks(writer: ChunkWriter, chunk: AIMessageChunk) -> list[dict[str, Any]]:
     metadata = chunk.response_metadata
     made = [event for turn in metadata.get("turns", []) for event in writer.turn(turn)]
     if chunk.chunk_position == "last":
-        made += writer.closing(str(chunk.text), metadata["finish_reason"])
+        made += writer.closing(chunk, metadata["finish_reason"])
+    elif chunk.text:
+        made += writer.piece(str(chunk.text))
     return made
 
 
-def _choice_options(asked: ChatRequest, index: int) -> dict[str, Any]:
+def _choice_options(asked: Drawing, index: int) -> dict[str, Any]:
     """Options of the `index`-th choice: with a seed, every choice has another one."""
     options = asked.options
     if "seed" in options:
@@ -170,15 +314,12 @@ def _event(data: Any) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-async def _json(request: Request) -> Any:
-    try:
-        return await request.json()
-    except ValueError as error:
-        raise BadRequest(f"the body is no valid JSON: {error}") from error
-
-
 async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(document())
 
 
 def _unauthorised() -> Response:
@@ -186,9 +327,22 @@ def _unauthorised() -> Response:
     return JSONResponse(body, status_code=401)
 
 
+async def _busy(request: Request, busy: Busy) -> Response:
+    body = error_body(str(busy), kind="rate_limit_error", code="server_busy")
+    return JSONResponse(body, status_code=429, headers={"retry-after": str(busy.seconds)})
+
+
 async def _bad_request(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(str(error), param=getattr(error, "param", None)), status_code=400)
 
 
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    """404, 405 and the like, in OpenAI's form."""
+    detail: Any = error.detail
+    body = detail if isinstance(detail, dict) else error_body(f"{detail}: {request.method} {request.url.path[:200]}")
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse(error_body(str(error), kind="server_error"), status_code=500)
+    said = str(error) if isinstance(error, SelfCorrectError) else f"{type(error).__name__} inside the server"
+    return JSONResponse(error_body(said, kind="server_error"), status_code=500)

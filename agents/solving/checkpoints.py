@@ -1,10 +1,13 @@
 """Where long episodes are kept: any LangGraph checkpointer, or the name of a database."""
 
+import hashlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from filelock import FileLock, Timeout
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -21,7 +24,7 @@ async def opened(checkpointer: Checkpointer) -> AsyncIterator[BaseCheckpointSave
 
     Raises:
         ConfigurationError: the saver is for synchronous graphs, its extra is not installed, or the file cannot be
-            opened.
+            opened, read or written.
     """
     if checkpointer is None:
         from langgraph.checkpoint.memory import InMemorySaver
@@ -47,8 +50,64 @@ async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         raise ConfigurationError(f"checkpointer {str(path)!r}: the folder {path.parent} does not exist")
     if path.is_dir():
         raise ConfigurationError(f"checkpointer {str(path)!r} is a folder; give the path of a file")
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
-        yield saver
+    try:
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
+            await saver.setup()
+            yield saver
+    except sqlite3.DatabaseError as error:
+        raise ConfigurationError(f"checkpointer {str(path)!r}: {error}; {_advice(str(error))}") from error
+
+
+def _advice(said: str) -> str:
+    """What to do about an error of sqlite."""
+    advice = {
+        "full": "free some space on its disk and call again: what was stored is whole",
+        "readonly": "make the file and its folder writable, or give another path",
+        "read-only": "make the file and its folder writable, or give another path",
+        "locked": "another program holds the file; wait for it, or give another path",
+        "unable to open": "make the folder writable, or give another path",
+    }
+    for words, told in advice.items():
+        if words in said:
+            return told
+    return "the file is damaged or no sqlite database: restore a copy of it, or give another path"
+
+
+@asynccontextmanager
+async def held(checkpointer: Checkpointer, saver: BaseCheckpointSaver[Any], thread: str) -> AsyncIterator[None]:
+    """Hold `thread` of a named store against other processes: two that play one episode would pay every turn twice.
+
+    A saver that was given as an object has no name by which other processes could be told; it is not held.
+
+    Raises:
+        GraphError: another process plays the thread.
+    """
+    name = hashlib.sha256(thread.encode(errors="surrogatepass")).hexdigest()[:16]
+    if checkpointer is None or isinstance(checkpointer, BaseCheckpointSaver):
+        yield
+    elif str(checkpointer).startswith(("postgres://", "postgresql://")):
+        cursor = await cast(Any, saver).conn.execute("SELECT pg_try_advisory_lock(%s) AS held", (int(name[:15], 16),))
+        if not (await cursor.fetchone())["held"]:
+            raise _played_elsewhere(thread)
+        yield  # the lock ends with the connection
+    else:
+        locks = Path(f"{checkpointer}.locks")
+        lock = FileLock(locks / name, timeout=0)
+        try:
+            locks.mkdir(exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise _played_elsewhere(thread) from error
+        except OSError as error:
+            raise ConfigurationError(f"checkpointer {str(checkpointer)!r}: {error}; {_advice('readonly')}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _played_elsewhere(thread: str) -> GraphError:
+    return GraphError(f"thread {thread!r} is being played by another process; wait for it, or give another thread_id")
 
 
 def _missing(store: str, extra: str) -> str:

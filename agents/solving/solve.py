@@ -18,7 +18,7 @@ from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.solving.checkpoints import Checkpointer, opened, refuse_unstorable
+from selfcorrect.agents.solving.checkpoints import Checkpointer, held, opened, refuse_unstorable
 from selfcorrect.agents.solving.stored_episode import EpisodeEvent, Solution, StoredEpisode
 from selfcorrect.agents.state import Turn
 from selfcorrect.agents.stopping import Budget
@@ -187,10 +187,13 @@ async def _events(
         if checkpointer is not None:
             refuse_unstorable(cast(dict[str, Any], start))
         graph = _graph_of(solver).copy(update={"checkpointer": saver})
+        tidy = None if isinstance(checkpointer, BaseCheckpointSaver) else saver
+        episode = StoredEpisode(graph, thread, EpisodeContext(sampling or Sampling()), budget, tidy)
         with alone(checkpointer, thread):
-            tidy = None if isinstance(checkpointer, BaseCheckpointSaver) else saver
-            episode = StoredEpisode(graph, thread, EpisodeContext(sampling or Sampling()), budget, tidy)
-            async with aclosing(episode.run(start, reply, lasting=checkpointer is not None)) as events:
+            async with (
+                held(checkpointer, saver, thread),
+                aclosing(episode.run(start, reply, lasting=checkpointer is not None)) as events,
+            ):
                 async for event in events:
                     yield event
 

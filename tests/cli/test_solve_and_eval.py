@@ -1,5 +1,7 @@
 """`solve` and `eval` with the embedded policy itself."""
 
+import asyncio
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,31 @@ def test_an_equation_is_put_as_in_training_and_judged_by_itself() -> None:
 def test_the_embedded_policy_says_that_it_cannot_read_equations(run: Any) -> None:
     done = run("solve", "11 x + 7 y + 5 z = 96")
     assert done.status == 2 and "it does not know 'x', 'y', 'z'" in done.stderr
+
+
+def test_turns_are_kept_in_a_store_and_told_again(run: Any, tmp_path: Path) -> None:
+    asked = ["solve", "3 5 7 9 get 56", "--checkpoint", tmp_path / "store.sqlite", "--thread", "one"]
+    first, second = run(*asked), run(*asked)
+    assert first.status == second.status == 0
+    assert "was finished before" in second.stderr
+    assert [line for line in second.stdout.splitlines() if line] == [line for line in first.stdout.splitlines() if line]
+
+
+def test_a_store_without_effect_is_refused(run: Any, tmp_path: Path) -> None:
+    assert "--checkpoint FILE" in run("solve", "3 5 7 9 get 56", "--thread", "one").stderr
+    done = run("solve", "3 5 7 9 get 56", "--checkpoint", tmp_path / "s", "--strategy", "majority:2")
+    assert done.status == 2 and "leave --strategy" in done.stderr
+
+
+def test_a_folder_for_langgraphs_server_is_written_once(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    assert run("init", "graph", folder).status == 0
+    named = json.loads((folder / "langgraph.json").read_text())["graphs"]["selfcorrect"]
+    path, _, name = named.partition(":")
+    spec = importlib.util.spec_from_file_location("written_graph", folder / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    graph = asyncio.run(getattr(module, name)())
+    assert "answer" in graph.nodes
+    assert run("init", "graph", folder).status == 2

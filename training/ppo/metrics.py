@@ -6,17 +6,19 @@ import torch
 from torch import Tensor
 
 from selfcorrect.agents.state import answer_text, answers
+from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch
 from selfcorrect.training.ppo.rollouts import Episode
 
 
-def rollout_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int = 0) -> dict[str, float]:
     """Shares over the episodes of one batch, as sampled (not greedy).
 
     `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of
     episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
     shares of answers and calls; `no_spread` is the share of problems whose last answers all scored the same, which
-    teach nothing.
+    teach nothing. `calls` of the `draws` that the policy made were recorded (`unrecorded` were made where nobody
+    recorded), `episodes_failed` is the share of episodes that raised.
     """
     tokens = sum(len(call.generation["completion_ids"]) for episode in episodes for call in episode.calls)
     calls = [call for episode in episodes for call in episode.calls]
@@ -25,12 +27,23 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, fl
         "tokens_per_second": tokens / max(seconds, 1e-9),
         "rollout_seconds": seconds,
         "truncated": sum(call.generation["finish_reason"] == "length" for call in calls) / len(calls),
+        "calls": float(len(calls)),
+        "draws": float(sum(episode.draws or len(episode.calls) for episode in episodes) + unrecorded),
+        "episodes_failed": sum(episode.error is not None for episode in episodes) / len(episodes),
     }
     metrics.update(_reward_metrics(episodes))
     scored = [episode.scores for episode in episodes if episode.scores]
     if scored:
         metrics.update(_answer_metrics(episodes, scored))
     return metrics
+
+
+def calls_without_baseline(table: CallTable) -> float:
+    """How many calls that learn and were paid have no call of another episode to be compared with."""
+    paid_C = ~torch.isnan(table.rewards_C) & (table.learns_C > 0)
+    groups = table.groups_C[paid_C]
+    sizes = torch.bincount(groups, minlength=1)
+    return float((sizes[groups] == 1).sum())
 
 
 def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

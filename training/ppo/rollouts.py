@@ -7,11 +7,13 @@ from typing import Any
 
 from selfcorrect.agents.episodes import initial_state, rare_garbage_collection, run_blocking
 from selfcorrect.agents.nodes import EpisodeContext
+from selfcorrect.agents.playing import EpisodeRules, final_state
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.recording import Draws, PolicyCall, recording
+from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
-from selfcorrect.errors import GraphError, SelfCorrectError
+from selfcorrect.agents.threads import threads_that_record
+from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
@@ -31,6 +33,8 @@ class Episode:
         scores: of the answers, in order; empty where the graph has no answers of ours.
         trunk, shared_calls: episodes that branched from one another have the same trunk, and as many first calls in
             common.
+        draws: how many draws the policy made, those of tries that reached nobody too.
+        error: why the episode failed; it has no state then, and calls only if the failure is paid for.
     """
 
     problem: Problem
@@ -40,6 +44,8 @@ class Episode:
     scores: list[Score]
     trunk: int = -1
     shared_calls: int = 0
+    draws: int = 0
+    error: SelfCorrectError | None = None
 
 
 Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
@@ -113,6 +119,7 @@ async def collect(
     trainable: frozenset[str] | None = None,
     inputs: Callable[[Problem], dict[str, Any]] | None = None,
     context: Any = None,
+    rules: EpisodeRules | None = None,
 ) -> list[Episode]:
     """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
 
@@ -127,35 +134,72 @@ async def collect(
         trainable: names of the nodes whose calls learn, with all that is inside them; None is all.
         inputs: the graph's input for a problem; None is that of `build_graph`.
         context: the graph's run context; None is `EpisodeContext(sampling)`, and with `inputs` no context.
+        rules: for episodes that fail, ask a person, or take long; None raises what an episode raises.
 
     Raises:
-        GraphError: an episode called no trainable policy, or raised an error of its own, which is the cause.
+        GraphError: an episode (every one, unless the rules say "raise") called no trainable policy, or raised an error
+            of its own, which is the cause.
     """
+    rules = rules or EpisodeRules("raise")
     shared = EpisodeContext(sampling=sampling) if context is None and inputs is None else context
 
     async def one(problem: Problem, seed: int) -> Episode:
         draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
         with recording(policy, draws) as recorder:
             try:
-                state = await graph.ainvoke(
-                    initial_state(problem, seed) if inputs is None else inputs(problem), context=shared
-                )
-            except SelfCorrectError as error:
-                raise type(error)(f"problem {problem.id}: {error}") from error
+                given = initial_state(problem, seed) if inputs is None else inputs(problem)
+                state = await final_state(graph, given, problem, recorder, rules, context=shared)
+                if not recorder.calls:
+                    raise GraphError(_no_calls(problem, recorder.others))
+            except ConfigurationError:
+                raise
             except Exception as error:
-                raise GraphError(f"problem {problem.id}: {type(error).__name__} while playing: {error}") from error
+                told = _told(problem, error, rules)
+                if rules.on_episode_error == "raise":
+                    raise told from error
+                return _failed(problem, recorder, told, rules, trainable)
         calls = recorder.calls
-        if not calls:
-            raise GraphError(_no_calls(problem, recorder.others))
         turn_signals, scores = await signals(problem, state, calls)
         learning = [
             signal if call.inside(trainable) else replace(signal, learns=False)
             for call, signal in zip(calls, turn_signals, strict=True)
         ]
-        return Episode(problem, state, calls, learning, scores)
+        return Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
 
-    with rare_garbage_collection():
-        return list(await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True))))
+    with rare_garbage_collection(), threads_that_record():
+        played = await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True)))
+    errors = [episode.error for episode in played if episode.error is not None]
+    if errors and len(errors) == len(played):
+        raise errors[0]
+    return list(played)
+
+
+def _told(problem: Problem, error: Exception, rules: EpisodeRules) -> SelfCorrectError:
+    """What an episode raised, with the problem's id."""
+    if isinstance(error, SelfCorrectError):
+        said = str(error)
+        return type(error)(said if said.startswith(f"problem {problem.id}:") else f"problem {problem.id}: {said}")
+    if isinstance(error, TimeoutError) and rules.timeout is not None:
+        return GraphError(f"problem {problem.id}: the episode took longer than {rules.timeout:g} seconds")
+    return GraphError(f"problem {problem.id}: {type(error).__name__} while playing: {error}")
+
+
+def _failed(
+    problem: Problem, recorder: Recorder, error: SelfCorrectError, rules: EpisodeRules, trainable: frozenset[str] | None
+) -> Episode:
+    """An episode that failed: without calls, or with those it made, the last paid for the failure."""
+    calls = recorder.calls if rules.on_episode_error == "pay" else []
+    paid = [*[None] * (len(calls) - 1), rules.error_reward] if calls else []
+    signals = [
+        TurnSignal(reward, 0.0, kind=call_kind(call), learns=call.inside(trainable))
+        for call, reward in zip(calls, paid, strict=True)
+    ]
+    return Episode(problem, None, calls, signals, [], draws=recorder.draws_made, error=error)
+
+
+def call_kind(call: PolicyCall) -> str:
+    """What a call is compared with: the call of the same nodes and turn in the other episodes of its problem."""
+    return f"{'/'.join(call.nodes) or 'policy'} {call.turn}"
 
 
 def _no_calls(problem: Problem, others: int) -> str:
@@ -181,7 +225,7 @@ class EpisodePlayer:
     """Plays problems in a graph.
 
     Args:
-        policy, graph, signals_at, trainable, inputs, context: see `TurnPPOTrainer`.
+        policy, graph, signals_at, trainable, inputs, context, rules: see `TurnPPOTrainer`.
         config: gives the temperature and the run's seed.
     """
 
@@ -192,6 +236,7 @@ class EpisodePlayer:
     trainable: frozenset[str] | None
     inputs: Callable[[Problem], dict[str, Any]] | None
     context: Any
+    rules: EpisodeRules
 
     def play(self, problems: list[Problem], *, batch: int, process: int) -> list[Episode]:
         """One episode of each of `problems`, which are what the process with number `process` plays of batch number
@@ -207,6 +252,7 @@ class EpisodePlayer:
                 trainable=self.trainable,
                 inputs=self.inputs,
                 context=self.context,
+                rules=self.rules,
             )
         )
 

@@ -23,6 +23,8 @@ from trl import GRPOTrainer
 from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generation
 from trl.trainer.utils import add_fused_lm_head
 
+from selfcorrect.agents.playing import EpisodeRules
+from selfcorrect.agents.recording import unrecorded_draws
 from selfcorrect.errors import DivergenceError, PolicyError, TrainingError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import call_advantages
@@ -36,7 +38,7 @@ from selfcorrect.training.ppo.batching import (
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.critic import Critic
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
-from selfcorrect.training.ppo.metrics import rollout_metrics, update_metrics
+from selfcorrect.training.ppo.metrics import calls_without_baseline, rollout_metrics, update_metrics
 from selfcorrect.training.ppo.precision import prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
@@ -165,6 +167,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         trainable: names of the nodes whose calls learn; None is all.
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
         callbacks: transformers callbacks.
+        rules: for episodes that fail, ask a person, or take long; None drops those that fail.
         shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
 
     Raises:
@@ -189,6 +192,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         context: Any = None,
         callbacks: list[Any] | None = None,
         shuffled: bool = False,
+        rules: EpisodeRules | None = None,
     ) -> None:
         if len(problems) < config.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
@@ -200,13 +204,15 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         without_dropout(policy.model)
         self._positions = has_absolute_positions(policy.model)
         computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
-        self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context)
+        self._player = EpisodePlayer(
+            policy, graph, signals, config, trainable, inputs, context, rules or EpisodeRules()
+        )
         uses_reference = config.kl and peft_config is None
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
         self._critic = (
             None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
         )
-        self._generation_seconds = 0.0
+        self._generation_seconds, self._unrecorded = 0.0, 0
         self.last_episodes: list[Episode] = []
         super().__init__(
             model=policy.model,
@@ -248,16 +254,17 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.model.train(training)
         self.last_episodes = episodes
         batch = self._tensors(episodes)
-        self._record(rollout_metrics(episodes, self._generation_seconds))
+        self._record(rollout_metrics(episodes, self._generation_seconds, self._unrecorded))
         return batch
 
     def _play(self, inputs: list[dict[str, Any]]) -> list[Episode]:
         problems = [self._problems[row["problem"]] for row in inputs]
-        start = time.perf_counter()
+        start, unrecorded = time.perf_counter(), unrecorded_draws(self._policy)
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
             self._policy.model = model  # under DeepSpeed and FSDP the object with the gathered weights is another one
             episodes = self._player.play(problems, batch=self.batch_number, process=self.accelerator.process_index)
         self._generation_seconds = time.perf_counter() - start
+        self._unrecorded = unrecorded_draws(self._policy) - unrecorded
         return episodes
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
@@ -288,6 +295,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
         if self._critic is None:
             settings = self.settings
+            if settings.baseline != "none":
+                self._record({"no_baseline": calls_without_baseline(table)})
             normalise_by = settings.normalise_by or "nothing"
             return rows.spread(
                 call_advantages(

@@ -32,7 +32,7 @@ def report_page(
         problems=0 if final is None else final["after"]["n"],
         flips=[] if final is None else [flips_svg(final[when], when) for when in ("before", "after")],
         charts=charts_svg(CHARTS, steps),
-        alarms=_alarms(steps),
+        alarms=alarms_of(steps),
         episodes=side_by_side(episodes),
         yaml=settings_as_yaml(settings),
     )
@@ -66,7 +66,7 @@ def _finding(final: Final | None) -> str:
     return f"{words}; 95% interval [{low:+.3f}, {high:+.3f}]: {verdict}."
 
 
-def _alarms(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def alarms_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """Which alarms stood, and at which steps."""
     stood: dict[str, list[int]] = {}
     for step in steps:

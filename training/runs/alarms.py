@@ -16,6 +16,7 @@ _COPIES = 0.98
 _LONGER = 1.5
 _TRUNCATED = 0.05
 _UNJUDGED = 0.02
+_FAILED = 0.1
 _FIRST_STEPS = 3
 """What a run begins with stands for the base policy."""
 _RECENT_STEPS = 5
@@ -47,11 +48,16 @@ def alarms(recent: Sequence[Figures], start: Figures, *, episodes: int) -> list[
         length_creep(now["tokens_per_episode"], start.get("tokens_per_episode")),
         truncation(now["truncated"], start.get("truncated")),
         unjudged(now["unjudged"]),
+        failing(now["episodes_failed"]),
+        unrecorded(now["calls"], now["draws"]),
     ]
     return [alarm for alarm in found if alarm is not None]
 
 
-_LOOKED_AT = ("unchanged", "accuracy_t1", "delta", "tokens_per_episode", "truncated", "unjudged")
+_LOOKED_AT = (
+    "unchanged", "accuracy_t1", "delta", "tokens_per_episode", "truncated", "unjudged",
+    "episodes_failed", "calls", "draws",
+)  # fmt: skip
 
 
 def copying(unchanged: float | None, at_start: float | None) -> Alarm | None:
@@ -106,6 +112,25 @@ def unjudged(share: float | None) -> Alarm | None:
     if share is None or share <= _UNJUDGED:
         return None
     return Alarm("unjudged", f"the checker could not judge {share:.1%} of the answers")
+
+
+def failing(share: float | None) -> Alarm | None:
+    """Episodes raise and are left out: what is learnt is learnt from the others alone."""
+    if share is None or share <= _FAILED:
+        return None
+    return Alarm("failing", f"{share:.1%} of the episodes failed and were left out or paid as failures")
+
+
+def unrecorded(calls: float | None, draws: float | None) -> Alarm | None:
+    """Draws of the policy that nobody recorded teach nothing: made in threads without the episode's context, or by
+    nodes that were tried again."""
+    if calls is None or draws is None or calls >= draws:
+        return None
+    return Alarm(
+        "unrecorded",
+        f"{calls:.0f} of {draws:.0f} draws were recorded; start threads of your own with contextvars.copy_context() or "
+        "asyncio.to_thread",
+    )
 
 
 class Watch:

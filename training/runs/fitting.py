@@ -1,11 +1,13 @@
 """The one loop that fits a policy: problems in an order that a resumed run takes up, Ctrl-C, checkpoints, saving."""
 
+import json
 import random
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers.trainer_utils import get_last_checkpoint
+from safetensors import SafetensorError, safe_open
 
 from selfcorrect.errors import DivergenceError
 from selfcorrect.tasks.problem import Problem, Task
@@ -65,9 +67,30 @@ def open_trainer(
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder`, or None."""
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return None if found is None else Path(found)
+    """The newest whole checkpoint in `folder`, or None. One that a crash or a full disk tore is passed over."""
+    numbered = [(int(path.name.removeprefix("checkpoint-")), path) for path in folder.glob("checkpoint-[0-9]*")]
+    return next((path for _, path in sorted(numbered, reverse=True) if is_whole(path)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the files of a checkpoint can be read to their ends, and the trainer's state, which is written last, is
+    among them."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    return (checkpoint / "trainer_state.json").is_file() and all(map(_is_readable, files))
+
+
+def _is_readable(path: Path) -> bool:
+    if path.suffix in (".pt", ".pth", ".bin"):
+        return zipfile.is_zipfile(path)  # its list of contents stands at the end
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # compares the length of the file with its header
+                return True
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+    except (SafetensorError, ValueError, OSError):
+        return False
+    return True
 
 
 def fit(trainer: TurnPPOTrainer, *, resume_from: Path | None = None, saves: bool = True) -> None:

@@ -11,11 +11,14 @@ report.html      all of it in one file
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
+
+from filelock import FileLock, Timeout
 
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
@@ -263,8 +266,37 @@ def opened(
         TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`.
     """
     sink = progress or SilentProgress()
-    run = kind.create(Path(out), settings, resume=resume, arm=arm)
+    with alone_in(Path(out)):
+        run = kind.create(Path(out), settings, resume=resume, arm=arm)
+        try:
+            yield run, sink
+        finally:
+            sink.close()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run folder: no other process may run in it meanwhile, on this machine or where its file system is
+    shared. The other processes of a distributed run are with the first.
+
+    Raises:
+        TrainingError: somebody holds it.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
     try:
-        yield run, sink
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / ".lock", timeout=0)
+        held.acquire()
+    except Timeout as error:
+        raise TrainingError(f"{folder} is in use by another run; wait for its end, or choose another folder") from error
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or "
+            "choose another folder with --out"
+        ) from error
+    try:
+        yield
     finally:
-        sink.close()
+        held.release()

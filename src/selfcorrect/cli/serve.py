@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfcorrect.agents.serving.limits import Limits
 from selfcorrect.cli.console import notes, reporting
 from selfcorrect.cli.options import Critique, ModelName, PromptsName
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+
+_LIMITS = Limits()
 
 
 def serve(
@@ -23,6 +26,16 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
         str | None, typer.Option(envvar="SELFCORRECT_API_KEY", help="What clients must send; by default nothing.")
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = _LIMITS.body_bytes,
+    max_messages: Annotated[int, typer.Option(min=1, help="Messages of a conversation.")] = _LIMITS.messages,
+    max_prompt: Annotated[int, typer.Option(min=1, help="Bytes of a conversation.")] = _LIMITS.prompt_bytes,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests answered at a time.")] = _LIMITS.concurrency,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; one more is a 429.")] = _LIMITS.queue,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = _LIMITS.seconds,
+    grace: Annotated[float, typer.Option(min=0.001, help="Seconds to finish on a stop.")] = _LIMITS.grace,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may call the server; may be given again.")
     ] = None,
 ) -> None:
     """Serve MODEL with its correction loop at /v1/chat/completions, for OpenAI's clients."""
@@ -37,7 +50,16 @@ def serve(
         listening = _listen(host, port)
         chat = _chat_model(model, revisions, critique, prompts)
         notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
-        _run({name or model: chat}, api_key, listening)
+        limits = Limits(
+            body_bytes=max_body,
+            messages=max_messages,
+            prompt_bytes=max_prompt,
+            concurrency=concurrency,
+            queue=queue,
+            seconds=timeout,
+            grace=grace,
+        )
+        _run({name or model: chat}, api_key, listening, limits, cors or [])
 
 
 def _chat_model(model: str, revisions: int, critique: Critique, words: str | None) -> "ChatSelfCorrect":
@@ -50,12 +72,30 @@ def _chat_model(model: str, revisions: int, critique: Critique, words: str | Non
     return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
 
 
-def _run(models: "dict[str, ChatSelfCorrect]", api_key: str | None, listening: socket.socket) -> None:
+def _run(
+    models: "dict[str, ChatSelfCorrect]",
+    api_key: str | None,
+    listening: socket.socket,
+    limits: Limits,
+    cors: list[str],
+) -> None:
+    import logging
+    import math
+
     import uvicorn
 
+    from selfcorrect.agents.serving.limits import patient_protocol
     from selfcorrect.agents.serving.openai_app import openai_app
 
-    config = uvicorn.Config(openai_app(models, api_key=api_key), log_level="warning", timeout_graceful_shutdown=5)
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
+    logging.getLogger("selfcorrect.serve").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        openai_app(models, api_key=api_key, limits=limits, cors=cors),
+        http=patient_protocol(limits.body_seconds),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=math.ceil(limits.grace),
+    )
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -74,7 +114,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _refuse_without_extra() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if missing:
         from selfcorrect.distribution import install_command
 

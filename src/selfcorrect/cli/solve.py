@@ -249,6 +249,13 @@ def solve(
             help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure."
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="A sqlite file or postgresql:// address that keeps every turn: call again to go on."),
+    ] = None,
+    thread: Annotated[
+        str | None, typer.Option(help="The episode's name in --checkpoint; the question by default.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -257,6 +264,7 @@ def solve(
     With --strategy, --budget or --plan: search for the answer, and show the candidates as they come.
     """
     searches = strategy is not None or budget is not None or plan is not None
+    _refuse_idle_store(checkpoint, thread, whole=searches or max_risk is not None)
     if max_risk is not None:
         cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, prompts, searches)
         solve_or_abstain(cautious, as_json=as_json)
@@ -269,7 +277,9 @@ def solve(
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
         return
     with reporting(as_json=as_json):
-        asked = LoopRequest(question, answer, model, revisions, critique, temperature or 0.0, seed, prompts)
+        asked = LoopRequest(
+            question, answer, model, revisions, critique, temperature or 0.0, seed, prompts, checkpoint, thread
+        )
         solve_by_correction(asked, as_json=as_json)
 
 
@@ -288,6 +298,19 @@ class LoopRequest:
     temperature: float
     seed: int
     prompts: str | None
+    checkpoint: str | None
+    thread: str | None
+
+
+def _refuse_idle_store(checkpoint: str | None, thread: str | None, *, whole: bool) -> None:
+    with reporting(as_json=False):
+        if thread is not None and checkpoint is None:
+            raise ConfigurationError("--thread names an episode in a store: give --checkpoint FILE, too")
+        if checkpoint is not None and whole:
+            raise ConfigurationError(
+                "--checkpoint keeps the turns of a correction loop: leave --strategy, --budget, --plan and --max-risk "
+                "away"
+            )
 
 
 def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
@@ -315,6 +338,13 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     )
     if not as_json:
         results.print(Text(problem.prompt, style="bold"))
+    told: list[Turn] = []
+
+    def tell(turn: "Turn") -> None:
+        told.append(turn)
+        if not as_json:
+            _print_turn(turn)
+
     with notes.status("thinking ..."):
         solution = solve_sync(
             problem,
@@ -322,8 +352,14 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
             budget=Budget(turns=2 + mode.turns * request.revisions),  # the graph ends before
             sampling=Sampling(temperature=request.temperature),
             seed=request.seed,
-            on_turn=None if as_json else _print_turn,
+            on_turn=tell,
+            checkpointer=request.checkpoint,
+            thread_id=request.thread or request.question,
         )
+    if not as_json and not told:
+        notes.print(Text(f"thread {solution.thread_id!r} was finished before; its turns:", style="dim"))
+        for turn in solution.turns:
+            _print_turn(turn)
     if as_json:
         from selfcorrect.agents.state import EpisodeState
         from selfcorrect.training.runs.run_directory import episode_record

@@ -132,3 +132,26 @@ def test_the_shipped_file_serves_a_local_model(tmp_path: Path) -> None:
     with running(command, f"http://127.0.0.1:{port}/ok", folder=tmp_path, environment=environment):
         answer = asyncio.run(talk())["messages"][-1]
     assert [turn["role"] for turn in answer["response_metadata"]["turns"]] == ["attempt", "revise"]
+
+
+def test_a_context_of_plain_data_says_how_to_draw() -> None:
+    seen: list[Any] = []
+
+    class Watching(ScriptedPolicy):
+        async def generate(self, messages: Any, sampling: Any, *, after: Any = None) -> Any:
+            seen.append(sampling)
+            return await super().generate(messages, sampling, after=after)
+
+    graph = conversation_graph(ChatSelfCorrect(policy=Watching(["five", "four"])))
+    given: Any = {"messages": [{"role": "user", "content": "2 + 2?"}]}
+    context: Any = {"sampling": {"temperature": 0.5, "max_new_tokens": 7}}
+    asyncio.run(graph.ainvoke(given, context=context))
+    assert [(one.temperature, one.max_new_tokens) for one in seen] == [(0.5, 7)] * 2
+    with pytest.raises(ConfigurationError, match="sampling has no heat"):
+        asyncio.run(graph.ainvoke(given, context={"sampling": {"heat": 1}}))  # type: ignore[arg-type]
+
+
+def test_studio_is_shown_the_nodes_of_the_loop() -> None:
+    graph = conversation_graph(ChatSelfCorrect(policy=ScriptedPolicy(["five", "four"])))
+    drawn = graph.get_graph(xray=True)
+    assert {"attempt", "revise"} <= {name.rpartition(":")[2] for name in drawn.nodes}

@@ -103,3 +103,14 @@ def test_a_checker_without_a_reference_is_refused() -> None:
 def test_contradicting_settings_are_told_when_the_middleware_is_made() -> None:
     with pytest.raises(GraphError, match="give build_graph a checker"):
         SelfCorrectMiddleware(critique="feedback")
+
+
+def test_a_stream_of_messages_shows_the_corrected_answer_once_and_no_draft() -> None:
+    agent = create_agent(ScriptedChatModel(script=careless), [add], middleware=[SelfCorrectMiddleware()])
+
+    async def streamed() -> list[str]:
+        given: Any = {"messages": [HumanMessage("What is 2 + 2?")]}
+        shown = [chunk async for chunk, _ in agent.astream(given, stream_mode="messages")]
+        return [str(chunk.text) for chunk in shown if chunk.type.startswith(("ai", "AI")) and chunk.text]
+
+    assert asyncio.run(streamed()) == ["It is 4."]

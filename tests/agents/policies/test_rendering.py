@@ -7,7 +7,7 @@ from small_models import CHAT_WORDS, WORDS, word_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from selfcorrect.agents.policies.rendering import ChatTemplate, PlainTemplate, choose_template
+from selfcorrect.agents.policies.rendering import ChatTemplate, PlainTemplate, TextCache, choose_template
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 
@@ -149,3 +149,30 @@ def test_a_template_that_refuses_a_role_says_which_roles_it_was_given() -> None:
     )
     with pytest.raises(PolicyError, match=r"\['system', 'user'\]: no system role"):
         choose_template(strict, "chat").first([Message(role="system", content="check"), user("3")])
+
+
+def test_the_caches_of_texts_are_bounded_by_bytes_and_keep_the_newest() -> None:
+    made: list[str] = []
+
+    def upper(text: str) -> str:
+        made.append(text)
+        return text.upper()
+
+    cache = TextCache(upper, most_bytes=20_000)
+    texts = [f"{number:03}" * 10 for number in range(100)]
+    assert [cache(text) for text in texts] == [text.upper() for text in texts]
+    assert cache.bytes <= 20_000
+    assert cache(texts[-1]) and made.count(texts[-1]) == 1
+    assert cache(texts[0]) and made.count(texts[0]) == 2
+    before = cache.bytes
+    assert len(cache("x" * 10_000)) == 10_000 and cache.bytes == before  # too large to be kept
+
+
+def test_a_refused_text_is_not_remembered() -> None:
+    def refuse(text: str) -> str:
+        raise ValueError(text)
+
+    cache = TextCache(refuse)
+    with pytest.raises(ValueError, match="xxx"):
+        cache("x" * 1000)
+    assert cache.bytes == 0

@@ -1,6 +1,8 @@
 """`solve`: budgets, stores, streams, cancelling, a person as judge, and what it refuses."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,8 +58,49 @@ def test_a_budget_of_tokens_ends_the_work() -> None:
 
 def test_a_budget_of_seconds_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     assert solve_sync("count", endless(), budget=Budget(seconds=3)).stop_reason == "budget"
+
+
+def test_a_clock_that_is_set_meanwhile_neither_ends_nor_lengthens_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr(time, "time", lambda: float(next(moved)))
+    solution = solve_sync("count", endless(), budget=Budget(seconds=1000, turns=4))
+    assert len(solution.turns) == 4
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "read-only"])
+def test_a_store_that_cannot_be_used_is_told_with_its_path(kind: str, tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    asyncio.run(think(LongThinker(tmp_path / "notes"), store, turns=2))
+    if kind == "corrupt":
+        store.write_bytes(b"not a database at all" * 500)
+    else:
+        store = Path("/proc/version")
+    with pytest.raises(ConfigurationError, match=f"{store.name}.*(give another path)"):
+        asyncio.run(think(LongThinker(tmp_path / "notes"), store, turns=4))
+
+
+def test_a_thread_is_held_against_other_processes(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from selfcorrect.agents.solving.checkpoints import held, opened\n"
+        "async def hold():\n"
+        "    async with opened(sys.argv[1]) as saver, held(sys.argv[1], saver, 't'):\n"
+        "        print('held', flush=True); sys.stdin.read()\n"
+        "asyncio.run(hold())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(store)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(GraphError, match="played by another process"):
+            asyncio.run(think(LongThinker(tmp_path / "notes"), store, turns=2))
+        other.stdin.close()
+    assert len(asyncio.run(think(LongThinker(tmp_path / "notes"), store, turns=2)).turns) == 2
 
 
 def test_what_a_turn_sees_does_not_grow() -> None:

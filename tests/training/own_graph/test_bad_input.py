@@ -79,7 +79,7 @@ def test_an_unknown_node_is_told_with_the_nearest_right_name(policy: Any, tmp_pa
 
 def test_nodes_of_subgraphs_can_be_named(policy: Any, tmp_path: Path) -> None:
     outer = StateGraph(Draft).add_node("solver", graph_of(policy)).add_edge(START, "solver").compile()
-    attempt(policy, tmp_path, graph=outer, trainable={"solver"})
+    attempt(policy, tmp_path / "solver", graph=outer, trainable={"solver"})
     attempt(policy, tmp_path, graph=outer, trainable={"write"})
     with pytest.raises(GraphError, match="did you mean 'write'"):
         attempt(policy, tmp_path, graph=outer, trainable={"wirte"})

@@ -80,3 +80,14 @@ def test_a_resumed_run_still_compares_with_its_beginning() -> None:
         whole.standing(step)
     late = steps(*[1.0] * 5)
     assert [whole.standing(step) for step in late] == [resumed.standing(step) for step in late]
+
+
+def test_failed_episodes_and_unrecorded_draws_are_told() -> None:
+    steady = {"episodes_failed": 0.05, "calls": 40.0, "draws": 40.0}
+    assert alarms([steady] * 5, steady, episodes=40) == []
+    told = {
+        alarm.name: alarm.words
+        for alarm in alarms([{"episodes_failed": 0.2, "calls": 16.0, "draws": 48.0}], {}, episodes=8)
+    }
+    assert "20.0%" in told["failing"]
+    assert "16 of 48 draws were recorded" in told["unrecorded"]

@@ -1,0 +1,254 @@
+"""One run of `train`: its folder, evaluation before and after, the steps between, what is saved."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainerCallback
+
+from selfcorrect.agents.episodes import run_blocking
+from selfcorrect.agents.playing import EpisodeRules
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.errors import ConfigurationError, GraphError, TrainingError
+from selfcorrect.files import json_line, prove_writable, write_whole
+from selfcorrect.settings import settings_as_yaml
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.own_graph_rewards import FunctionRewards, kind_of
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.metrics import rollout_metrics
+from selfcorrect.training.ppo.rollouts import Episode, collect
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.reporting.own_graph import own_graph_page
+from selfcorrect.training.runs.alarms import Watch
+from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, alone_in
+
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir"}
+_KEPT_EPISODES = 200
+"""How many episodes of each policy the folder keeps."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OwnRunDirectory(RunDirectory):
+    """The folder of a run of a graph of one's own; its files are those of every run."""
+
+    @classmethod
+    def begin(cls, config: TurnPPOConfig, *, resume: bool) -> "OwnRunDirectory":
+        """Make the folder of a new run, or take that of one that is to go on.
+
+        Raises:
+            TrainingError: it cannot be written, or a run is there that a new one would overwrite.
+            ConfigurationError: there is nothing to resume, or it was begun with other settings.
+        """
+        run = cls(config.output_dir)
+        if resume:
+            run._refuse_other_config(config)
+        elif run.metrics_log_path.exists() or last_checkpoint(run.checkpoints_path) is not None:
+            raise TrainingError(f"{run.path} already holds a run; give resume=True, or choose another output_dir")
+        prove_writable(run.path)
+        run.checkpoints_path.mkdir(exist_ok=True)
+        write_whole(run.config_path, settings_as_yaml(config))
+        return run
+
+    def _refuse_other_config(self, config: TurnPPOConfig) -> None:
+        if not self.config_path.is_file():
+            return  # no checkpoint either: that is told
+        old, new = (yaml.safe_load(text) for text in (self.config_path.read_text("utf-8"), settings_as_yaml(config)))
+        changed = sorted(
+            name for name in {**old, **new} if old.get(name) != new.get(name) and name not in _MAY_CHANGE_ON_RESUME
+        )
+        if changed:
+            raise ConfigurationError(
+                f"{self.path} was begun with other settings of {', '.join(changed)}; resume it with its own "
+                f"{self.config_path.name}, or choose another output_dir"
+            )
+
+    def write_results(self, rows: Sequence[Row], before: Row, after: Row, budget: Budget) -> None:
+        """Write metrics.json, episodes.jsonl and the report."""
+        self.write_final(before, after, budget=budget)
+        write_whole(self.episodes_path, "".join(map(json_line, rows)))
+        page = own_graph_page(
+            config=self.config_path.read_text("utf-8"),
+            steps=self.read_metrics(),
+            final=self.read_final() or {},
+            episodes=self.read_episodes(),
+        )
+        write_whole(self.report_path, page)
+
+
+@dataclass
+class OwnGraphRun:
+    """Trains `policy` in `graph`, in the folder `config.output_dir`."""
+
+    graph: Any
+    policy: Any
+    problems: list[Problem]
+    held_out: list[Problem]
+    signals: FunctionRewards
+    config: TurnPPOConfig
+    progress: ProgressSink
+    rules: EpisodeRules
+    inputs: Callable[[Problem], Mapping[str, Any]]
+    trainable: frozenset[str] | None
+    context: Any
+
+    def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
+        """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
+        with alone_in(self.config.output_dir):
+            run = OwnRunDirectory.begin(self.config, resume=resume)
+            checkpoint = self._checkpoint(run, resume=resume)
+            done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.config.updates_per_step
+            run.truncate_metrics(done)
+            before, rows = self._before(run)
+            self._fit(run, checkpoint, reference, peft_config)
+            after, trained_rows = self._evaluate("after")
+            steps = run.read_metrics()
+            tokens = round(sum(step["tokens"] for step in steps))
+            budget = Budget(tokens, len(steps) * self.config.updates_per_step)
+            run.write_results([*trained_rows, *rows], before, after, budget)
+            return steps, run.model_path, before, after
+
+    def _fit(self, run: OwnRunDirectory, checkpoint: Path | None, reference: Any, peft_config: Any) -> None:
+        something_learns = _SomethingLearns(self.trainable)
+        trainer = open_trainer(
+            self.policy,
+            self.graph,
+            self.problems,
+            lambda batch: self.signals,
+            self.config.model_copy(update={"output_dir": run.checkpoints_path}),
+            reference=reference,
+            peft_config=peft_config,
+            trainable=self.trainable,
+            inputs=_checked_inputs(self.inputs),
+            context=self.context,
+            rules=self.rules,
+            callbacks=[something_learns, _Figures(run, self.config, self.progress)],
+        )
+        something_learns.watch(trainer)
+        self.progress.start(self.config.steps, "train")
+        try:
+            fit(trainer, resume_from=checkpoint)
+        finally:
+            self.progress.close()
+        self.policy.model = save_trained(trainer, self.policy.tokenizer, run.model_path)
+
+    def _checkpoint(self, run: OwnRunDirectory, *, resume: bool) -> Path | None:
+        if not resume:
+            return None
+        checkpoint = last_checkpoint(run.checkpoints_path)
+        if checkpoint is None:
+            raise ConfigurationError(
+                f"there is no checkpoint in {run.path} to resume from; set save_every, or start with resume=False"
+            )
+        return checkpoint
+
+    def _before(self, run: OwnRunDirectory) -> tuple[Row, list[Row]]:
+        """The evaluation of the base policy, kept for a resumed run, whose policy is the base no more."""
+        kept = run.checkpoints_path / "before.json"
+        if kept.exists():
+            saved = json.loads(kept.read_text(encoding="utf-8"))
+            return saved["report"], saved["episodes"]
+        report, rows = self._evaluate("before")
+        write_whole(kept, json.dumps({"report": report, "episodes": rows}))
+        return report, rows
+
+    def _evaluate(self, who: str) -> tuple[Row, list[Row]]:
+        """Greedy episodes of the held-out problems: the mean reward of each call, as in training."""
+        if not self.held_out:
+            return {}, []
+        self.progress.message(f"evaluating on {len(self.held_out)} held-out problems")
+        episodes = run_blocking(
+            collect(
+                self.graph, self.held_out, self.signals, sampling=Sampling(temperature=0.0),
+                seeds=range(len(self.held_out)), policy=self.policy, trainable=self.trainable,
+                inputs=_checked_inputs(self.inputs), context=self.context,
+                rules=self.rules,
+            )
+        )  # fmt: skip
+        report = {name: value for name, value in rollout_metrics(episodes, 1.0).items() if "second" not in name}
+        report["n"] = float(len(episodes))
+        return report, [_episode_row(episode, who) for episode in episodes[:_KEPT_EPISODES]]
+
+
+def _episode_row(episode: Episode, who: str) -> Row:
+    """One row of episodes.jsonl: what each call wrote and was paid."""
+    turns = [
+        {"role": signal.kind, "text": call.text, "verdict": None, "reason": f"reward {signal.reward}"}
+        for call, signal in zip(episode.calls, episode.signals, strict=True)
+    ]
+    problem, error = episode.problem, episode.error
+    return {
+        "id": problem.id,
+        "policy": who,
+        "prompt": problem.prompt,
+        "reference": problem.reference,
+        "turns": turns,
+        "stop_reason": "" if error is None else str(error),
+    }
+
+
+class _Figures(TrainerCallback):  # type: ignore[misc]
+    """Writes the figures of every step down and shows them, with the alarms that stand."""
+
+    def __init__(self, run: OwnRunDirectory, config: TurnPPOConfig, progress: ProgressSink) -> None:
+        self._run, self._progress, self._updates = run, progress, config.updates_per_step
+        self._watch = Watch(config.episodes_per_step, run.read_metrics())
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "tokens" not in logs:
+            return
+        figures = {"step": state.global_step // self._updates, **logs}
+        standing = self._watch.standing(figures)
+        figures.update({f"alarm/{alarm.name}": 1.0 for alarm in standing})
+        self._run.append_metrics(figures)
+        self._progress.step(figures)
+        for alarm in self._watch.untold(standing):
+            self._progress.message(f"alarm: {alarm.words}")
+
+
+class _SomethingLearns(TrainerCallback):  # type: ignore[misc]
+    """Ends a run whose first batch could not teach anything, rather than let it run to its end for nothing."""
+
+    def __init__(self, trainable: frozenset[str] | None) -> None:
+        self._trainable = trainable
+        self._trainer: TurnPPOTrainer | None = None
+
+    def watch(self, trainer: TurnPPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._trainer is not None:
+            self._refuse(self._trainer.last_episodes)
+            self._trainer = None
+
+    def _refuse(self, episodes: list[Episode]) -> None:
+        pairs = [
+            (call, signal) for episode in episodes for call, signal in zip(episode.calls, episode.signals, strict=True)
+        ]
+        learning = [signal for call, signal in pairs if call.inside(self._trainable)]
+        if not learning:
+            callers = sorted({kind_of(call).rpartition(" ")[0] for call, _ in pairs})
+            raise GraphError(
+                f"no call of the first {len(episodes)} episodes was made in {sorted(self._trainable or ())}: nothing "
+                f"would learn. The nodes that called the policy: {', '.join(callers)}"
+            )
+        if all(signal.reward is None for signal in learning):
+            raise GraphError(
+                f"reward_fn paid None for every call of the first {len(episodes)} episodes: nothing would be learnt"
+            )
+
+
+def _checked_inputs(inputs: Callable[[Problem], Mapping[str, Any]]) -> Callable[[Problem], dict[str, Any]]:
+    def checked(problem: Problem) -> dict[str, Any]:
+        given = inputs(problem)
+        if not isinstance(given, Mapping):
+            raise GraphError(f"inputs returned a {type(given).__name__}; it must return the graph's input as a dict")
+        return dict(given)
+
+    return checked
