@@ -202,6 +202,8 @@ class PromptSettings(Settings):
         return replace(changed, attempt=self._shown_examples(changed) + changed.attempt)
 
     def _shown_examples(self, prompts: Prompts) -> str:
+        if all(one.problem in prompts.attempt and one.answer in prompts.attempt for one in self.examples):
+            return ""  # they are part of what the policy has on record
         for example in self.examples:
             if "{problem}" in example.problem + example.answer:
                 raise ConfigurationError(f"an example of the prompts holds {{problem}}: {example.problem!r}")

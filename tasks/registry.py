@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, PrivateAttr, ValidationError, create_model
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, nearest, shown_kind
@@ -177,6 +177,37 @@ def _parameters(address: str, made_by: Callable[..., Any]) -> dict[str, Any]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, Any), Field(default, strict=False))
     return fields
+
+
+class GivenTask(TaskSettings):
+    """The settings of a task that was made in Python: they only hold it."""
+
+    _task: Task | None = PrivateAttr(None)
+
+    kind: str = f"{__name__}:GivenTask"
+    name: str
+    """Of the task."""
+
+    @classmethod
+    def of(cls, task: Any) -> Self:
+        """Raises a ConfigurationError if `task` is none."""
+        opened = as_task(task)
+        given = cls(name=opened.name)
+        given._task = opened
+        return given
+
+    def open(self) -> Task:
+        if self._task is None:
+            raise ConfigurationError(f"this run was made with a task object ({self.name}): give it again as task=...")
+        return self._task
+
+    @property
+    def prompts_name(self) -> str:
+        return str(getattr(self._task, "prompts", self.prompts))
+
+    @property
+    def title(self) -> str:
+        return self.name
 
 
 TASKS: Registry[type[TaskSettings]] = Registry(

@@ -176,6 +176,10 @@ __all__ = [
 ]
 
 
+GIVEN = "(given)"
+"""Stands in config.yaml for an object that was given in Python."""
+
+
 class LoraSettings(Settings):
     """Train low-rank adapters (Hu et al. 2021) on a frozen base, which then is the KL reference too."""
 
@@ -207,6 +211,9 @@ class PolicySettings(Settings):
 class GraphSettings(Settings):
     """The loop that is played; see `selfcorrect.agents.graph.build_graph`."""
 
+    build: str | None = None
+    """A loop of a user's own in the place of this one: `package.module:Name` of a function from a policy to its
+    compiled graph, whose turns go by the roles of `Turn`."""
     revisions: int = Field(default=1, ge=1, le=8)
     critique: str = "instruction"
     """How a revision is asked for: instruction, self, feedback, or `package.module:Name` of a user's own."""
@@ -220,6 +227,24 @@ class GraphSettings(Settings):
             raise ValueError(str(error)) from error
         return name
 
+    @property
+    def is_own(self) -> bool:
+        """Whether a user's own loop is played.
+
+        Raises:
+            ConfigurationError: and revisions or critique are set too, which it does not know.
+        """
+        if self.build is not None and (self.revisions, self.critique) != _USUAL_LOOP:
+            raise ConfigurationError(
+                f"graph.build {self.build} is a loop of its own, and graph.revisions {self.revisions} with "
+                f"graph.critique {self.critique!r} asks for another (some arms do so by themselves, such as "
+                "single-turn and pag): leave one of the two away"
+            )
+        return self.build is not None
+
+
+_USUAL_LOOP = (1, "instruction")
+
 
 class ScoreSettings(Settings):
     """SCoRe (arXiv 2409.12917): steps and weights of its two stages."""
@@ -232,6 +257,9 @@ class ScoreSettings(Settings):
     """KL coefficient, reward per nat: of the last turn in Stage I, of every turn in Stage II."""
     beta2: NonNegative = StageOne.beta2
     """KL coefficient of the first turn in Stage I."""
+    objective: str | None = None
+    """What the steps after Stage I pay: a name of `OBJECTIVES`, or `package.module:Name` of a user's own `Objective` (a
+    class gets those of these weights that its parameters name). None is Stage II."""
     beta_first: NonNegative | None = None
     """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
     first turn."""

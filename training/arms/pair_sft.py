@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from selfcorrect.agents.policies.rendering import choose_template, prompt_after
@@ -12,12 +13,14 @@ from selfcorrect.training.arms.star import refuse_other_loops, single_turn_graph
 from selfcorrect.training.arms.supervised.examples import SecondPrompt, pairs
 from selfcorrect.training.arms.supervised.run import SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
+from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.opening import prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 
+@partial(takes_objects, reloads=True)
 def pair_sft(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:

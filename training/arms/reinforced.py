@@ -2,10 +2,11 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
-from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Schedule, SingleTurn
-from selfcorrect.training.runs.opening import score_schedule
+from selfcorrect.training.ppo.objectives import Schedule, objective_named
+from selfcorrect.training.runs.given import Objects, takes_objects, with_objects
+from selfcorrect.training.runs.opening import refuse_objective, score_schedule
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
 from selfcorrect.training.runs.run_directory import RunResult
@@ -14,6 +15,7 @@ from selfcorrect.training.settings import RunSettings
 # SCoRe from beginning to end.
 
 
+@takes_objects
 def train_score(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -24,6 +26,7 @@ def train_score(
         out: the run's folder; see `run_directory`.
         progress: where to show what happens.
         resume: go on with an interrupted run in `out`; it continues as if it had not been interrupted.
+        task, policy, graph, prompts, objective: objects in the place of what `settings` name; see `Objects`.
 
     Returns:
         The evaluation before and after, greedy, on held-out problems.
@@ -37,15 +40,23 @@ def train_score(
 
 
 def train_with(
-    schedule: Schedule, settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+    schedule: Schedule,
+    settings: RunSettings,
+    *,
+    out: Path,
+    progress: ProgressSink | None = None,
+    resume: bool = False,
+    **given: Unpack[Objects],
 ) -> RunResult:
     """As `train_score`, for any schedule of objectives."""
-    return train_plan(Plan("score", schedule), settings, out=out, progress=progress, resume=resume)
+    chosen = with_objects(settings, given)
+    return train_plan(Plan("score", schedule), chosen, out=out, progress=progress, resume=resume)
 
 
 Part = Literal["stage1", "shaping"]
 
 
+@takes_objects
 def score(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """SCoRe's two stages (Kumar et al. 2024, arXiv 2409.12917, Eq. 3 and 4). The same as `train_score`, where the
     errors are listed."""
@@ -71,6 +82,7 @@ def score_without(
     return train_plan(plan, kept, out=out, progress=progress, resume=resume)
 
 
+@takes_objects
 def score_no_stage1(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -78,6 +90,7 @@ def score_no_stage1(
     return score_without(["stage1"], settings, out=out, progress=progress, resume=resume)
 
 
+@takes_objects
 def score_no_shaping(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -103,6 +116,7 @@ def ablation_name(parts: Collection[Part]) -> str:
 # Direct multi-turn reinforcement learning: both answers are paid, nothing else is done.
 
 
+@takes_objects
 def multi_turn(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -112,13 +126,15 @@ def multi_turn(
     multi-turn". The number of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight `score.beta1`.
     Raises what `train_score` raises.
     """
-    schedule = Schedule(((MultiTurn(beta1=settings.score.beta1), settings.score.total_steps),))
+    refuse_objective(settings, "multi-turn")
+    schedule = Schedule(((objective_named("multi-turn", settings.score), settings.score.total_steps),))
     return train_plan(Plan("multi-turn", schedule), settings, out=out, progress=progress, resume=resume)
 
 
 # Ordinary reinforcement learning from checked answers: the policy never sees a second turn while it learns.
 
 
+@takes_objects
 def single_turn(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -129,7 +145,8 @@ def single_turn(
     `optimiser` says how many. The number of steps is `score.stage_one_steps + score.stage_two_steps`, the KL weight
     `score.beta1`. Raises what `train_score` raises.
     """
-    schedule = Schedule(((SingleTurn(beta1=settings.score.beta1), settings.score.total_steps),))
+    refuse_objective(settings, "single-turn")
+    schedule = Schedule(((objective_named("single-turn", settings.score), settings.score.total_steps),))
     plan = Plan("single-turn", schedule, training_revisions=0)
     return train_plan(plan, settings, out=out, progress=progress, resume=resume)
 
@@ -137,6 +154,7 @@ def single_turn(
 # PAG: the policy is its own verifier, and revises only what it calls wrong.
 
 
+@takes_objects
 def pag(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Policy as generative verifier (PAG, arXiv 2506.10406): answer, judge the answer, revise it only if the judgement
     is "wrong".
@@ -148,6 +166,8 @@ def pag(settings: RunSettings, *, out: Path, progress: ProgressSink | None = Non
     `train_score` raises.
     """
     judging = settings.model_copy(update={"graph": settings.graph.model_copy(update={"critique": "self"})})
-    objective = PAG(alpha=settings.score.alpha, beta1=settings.score.beta1)
-    plan = Plan("pag", Schedule(((objective, settings.score.total_steps),)), normalise_by="role")
+    refuse_objective(settings, "pag")
+    plan = Plan(
+        "pag", Schedule(((objective_named("pag", settings.score), settings.score.total_steps),)), normalise_by="role"
+    )
     return train_plan(plan, judging, out=out, progress=progress, resume=resume)

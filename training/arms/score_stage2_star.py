@@ -5,6 +5,8 @@ from pathlib import Path
 
 from selfcorrect.training.arms.star import star
 from selfcorrect.training.ppo.objectives import Schedule, StageOne
+from selfcorrect.training.runs.given import takes_objects
+from selfcorrect.training.runs.opening import refuse_objective
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
@@ -13,6 +15,7 @@ from selfcorrect.training.settings import RunSettings
 ARM = "score --stage2 star"
 
 
+@takes_objects
 def score_stage2_star(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -23,6 +26,7 @@ def score_stage2_star(
     optimiser steps as Stage II would have had, in equal parts over its loops. Both parts leave a run folder of their
     own, `stage1` and `stage2`, in `out`. Raises what `train_score` and `star` raise.
     """
+    refuse_objective(settings, "score --stage2 star")
     sink = progress or SilentProgress()
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)
     first = _stage_one(settings, run, sink)

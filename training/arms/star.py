@@ -1,6 +1,7 @@
 """STaR: learn from one's own right answers, again and again from the beginning."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from selfcorrect.training.arms.supervised.examples import (
 )
 from selfcorrect.training.arms.supervised.run import HarvestWith, SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
+from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.opening import open_graph, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 
+@partial(takes_objects, reloads=True)
 def star(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Self-taught reasoner (STaR, Zelikman et al. 2022, arXiv 2203.14465), of one turn or of two.
 

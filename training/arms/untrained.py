@@ -7,6 +7,7 @@ from typing import Any
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import CorrectionGraph, build_graph, build_sample_again
 from selfcorrect.agents.stopping import FixedRevisions
+from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import held_out_problems
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
@@ -50,6 +51,7 @@ def evaluate_untrained(
 # Sample again: the second attempt is a fresh first one. Evaluation only.
 
 
+@takes_objects
 def sample_again(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -68,6 +70,7 @@ def sample_again_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
 # Self-Refine: the policy writes a critique of its answer and then another answer, without any training.
 
 
+@takes_objects
 def self_refine(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:

@@ -1,10 +1,12 @@
-"""What each arm of training pays for: small types that turn the scores of an episode into one signal per turn."""
+"""What an arm of training pays for, by name: small types that turn the scores of an episode into one signal a turn."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import Registry, shown_kind
 from selfcorrect.rewards import shaping
 from selfcorrect.rewards.shaping import Score
 
@@ -186,3 +188,71 @@ class Schedule:
                 return objective
             batch -= batches
         return self.stages[-1][0]
+
+
+# Objectives by name.
+
+
+def objective_named(name: str, weights: Any) -> Objective:
+    """The objective called `name`, or a user's own as `package.module:Name`.
+
+    Args:
+        name: of `OBJECTIVES`, or an address of a class, a function that returns an objective, or an objective.
+        weights: whatever has the weights as attributes, such as `ScoreSettings`; a class gets those that its parameters
+            name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    return OBJECTIVES.find(name)(weights)
+
+
+def _weighted(made_by: Callable[..., Any]) -> Callable[[Any], Objective]:
+    """Makes an objective with those weights that its parameters name."""
+    names = inspect.signature(made_by).parameters
+
+    def make(weights: Any) -> Objective:
+        made: Objective = made_by(**{name: getattr(weights, name) for name in names if hasattr(weights, name)})
+        return made
+
+    return make
+
+
+def _own(address: str, found: Any) -> Callable[[Any], Objective]:
+    makes = isinstance(found, type) or inspect.isfunction(found)
+    if not makes or (isinstance(found, type) and not callable(getattr(found, "answer_rewards", None))):
+        if callable(getattr(found, "answer_rewards", None)) and not isinstance(found, type):
+            return lambda weights: checked_objective(found, address)
+        raise ConfigurationError(f"{address} is no objective: expected {_OBJECTIVE}, got {shown_kind(found)}")
+    make = _weighted(found)
+    return lambda weights: checked_objective(make(weights), address)
+
+
+def checked_objective(found: Any, what: str) -> Objective:
+    """An objective as it is.
+
+    Raises:
+        ConfigurationError: it lacks something; `what` names it.
+    """
+    lacking = [
+        name for name in ("answer_rewards", "critique_rewards", "kl_coefficient", "name") if not hasattr(found, name)
+    ]
+    if lacking:
+        raise ConfigurationError(f"{what} is no objective: it lacks {', '.join(lacking)}; expected {_OBJECTIVE}")
+    return cast(Objective, found)
+
+
+_OBJECTIVE = "name, answer_rewards(scores), critique_rewards(scores, says_wrong) and kl_coefficient(answer, answers)"
+
+OBJECTIVES: Registry[Callable[[Any], Objective]] = Registry(
+    "objective",
+    {
+        "stage-1": _weighted(StageOne),
+        "stage-2": _weighted(StageTwo),
+        "multi-turn": _weighted(MultiTurn),
+        "single-turn": _weighted(SingleTurn),
+        "pag": _weighted(PAG),
+    },
+    accept=_own,
+)
+"""What a step can pay, by name: each makes an `Objective` of the weights in `ScoreSettings`."""

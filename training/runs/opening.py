@@ -11,11 +11,14 @@ from selfcorrect.agents.policies.placement import choose_device, choose_dtype
 from selfcorrect.agents.policies.pretrained import model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
-from selfcorrect.agents.prompts import Prompts, named_prompts, prompts_of
+from selfcorrect.agents.prompts import Prompts, PromptSettings, named_prompts, prompts_of, record_prompts
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import load, shown_kind
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
-from selfcorrect.training.ppo.objectives import Schedule, StageOne, StageTwo
-from selfcorrect.training.settings import LoraSettings, PolicySettings, RunSettings
+from selfcorrect.training.ppo.objectives import Objective, Schedule, checked_objective, objective_named
+from selfcorrect.training.runs.given import GivenGraph, GivenPolicy, GivenScore
+from selfcorrect.training.settings import GIVEN, GraphSettings, LoraSettings, PolicySettings, RunSettings
 
 _LORA_ABOVE = 500_000_000
 """Parameters of a model above which "auto" trains adapters: float32 weights, gradients and moments of all of 0.5 B
@@ -30,6 +33,10 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
         PolicyError: the model or its tokenizer is unusable.
         ConfigurationError: the device is not there, or lacks the dtype.
     """
+    if isinstance(settings, GivenPolicy) and (given := settings.policy()) is not None:
+        return given
+    if settings.model == GIVEN:
+        raise ConfigurationError("this run was made with a policy object: give it again as policy=...")
     device = choose_device(settings.device)
     computes = choose_dtype(settings.dtype, device)
     location = model_location(settings.model)
@@ -54,7 +61,19 @@ def chosen_lora(settings: PolicySettings) -> LoraSettings | None:
     """
     if settings.lora != "auto":
         return settings.lora
-    return LoraSettings() if parameter_count(settings.model) > _LORA_ABOVE else None
+    given = settings.policy() if isinstance(settings, GivenPolicy) else None
+    count = parameter_count(settings.model) if given is None else given.model.num_parameters()
+    return LoraSettings() if count > _LORA_ABOVE else None
+
+
+def open_run_policy(settings: RunSettings, model: Path | None = None) -> TransformersPolicy:
+    """The policy of a run, or what was made of it in the folder `model`. Prompts that the settings choose go on its
+    record: whoever loads what is saved of it talks to it in the words that it was trained with."""
+    own = settings.policy if model is None else settings.policy.model_copy(update={"model": str(model)})
+    policy = open_policy(own)
+    if settings.prompts != PromptSettings():
+        record_prompts(policy.tokenizer, prompts_for(settings, policy))
+    return policy
 
 
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
@@ -68,6 +87,8 @@ def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
     """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its
     findings are."""
+    if settings.graph.is_own:
+        return _own_graph(settings.graph, policy)
     mode = CRITIQUES.find(settings.graph.critique)
     return build_graph(
         policy,
@@ -78,12 +99,44 @@ def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> Correcti
     )
 
 
+def _own_graph(settings: GraphSettings, policy: Any) -> CorrectionGraph:
+    if isinstance(settings, GivenGraph):
+        return settings.for_policy(policy)
+    if settings.build is None or settings.build == GIVEN:
+        raise ConfigurationError("this run was made with a graph object: give it again as graph=...")
+    build = load(settings.build)
+    graph: CorrectionGraph = build(policy)
+    if not hasattr(graph, "ainvoke"):
+        raise ConfigurationError(
+            f"graph.build {settings.build}: expected a function from a policy to its compiled graph, which returned "
+            f"{shown_kind(graph)}"
+        )
+    return graph
+
+
 def score_schedule(settings: RunSettings) -> Schedule:
-    """SCoRe's two stages, one after the other in one run."""
+    """SCoRe's two stages, one after the other in one run. What Stage II pays may be a user's own."""
     score = settings.score
-    one = StageOne(beta1=score.beta1, beta2=score.beta2)
-    two = StageTwo(alpha=score.alpha, beta1=score.beta1, beta_first=score.beta_first)
-    return Schedule(((one, score.stage_one_steps), (two, score.stage_two_steps)))
+    two = own_objective(settings) or objective_named("stage-2", score)
+    return Schedule(((objective_named("stage-1", score), score.stage_one_steps), (two, score.stage_two_steps)))
+
+
+def own_objective(settings: RunSettings) -> Objective | None:
+    """The objective that `score.objective` names, or that was given in Python."""
+    score = settings.score
+    if isinstance(score, GivenScore):
+        return checked_objective(score.given_objective(), "objective")
+    if score.objective == GIVEN:
+        raise ConfigurationError("this run was made with an objective object: give it again as objective=...")
+    return None if score.objective is None else objective_named(score.objective, score)
+
+
+def refuse_objective(settings: RunSettings, arm: str) -> None:
+    """Raise a ConfigurationError if an objective is chosen for an arm that has one of its own."""
+    if settings.score.objective is not None:
+        raise ConfigurationError(
+            f"{arm} pays by its own objective; score.objective is for `train score` (with --no-stage1, for all steps)"
+        )
 
 
 def ppo_config(

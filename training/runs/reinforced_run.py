@@ -13,7 +13,14 @@ from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
 from selfcorrect.training.runs.held_out import HeldOut
-from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_policy, ppo_config, prompts_for
+from selfcorrect.training.runs.opening import (
+    chosen_lora,
+    lora_config,
+    open_graph,
+    open_run_policy,
+    ppo_config,
+    prompts_for,
+)
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings
@@ -61,7 +68,7 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
-        self.policy = open_policy(self.settings.policy)
+        self.policy = open_run_policy(self.settings)
         self.graph = open_graph(self.settings, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)

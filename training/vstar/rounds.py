@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
@@ -18,6 +19,7 @@ from selfcorrect.files import replacing, write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
@@ -68,6 +70,7 @@ _CALIBRATION, _HELD_OUT = 1_000_001, 1_000_002
 """Seeds of the last two pools, as children of the run's seed; round t samples with child t."""
 
 
+@partial(takes_objects, reloads=True)
 def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Train a generator and verifiers of it, kept apart.
 

@@ -26,7 +26,7 @@ from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
 from selfcorrect.training.runs.held_out import Evaluated, HeldOut
-from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_policy
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_run_policy
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
@@ -112,7 +112,7 @@ class _Session:
         self.progress.message(f"loop {loop}: fine-tuning the original policy on {len(examples):,} examples")
         with replacing(self._model(loop)) as unfinished:  # when it is there, the loop is finished
             losses = fine_tune(
-                open_policy(self.settings.policy),
+                open_run_policy(self.settings),
                 examples,
                 Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
                 seed=seed,
@@ -164,10 +164,10 @@ class _Session:
 
     def _policy(self, loop: int) -> TransformersPolicy:
         """What `loop` has made; 0 is the original."""
-        return open_policy(self.settings.policy) if loop == 0 else self._opened(self._model(loop))
+        return open_run_policy(self.settings) if loop == 0 else self._opened(self._model(loop))
 
     def _opened(self, folder: Path) -> TransformersPolicy:
-        return open_policy(self.settings.policy.model_copy(update={"model": str(folder)}))
+        return open_run_policy(self.settings, folder)
 
     def _graph(self, policy: TransformersPolicy) -> Any:
         return open_graph(self.settings, policy, self.task.checker)
