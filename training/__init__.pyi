@@ -6,7 +6,9 @@ from .adapt import adapt as adapt
 from .adapt import revert as revert
 from .arms import Arm as Arm
 from .arms.pair_sft import pair_sft as pair_sft
+from .arms.registry import ARMS as ARMS
 from .arms.registry import ArmSpec as ArmSpec
+from .arms.registry import Command as Command
 from .arms.registry import arm_specs as arm_specs
 from .arms.reinforced import multi_turn as multi_turn
 from .arms.reinforced import pag as pag
@@ -15,6 +17,7 @@ from .arms.reinforced import score_no_shaping as score_no_shaping
 from .arms.reinforced import score_no_stage1 as score_no_stage1
 from .arms.reinforced import single_turn as single_turn
 from .arms.reinforced import train_score as train_score
+from .arms.reinforced import train_with as train_with
 from .arms.score_stage2_star import score_stage2_star as score_stage2_star
 from .arms.star import star as star
 from .arms.untrained import sample_again as sample_again
@@ -41,6 +44,7 @@ from .ppo.batching import Row as Row
 from .ppo.batching import rows_of as rows_of
 from .ppo.config import CriticConfig as CriticConfig
 from .ppo.config import TurnPPOConfig as TurnPPOConfig
+from .ppo.objectives import OBJECTIVES as OBJECTIVES
 from .ppo.objectives import PAG as PAG
 from .ppo.objectives import MultiTurn as MultiTurn
 from .ppo.objectives import Objective as Objective
