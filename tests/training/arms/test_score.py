@@ -150,14 +150,14 @@ def test_a_diverging_run_names_its_last_good_checkpoint(tiny_model_folder: Path,
     from selfcorrect.training.runs import reinforced_run as session
 
     progress = Poison()
-    opened = session.open_policy
+    opened = session.open_run_policy
 
-    def remember(settings: PolicySettings) -> Any:
+    def remember(settings: RunSettings) -> Any:
         progress.policy = opened(settings)
         return progress.policy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "open_policy", remember)
+        patch.setattr(session, "open_run_policy", remember)
         with pytest.raises(DivergenceError, match="checkpoint-2"):
             train_score(settings_for(tiny_model_folder), out=tmp_path / "run", progress=progress)
 
