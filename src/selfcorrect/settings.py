@@ -129,7 +129,10 @@ def _tags(model: type[BaseModel], path: list[str]) -> str:
 def _nearest(path: list[str], owner: type[BaseModel], model: type[BaseModel]) -> str:
     """A hint: the same name elsewhere, else the nearest in the same group, else the nearest anywhere."""
     prefix = "".join(f"{part}." for part in path[:-1])
-    everywhere = {dotted.rpartition(".")[2]: (dotted, group) for dotted, group in sorted(_names(model), key=_depth)}
+    named = list(_names(model))
+    named.reverse()  # of one name at one depth, the first group counts
+    named.sort(key=_depth)
+    everywhere = {dotted.rpartition(".")[2]: (dotted, group) for dotted, group in named}
     elsewhere, group = everywhere.get(path[-1], ("", model))
     if elsewhere == prefix + path[-1]:
         return f" for kind {_kind(owner)!r}; it needs {prefix}kind: {_kind(group)}"
