@@ -1,12 +1,15 @@
 """A policy by name: the embedded one, a folder, a Hugging Face id, a vLLM server, or a chat model of LangChain."""
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import PLAIN, Prompts, prompts_of
 from selfcorrect.errors import PolicyError
+from selfcorrect.registry import Registry, is_address, shown_kind
 
 _PROVIDER_AND_MODEL = re.compile(r"[a-z][a-z0-9_-]+:[^/\\].*")
 
@@ -43,19 +46,56 @@ def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
     Raises:
         PolicyError: it cannot be loaded.
     """
-    server = vllm_server(name)
-    if server is not None:
-        from selfcorrect.agents.policies.vllm import VLLMPolicy
-
-        model, url = server
-        remote = VLLMPolicy.from_pretrained(url, model, **options)
-        return remote, prompts_of(remote, english=PLAIN)
-    if is_chat_model_name(name):
-        from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
-
-        return ChatModelPolicy(name), PLAIN
-    policy = _local_policy(name, options)
+    kind, _, rest = name.partition(":")
+    if kind in BACKENDS and not Path(name).exists():
+        policy = BACKENDS[kind](rest, options)
+    elif is_address(name) and "." in kind and not Path(name).exists():
+        policy = BACKENDS.find(name)(rest, options)
+    elif is_chat_model_name(name):
+        policy = _chat_model(name, options)
+    else:
+        policy = _local_policy(name, options)
     return policy, prompts_of(policy, english=PLAIN)
+
+
+Backend = Callable[[str, dict[str, Any]], Policy]
+"""Makes the policy of what follows the backend's name and a colon; the options are those of `named_policy`."""
+
+
+def _vllm(rest: str, options: dict[str, Any]) -> Policy:
+    from selfcorrect.agents.policies.vllm import VLLMPolicy
+
+    server = vllm_server(f"vllm:{rest}")
+    assert server is not None
+    model, url = server
+    return VLLMPolicy.from_pretrained(url, model, **options)
+
+
+def _chat_model(rest: str, options: dict[str, Any]) -> Policy:
+    from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+
+    return ChatModelPolicy(rest)
+
+
+def _own(address: str, found: Any) -> Backend:
+    """A policy of a user's own, or a class or function that makes one; it is called without arguments."""
+    makes = isinstance(found, type) or inspect.isfunction(found)
+
+    def made(rest: str, options: dict[str, Any]) -> Policy:
+        policy: Any = found() if makes else found
+        if not callable(getattr(policy, "generate", None)):
+            raise PolicyError(
+                f"{address} is no policy: expected generate(messages, sampling, *, after=None), got "
+                f"{shown_kind(policy)}"
+            )
+        return cast(Policy, policy)
+
+    return made
+
+
+BACKENDS: Registry[Backend] = Registry("policy backend", {"vllm": _vllm, "langchain": _chat_model}, accept=_own)
+"""What stands before the colon of a policy's name. A name without one is a folder, a Hugging Face id or "embedded"; any
+other word before it is a provider of LangChain, and a dotted one `package.module:Name` of a user's own."""
 
 
 def _local_policy(name: str, options: dict[str, Any]) -> Policy:

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from selfcorrect.registry import is_address
+from selfcorrect.rewards.checkers import KeyedChecker, checker_named
 from selfcorrect.tasks.problem import Problem
 
 AnswerKey = Callable[[str], str | None]
@@ -38,7 +40,16 @@ def answer_key(problem: Problem) -> AnswerKey:
         return math_answer
     if problem.checker == "code":
         return program
+    own = _own_checker(problem.checker)
+    if own is not None:
+        return lambda response: own.answer_key(response, problem.prompt)
     return lambda response: response.strip() or None
+
+
+def _own_checker(name: str) -> KeyedChecker | None:
+    """A checker of a user's own that says which answers are the same."""
+    checker = checker_named(name) if is_address(name) else None
+    return checker if isinstance(checker, KeyedChecker) else None
 
 
 def expression_key(problem: Problem) -> AnswerKey:

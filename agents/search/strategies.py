@@ -11,6 +11,7 @@ the command line and plans call it.
 `best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9, `best_of_n:16:distinct=true` gives no answer twice.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from selfcorrect.agents.search.chains import SearchGraph, chain_graph
 from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import ChainRules, Pick
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import Registry, is_address, shown_kind
 from selfcorrect.rewards.verifier import STEP_SEPARATOR
 
 
@@ -199,15 +201,29 @@ _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "distinct": lambda text: {"true": True, "false": False}[text],
     "pick": lambda text: _PICKS[_PICKS.index(text)],
 }
-_KINDS: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
-    "majority": (Majority, ("n",)),
-    "best_of_n": (BestOfN, ("n",)),
-    "weighted": (WeightedBestOfN, ("n",)),
-    "revise": (SequentialRevisions, ("n",)),
-    "beam": (Beam, ("width", "expand")),
-    "mixed": (Mixed, ("parallel", "revisions")),
-}
-KINDS = tuple(_KINDS)
+
+
+Size = tuple[str, list[str]]
+"""The numbers of a strategy as its name writes them, and its options."""
+
+
+def _so_many(answers: int, options: list[str]) -> Size | None:
+    return str(answers), options
+
+
+@dataclass(frozen=True)
+class StrategyKind:
+    """One kind of strategy.
+
+    Attributes:
+        made: makes a strategy of its numbers and options, which are its parameters' names.
+        numbers: which of them a name writes as "4x4", in order.
+        sized: the size and the options with which it writes about so many answers; None where it has none so small.
+    """
+
+    made: Callable[..., Strategy]
+    numbers: tuple[str, ...] = ("n",)
+    sized: Callable[[int, list[str]], Size | None] = _so_many
 
 
 def strategy_named(name: str) -> Strategy:
@@ -216,25 +232,39 @@ def strategy_named(name: str) -> Strategy:
     Raises:
         ConfigurationError: there is none of that name, or its numbers are of another kind.
     """
-    kind, *parts = name.strip().split(":")
-    if kind not in _KINDS:
-        raise ConfigurationError(
-            f"unknown strategy {name!r}; there are {', '.join(_KINDS)}, as in majority:16 or beam:4x4"
-        )
-    made, numbers = _KINDS[kind]
+    kind, parts = _kind_and_parts(name)
+    found = STRATEGIES.find(kind)
+    known = inspect.signature(found.made).parameters
     given: dict[str, Any] = {}
     if parts and "=" not in parts[0]:
-        given |= _numbers(name, parts.pop(0), numbers)
+        given |= _numbers(name, parts.pop(0), found.numbers)
     for part in parts:
         option, _, value = part.partition("=")
-        if option not in _OPTIONS or option not in made.__dataclass_fields__:
+        if option not in known:
             raise ConfigurationError(f"strategy {name!r}: {kind} has no option {option!r}")
         try:
-            given[option] = _OPTIONS[option](value)
+            given[option] = _OPTIONS.get(option, _number_or_text)(value)
         except (ValueError, KeyError) as error:
             raise ConfigurationError(f"strategy {name!r}: {option} cannot be {value!r}") from error
-    strategy: Strategy = made(**given)
-    return strategy
+    return found.made(**given)
+
+
+def _kind_and_parts(name: str) -> tuple[str, list[str]]:
+    """The kind, which may be a user's own `package.module:Name`, and what follows it."""
+    kind, *parts = name.strip().split(":")
+    if kind not in STRATEGIES and parts and is_address(f"{kind}:{parts[0]}"):
+        kind = f"{kind}:{parts.pop(0)}"
+    return kind, parts
+
+
+def _number_or_text(text: str) -> int | float | str:
+    """The value of an option of a strategy of a user's own."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _numbers(name: str, text: str, fields: tuple[str, ...]) -> dict[str, int]:
@@ -268,19 +298,24 @@ def sized(family: str, answers: int) -> Strategy | None:
     Raises:
         ConfigurationError: there is no such family.
     """
-    kind, *options = family.split(":")
-    if kind not in KINDS:
-        raise ConfigurationError(f"unknown strategy {family!r}; there are {', '.join(KINDS)}")
-    if kind == "beam":
-        expand = min(_EXPAND, answers)
-        return _named(kind, f"{answers // expand}x{expand}", options)
-    if kind == "mixed":
-        revisions = _revisions(options)
-        return _named(kind, f"{answers // (1 + revisions)}x{revisions}", options) if answers > revisions else None
-    if kind == "revise":
-        picks = [] if any(option.startswith("pick=") for option in options) else ["pick=verifier"]
-        return _named(kind, str(answers - 1), options + picks) if 1 < answers <= _LONGEST_CHAIN else None
-    return _named(kind, str(answers), options)
+    kind, options = _kind_and_parts(family)
+    size = STRATEGIES.find(kind).sized(answers, options)
+    return None if size is None else strategy_named(":".join([kind, size[0], *size[1]]))
+
+
+def _beam_of(answers: int, options: list[str]) -> Size | None:
+    expand = min(_EXPAND, answers)
+    return f"{answers // expand}x{expand}", options
+
+
+def _mixed_of(answers: int, options: list[str]) -> Size | None:
+    revisions = _revisions(options)
+    return (f"{answers // (1 + revisions)}x{revisions}", options) if answers > revisions else None
+
+
+def _chain_of(answers: int, options: list[str]) -> Size | None:
+    picks = [] if any(option.startswith("pick=") for option in options) else ["pick=verifier"]
+    return (str(answers - 1), options + picks) if 1 < answers <= _LONGEST_CHAIN else None
 
 
 def _revisions(options: list[str]) -> int:
@@ -295,5 +330,30 @@ def _revisions(options: list[str]) -> int:
     return int(number)
 
 
-def _named(kind: str, size: str, options: list[str]) -> Strategy:
-    return strategy_named(":".join([kind, size, *options]))
+def _own(address: str, found: Any) -> StrategyKind:
+    """A kind of a user's own: a `StrategyKind`, or a class with a name and a graph whose parameter `n`, if it has one,
+    is the number of answers."""
+    if isinstance(found, StrategyKind):
+        return found
+    if not isinstance(found, type) or not callable(getattr(found, "graph", None)):
+        raise ConfigurationError(
+            f"{address} is no strategy: expected a StrategyKind or a class with name and graph(search_models), got "
+            f"{shown_kind(found)}"
+        )
+    return StrategyKind(found, ("n",) if "n" in inspect.signature(found).parameters else ())
+
+
+STRATEGIES: Registry[StrategyKind] = Registry(
+    "strategy",
+    {
+        "majority": StrategyKind(Majority),
+        "best_of_n": StrategyKind(BestOfN),
+        "weighted": StrategyKind(WeightedBestOfN),
+        "revise": StrategyKind(SequentialRevisions, sized=_chain_of),
+        "beam": StrategyKind(Beam, ("width", "expand"), _beam_of),
+        "mixed": StrategyKind(Mixed, ("parallel", "revisions"), _mixed_of),
+    },
+    accept=_own,
+)
+"""The kinds of strategies, by name."""
+KINDS = STRATEGIES.names
