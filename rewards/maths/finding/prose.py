@@ -126,11 +126,15 @@ def _list_at_the_end(text: str) -> str | None:
     return last[0]
 
 
+_MAX_PIECES = 60
+"""On either side of a number: what is longer is no value."""
+
+
 def _phrase(text: str, pieces: list[Piece], index: int) -> str:
     low, high = index, index
-    while (more := _joins_left(pieces, low)) is not None:
+    while index - low < _MAX_PIECES and (more := _joins_left(pieces, low)) is not None:
         low = more
-    while (more := _joins_right(pieces, high)) is not None:
+    while high - index < _MAX_PIECES and (more := _joins_right(pieces, high)) is not None:
         high = more
     low, high = _trimmed(pieces, low, high)
     start, end = pieces[low].start, pieces[high].end

@@ -24,9 +24,6 @@ _NOUNS = _either(
 _NOUNS_WITHOUT_SPACES = _either(
     "最终答案,最后答案,答案,最终结果,最后结果,结果,得数,答え,解答,正解,答,최종 답,정답,답,결과"
 )
-_ATTRIBUTES = _either(
-    "the,our,my,your,final,correct,right,overall,итоговый,окончательный,правильный,die,das,unsere,la,el,le,il,a,o"
-)
 _LINKS = _either(
     "is,are,was,becomes,equals,should be,must be,would be,will be,comes out to be,comes out as,turns out to be,works "
     "out to,"
@@ -44,7 +41,7 @@ _FILLERS = _either(
 _SIGNS = r"[:=→]|[-–—]\s|\n"
 _STATEMENT = re.compile(
     rf"(?:####\s*|<answer>\s*"
-    rf"|{_WORD_START}(?:(?:{_ATTRIBUTES})\s+)*(?:{_NOUNS}){_WORD_END}(?:\s+(?:to|for|of)\s+[^.\n:$=]{{1,60}}?)?"
+    rf"|{_WORD_START}(?:{_NOUNS}){_WORD_END}(?:\s+(?:to|for|of)\s+[^.\n:$=]{{1,60}}?)?"
     rf"\s*(?:\*\*)?\s*(?:(?:{_BEHIND_NOUNS}){_WORD_END})?\s*(?:(?:{_LINKS}){_WORD_END}(?:\s*:)?|{_SIGNS})"
     rf"|(?<![가-힣])(?:{_NOUNS_WITHOUT_SPACES})\s*(?:\*\*)?\s*(?:{_LINKS_WITHOUT_SPACES}|{_SIGNS})\s*:?)"
     rf"\s*(?:\*\*)?\s*(?:(?:{_FILLERS}){_WORD_END}\s*,?\s*)*:?",
@@ -52,7 +49,7 @@ _STATEMENT = re.compile(
 )
 _ABOUT_ANOTHER = re.compile(
     r"(?:\b(?:check|verif|confirm|test|doubt|wrong|incorrect|previous|first|initial|earlier|old)\w*|\b(?:not"
-    r"|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?$",
+    r"|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?(?:(?:final|correct|right|overall)\s+)?$",
     re.IGNORECASE,
 )
 """Before "answer is": it speaks of checking one, or of one given up."""
