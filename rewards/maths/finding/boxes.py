@@ -6,7 +6,9 @@ from selfcorrect.rewards.maths.text import UNKNOWN
 
 BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
 EMPTY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{[\s.$]*\}")
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+FORMULA = re.compile(
+    r"\$\$(.{1,2000}?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL
+)
 
 # What is offered behind an answer as another one: "12, or maybe 13".
 

@@ -121,7 +121,23 @@ def test_ten_thousand_random_and_mutated_responses_are_judged() -> None:
     assert seen[Status.UNJUDGED] < 50  # a machine under load may starve a worker; the answers never get that for free
 
 
-PIECES = ["the ", "the final ", "(", "1,", "**a", "not ", "- ", r"\boxed{1} and ", "million ", "=", "a_", "or 1 ", "√"]
+PIECES = [
+    "the ",
+    "the final ",
+    "(",
+    "1,",
+    "**a",
+    "not ",
+    "- ",
+    r"\boxed{1} and ",
+    "million ",
+    "=",
+    "a_",
+    "or 1 ",
+    "√",
+    r"\(",
+    r"\[",
+]
 
 
 @pytest.mark.parametrize("piece", PIECES)
