@@ -31,17 +31,20 @@ TESTS_OF = {
     "rewards/countdown.py": ["tests/rewards/test_countdown.py"],
     "rewards/equations.py": ["tests/rewards/test_equations.py"],
     "rewards/shaping.py": ["tests/rewards/test_shaping.py"],
-    "training/ppo/shapes.py": ["tests/training/test_shapes.py"],
-    "training/ppo/advantages.py": ["tests/training/test_advantages.py", "tests/training/arms/test_who_is_paid_what.py"],
+    "training/ppo/shapes.py": ["tests/training/ppo/test_shapes.py"],
+    "training/ppo/advantages.py": [
+        "tests/training/ppo/test_advantages.py",
+        "tests/training/arms/test_who_is_paid_what.py",
+    ],
     "training/ppo/loss.py": [
-        "tests/training/test_loss.py",
-        "tests/training/test_shapes.py",
-        "tests/training/test_exact_gradient.py",
+        "tests/training/ppo/test_loss.py",
+        "tests/training/ppo/test_shapes.py",
+        "tests/training/ppo/test_exact_gradient.py",
     ],
     "training/ppo/objectives.py": [
-        "tests/training/test_objectives.py",
+        "tests/training/ppo/test_objectives.py",
         "tests/training/arms/test_who_is_paid_what.py",
-        "tests/training/test_exact_gradient.py",
+        "tests/training/ppo/test_exact_gradient.py",
     ],
     "training/compare/statistics.py": ["tests/training/compare/test_statistics.py"],
 }

@@ -102,6 +102,8 @@ def test_a_number_that_is_given_twice_may_be_used_twice_and_no_more() -> None:
         "3 + 5",
         "3 ^ 5 = 243",
         "1234567890 + 1 = 1234567891",
+        "1234567893 + 5 = 8",
+        "0.3 + 5 = 8",
         "__import__('os').system('true')",
         "\ud800\x00",
     ],
