@@ -3,12 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import PLAIN, Prompts, prompts_of
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import Registry, is_address, shown_kind
 
 _PROVIDER_AND_MODEL = re.compile(r"[a-z][a-z0-9_-]+:[^/\\].*")
@@ -36,26 +37,40 @@ def vllm_server(name: str) -> tuple[str, str] | None:
     return model, url
 
 
-def named_policy(name: str, **options: Any) -> tuple[Policy, Prompts]:
+def named_policy(
+    name: str, *, device: str | None = None, dtype: str | None = None, **options: Any
+) -> tuple[Policy, Prompts]:
     """The policy called `name` and the words to talk to it for questions of any kind.
 
     Args:
         name: as above.
+        device, dtype: of a model in this process; see `placement`. None is "auto".
         **options: of `TransformersPolicy` or `VLLMPolicy`; unused for chat models.
 
     Raises:
         PolicyError: it cannot be loaded.
+        ConfigurationError: the device is not there or lacks the dtype; or the model runs elsewhere, as its server says.
     """
-    kind, _, rest = name.partition(":")
-    if kind in BACKENDS and not Path(name).exists():
-        policy = BACKENDS[kind](rest, options)
-    elif is_address(name) and "." in kind and not Path(name).exists():
-        policy = BACKENDS.find(name)(rest, options)
-    elif is_chat_model_name(name):
-        policy = _chat_model(name, options)
+    elsewhere = _backend(name)
+    if elsewhere is None:
+        policy = _local_policy(name, device or "auto", dtype or "auto", options)
+    elif (device, dtype) != (None, None):
+        raise ConfigurationError(f"{name} runs elsewhere: device and dtype are its server's to choose")
     else:
-        policy = _local_policy(name, options)
+        policy = elsewhere(options)
     return policy, prompts_of(policy, english=PLAIN)
+
+
+def _backend(name: str) -> Callable[[dict[str, Any]], Policy] | None:
+    """Makes the policy that does not run as a model of this process; None for a folder, an id and "embedded"."""
+    kind, _, rest = name.partition(":")
+    if Path(name).exists():
+        return None
+    if kind in BACKENDS:
+        return partial(BACKENDS[kind], rest)
+    if is_address(name) and "." in kind:
+        return partial(BACKENDS.find(name), rest)
+    return partial(_chat_model, name) if is_chat_model_name(name) else None
 
 
 Backend = Callable[[str, dict[str, Any]], Policy]
@@ -98,8 +113,9 @@ BACKENDS: Registry[Backend] = Registry("policy backend", {"vllm": _vllm, "langch
 other word before it is a provider of LangChain, and a dotted one `package.module:Name` of a user's own."""
 
 
-def _local_policy(name: str, options: dict[str, Any]) -> Policy:
+def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -> Policy:
     """A model in this process. One that was trained to think does so."""
+    from selfcorrect.agents.policies.placement import choose_device
     from selfcorrect.agents.policies.pretrained import model_location
     from selfcorrect.agents.policies.transformers import TransformersPolicy
     from selfcorrect.agents.quiet.folder import is_quiet_folder
@@ -107,5 +123,9 @@ def _local_policy(name: str, options: dict[str, Any]) -> Policy:
 
     location = model_location(name)
     if is_quiet_folder(Path(location)):
-        return QuietPolicy.from_pretrained(location, **options)
-    return TransformersPolicy.from_pretrained(location, **options)
+        if dtype not in ("auto", "float32"):
+            raise ConfigurationError(f"{name} thinks in float32: dtype {dtype!r} is not for models that think")
+        quiet = QuietPolicy.from_pretrained(location, **options)
+        quiet.model.to(choose_device(device))
+        return quiet
+    return TransformersPolicy.from_pretrained(location, device=device, dtype=dtype, **options)

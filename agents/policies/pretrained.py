@@ -58,7 +58,12 @@ def _refuse_missing_folder(path_or_id: str | Path) -> None:
 
 
 def parameter_count(name: str) -> int:
-    """How many parameters the model called `name` has, from its config alone.
+    """How many parameters the model called `name` has; raises as `weightless` does."""
+    return sum(parameter.numel() for parameter in weightless(name).parameters())
+
+
+def weightless(name: str) -> Any:
+    """The model called `name` from its config alone, with parameters that have shapes and no memory.
 
     Raises:
         PolicyError: there is no such model.
@@ -70,10 +75,9 @@ def parameter_count(name: str) -> int:
     try:
         config = AutoConfig.from_pretrained(_base_of(location))
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            return AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
         raise PolicyError(f"cannot read the config of the model {name!r}: {error}") from error
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _base_of(location: str) -> str:

@@ -13,6 +13,7 @@ from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
 from selfcorrect.training.runs.held_out import HeldOut
+from selfcorrect.training.runs.memory import refuse_too_large
 from selfcorrect.training.runs.opening import (
     chosen_lora,
     lora_config,
@@ -23,7 +24,7 @@ from selfcorrect.training.runs.opening import (
 )
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
-from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.settings import GIVEN, RunSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
+        if self.settings.policy.model != GIVEN:  # a policy that was given has its place already
+            refuse_too_large(self.settings, self.progress)
         self.policy = open_run_policy(self.settings)
         self.graph = open_graph(self.settings, self.policy, self.task.checker)
         self.training_graph = self._training_graph()

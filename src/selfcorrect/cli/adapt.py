@@ -8,7 +8,7 @@ import typer
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import NamedPolicy, open_policy
-from selfcorrect.cli.options import AsJson, Config, ModelName, Overrides
+from selfcorrect.cli.options import AsJson, Config, Device, Dtype, ModelName, Overrides
 from selfcorrect.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def adapt_command(
         typer.Option(help="In place of FILE: held-out problems of a task; its answers are only used to measure."),
     ] = None,
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter goes to DIR/adapter.")] = Path("runs/adapt"),
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of --task.")] = 200,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates.")] = None,

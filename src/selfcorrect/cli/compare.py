@@ -11,7 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, Config, OptionalModel, OptionalTask, Overrides, Preset, PromptsName
+from selfcorrect.cli.options import (
+    AsJson,
+    Columns,
+    Config,
+    Device,
+    Dtype,
+    OptionalModel,
+    OptionalTask,
+    Overrides,
+    Preset,
+    PromptsName,
+)
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import arm_specs, comparable
@@ -81,6 +92,8 @@ def compare(
     task: OptionalTask = None,
     columns: Columns = None,
     model: OptionalModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
     prompts: PromptsName = None,
     arms: Annotated[
         str,
@@ -119,7 +132,16 @@ def compare(
             from selfcorrect.training.compare.plan import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
         request = RunRequest(
-            "compare", preset, config, overrides=changes, model=model, task=task, columns=columns, prompts=prompts
+            "compare",
+            preset,
+            config,
+            overrides=changes,
+            model=model,
+            device=device,
+            dtype=dtype,
+            task=task,
+            columns=columns,
+            prompts=prompts,
         )
         comparison = Comparison(
             arm_specs=arm_specs(_names(arms)),

@@ -9,6 +9,8 @@ from selfcorrect.cli.options import (
     AsJson,
     Columns,
     Critique,
+    Device,
+    Dtype,
     ModelName,
     PromptsName,
     Revisions,
@@ -25,6 +27,8 @@ _MANY = 2000
 
 def evaluate_command(
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     task: TaskName = "countdown",
     columns: Columns = None,
     n: Annotated[

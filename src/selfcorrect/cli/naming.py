@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.cli.console import loading, notes
+from selfcorrect.cli.options import PLACING
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 
@@ -112,7 +113,8 @@ class NamedPolicy:
 
 
 def open_policy(name: str, **options: Any) -> NamedPolicy:
-    """The policy called `name`: "embedded", a folder, a Hugging Face id, or "provider:model" of LangChain.
+    """The policy called `name`: "embedded", a folder, a Hugging Face id, or "provider:model" of LangChain; placed as
+    --device and --dtype of the running command say.
 
     Args:
         name: as above.
@@ -120,11 +122,13 @@ def open_policy(name: str, **options: Any) -> NamedPolicy:
 
     Raises:
         PolicyError: it cannot be loaded.
+        ConfigurationError: the device is not there, lacks the dtype, or is not ours to choose.
     """
     with loading(f"policy {name}"):
         from selfcorrect.agents.loading import named_policy
 
-        policy, _ = named_policy(name, **options)
+        placing = {option: value for option, value in (PLACING.get() or {}).items() if value is not None}
+        policy, _ = named_policy(name, **placing, **options)
     return NamedPolicy(name, policy)
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,39 @@ ModelName = Annotated[
         "--model",
         metavar="MODEL",
         help="'embedded', a folder, a Hugging Face id, vllm:MODEL@URL, or provider:model of LangChain.",
+    ),
+]
+PLACING: ContextVar[dict[str, str | None] | None] = ContextVar("PLACING", default=None)
+"""The running command's --device and --dtype, which `cli.naming.open_policy` asks for: commands need not pass them
+on."""
+
+
+def _device(value: str | None) -> str | None:
+    PLACING.set({**(PLACING.get() or {}), "device": value})
+    return value
+
+
+def _dtype(value: str | None) -> str | None:
+    PLACING.set({**(PLACING.get() or {}), "dtype": value})
+    return value
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|...",
+        callback=_device,
+        help="Where a model in this process runs; auto is the accelerator.",
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="auto|float32|bfloat16",
+        callback=_dtype,
+        help="What it computes in; auto is bfloat16 on an accelerator.",
     ),
 ]
 _TASKS = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, ModelName, Seed, TaskName, Temperature
+from selfcorrect.cli.options import AsJson, Columns, Device, Dtype, ModelName, Seed, TaskName, Temperature
 from selfcorrect.cli.search_options import (
     AnswerLimit,
     Budgets,
@@ -29,6 +29,8 @@ def scale(
     budgets: Budgets = "1,2,4,...,64",
     strategies: Strategies = None,
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     verifier: VerifierFolder = None,
     step_verifier: StepVerifierFolder = None,
     plan: PlanFile = None,
@@ -124,6 +126,8 @@ def tune_budget(
     budgets: Budgets = "1,2,4,...,64",
     strategies: Strategies = None,
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     verifier: VerifierFolder = None,
     step_verifier: StepVerifierFolder = None,
     n: Annotated[int, typer.Option("-n", "--n", min=10, help="Training problems.")] = 400,

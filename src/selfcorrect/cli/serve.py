@@ -7,7 +7,7 @@ import typer
 
 from selfcorrect.agents.serving.limits import Limits
 from selfcorrect.cli.console import notes, reporting
-from selfcorrect.cli.options import Critique, ModelName, PromptsName
+from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ _LIMITS = Limits()
 
 def serve(
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
     revisions: Annotated[int, typer.Option(min=0, max=8, help="How often an answer is revised.")] = 1,
     critique: Critique = "instruction",
@@ -47,19 +49,19 @@ def serve(
                 f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
             )
         _refuse_without_extra()
-        listening = _listen(host, port)
-        chat = _chat_model(model, revisions, critique, prompts)
-        notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
-        limits = Limits(
-            body_bytes=max_body,
-            messages=max_messages,
-            prompt_bytes=max_prompt,
-            concurrency=concurrency,
-            queue=queue,
-            seconds=timeout,
-            grace=grace,
-        )
-        _run({name or model: chat}, api_key, listening, limits, cors or [])
+        with _listen(host, port) as listening:
+            chat = _chat_model(model, revisions, critique, prompts)
+            notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
+            limits = Limits(
+                body_bytes=max_body,
+                messages=max_messages,
+                prompt_bytes=max_prompt,
+                concurrency=concurrency,
+                queue=queue,
+                seconds=timeout,
+                grace=grace,
+            )
+            _run({name or model: chat}, api_key, listening, limits, cors or [])
 
 
 def _chat_model(model: str, revisions: int, critique: Critique, words: str | None) -> "ChatSelfCorrect":

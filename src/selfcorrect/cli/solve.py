@@ -9,7 +9,7 @@ from rich.text import Text
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import open_policy
-from selfcorrect.cli.options import AsJson, Critique, ModelName, PromptsName, Revisions, Seed
+from selfcorrect.cli.options import AsJson, Critique, Device, Dtype, ModelName, PromptsName, Revisions, Seed
 from selfcorrect.cli.search_options import (
     AnswerLimit,
     PlanFile,
@@ -223,6 +223,8 @@ _MARKS = {"correct": "✓", "wrong": "✗", "unreadable": "✗", "unjudged": "?"
 def solve(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Such as '3 5 7 9 get 56'.")],
     model: ModelName = "embedded",
+    device: Device = None,
+    dtype: Dtype = None,
     answer: Annotated[
         str | None, typer.Option(help="The right answer, to judge the turns by; never shown to the policy.")
     ] = None,

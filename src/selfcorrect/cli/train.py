@@ -16,6 +16,8 @@ from selfcorrect.cli.options import (
     AsJson,
     Columns,
     Config,
+    Device,
+    Dtype,
     OptionalModel,
     OptionalSeed,
     OptionalTask,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _SHARED: dict[str, tuple[Any, Any]] = {
     "model": (OptionalModel, None),
+    "device": (Device, None),
+    "dtype": (Dtype, None),
     "task": (OptionalTask, None),
     "columns": (Columns, None),
     "prompts": (PromptsName, None),

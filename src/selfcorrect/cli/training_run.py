@@ -38,6 +38,8 @@ class RunRequest:
     resume: Path | None = None
     overrides: Sequence[str] | None = None
     model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
     task: str | None = None
     columns: Sequence[str] | None = None
     seed: int | None = None
@@ -45,11 +47,21 @@ class RunRequest:
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = (self.config, self.out, self.model, self.task, self.columns, self.seed, self.prompts)
+        given = (
+            self.config,
+            self.out,
+            self.model,
+            self.device,
+            self.dtype,
+            self.task,
+            self.columns,
+            self.seed,
+            self.prompts,
+        )
         if self.resume is not None and any(option is not None for option in given):
             raise ConfigurationError(
                 "--resume goes on with a run's own settings in its own folder: leave --config and --out away, and "
-                "--model, --task, --map, --prompts and --seed too"
+                "--model, --device, --dtype, --task, --map, --prompts and --seed too"
             )
         if self.columns and self.task is None:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
@@ -70,7 +82,13 @@ class RunRequest:
 
     def _chosen(self) -> dict[str, Any]:
         """What the options change, by the dotted names of the settings; None is not given."""
-        given: dict[str, Any] = {"policy.model": self.model, "seed": self.seed, **self.chosen}
+        given: dict[str, Any] = {
+            "policy.model": self.model,
+            "policy.device": self.device,
+            "policy.dtype": self.dtype,
+            "seed": self.seed,
+            **self.chosen,
+        }
         if self.task is not None:
             task = task_settings(self.task, self.columns)
             given["task"] = {"kind": task.kind, **task.model_dump(mode="json", exclude_unset=True)}

@@ -1,0 +1,94 @@
+"""What a run needs is told before anything is loaded: counted by hand here."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.errors import TrainingError
+from selfcorrect.settings import combine
+from selfcorrect.training.runs import memory
+from selfcorrect.training.runs.memory import adapter_parameters, memory_estimate, refuse_too_large
+from selfcorrect.training.runs.progress import SilentProgress
+from selfcorrect.training.settings import DEMO, LoraSettings, RunSettings
+
+PARAMETERS = 219 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
+"""Of the tiny Llama, head tied to the embeddings: per layer four square and three gated matrices, two norms."""
+
+
+def on(folder: Path, **changes: Any) -> RunSettings:
+    return combine(DEMO, {"policy": {"model": str(folder), "device": "cpu"}, **changes}, [])
+
+
+class Told(SilentProgress):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.fixture
+def vocabulary(tiny_model_folder: Path) -> int:
+    import json
+
+    return int(json.loads((tiny_model_folder / "config.json").read_text())["vocab_size"])
+
+
+def test_weights_gradients_moments_and_reference_are_counted(tiny_model_folder: Path, vocabulary: int) -> None:
+    parameters = PARAMETERS + (vocabulary - 219) * 32
+    certain = memory_estimate(on(tiny_model_folder)).certain
+    assert certain == {
+        "weights": 4 * parameters,
+        "adapters": 0,
+        "gradients": 4 * parameters,
+        "moments of Adam": 8 * parameters,
+        "reference": 4 * parameters,
+    }
+    without = memory_estimate(on(tiny_model_folder, optimiser={"kl": False})).certain
+    assert without["reference"] == 0
+
+
+def test_adapters_on_a_bf16_base_need_little_beside_it(tiny_model_folder: Path, vocabulary: int) -> None:
+    parameters = PARAMETERS + (vocabulary - 219) * 32
+    policy = {"model": str(tiny_model_folder), "device": "cpu", "dtype": "bfloat16", "lora": {"rank": 2}}
+    certain = memory_estimate(combine(DEMO, {"policy": policy}, [])).certain
+    adapters = 2 * 2 * (4 * (32 + 32) + 3 * (32 + 64))
+    assert (certain["weights"], certain["adapters"], certain["reference"]) == (2 * parameters, 4 * adapters, 0)
+    assert (certain["gradients"], certain["moments of Adam"]) == (4 * adapters, 8 * adapters)
+
+
+def test_named_modules_alone_get_adapters(tiny_model_folder: Path) -> None:
+    from selfcorrect.agents.policies.pretrained import weightless
+
+    lora = LoraSettings(rank=3, target_modules=["q_proj", "up_proj"])
+    assert adapter_parameters(weightless(str(tiny_model_folder)), lora) == 3 * 2 * (32 + 32 + 32 + 64)
+
+
+def test_caches_logits_and_activations_are_estimated(tiny_model_folder: Path, vocabulary: int) -> None:
+    likely = memory_estimate(on(tiny_model_folder)).likely
+    tokens = 2 * (128 + 40)
+    assert likely["caches"] == 256 * tokens * (2 * 2 * 32 * 4)
+    assert likely["logits"] == 3 * 256 * vocabulary * 4
+    assert likely["activations"] == 128 * tokens * (34 * 32 * 2 * 2)
+    saving = memory_estimate(on(tiny_model_folder, optimiser={"activation_checkpointing": True})).likely
+    assert saving["activations"] == 128 * tokens * (2 * 32 * 4 + 34 * 32 * 2)
+    smaller = memory_estimate(on(tiny_model_folder, optimiser={"gradient_accumulation": 4})).likely
+    assert smaller["activations"] == likely["activations"] // 4
+
+
+def test_what_cannot_fit_is_refused_and_what_may_not_fit_is_told(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, told = on(tiny_model_folder), Told()
+    needed = memory_estimate(settings)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: sum(needed.certain.values()) - 1)
+    with pytest.raises(TrainingError, match="training needs about .* free on cpu: try policy.lora, optimiser"):
+        refuse_too_large(settings, told)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed.total - 1)
+    refuse_too_large(settings, told)
+    assert len(told.messages) == 1 and "if it does not fit, try" in told.messages[0]
+    for enough in (needed.total, None):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, enough=enough: enough)
+        refuse_too_large(settings, told)
+    assert len(told.messages) == 1
