@@ -1,4 +1,4 @@
-"""The one framing of all processes here. Messages on a pipe or socket: four bytes with the length (big-endian), then that many bytes of JSON."""
+"""The one framing of all processes here: four bytes with the length (big-endian), then that many bytes of JSON."""
 
 import json
 import os
@@ -39,13 +39,21 @@ class Channel:
             BadMessage: it is larger than `MAX_MESSAGE`.
             ChannelClosed: nobody reads it.
         """
-        data = packed(message)
+        self.send_packed(packed(message))
+
+    def send_packed(self, data: bytes) -> None:
+        """Write messages that are packed already."""
         try:
             sent = os.write(self._writes_to, data)
             while sent < len(data):
                 sent += os.write(self._writes_to, data[sent : sent + 65536])
         except OSError:
             raise ChannelClosed from None
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a whole message has been read already."""
+        return self._buffer.has_message
 
     def receive(self) -> Any:
         """Wait for one message.
@@ -90,6 +98,12 @@ class MessageBuffer:
 
     def add(self, data: bytes) -> None:
         self._data += data
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a whole message is here."""
+        size = len(self._data)
+        return size >= _LENGTH.size and size >= _LENGTH.size + _LENGTH.unpack_from(self._data)[0]
 
     def next(self) -> Any | None:
         """The next whole message, or None (which is no message itself)."""

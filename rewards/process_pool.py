@@ -1,8 +1,8 @@
 """One pool of killable processes, whatever they do: who is idle, who is at work, and what becomes of a job whose
 process was killed.
 
-Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place; and
-their spawn and forkserver methods run the user's main module again.
+Why not multiprocessing or a ProcessPoolExecutor: their deadline only stops *waiting*, a hung worker keeps its place;
+and their spawn and forkserver methods run the user's main module again.
 """
 
 import asyncio

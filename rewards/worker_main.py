@@ -1,7 +1,7 @@
 """The inside of a worker process: reads jobs from its standard input, writes results to its standard output.
 
-Messages as in `framing.py`. A job is `{"id", "payload", "seconds"}`; the answers are any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error",
-"cpu"}`.
+Messages as in `framing.py`. A job is `{"id", "payload", "seconds"}`; the answers are any number of `{"id", "stage"}`,
+then one `{"id", "result", "cpu"}` or `{"id", "error", "cpu"}`.
 """
 
 import importlib

@@ -76,9 +76,16 @@ class UnitTestChecker:
             raise ConfigurationError(f"io_mb must be above 0 and at most 1024, got {io_mb}")
         names = _package_names(packages)
         self._settings: dict[str, Any] = {
-            "isolation": isolation, "deadline": deadline, "memory_mb": memory_mb, "workers": workers, "packages": names,
-            "threads": threads, "scratch": scratch, "io_mb": io_mb, "partial": partial,
-        }  # fmt: skip
+            "isolation": isolation,
+            "deadline": deadline,
+            "memory_mb": memory_mb,
+            "workers": workers,
+            "packages": names,
+            "threads": threads,
+            "scratch": scratch,
+            "io_mb": io_mb,
+            "partial": partial,
+        }
         self._deadline, self._partial, self._isolation = float(deadline), partial, Isolation(isolation)
         self._limits = Limits(self._deadline, io_mb, partial)
         self._confinement = Confinement(self._isolation, memory_mb, names, threads, _scratch_mb(scratch, isolation))
@@ -172,6 +179,8 @@ class UnitTestChecker:
 
         try:
             return self._pool.run(work, self._deadline)
+        except OSError as error:
+            raise SandboxError(f"this process cannot open what a check needs ({error}); see ulimit -n") from error
         except PoolClosed:
             return _CLOSED
         except MemberLost:

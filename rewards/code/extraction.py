@@ -230,7 +230,8 @@ def _with_helpers(blocks: list[_Block], chosen: int) -> str:
 
 _MAX_LINE = 500
 _CODE_LINE = re.compile(
-    r"(?:async def|def|class|import|from|if|elif|for|while|with|return|raise|assert|del|global|print)\b[^\n]*[:)\w\]\"'*]$"
+    r"(?:async def|def|class|import|from|if|elif|for|while|with|return|raise|assert|del|global|print)\b"
+    r"[^\n]*[:)\w\]\"'*]$"
     r"|(?:try|else|finally)\s*:|except\b.*:$|pass$|@\w|#|[)\]}]|\"\"\"|'''|[\w.,\[\]'\" ()*]+?\s*[-+*/%&|^]?=(?!=)\s*\S"
     r"|[\w.]+\(.*\)$"
 )

@@ -4,9 +4,9 @@
 |---|---|---|
 | HumanEval, HumanEval+ | `test` defines `check(candidate)`; `entry_point`, `prompt` | `CheckFunction` |
 | BigCodeBench | `test` defines a `unittest.TestCase`; `entry_point` | `Asserts` |
-| MBPP, MBPP+ | `test_list` (and `test_setup_code`, `test_imports`, `challenge_test_list`); MBPP+ has `test`, which counts | `Asserts` |
+| MBPP, MBPP+ | `test_list` (`test_setup_code`, `test_imports`, ...); MBPP+'s `test` counts | `Asserts` |
 | APPS, TACO | `input_output`: JSON with `inputs`, `outputs`, perhaps `fn_name` | `StdinStdout`, `Calls` |
-| LiveCodeBench | `public_test_cases`, `private_test_cases` (JSON, or packed), `metadata` with `func_name` | `StdinStdout`, `Calls` |
+| LiveCodeBench | `public_test_cases`, `private_test_cases`, `metadata` with `func_name` | `StdinStdout`, `Calls` |
 
 A row is recognised by its fields and read where it lies: no code of the user's, no network, and nothing in it is
 executed here (LiveCodeBench packs its private cases as a pickle of one string: any other pickle is refused).

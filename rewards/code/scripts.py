@@ -64,7 +64,7 @@ def run_script(
     talk = _Conversation(code[1], framing.packed(program), printed[0], complaint[0], limit)
     try:
         try:
-            pid = zygote.fork("script", max(0.01, seconds), theirs)
+            zygote.fork("script", max(0.01, seconds), theirs)
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
@@ -72,7 +72,7 @@ def run_script(
     finally:
         talk.close()
     too_long = talk.overflowed
-    waited = pair.waited_for_processor(pid) if timed_out else 0.0
+    waited = pair.waited_for_processor(zygote.child_pid) if timed_out else 0.0
     patience = min(_GRACE, max(0.0, start + seconds - time.monotonic()))
     ending = zygote.end_child(0.0 if timed_out or too_long else patience)
     pair.blame_outsiders(ending)

@@ -102,8 +102,8 @@ class StdinStdout(BaseModel):
     kind: Literal["stdio"] = "stdio"
     cases: Annotated[list[StdinCase], Field(min_length=1)]
     compare: Literal["tokens", "lines", "exact"] = "tokens"
-    """"tokens": split at white space, numbers by their value; "lines": spaces at line ends and empty lines at the end do
-    not count; "exact": every character counts."""
+    """"tokens": split at white space, numbers by their value; "lines": spaces at line ends and empty lines at the end
+    do not count; "exact": every character counts."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     """For numbers, relative and absolute, where tokens are compared. None: none, but 1e-6 where the number expected is
     written with six decimals or more, which no two programs round alike."""

@@ -12,11 +12,9 @@ import ctypes
 import math
 import os
 import resource
-import shutil
 import signal
 import struct
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,8 +79,10 @@ _PACKAGES = ("site-packages", "dist-packages")
 library's folder."""
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _LIBRARIES = (
-    "ld- libc. libm. libdl. libpthread. librt. libutil. libgcc_s. libstdc++. libpython libffi. libz. libbz2. liblzma. libzstd. libexpat. "
-    "libmpdec. libssl. libcrypto. libsqlite3. libuuid. libreadline. libtinfo libncurses libpanel libcrypt. libnsl. libtirpc. libgdbm libdb-"
+    "ld- libc. libm. libdl. libpthread. librt. libutil. libgcc_s. libstdc++. libpython "
+    "libffi. libz. libbz2. liblzma. libzstd. libexpat. "
+    "libmpdec. libssl. libcrypto. libsqlite3. libuuid. libreadline. libtinfo libncurses "
+    "libpanel libcrypt. libnsl. libtirpc. libgdbm libdb-"
 )
 """What the standard library's extension modules link to. Not every library of the machine: the kernel copies the
 rules at every fork."""
@@ -174,7 +174,8 @@ class Jail:
         architecture = this_architecture()
         if architecture is None:
             raise JailUnavailable(
-                f"layer seccomp: no system call table for this processor ({os.uname().machine}); x86_64 and aarch64 have one"
+                f"layer seccomp: no system call table for this processor ({os.uname().machine}"
+                f"); x86_64 and aarch64 have one"
             )
         needed = 3 if confinement.scratch_mb else 1
         if (abi := landlock_abi()) < needed:
@@ -190,7 +191,7 @@ class Jail:
         if self._filter is None:
             return
         if self._confinement.scratch_mb:
-            self.scratch = Scratch(self._confinement.scratch_mb)
+            self.scratch = Scratch(self._confinement.scratch_mb, [*readable_paths(), *self._readable])
         try:
             layer = "capabilities and no_new_privs"
             give_up_privileges()
@@ -222,7 +223,8 @@ class Jail:
             child = os.fork()
         except OSError as error:
             raise JailUnavailable(
-                f"a process cannot be started ({error}): a limit on processes, perhaps (ulimit -u, pids of the container)"
+                f"a process cannot be started ({error}): a limit on processes, "
+                f"perhaps (ulimit -u, pids of the container)"
             ) from error
         if child == 0:
             try:
@@ -260,6 +262,14 @@ _MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE = 2 | 4 | 8, 0x4000 | 0x40000
 _FILES_AT_MOST = 1024
 
 
+def _mount_point(needed: list[str]) -> str:
+    """A folder that every system has and no path that is needed lies in: nothing is made, so nothing can be left."""
+    for folder in ("/tmp", "/var/tmp", "/mnt", "/media", "/srv"):
+        if os.path.isdir(folder) and not any(os.path.realpath(path).startswith(f"{folder}/") for path in needed):
+            return folder
+    raise JailUnavailable("scratch: none of /tmp, /var/tmp, /mnt, /media and /srv is free to mount a folder on")
+
+
 class Scratch:
     """A file system in memory of a fixed size, mounted where only this zygote and its children see it.
 
@@ -269,12 +279,11 @@ class Scratch:
         JailUnavailable: the kernel lets this process make no such mount.
     """
 
-    def __init__(self, size_mb: int) -> None:
-        self.folder = tempfile.mkdtemp(prefix="selfcorrect-scratch-")
+    def __init__(self, size_mb: int, needed: Iterable[str]) -> None:
+        self.folder = _mount_point(list(needed))
         try:
             self._mount(size_mb)
         except OSError as error:
-            os.rmdir(self.folder)
             raise JailUnavailable(
                 f"scratch: the kernel lets this user mount no folder of its own ({error}); allow user namespaces "
                 "(sysctl kernel.unprivileged_userns_clone=1, or an AppArmor profile), or leave scratch out"
@@ -303,6 +312,8 @@ class Scratch:
 
     def empty(self) -> bool:
         """Take away what a child left. Whether that worked: a hostile one may have made what cannot be removed."""
+        import shutil
+
         try:
             for entry in os.scandir(self.folder):
                 if entry.is_dir(follow_symlinks=False):

@@ -9,7 +9,8 @@ identity.
 - Files may be opened for reading only: Landlock before ABI 3 does not know of truncation.
 - fcntl may not name a process to be signalled (F_SETOWN), nor may ioctl.
 - Limits may be read, not set.
-- On the user's word: threads (clone for nothing but a thread of this process), and changing files (where Landlock says).
+- On the user's word: threads (clone for nothing but a thread of this process), and changing files (where Landlock
+says).
 """
 
 import ctypes
@@ -27,26 +28,39 @@ from selfcorrect.rewards.sandbox.libc import libc, system_call
 # are absent there.
 
 _X86_64 = (
-    "read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12 rt_sigaction=13 "
-    "rt_sigprocmask=14 rt_sigreturn=15 ioctl=16 pread64=17 readv=19 writev=20 access=21 pipe=22 select=23 sched_yield=24 "
+    "read=0 write=1 open=2 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 "
+    "munmap=11 brk=12 rt_sigaction=13 "
+    "rt_sigprocmask=14 rt_sigreturn=15 ioctl=16 pread64=17 readv=19 writev=20 access=21 "
+    "pipe=22 select=23 sched_yield=24 "
     "mremap=25 madvise=28 dup=32 dup2=33 pause=34 nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendto=44 "
     "recvfrom=45 shutdown=48 getsockname=51 getpeername=52 socketpair=53 getsockopt=55 clone=56 exit=60 uname=63 "
-    "fsync=74 fdatasync=75 ftruncate=77 chdir=80 rename=82 mkdir=83 rmdir=84 unlink=87 mkdirat=258 unlinkat=263 renameat=264 renameat2=316 "
-    "fcntl=72 getcwd=79 readlink=89 gettimeofday=96 getrlimit=97 getrusage=98 sysinfo=99 times=100 getuid=102 getgid=104 "
-    "geteuid=107 getegid=108 getppid=110 getpgrp=111 rt_sigpending=127 rt_sigtimedwait=128 sigaltstack=131 gettid=186 time=201 "
-    "futex=202 sched_getaffinity=204 getdents64=217 set_tid_address=218 restart_syscall=219 clock_gettime=228 clock_getres=229 "
-    "clock_nanosleep=230 exit_group=231 epoll_wait=232 epoll_ctl=233 openat=257 newfstatat=262 readlinkat=267 faccessat=269 "
-    "pselect6=270 ppoll=271 set_robust_list=273 epoll_pwait=281 eventfd2=290 epoll_create1=291 dup3=292 pipe2=293 prlimit64=302 "
+    "fsync=74 fdatasync=75 ftruncate=77 chdir=80 rename=82 mkdir=83 rmdir=84 unlink=87 "
+    "mkdirat=258 unlinkat=263 renameat=264 renameat2=316 "
+    "fcntl=72 getcwd=79 readlink=89 gettimeofday=96 getrlimit=97 getrusage=98 sysinfo=99 "
+    "times=100 getuid=102 getgid=104 "
+    "geteuid=107 getegid=108 getppid=110 getpgrp=111 rt_sigpending=127 rt_sigtimedwait=128 "
+    "sigaltstack=131 gettid=186 time=201 "
+    "futex=202 sched_getaffinity=204 getdents64=217 set_tid_address=218 restart_syscall=219 "
+    "clock_gettime=228 clock_getres=229 "
+    "clock_nanosleep=230 exit_group=231 epoll_wait=232 epoll_ctl=233 openat=257 newfstatat=262 "
+    "readlinkat=267 faccessat=269 "
+    "pselect6=270 ppoll=271 set_robust_list=273 epoll_pwait=281 eventfd2=290 epoll_create1=291 "
+    "dup3=292 pipe2=293 prlimit64=302 "
     "getcpu=309 getrandom=318 membarrier=324 statx=332 rseq=334 clone3=435 faccessat2=439"
 )
 _AARCH64 = (
-    "getcwd=17 eventfd2=19 epoll_create1=20 epoll_ctl=21 epoll_pwait=22 dup=23 dup3=24 fcntl=25 ioctl=29 faccessat=48 openat=56 "
-    "close=57 pipe2=59 getdents64=61 lseek=62 read=63 write=64 readv=65 writev=66 pread64=67 pselect6=72 ppoll=73 readlinkat=78 "
-    "newfstatat=79 fstat=80 exit=93 exit_group=94 set_tid_address=96 futex=98 set_robust_list=99 nanosleep=101 getitimer=102 "
+    "getcwd=17 eventfd2=19 epoll_create1=20 epoll_ctl=21 epoll_pwait=22 dup=23 dup3=24 "
+    "fcntl=25 ioctl=29 faccessat=48 openat=56 "
+    "close=57 pipe2=59 getdents64=61 lseek=62 read=63 write=64 readv=65 writev=66 pread64=67 "
+    "pselect6=72 ppoll=73 readlinkat=78 "
+    "newfstatat=79 fstat=80 exit=93 exit_group=94 set_tid_address=96 futex=98 set_robust_list=99 "
+    "nanosleep=101 getitimer=102 "
     "setitimer=103 clock_gettime=113 clock_getres=114 clock_nanosleep=115 sched_getaffinity=123 sched_yield=124 "
     "restart_syscall=128 sigaltstack=132 rt_sigaction=134 rt_sigprocmask=135 rt_sigpending=136 rt_sigtimedwait=137 "
-    "rt_sigreturn=139 times=153 uname=160 getrlimit=163 getrusage=165 getcpu=168 gettimeofday=169 getpid=172 getppid=173 "
-    "getuid=174 geteuid=175 getgid=176 getegid=177 gettid=178 sysinfo=179 socketpair=199 getsockname=204 getpeername=205 "
+    "rt_sigreturn=139 times=153 uname=160 getrlimit=163 getrusage=165 getcpu=168 gettimeofday=169"
+    " getpid=172 getppid=173 "
+    "getuid=174 geteuid=175 getgid=176 getegid=177 gettid=178 sysinfo=179 socketpair=199 "
+    "getsockname=204 getpeername=205 "
     "mkdirat=34 unlinkat=35 renameat=38 ftruncate=46 chdir=49 fsync=82 fdatasync=83 renameat2=276 "
     "sendto=206 recvfrom=207 getsockopt=209 shutdown=210 brk=214 munmap=215 mremap=216 clone=220 mmap=222 "
     "mprotect=226 madvise=233 prlimit64=261 getrandom=278 membarrier=283 statx=291 rseq=293 clone3=435 faccessat2=439"
@@ -85,10 +99,13 @@ def this_architecture() -> Architecture | None:
 
 _FREE = (
     "read write readv writev close lseek pread64 stat fstat lstat newfstatat statx access faccessat faccessat2 "
-    "readlink readlinkat getdents64 getcwd mmap munmap mprotect mremap madvise brk futex poll ppoll select pselect6 epoll_create1 "
+    "readlink readlinkat getdents64 getcwd mmap munmap mprotect mremap madvise brk futex "
+    "poll ppoll select pselect6 epoll_create1 "
     "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 dup dup2 dup3 recvfrom shutdown getsockname getpeername "
-    "getsockopt rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait sigaltstack setitimer getitimer alarm pause "
-    "nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage getrlimit getrandom getpid getppid gettid "
+    "getsockopt rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait "
+    "sigaltstack setitimer getitimer alarm pause "
+    "nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage "
+    "getrlimit getrandom getpid getppid gettid "
     "getuid geteuid getgid getegid getpgrp getcpu sched_getaffinity sysinfo uname set_robust_list set_tid_address rseq "
     "membarrier restart_syscall exit exit_group"
 )

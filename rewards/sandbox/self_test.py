@@ -27,7 +27,14 @@ def prove(pair: ZygotePair) -> None:
         SandboxError: one of them succeeded, or did not report.
         ZygoteLost: a zygote was killed from outside meanwhile.
     """
-    with tempfile.TemporaryDirectory(prefix="selfcorrect-") as folder:
+    try:
+        place = tempfile.TemporaryDirectory(prefix="selfcorrect-")
+    except OSError as error:
+        raise SandboxError(
+            f"the jail's own test needs a folder for a secret file, and "
+            f"none can be written ({error}); set TMPDIR to one"
+        ) from error
+    with place as folder:
         secret = Path(folder, "secret")
         secret.write_text("not for programs")
         for zygote in (pair.programs, pair.tests):

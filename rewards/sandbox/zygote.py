@@ -12,6 +12,7 @@ and calls
 memory, time.
 """
 
+import fcntl
 import gc
 import importlib
 import json
@@ -24,7 +25,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from selfcorrect.rewards.sandbox import packages
 from selfcorrect.rewards.sandbox.jail import Confinement, Jail, JailUnavailable
 
 CONTROL = 0
@@ -34,7 +34,8 @@ _ORPHAN_SECONDS = 2.0
 _THREAD_STACK = 8 * 2**20
 _MAX_DESCRIPTORS = 24
 _PRELOADED = (
-    "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq io itertools "
+    "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal "
+    "enum fractions functools heapq io itertools "
     "json math operator random re statistics string struct sys textwrap time types typing warnings"
 )
 """Loaded before the fork, so that programs import them at no cost. Not threading (nor queue, logging, ...): what it
@@ -53,11 +54,10 @@ def main(module: str, confinement: dict[str, Any], importable: list[str]) -> Non
         roles: dict[str, Role] = inside.ROLES
         for name in _PRELOADED.split():
             importlib.import_module(name)
-        found = packages.load(limits.packages) if limits.packages else []
+        found = _load_packages(limits.packages) if limits.packages else []
         if limits.threads:
             importlib.import_module("threading").stack_size(_THREAD_STACK)
         _set_import_path(importable)
-        packages.let_import(found)
         jail = Jail(limits, [path for one in found for path in one.paths])
         jail.close_around_zygote()
     except JailUnavailable as reason:
@@ -68,6 +68,14 @@ def main(module: str, confinement: dict[str, Any], importable: list[str]) -> Non
     gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
     _answer(control, {"ready": os.getpid()})
     _serve(control, roles, jail)
+
+
+def _load_packages(names: tuple[str, ...]) -> list[Any]:
+    from selfcorrect.rewards.sandbox import packages  # every child copies what is loaded here
+
+    found = packages.load(names)
+    packages.let_import(found)
+    return found
 
 
 def _set_import_path(importable: list[str]) -> None:
@@ -132,7 +140,8 @@ def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int]
 
 def _keep_only(descriptors: list[int]) -> None:
     """Give the channels the numbers 3, 4, ... and close everything else."""
-    high = [os.dup2(descriptor, 100 + index) for index, descriptor in enumerate(descriptors)]
+    free = FIRST_OWN + len(descriptors)  # above all their numbers, and as low as a tight limit on open files wants it
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in descriptors]
     for index, descriptor in enumerate(high):
         os.dup2(descriptor, FIRST_OWN + index)
     os.closerange(FIRST_OWN + len(high), 1024)

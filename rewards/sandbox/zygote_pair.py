@@ -114,16 +114,18 @@ class ZygotePair:
             ZygoteLost: one of the processes was killed from outside; the pair must be ended.
         """
         start = time.monotonic()
-        tester, self._tester = self._tester or TestsProcess(self.tests, deadline, self._connections), None
-        waited_before = self.waited_for_processor(tester.pid)  # for other programs
+        kept, self._tester = self._tester, None
+        waited_before = self.waited_for_processor(kept.pid) if kept else 0.0  # for other programs
+        tester = kept or TestsProcess(self.tests, deadline, self._connections)
         report = Report()
         try:
             with tester.connections.pop() as connection:
-                program = self.programs.fork("candidate", deadline, [connection.fileno()])
+                self.programs.fork("candidate", deadline, [connection.fileno()])
             _converse(tester.channel, framing.packed(job), start + deadline, report)
             waited = 0.0
             if report.timed_out:
-                waited = self.waited_for_processor(program) + self.waited_for_processor(tester.pid) - waited_before
+                waited = self.waited_for_processor(self.programs.child_pid)
+                waited += self.waited_for_processor(tester.pid) - waited_before
             again = bool(report.last and report.last.get("again"))
             self._connections = PROGRAMS_AT_MOST if again else 1
             if again and tester.connections:
@@ -135,6 +137,12 @@ class ZygotePair:
 
     def _finish(self, report: Report, start: float, waited: float) -> Report:
         last = report.last or {}
+        if report.complete:
+            self.programs.end_child_soon()
+            if self._tester is None:
+                self.tests.end_child_soon()
+            report.seconds = time.monotonic() - start
+            return report
         report.program = self.programs.end_child(LAST_BREATH if last.get("gone") else 0.0)
         tests = None
         if self._tester is None:

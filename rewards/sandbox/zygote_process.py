@@ -20,6 +20,7 @@ STACK_BYTES = 256 * 2**20
 """Deep recursion through C code (a memoised function, say) needs that; contest sites give as much."""
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 20.0
+_LIMITS = "look at the limits of this user and container: ulimit -n (open files), ulimit -u (processes)"
 _BOOTSTRAP = f"""
 import os, resource, sys
 stack, most = resource.getrlimit(resource.RLIMIT_STACK)
@@ -70,7 +71,10 @@ class ZygoteProcess:
         command = [sys.executable, "-P", "-s", "-S", "-B", "-c", _BOOTSTRAP, arguments]
         if confinement.isolation is Isolation.BUBBLEWRAP:
             command = [*_bubblewrap(), *command]
-        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise SandboxError(f"no pair of sockets can be made for jailed processes ({error}); {_LIMITS}") from error
         try:
             self._process = subprocess.Popen(
                 command,
@@ -80,12 +84,14 @@ class ZygoteProcess:
                 env=_environment(),
                 start_new_session=True,
             )
-        except BaseException:
+        except OSError as error:
             self._control.close()
-            raise
+            raise SandboxError(f"no process can be started for jailed programs ({error}); {_LIMITS}") from error
         finally:
             inner.close()
         self._ready = False
+        self._unheard = 0  # answers of the zygote that nobody has waited for
+        self._child = 0
 
     @property
     def pid(self) -> int:
@@ -111,13 +117,14 @@ class ZygoteProcess:
             ) from None
         if "refused" in message:
             raise SandboxError(
-                f"code cannot be jailed on this machine: {message['refused']}. To run programs with resource limits only, "
+                f"code cannot be jailed on this machine: {message['refused']}. "
+                f"To run programs with resource limits only, "
                 'which protects neither files nor network, pass isolation="unsafe"'
             )
         self._ready = True
 
-    def fork(self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False) -> int:
-        """Fork a child that plays `role` with `descriptors`; its process id. At most one child lives at a time.
+    def fork(self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False) -> None:
+        """Fork a child that plays `role` with `descriptors`, without waiting for it. At most one child lives at a time.
 
         One that is not ended within `seconds` (and two) ends anyway, unless it `stays`; processor time is limited in
         any case.
@@ -130,7 +137,35 @@ class ZygoteProcess:
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
         except OSError:
             raise ZygoteLost from None
-        return int(self._receive(_ANSWER_SECONDS)["pid"])
+        self._unheard += 1
+
+    @property
+    def child_pid(self) -> int:
+        """The process id of the last child, or of none that lives if nothing is known.
+
+        Raises:
+            ZygoteLost: the zygote is dead.
+        """
+        self._hear_all()
+        return self._child
+
+    def end_child_soon(self) -> None:
+        """Have the child killed, without waiting for it.
+
+        Raises:
+            ZygoteLost: the zygote is dead, and so its child.
+        """
+        try:
+            self._control.send(json.dumps({"end": 0.0}).encode())
+        except OSError:
+            raise ZygoteLost from None
+        self._unheard += 1
+
+    def _hear_all(self) -> None:
+        """Take in the answers that nobody has waited for."""
+        while self._unheard:
+            self._unheard -= 1
+            self._child = int(self._receive(_ANSWER_SECONDS).get("pid", 0))
 
     def end_child(self, grace: float = 0.0) -> Ending:
         """Wait `grace` seconds for the child to end, then kill it.
@@ -138,6 +173,7 @@ class ZygoteProcess:
         Raises:
             ZygoteLost: the zygote is dead, and so its child.
         """
+        self._hear_all()
         try:
             self._control.send(json.dumps({"end": grace}).encode())
         except OSError:
@@ -226,17 +262,23 @@ class TestsProcess:
 
     def __init__(self, zygote: ZygoteProcess, deadline: float, connections: int) -> None:
         self.channel, inner = socket.socketpair()
+        self._zygote = zygote
         pairs = [socket.socketpair() for _ in range(connections)]
         self.connections = [ours for ours, _ in reversed(pairs)]
         try:
             descriptors = [inner.fileno(), *(theirs.fileno() for _, theirs in pairs)]
-            self.pid = zygote.fork("tests", deadline * connections, descriptors, stays=connections > 1)
+            zygote.fork("tests", deadline * connections, descriptors, stays=connections > 1)
         except BaseException:
             self.close()
             raise
         finally:
             for end in (inner, *(theirs for _, theirs in pairs)):
                 end.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._zygote.child_pid
 
     def close(self) -> None:
         for end in (self.channel, *self.connections):

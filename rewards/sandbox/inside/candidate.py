@@ -360,8 +360,16 @@ class Candidate:
         base = next((base.__name__ for base in kind.__mro__ if PLAIN_BASES.get(base.__name__) is base), None)
         listable = type(kind) is not type and hasattr(type(kind), "__iter__")
         return [
-            number, kind.__name__[:80], kind.__module__, bases, special, kind.__hash__ is None, methods, listable, base,
-        ]  # fmt: skip
+            number,
+            kind.__name__[:80],
+            kind.__module__,
+            bases,
+            special,
+            kind.__hash__ is None,
+            methods,
+            listable,
+            base,
+        ]
 
     def _send(self, message: list[Any]) -> None:
         try:
@@ -428,10 +436,24 @@ def _operation(name: str) -> Callable[..., Any]:
     """What a special method is for, with all that Python does around it."""
     plain = name.strip("_")
     known: dict[str, Callable[..., Any]] = {
-        "hash": hash, "bool": bool, "len": len, "str": str, "repr": repr, "format": format, "int": int, "float": float,
-        "complex": complex, "round": round, "reversed": lambda x: _Opaque(reversed(x)), "divmod": divmod, "pow": pow, "aiter": aiter,
-        "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil,
-    }  # fmt: skip
+        "hash": hash,
+        "bool": bool,
+        "len": len,
+        "str": str,
+        "repr": repr,
+        "format": format,
+        "int": int,
+        "float": float,
+        "complex": complex,
+        "round": round,
+        "reversed": lambda x: _Opaque(reversed(x)),
+        "divmod": divmod,
+        "pow": pow,
+        "aiter": aiter,
+        "trunc": math.trunc,
+        "floor": math.floor,
+        "ceil": math.ceil,
+    }
     if plain in known:
         return known[plain]
     found = getattr(operator, plain, None) or getattr(operator, f"{plain}_", None)

@@ -302,7 +302,13 @@ def pytest_module() -> types.ModuleType:
     module = types.ModuleType("pytest")
     marks = types.SimpleNamespace(parametrize=_parametrize, asyncio=lambda f: f, timeout=lambda *_: lambda f: f)
     vars(module).update(
-        raises=_raises, approx=_Approx, mark=marks, fixture=_fixture_mark, fail=_fail, skip=_fail, MonkeyPatch=MonkeyPatch,
+        raises=_raises,
+        approx=_Approx,
+        mark=marks,
+        fixture=_fixture_mark,
+        fail=_fail,
+        skip=_fail,
+        MonkeyPatch=MonkeyPatch,
         param=lambda *values, **_: _Param(*values),
-    )  # fmt: skip
+    )
     return module

@@ -1,8 +1,8 @@
 """What the tests hold in place of the program's functions, classes and objects.
 
-A class of the program becomes a class here, with the special methods that it has and no others: an object is callable,
-iterable, ordered or hashable here if it is so there. Its attributes, items, length and text are asked for; what is plain
-in them is compared here, by the tests.
+A class of the program becomes a class here, with the special methods that it has and no others: an object is
+callable, iterable, ordered or hashable here if it is so there. Its attributes, items, length and text are asked for;
+what is plain in them is compared here, by the tests.
 
 The rule that keeps it honest: **no object may decide about a test's data.** Two objects of the program may be compared,
 added or sorted by what their class says: a program could as well have given equal numbers. Between an object and plain
@@ -195,7 +195,8 @@ def is_of_program(value: Any) -> bool:
 
 def _refuse(remote: Remote, operation: str) -> NoReturn:
     session_of(remote).refuse(
-        f"{label_of(remote)} gave an object of the program ({name_of(remote)}), and {operation} needs plain data: numbers, "
+        f"{label_of(remote)} gave an object of the program ({name_of(remote)}), and {operation} "
+        f"needs plain data: numbers, "
         "text, lists, tuples, dicts, sets"
     )
 
@@ -396,7 +397,7 @@ class _of_class:
 
     def __get__(self, instance: Any, _: Any = None) -> Any:
         if instance is None:
-            return self._owner._asking("getattr", self._name, label=f"{self._owner.__name__}.{self._name}")  # type: ignore[attr-defined]
+            return self._owner._asking("getattr", self._name, label=(f"{self._owner.__name__}.{self._name}"))  # type: ignore[attr-defined]
         return lambda *args, **kwargs: session_of(instance).ask(
             "call of class", self._owner, self._name, instance, args, kwargs
         )

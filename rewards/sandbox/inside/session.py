@@ -1,6 +1,7 @@
 """The tests' connection to the program: asks it to do things, and reads its answers as plain data."""
 
 import builtins
+import collections
 import contextlib
 import select
 import sys
@@ -25,6 +26,7 @@ from selfcorrect.rewards.sandbox.inside.wording import Exchange
 
 _PATIENCE_MS = 50
 _MAX_LABEL = 100
+_AHEAD_BYTES = 32_768
 _CATCHABLE = {
     name: kind
     for name, kind in vars(builtins).items()
@@ -73,6 +75,7 @@ class Session:
         self.exchanges = 0
         self.gone = False
         self.before_asking: Callable[[], None] | None = None
+        self._ahead: collections.deque[list[Any]] = collections.deque()
         self._channel, self._slow = framing.Channel(channel), slow
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -132,12 +135,41 @@ class Session:
             # Only for calls of what the tests name: in an operator the program's object may have brought it about.
             self._cannot_cross(str(problem), theirs=not named or (not problem.by_kind and self.exchanges > 0))
         self.last = exchange = Exchange(operation, written, operands[0] if operands else None, label[:_MAX_LABEL])
-        self._send([operation, written])
+        if self._ahead and self._ahead[0] == [operation, written]:
+            self._ahead.popleft()
+        else:
+            self._ahead_is_over()
+            self._send([operation, written])
         while True:
             answer = self._receive()
             if answer[0] != "callback":
                 return self._result(answer, writer, exchange)
             self._call_back(answer)
+
+    def ask_ahead(self, calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> None:
+        """Send calls that are known to come, in this order, so that the program need not wait for each to be asked.
+
+        No more than the connection holds: both sides would wait for each other. Functions handed over would be called
+        too early: there are none among plain values.
+        """
+        messages = []
+        for name, args, kwargs in calls:
+            try:
+                written = Writer(self._foreign).write((self.function(name), args, kwargs))
+            except NotPlain:
+                break
+            messages.append(["call", written])
+        data = [framing.packed(message) for message in messages]
+        while sum(map(len, data)) > _AHEAD_BYTES:
+            data.pop()
+        self._ahead.extend(messages[: len(data)])
+        self._channel.send_packed(b"".join(data))
+
+    def _ahead_is_over(self) -> None:
+        """The tests ask something else than was foreseen: what has been asked in vain is answered first."""
+        while self._ahead:
+            self._ahead.popleft()
+            self._receive()
 
     def refuse(self, reason: str) -> NoReturn:
         """Fail the test that is running."""
@@ -376,7 +408,7 @@ class Session:
             self._cannot_cross(f"it is too large: {problem}", theirs=self.exchanges > 0)
 
     def _receive(self) -> list[Any]:
-        if not self._poll.poll(_PATIENCE_MS) and self.last is not None:
+        if not self._channel.has_message and not self._poll.poll(_PATIENCE_MS) and self.last is not None:
             self._slow(self.last)
         try:
             answer = self._channel.receive()

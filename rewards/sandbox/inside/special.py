@@ -47,10 +47,31 @@ ALONE = ["neg", "pos", "abs", "invert", "int", "float", "complex", "index", "rou
 SPECIAL = tuple(
     f"__{name}__"
     for name in (
-        *BINARY, *ORDERING, *ALONE, "eq", "hash", "call", "len", "bool", "iter", "next", "getitem", "setitem", "delitem", "contains",
-        "enter", "exit", "await", "aiter", "anext", "aenter", "aexit", "reversed", "get",
+        *BINARY,
+        *ORDERING,
+        *ALONE,
+        "eq",
+        "hash",
+        "call",
+        "len",
+        "bool",
+        "iter",
+        "next",
+        "getitem",
+        "setitem",
+        "delitem",
+        "contains",
+        "enter",
+        "exit",
+        "await",
+        "aiter",
+        "anext",
+        "aenter",
+        "aexit",
+        "reversed",
+        "get",
     )
-)  # fmt: skip
+)
 """What the program is asked to look for in a class."""
 
 

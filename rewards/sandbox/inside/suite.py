@@ -6,7 +6,6 @@ one by one.
 """
 
 import ast
-import doctest
 import importlib
 import math
 import sys
@@ -40,11 +39,12 @@ class TestCode:
 
     def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
         sources = [code] if isinstance(code, str) else code
-        self.examples: list[doctest.Example] = []
+        self.examples: list[Any] = []  # doctest.Example
         body = [statement for part in sources for statement in self._statements(part)]
         self.count = 0
         functions = {node.name: node for node in body if isinstance(node, _AnyFunction)}
         self._testing = _testing(functions)
+        self.candidate: str | None = None
         if entry_point is None:
             units = body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]
             units += map(self._unit, _methods(body))
@@ -53,6 +53,7 @@ class TestCode:
             if check is None:
                 raise UnusableTests("an entry point needs test code that defines check(candidate)")
             check.body = self._wrapped(check.body)
+            self.candidate = check.args.args[0].arg if check.args.args else None
             units = check.body
             body.append(ast.parse(f"check({entry_point})").body[0])
         if not self.count:
@@ -61,7 +62,9 @@ class TestCode:
         self.names = names_in(self.program)
         for example in self.examples:
             self.names |= names_in(compile(example.source, "tests.py", "exec", dont_inherit=True))
-        self.only_literals = all(map(_compares_literals, units))
+        literal = [_literal_call(unit) for unit in units]
+        self.calls = [call for call in literal if call is not None] if all(literal) else []
+        self.leaves_nothing = _leaves_nothing(body)
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
 
     def _statements(self, source: str) -> list[ast.stmt]:
@@ -71,6 +74,8 @@ class TestCode:
         try:
             return ast.parse(source).body
         except SyntaxError:
+            import doctest  # it loads as much as all the rest
+
             examples = doctest.DocTestParser().get_examples(source)
         first = len(self.examples)
         self.examples += examples
@@ -114,27 +119,85 @@ def _called(body: list[ast.stmt]) -> Iterator[str]:
             yield node.func.id
 
 
-def _compares_literals(statement: ast.stmt) -> bool:
-    """Whether a unit does nothing but call a function with literals and compare with a literal: no code of the
-    tests' own."""
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""The name of a function, and the arguments it is called with."""
+
+
+def _literal_call(statement: ast.stmt) -> Call | None:
+    """The call of a unit that does nothing but call a function with literals and compare with a literal; else None."""
     test = statement.body[0] if isinstance(statement, ast.Try) else None
     if not isinstance(test, ast.Assert) or test.msg is not None:
-        return False
+        return None
     compared = test.test
     call, others = (compared.left, compared.comparators) if isinstance(compared, ast.Compare) else (compared, [])
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        return False
-    return all(map(_is_literal, [*call.args, *(keyword.value for keyword in call.keywords), *others]))
+        return None
+    try:
+        args = tuple(map(ast.literal_eval, call.args))
+        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        list(map(ast.literal_eval, others))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return None if None in kwargs else (call.func.id, args, {str(name): value for name, value in kwargs.items()})
 
 
-def _is_literal(node: ast.expr) -> bool:
-    if isinstance(node, ast.UnaryOp):
-        return isinstance(node.operand, ast.Constant)
-    if isinstance(node, ast.Dict):
-        return all(key is not None and _is_literal(key) for key in node.keys) and all(map(_is_literal, node.values))
-    return isinstance(node, ast.Constant) or (
-        isinstance(node, (ast.List, ast.Tuple, ast.Set)) and all(map(_is_literal, node.elts))
-    )
+_HARMLESS_MODULES = frozenset(
+    [
+        "math",
+        "cmath",
+        "itertools",
+        "collections",
+        "functools",
+        "re",
+        "string",
+        "datetime",
+        "fractions",
+        "statistics",
+        "typing",
+        "operator",
+        "heapq",
+        "bisect",
+        "copy",
+    ]
+)
+_CHANGING_NAMES = frozenset(
+    [
+        "setattr",
+        "delattr",
+        "globals",
+        "vars",
+        "exec",
+        "eval",
+        "compile",
+        "open",
+        "input",
+        "breakpoint",
+        "__import__",
+        "seed",
+        "getcontext",
+        "setcontext",
+    ]
+)
+
+
+def _leaves_nothing(body: list[ast.stmt]) -> bool:
+    """Whether the tests' process is as it was before when these statements have run, whatever the program answers.
+
+    Everything they make lives in a namespace that is thrown away. Only harmless modules are imported, nothing is
+    assigned to an attribute, and no name is used that could reach further.
+    """
+    for node in ast.walk(ast.Module(body, [])):
+        if isinstance(node, ast.Import) and not {alias.name for alias in node.names} <= _HARMLESS_MODULES:
+            return False
+        if isinstance(node, ast.ImportFrom) and node.module not in _HARMLESS_MODULES:
+            return False
+        if isinstance(node, ast.Attribute) and (not isinstance(node.ctx, ast.Load) or node.attr.startswith("_")):
+            return False
+        if isinstance(node, ast.Name) and (node.id in _CHANGING_NAMES or node.id in (RUN_CASE, RUN_EXAMPLE)):
+            return False
+        if isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global)):
+            return False
+    return True
 
 
 def names_in(code: types.CodeType) -> set[str]:

@@ -5,6 +5,7 @@ end and nothing went wrong on the way that no test may forgive (`Session.fault`)
 """
 
 import builtins
+import functools
 import importlib
 import itertools
 import operator
@@ -15,6 +16,7 @@ from typing import Any
 from selfcorrect.rewards import framing
 from selfcorrect.rewards.sandbox.inside import attacks
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
+from selfcorrect.rewards.sandbox.inside.proxies import is_remote
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
     FAILED,
@@ -92,6 +94,8 @@ class Tester:
             what = "class" if method else "function"
             raise Unloadable(f"the program defines no {what} {root.removesuffix('()')!r}", readable=True)
         self._clean = self._clean and not method
+        if not method and names[root] == "function":
+            self._session.ask_ahead([(root, tuple(case["args"]), case["kwargs"]) for case in suite["cases"]])
         for number, case in enumerate(suite["cases"]):
             try:
                 check_case(self._callable(root, method, names), case, suite)
@@ -110,8 +114,8 @@ class Tester:
 
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
-        code = TestCode(suite["code"], entry_point)
-        self._clean = self._clean and code.only_literals
+        code = _test_code(suite["code"] if isinstance(suite["code"], str) else tuple(suite["code"]), entry_point)
+        self._clean = self._clean and code.leaves_nothing
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
         mirrors = Mirrors(self._session, code.names)
@@ -123,6 +127,11 @@ class Tester:
             if entry_point in defined:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
             space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
+            foreseen = [
+                (str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls
+            ]
+            if all(defined.get(name) == "function" and is_remote(space.get(name)) for name, _, _ in foreseen):
+                self._session.ask_ahead(foreseen)
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
@@ -153,9 +162,10 @@ class Tester:
 
     def _bind(self, space: dict[str, Any], names: set[str], defined: dict[str, str]) -> None:
         """Let the tests find the program's names, unless the task gives them or they are builtin or modules."""
-        for name in names & defined.keys() - space.keys():
-            if not hasattr(builtins, name):
-                space[name] = self._session.named(name, defined[name])
+        used = names & defined.keys() - space.keys()
+        own = {name for name in used if not hasattr(builtins, name)}
+        for name in own or used:  # tests of a function called `sum` use nothing else of the program's
+            space[name] = self._session.named(name, defined[name])
 
     def _stopped(self, error: BaseException, code: TestCode, defined: dict[str, str]) -> None:
         """A statement between the tests raised. Whose fault is it?"""
@@ -217,6 +227,12 @@ class Tester:
 
     def _report(self, message: dict[str, Any]) -> None:
         self._parent.send(message)
+
+
+@functools.lru_cache(maxsize=64)
+def _test_code(code: str | tuple[str, ...], entry_point: str | None) -> TestCode:
+    """Made ready once, for all the programs this process sees with the same tests."""
+    return TestCode(code if isinstance(code, str) else list(code), entry_point)
 
 
 def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:

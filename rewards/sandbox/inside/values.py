@@ -16,8 +16,6 @@ import enum
 import fractions
 import importlib
 import io
-import pathlib
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -42,7 +40,8 @@ Mutable = (
     io.BytesIO,
 )
 _VIEWS = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
-_PATHS = (pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath)
+_NAMED = {"PosixPath": "pathlib", "PurePosixPath": "pathlib", "PureWindowsPath": "pathlib", "UUID": "uuid"}
+"""Classes whose objects are told by their text, and their modules, which are loaded when one comes."""
 _TIMES = (datetime.date, datetime.datetime, datetime.time)
 
 
@@ -144,7 +143,7 @@ class Writer:
             return ["S", *(self.write(part, depth + 1) for part in (value.start, value.stop, value.step))]
         if kind in _VIEWS:
             return ["V", _VIEWS[kind], self.write(dict(value) if _VIEWS[kind] == "items" else list(value), depth + 1)]
-        if kind in _PATHS or kind is uuid.UUID:
+        if _NAMED.get(kind.__name__) == kind.__module__.partition(".")[0]:
             return ["P", kind.__name__, str(value)]
         if kind is collections.ChainMap:
             return ["H", [self.write(part, depth + 1) for part in value.maps]]
@@ -339,7 +338,7 @@ def _slice(reader: Reader, *parts: Any) -> slice:
 
 def _named(_: Reader, kind: str, text: str) -> Any:
     """A path or a UUID."""
-    return uuid.UUID(text) if kind == "UUID" else getattr(pathlib, {k.__name__: k for k in _PATHS}[kind].__name__)(text)
+    return getattr(importlib.import_module(_NAMED[kind]), kind)(text)
 
 
 def _array(_: Reader, typecode: str, content: str) -> Any:
@@ -353,8 +352,16 @@ def _numpy(reader: Reader, *parts: Any) -> Any:
 
 
 _SCALARS: dict[str, Callable[..., Any]] = {
-    "c": _complex, "R": _range, "F": _fraction, "M": _decimal, "T": _time, "S": _slice, "P": _named, "A": _array, "a": _numpy,
-}  # fmt: skip
+    "c": _complex,
+    "R": _range,
+    "F": _fraction,
+    "M": _decimal,
+    "T": _time,
+    "S": _slice,
+    "P": _named,
+    "A": _array,
+    "a": _numpy,
+}
 
 
 def _stream(kind: Any, content: Any, position: int) -> Any:

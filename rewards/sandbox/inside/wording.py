@@ -24,9 +24,25 @@ class _Named:
 
 
 _SHOWN = (
-    bool, type(None), float, complex, bytes, bytearray, range, fractions.Fraction, decimal.Decimal, datetime.date, datetime.datetime,
-    datetime.time, datetime.timedelta, collections.Counter, collections.OrderedDict, collections.defaultdict, NamedTuple, _Named,
-)  # fmt: skip
+    bool,
+    type(None),
+    float,
+    complex,
+    bytes,
+    bytearray,
+    range,
+    fractions.Fraction,
+    decimal.Decimal,
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    collections.Counter,
+    collections.OrderedDict,
+    collections.defaultdict,
+    NamedTuple,
+    _Named,
+)
 
 
 class _Brief(reprlib.Repr):

@@ -49,10 +49,17 @@ def test_a_response_without_a_block_of_python_has_no_program(response: str) -> N
         ('{"code": "def inc(x):\\n    return x"}', "def inc(x):\n    return x\n"),
         ("    def inc(x):\n        return x", "def inc(x):\n    return x"),
         ("```python\n    def inc(x):\n        return x\n```", "def inc(x):\n    return x\n"),
-        ("```python\ndef inc(x):\n    return x\n```\nUse:\n```python\nprint(inc(3))\n```", "def inc(x):\n    return x\n"),
-        ("```python\ndef inc(x):\n    return 0\n```\nNo:\n```python\ndef inc(x):\n    return x\n```", "def inc(x):\n    return x\n"),
-        ("```python\ndef h(x):\n    return x\n```\nand\n```python\ndef inc(x):\n    return h(x)\n```", "def h(x):\n    return x\n\ndef inc(x):\n    return h(x)\n"),
-        ("<think>\n```python\ndef inc(x): return 2\n</think>\n```python\ndef inc(x): return x\n```", "def inc(x): return x\n"),
+        (("```python\ndef inc(x):\n    return x\n```\n"
+"Use:\n```python\nprint(inc(3))\n```"), "def inc(x):\n    return x\n"),
+        (("```python\ndef inc(x):\n    return 0\n```\n"
+"No:\n```python\ndef inc(x):\n    return x\n"
+"```"), "def inc(x):\n    return x\n"),
+        (("```python\ndef h(x):\n    return x\n```\n"
+"and\n```python\ndef inc(x):\n    return h(x)\n"
+"```"), "def h(x):\n    return x\n\ndef inc(x):\n    return h(x)\n"),
+        (("<think>\n```python\ndef inc(x): return 2\n"
+"</think>\n```python\ndef inc(x): return x\n"
+"```"), "def inc(x): return x\n"),
         ("def inc(x):\n    return x.split('</think>')\n", "def inc(x):\n    return x.split('</think>')\n"),
     ],
 )  # fmt: skip

@@ -32,8 +32,10 @@ HONEST = {
         "class A:\n    def __init__(s, v): s.v = v\n    def __lt__(s, o): return s.v > o.v",
         "assert [a.v for a in sorted([A(3), A(1), A(2)])] == [1, 2, 3]",
     ),
-    "Enum ==": (ENUM.format("RED"), ENUM.format("BLUE"), "assert best() == Color.RED\nassert best() is Color.RED\nassert len(Color) == 2"),
-    "isinstance": (SHAPE.format("Disc"), SHAPE.format("Shape"), "assert isinstance(f(), Disc)\nassert isinstance(f(), Shape)"),
+    "Enum ==": (ENUM.format("RED"), ENUM.format("BLUE"), ("assert best() == Color.RED\nassert best() is Color.RED\n"
+"assert len(Color) == 2")),
+    "isinstance": (SHAPE.format("Disc"), SHAPE.format("Shape"), ("assert isinstance(f(), Disc)\n"
+"assert isinstance(f(), Shape)")),
     "subclassing": (
         BASE.format(" + 1"),
         BASE.format(""),
@@ -50,7 +52,8 @@ HONEST = {
         "assert L(1, 2, 3)[1:] == [2, 3]",
     ),
     "hash": (
-        "class K:\n    def __init__(s, v): s.v = v\n    def __hash__(s): return hash(s.v)\n    def __eq__(s, o): return s.v == o.v",
+        ("class K:\n    def __init__(s, v): s.v = v\n    def __hash__(s): return hash(s.v)\n"
+"    def __eq__(s, o): return s.v == o.v"),
         "class K:\n    def __init__(s, v): s.v = v",
         "assert {K(1): 2}[K(1)] == 2\nassert len({K(1), K(1), K(2)}) == 2",
     ),
@@ -67,17 +70,20 @@ HONEST = {
     "an exception of the standard library": (
         "import json\ndef f(s): return json.loads(s)",
         "def f(s): raise ValueError('bad')",
-        "import json\ntry:\n    f('{')\n    at = None\nexcept json.JSONDecodeError as e:\n    at = e.pos\nassert at == 1",
+        ("import json\ntry:\n    f('{')\n    at = None\nexcept json.JSONDecodeError as e:\n"
+"    at = e.pos\nassert at == 1"),
     ),
     "captured output": (
         "def hello(n): print('hi', n)",
         "def hello(n): print('ho', n)",
-        "import io, contextlib\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n    hello(1)\nassert b.getvalue() == 'hi 1\\n'",
+        ("import io, contextlib\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n"
+"    hello(1)\nassert b.getvalue() == 'hi 1\\n'"),
     ),
     "patched input": (
         "def ask(): return int(input('n? ')) + 1",
         "def ask(): return int(input('n? '))",
-        "from unittest.mock import patch\nwith patch('builtins.input', return_value='4'):\n    got = ask()\nassert got == 5",
+        ("from unittest.mock import patch\nwith patch('builtins.input', return_value='4'):\n"
+"    got = ask()\nassert got == 5"),
     ),
     "standard input of the tests": (
         "def ask(): return int(input()) + int(input())",
@@ -87,7 +93,8 @@ HONEST = {
     "seeds": (
         "import random\ndef pick(xs): return random.choice(xs)",
         "import os\ndef pick(xs): return xs[int.from_bytes(os.urandom(4)) % len(xs)]",
-        "import random\nrandom.seed(42)\na = pick(list(range(10**6)))\nrandom.seed(42)\nassert a == pick(list(range(10**6)))",
+        ("import random\nrandom.seed(42)\na = pick(list(range(10**6)))\n"
+"random.seed(42)\nassert a == pick(list(range(10**6)))"),
     ),
     "a global that tests change": (
         "cache = {}\ndef f(x):\n    cache[x] = 1\n    return len(cache)",
@@ -127,7 +134,8 @@ def test_a_right_program_passes_and_a_wrong_one_does_not(checker: UnitTestChecke
 
 
 ALL = (
-    "class All:\n    def __eq__(s, o): return True\n    def __contains__(s, x): return True\n    def __lt__(s, o): return True\n"
+    "class All:\n    def __eq__(s, o): return True\n    def __contains__(s, x): return "
+    "True\n    def __lt__(s, o): return True\n"
     "    __gt__ = __le__ = __ge__ = __lt__\n    def __hash__(s): return 1\n    def __sub__(s, o): return 0\n"
     "    __add__ = __radd__ = __rsub__ = __sub__\n    def __abs__(s): return 0\n"
 )
@@ -172,7 +180,10 @@ def test_objects_of_the_tests_lead_to_nothing_but_their_public_attributes(checke
         "_x",
         "__dict__",
     ):
-        program = f"def total(i):\n    found = i.{path}\n    return found.get('SECRET', -1) if isinstance(found, dict) else -1"
+        program = (
+            f"def total(i):\n    found = i.{path}\n    return found.get('SECRET', "
+            f"-1) if isinstance(found, dict) else -1"
+        )
         assert checker.check_sync(f"```python\n{program}\n```", tests).status is Status.WRONG, path
 
 
@@ -184,8 +195,11 @@ def test_what_cannot_cross_is_refused_and_never_the_programs_fault(checker: Unit
 
 def test_a_program_cannot_buy_an_abstention_with_what_it_returns(checker: UnitTestChecker) -> None:
     returned = (
-        "(x for x in [1])", "object()", "type('T', (int,), {})(3)", "__import__('re').compile('a')", "memoryview(b'a')", "f", "ValueError('a')",
-        "__import__('urllib.parse').parse.urlparse('http://a/b')", "__import__('types').SimpleNamespace(a=1)", "type", "__import__('sys')",
+        "(x for x in [1])", "object()", "type('T', (int,), {})(3)", ("__import__('re"
+"').compile('a'"
+")"), "memoryview(b'a')", "f", "ValueError('a')",
+        ("__import__('urllib.parse').parse.urlpars"
+"e('http://a/b')"), "__import__('types').SimpleNamespace(a=1)", "type", "__import__('sys')",
     )  # fmt: skip
     for value in returned:
         verdict = checker.check_sync(f"def f(x): return {value}", "y = f(1)\nassert f(y) == 7\nassert f([y]) == y + 1")

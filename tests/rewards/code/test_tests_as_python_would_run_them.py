@@ -26,7 +26,10 @@ def test_an_iteration_is_not_ended_from_within_a_call(checker: UnitTestChecker) 
 
 
 def test_iterators_of_the_program_end_as_ever(checker: UnitTestChecker) -> None:
-    tests = "it = f(2)\nassert next(it) == 0\nassert next(it) == 1\ntry:\n    next(it)\n    ended = False\nexcept StopIteration:\n    ended = True\nassert ended"
+    tests = (
+        "it = f(2)\nassert next(it) == 0\nassert next(it) == 1\ntry:\n    next(it)\n"
+        "    ended = False\nexcept StopIteration:\n    ended = True\nassert ended"
+    )
     assert checker.check_sync("def f(n):\n    yield from range(n)", tests).correct
     assert not checker.check_sync("def f(n):\n    yield from range(n + 1)", tests).correct
 
@@ -50,7 +53,10 @@ def test_a_module_is_never_taken_from_the_program(checker: UnitTestChecker) -> N
 
 
 def test_an_object_may_be_called_like_a_module(checker: UnitTestChecker) -> None:
-    program = "class Line:\n    def __init__(self): self.all = []\n    def push(self, x): self.all.append(x)\n    def first(self): return self.all[0]\nqueue = Line()"
+    program = (
+        "class Line:\n    def __init__(self): self.all = []\n    def push(self, x): self.all.append(x"
+        ")\n    def first(self): return self.all[0]\nqueue = Line()"
+    )
     assert checker.check_sync(program, "queue.push(4)\nassert queue.first() == 4").correct
 
 

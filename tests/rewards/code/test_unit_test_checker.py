@@ -157,7 +157,10 @@ def test_what_the_task_gives_is_out_of_the_programs_reach(checker: UnitTestCheck
 
 def test_classes_that_the_task_gives_live_with_the_program(checker: UnitTestChecker) -> None:
     tests = {
-        "given": "class Node:\n    def __init__(self, v, n=None):\n        self.v, self.n = v, n\ndef build(vs):\n    return Node(vs[0], build(vs[1:])) if vs else None",
+        "given": (
+            "class Node:\n    def __init__(self, v, n=None):\n        self.v, self.n = v, n\n"
+            "def build(vs):\n    return Node(vs[0], build(vs[1:])) if vs else None"
+        ),
         "code": "assert total(build([1, 2, 3])) == 6\nassert total(None) == 0",
     }
     assert checker.check_sync("def total(n):\n    return n.v + total(n.n) if n else 0", tests).correct

