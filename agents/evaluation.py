@@ -16,8 +16,8 @@ from selfcorrect.tasks.problem import Problem
 
 # What correction changes, in numbers: pure functions of the scores and texts of finished episodes.
 #
-# Scores are 1.0 (correct), 0.0 (not) and None (unjudged: left out wherever it would be needed). An episode that ended
-# early keeps its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
+# Scores are 1.0 (correct), less (not; a checker may give fractions) and None (unjudged: left out wherever it would be
+# needed). An episode that ended early keeps its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
 
 Interval = tuple[float, float]
 
@@ -73,14 +73,14 @@ class EvaluationReport:
 def accuracy_at(scores: Sequence[Sequence[Score]], turn: int) -> tuple[float, Interval]:
     """Share of correct answers at `turn` (from 0) and its Wilson interval."""
     judged = [score for score in (_at(episode, turn) for episode in scores) if score is not None]
-    right = sum(score >= 0.5 for score in judged)
+    right = sum(score == 1.0 for score in judged)
     return share(right, len(judged)), wilson(right, len(judged))
 
 
 def flips(scores: Sequence[Sequence[Score]]) -> tuple[int, int, int]:
     """(incorrect to correct, correct to incorrect, episodes of which first and last answer are judged)."""
     pairs = [(episode[0], episode[-1]) for episode in scores if episode]
-    judged = [(first >= 0.5, last >= 0.5) for first, last in pairs if first is not None and last is not None]
+    judged = [(first == 1.0, last == 1.0) for first, last in pairs if first is not None and last is not None]
     return judged.count((False, True)), judged.count((True, False)), len(judged)
 
 

@@ -97,6 +97,7 @@ class VerdictRecord(TypedDict):
     answer: str | None
     reason: str
     seconds: float
+    fraction: NotRequired[float | None]
 
 
 class Turn(TypedDict):
@@ -133,9 +134,10 @@ def problem_of(state: EpisodeState) -> Problem:
 
 
 def verdict_record(verdict: Verdict) -> VerdictRecord:
-    return VerdictRecord(
+    record = VerdictRecord(
         status=verdict.status.value, answer=verdict.answer, reason=verdict.reason, seconds=verdict.seconds
     )
+    return record if verdict.fraction is None else {**record, "fraction": verdict.fraction}
 
 
 def verdict_of(turn: Turn) -> Verdict | None:
@@ -143,7 +145,8 @@ def verdict_of(turn: Turn) -> Verdict | None:
     record = turn["verdict"]
     if record is None:
         return None
-    return Verdict(Status(record["status"]), record["answer"], record["reason"], record["seconds"])
+    told = record["answer"], record["reason"], record["seconds"], record.get("fraction")
+    return Verdict(Status(record["status"]), *told)
 
 
 def answers(state: EpisodeState) -> list[Turn]:

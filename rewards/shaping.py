@@ -1,8 +1,8 @@
 """From verdicts to rewards, one number per turn. Pure functions; `None` means "abstain".
 
-Notation: r_t is the score of answer t (1 correct, 0 not, None unjudged). Every function takes the scores of the answers
-of one episode, oldest first, and returns as many rewards; reward t belongs to the tokens of answer t alone (discount 0
-between turns). A reward that depends on an unjudged score is None.
+Notation: r_t is the score of answer t (1 correct, 0 not, a fraction between them where the checker was asked for it,
+None unjudged). Every function takes the scores of the answers of one episode, oldest first, and returns as many
+rewards; reward t belongs to the tokens of answer t alone (discount 0 between turns). A reward that depends on an unjudged score is None.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def pag(
         or cannot be read, None if the answer is unjudged.
     """
     verdicts = [
-        None if score is None else float(wrong is not None and wrong == (score < 0.5))
+        None if score is None else float(wrong is not None and wrong == (score < 1.0))
         for score, wrong in zip(scores, says_wrong, strict=False)
     ]
     return score_stage_two(scores, alpha=alpha), verdicts

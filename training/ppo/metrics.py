@@ -64,11 +64,13 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
         reached = [scores[min(turn, len(scores) - 1)] for scores in scored]
         judged = [score for score in reached if score is not None]
         if judged:
-            metrics[f"accuracy_t{turn + 1}"] = sum(judged) / len(judged)
+            metrics[f"accuracy_t{turn + 1}"] = sum(score == 1 for score in judged) / len(judged)
+            if any(0 < score < 1 for score in judged):  # a checker that gives fractions
+                metrics[f"score_t{turn + 1}"] = sum(judged) / len(judged)
     pairs = [(scores[0], scores[-1]) for scores in scored if longest > 1 and None not in scores]
     if pairs:
-        metrics["i_to_c"] = sum(first == 0 and last == 1 for first, last in pairs) / len(pairs)
-        metrics["c_to_i"] = sum(first == 1 and last == 0 for first, last in pairs) / len(pairs)
+        metrics["i_to_c"] = sum(first != 1 and last == 1 for first, last in pairs) / len(pairs)
+        metrics["c_to_i"] = sum(first == 1 and last != 1 for first, last in pairs) / len(pairs)
         metrics["delta"] = metrics["i_to_c"] - metrics["c_to_i"]
         metrics["unchanged"] = _unchanged(episodes)
     metrics["no_spread"] = _no_spread(episodes)

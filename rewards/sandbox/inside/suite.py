@@ -43,7 +43,8 @@ class TestCode:
         body = [statement for part in sources for statement in self._statements(part)]
         self.count = 0
         functions = {node.name: node for node in body if isinstance(node, _AnyFunction)}
-        self._testing = _testing(functions)
+        inner = functions["check"].body if entry_point is not None and "check" in functions else []
+        self._testing = _testing(functions | {node.name: node for node in inner if isinstance(node, _AnyFunction)})
         self.candidate: str | None = None
         if entry_point is None:
             units = body = [*self._wrapped(body), *map(self._unit, _uncalled_tests(functions, body))]

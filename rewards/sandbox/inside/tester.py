@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from selfcorrect.rewards import framing
-from selfcorrect.rewards.sandbox.inside import attacks
+from selfcorrect.rewards.sandbox.inside import attacks, script
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
 from selfcorrect.rewards.sandbox.inside.proxies import is_remote
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
@@ -258,4 +258,4 @@ def warm_up() -> None:
     )
 
 
-ROLES = {"tests": run, "attack": attacks.run}
+ROLES = {"tests": run, "script": script.run, "attack": attacks.run}

@@ -142,3 +142,21 @@ def test_an_odd_machine_judges_or_says_in_words_what_is_missing(machine: str) ->
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert word in said.stdout if word else said.stdout.strip() == "correct"
+
+
+def test_a_fraction_goes_where_a_score_goes_and_is_no_right_answer() -> None:
+    """By hand: Stage II pays 0.75 + 10 * (0.75 - 0.25); a part is not correct, in a metric or for PAG's verdict."""
+    from selfcorrect.agents.evaluation import accuracy_at, flips
+    from selfcorrect.agents.state import verdict_of, verdict_record
+    from selfcorrect.rewards.checker import Verdict
+    from selfcorrect.rewards.shaping import pag, score_stage_two
+
+    verdict = Verdict(Status.WRONG, fraction=0.75)
+    record = verdict_record(verdict)
+    assert verdict_of({"verdict": record}) == verdict  # type: ignore[typeddict-item]
+    assert score_stage_two([0.25, 0.75], alpha=10.0) == [0.25, 5.75]
+    assert pag([0.75], [True])[1] == [1.0] and pag([0.75], [False])[1] == [0.0]
+    assert accuracy_at([[0.75], [1.0]], 0)[0] == 0.5
+    assert flips([[0.75, 1.0], [1.0, 0.9], [0.1, 0.9]]) == (1, 1, 3)
+    assert Verdict(Status.UNJUDGED, fraction=0.5).score is None
+    assert Verdict(Status.UNREADABLE, fraction=0.5).score == 0.0

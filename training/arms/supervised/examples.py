@@ -81,7 +81,7 @@ def unsolved(states: Iterable[EpisodeState]) -> set[str]:
     for state in states:
         by_problem.setdefault(state["problem"]["id"], []).append(_score(answers(state)[0]))
     return {
-        problem for problem, scores in by_problem.items() if all(score is not None and score < 0.5 for score in scores)
+        problem for problem, scores in by_problem.items() if all(score is not None and score < 1.0 for score in scores)
     }
 
 
@@ -150,12 +150,12 @@ def _kind(first: Turn) -> Kind | None:
     score = _score(first)
     if score is None:
         return None
-    return "correct to correct" if score >= 0.5 else "incorrect to correct"
+    return "correct to correct" if score == 1.0 else "incorrect to correct"
 
 
 def _can_be_learnt(turn: Turn) -> bool:
     score = _score(turn)
-    return score is not None and score >= 0.5 and turn["generation"]["finish_reason"] == "stop"
+    return score is not None and score == 1.0 and turn["generation"]["finish_reason"] == "stop"
 
 
 def _score(turn: Turn) -> float | None:
