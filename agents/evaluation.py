@@ -17,7 +17,8 @@ from selfcorrect.tasks.problem import Problem
 # What correction changes, in numbers: pure functions of the scores and texts of finished episodes.
 #
 # Scores are 1.0 (correct), less (not; a checker may give fractions) and None (unjudged: left out wherever it would be
-# needed). An episode that ended early keeps its last answer in later turns. All shares are in [0, 1]; a share of nothing is nan.
+# needed). An episode that ended early keeps its last answer in later turns. All shares are in [0, 1]; a share of
+# nothing is nan.
 
 Interval = tuple[float, float]
 

@@ -2,7 +2,8 @@
 
 Notation: r_t is the score of answer t (1 correct, 0 not, a fraction between them where the checker was asked for it,
 None unjudged). Every function takes the scores of the answers of one episode, oldest first, and returns as many
-rewards; reward t belongs to the tokens of answer t alone (discount 0 between turns). A reward that depends on an unjudged score is None.
+rewards; reward t belongs to the tokens of answer t alone (discount 0 between turns). A reward that depends on an
+unjudged score is None.
 """
 
 from collections.abc import Sequence

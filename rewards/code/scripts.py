@@ -216,7 +216,8 @@ import json, sys
 _given = json.loads(sys.stdin.read())
 _kept, sys.stdout = sys.stdout, sys.stderr
 _right = judge(_given["stdin"], _given["printed"], _given["expected"])
-_kept.write("right" if _right is True or _right == 1 and type(_right) is int else "wrong" if not _right else "unclear")
+_said = "right" if _right is True or (type(_right) is int and _right == 1) else "wrong" if not _right else "unclear"
+print(_said, end="", file=_kept, flush=True)
 """
 
 
