@@ -132,6 +132,7 @@ class ZygoteProcess:
         Raises:
             ZygoteLost: the zygote is dead.
         """
+        self._hear_all()  # a zygote whose answers nobody takes would wait for ever to give the next
         try:
             request = {"fork": role, "seconds": seconds, "stays": stays}
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)

@@ -233,6 +233,13 @@ def _kill(pid: int) -> None:
         return
 
 
+def test_no_pair_of_processes_gets_stuck_however_long_it_serves() -> None:
+    """The zygote's answers to what nobody waits for once filled its socket after 140 checks."""
+    with UnitTestChecker(deadline=60.0, workers=1) as checker:
+        for number in range(320):
+            assert checker.check_sync(f"def f(x): return x + {number}", f"assert f(1) == {number + 1}").correct
+
+
 def test_close_ends_a_check_under_way_and_leaves_no_process() -> None:
     checker = UnitTestChecker(deadline=300.0, workers=1)
     checker.check_sync(SQUARE, TESTS)
