@@ -92,8 +92,8 @@ def as_checker(found: Any, what: str = "the checker") -> Checker:
     if inspect.isroutine(found) and len(inspect.signature(found).parameters) in (2, 3):
         return FunctionChecker(found)
     raise ConfigurationError(
-        f"{what}: expected a checker (check, check_sync, validate_reference) or a function of response and reference, got "
-        f"{shown_kind(found)}"
+        f"{what}: expected a checker (check, check_sync, validate_reference) or a function of response and "
+        f"reference, got {shown_kind(found)}"
     )
 
 
