@@ -66,8 +66,9 @@ def test_pag_pays_a_verdict_for_agreeing_with_the_checker() -> None:
     assert pag(scores, says_wrong)[1] == [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, None, None, None]
 
 
-def test_half_a_point_counts_as_right_where_a_verdict_is_paid() -> None:
-    assert pag([0.5, 0.49], [False, False])[1] == [1.0, 0.0]
+def test_only_the_full_score_counts_as_right_where_a_verdict_is_paid() -> None:
+    """A fraction is what a wrong program gets of a checker that was asked for it: to call it wrong is right."""
+    assert pag([1.0, 0.99], [False, False])[1] == [1.0, 0.0]
 
 
 def test_the_last_answer_of_an_episode_may_go_without_a_verdict() -> None:
