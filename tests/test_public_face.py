@@ -128,6 +128,7 @@ def test_one_name_is_one_thing_in_every_list() -> None:
             assert getattr(import_module(package), name) is getattr(selfcorrect, name), f"{package}.{name}"
 
 
+@pytest.mark.slow
 def test_a_function_named_like_its_module_stays_a_function() -> None:
     program = (
         "import selfcorrect.agents.search.state, selfcorrect.agents.recording, selfcorrect.training.adapt\n"

@@ -82,6 +82,7 @@ def test_humaneval_asks_for_the_function_and_has_no_training_split(tmp_path: Pat
     assert not task.checker.check_sync(wrong, problem.reference).correct
 
 
+@pytest.mark.slow
 def test_the_packaged_humaneval_is_read_where_nothing_is_named() -> None:
     task: Any = open_task("humaneval")
     assert task.available("test") == 164 and task.refused == ()

@@ -18,6 +18,8 @@ from selfcorrect.training.ppo.objectives import StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 
+pytestmark = pytest.mark.slow
+
 _SMALL = {
     "vocab_size": len(WORDS) + 3, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": None,

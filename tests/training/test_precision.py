@@ -19,6 +19,8 @@ from selfcorrect.training.ppo.precision import StochasticAdamW, prepare_weights,
 from selfcorrect.training.runs.opening import chosen_lora, open_policy
 from selfcorrect.training.settings import LoraSettings, PolicySettings
 
+pytestmark = pytest.mark.slow
+
 RATE = 5e-6
 """At which a bfloat16 weight is moved by less than half the distance to its neighbour."""
 

@@ -58,6 +58,7 @@ def without_times(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_figures_and_a_report(small: QuietSettings, tmp_path: Path) -> None:
     result = train_quiet_star(small, out=tmp_path / "run")
     final = json.loads((tmp_path / "run" / "metrics.json").read_text())
