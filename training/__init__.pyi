@@ -11,6 +11,8 @@ from .arms.registry import ArmSpec as ArmSpec
 from .arms.registry import Command as Command
 from .arms.registry import arm_specs as arm_specs
 from .arms.reinforced import multi_turn as multi_turn
+from .arms.reinforced import multi_turn_return as multi_turn_return
+from .arms.reinforced import multi_turn_sum as multi_turn_sum
 from .arms.reinforced import pag as pag
 from .arms.reinforced import score as score
 from .arms.reinforced import score_no_shaping as score_no_shaping

@@ -13,12 +13,13 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.prompts import PromptSettings
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.settings import ByKind, Count, NonNegative, Positive, Settings, load_settings
+from selfcorrect.settings import ByKind, Count, NonNegative, Positive, Settings, combine, load_settings
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.equations import EquationsSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
-from selfcorrect.training.credit.settings import refuse_idle_baseline
+from selfcorrect.training.credit.recipes import RECIPES
+from selfcorrect.training.credit.settings import refuse_idle_baseline, refuse_stunted_trees
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
@@ -302,6 +303,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
+        refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem)
         return self
 
 
@@ -335,7 +337,10 @@ FULL = RunSettings(
 )
 """As `DEMO`, for longer."""
 
-PRESETS: Mapping[str, RunSettings] = MappingProxyType({"demo": DEMO, "full": FULL})
+PRESETS: Mapping[str, RunSettings] = MappingProxyType(
+    {"demo": DEMO, "full": FULL}
+    | {name: combine(DEMO, {}, changes, source=f"recipe {name}") for name, changes in RECIPES.items()}
+)
 
 
 def read_settings(path: Path, *, overrides: Sequence[str] = (), base: RunSettings | None = None) -> RunSettings:

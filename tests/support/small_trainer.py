@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import TrainerCallback
 
 from selfcorrect.agents.graph import build_graph
@@ -75,3 +76,8 @@ def trainer_of(
 def trainer_on(folder: Path, out: Path, **options: Any) -> tuple[TurnPPOTrainer, Log]:
     """`trainer_of` the policy in `folder`."""
     return trainer_of(TransformersPolicy.from_pretrained(str(folder), max_new_tokens=5), out, **options)
+
+
+def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
+    """A copy of the policy's weights as they are."""
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}

@@ -172,6 +172,18 @@ OTHER_VALUES: dict[str, object] = {
     "gradient_accumulation": 4,
     "clip": 0.3,
     "clip_high": 0.4,
+    "surrogate": "gspo",
+    "dual_clip": 3.0,
+    "normalise_loss": 40,
+    "truncated": "mask",
+    "overlong": {"limit": 40, "buffer": 8, "penalty": 1.0},
+    "no_spread": "drop",
+    "resample_rounds": 5,
+    "kl_target": 0.1,
+    "kl_gain": 0.2,
+    "entropy_target": 1.0,
+    "entropy_gain": 0.01,
+    "stage_switch": "restart",
     "baseline": "none",
     "normalise_by": "role",
     "critic": {"learning_rate": 0.5},
@@ -197,7 +209,7 @@ def test_every_setting_of_the_trainer_can_be_set_from_a_file_and_from_an_overrid
     from_file = read_settings(tmp_path / "run.yaml", base=DEMO)
     assert from_file == combine(DEMO, {}, [f"optimiser.{name}={yaml.safe_dump(value, default_flow_style=True)}"])
     assert differing_fields(DEMO, from_file)[0].startswith(f"optimiser.{name}")
-    reached = ppo_config(from_file, tmp_path, 5, normalise_by="nothing")
+    reached = ppo_config(from_file, tmp_path, 5, normalise_by="nothing", stages=[2, 3])
     assert getattr(reached, name) == getattr(from_file.optimiser, name) != getattr(ppo_config(DEMO, tmp_path, 5), name)
 
 

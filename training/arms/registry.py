@@ -229,6 +229,10 @@ def _judged_episode(settings: "RunSettings", costs: "Costs") -> float:
 _SCORE = Command("Train a policy to correct itself with SCoRe. Settings: the preset, --config, the options, --set.")
 _SINGLE = Command("Reward the first answer only; there is no second turn while training.")
 _MULTI = Command("Reward every answer by itself: no Stage I, no progress bonus.")
+_MULTI_RETURN = Command(
+    "The SCoRe paper's multi-turn RL: an answer is also paid, at 0.8 a turn, for those that follow it."
+)
+_MULTI_SUM = Command("Multi-turn RL whose answers are all paid for all that follow: a return across turns, gamma 1.")
 _PAG = Command("PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded.")
 _STAR = Command(
     "STaR: sample, keep what is right, fine-tune the original policy on it; and again with the new policy.",
@@ -276,6 +280,10 @@ _ALL: tuple[ArmSpec, ...] = (
         "single-turn", "RL, first answer only", _RL + "single_turn", episode=_first_answer_only, command=_SINGLE
     ),
     reinforced("multi-turn", "RL, both answers", _RL + "multi_turn", command=_MULTI),
+    reinforced(
+        "multi-turn-return", "RL, return across turns, gamma 0.8", _RL + "multi_turn_return", command=_MULTI_RETURN
+    ),
+    reinforced("multi-turn-sum", "RL, return across turns, gamma 1", _RL + "multi_turn_sum", command=_MULTI_SUM),
     reinforced("score", "SCoRe", _RL + "score", command=_SCORE),
     reinforced("score-no-stage1", "SCoRe without Stage I", _RL + "score_no_stage1"),
     reinforced("score-no-shaping", "SCoRe without the progress bonus", _RL + "score_no_shaping"),

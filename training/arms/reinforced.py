@@ -4,6 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Unpack
 
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.credit.settings import OwnCredit, ReturnToGo
 from selfcorrect.training.ppo.objectives import Schedule, objective_named
 from selfcorrect.training.runs.given import Objects, takes_objects, with_objects
 from selfcorrect.training.runs.opening import refuse_objective, score_schedule
@@ -129,6 +131,43 @@ def multi_turn(
     refuse_objective(settings, "multi-turn")
     schedule = Schedule(((objective_named("multi-turn", settings.score), settings.score.total_steps),))
     return train_plan(Plan("multi-turn", schedule), settings, out=out, progress=progress, resume=resume)
+
+
+# The SCoRe paper's own multi-turn RL: a return across turns.
+
+
+@takes_objects
+def multi_turn_return(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """As `multi_turn`, but every answer is also paid, at a discount of 0.8 a turn, for those that follow it.
+
+    The SCoRe paper's own setting (arXiv 2409.12917, section 4 and appendix A.4), which collapsed there into not
+    correcting. Raises what `train_score` raises, and ConfigurationError where the settings name another credit.
+    """
+    return _multi_turn_with("multi-turn-return", ReturnToGo(gamma=0.8), settings, out, progress, resume)
+
+
+@takes_objects
+def multi_turn_sum(
+    settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
+) -> RunResult:
+    """As `multi_turn_return`, without a discount: the gradient of E[r_1 + r_2]."""
+    return _multi_turn_with("multi-turn-sum", ReturnToGo(gamma=1.0), settings, out, progress, resume)
+
+
+def _multi_turn_with(
+    arm: str, credit: ReturnToGo, settings: RunSettings, out: Path, progress: ProgressSink | None, resume: bool
+) -> RunResult:
+    refuse_objective(settings, arm)
+    if settings.credit not in (OwnCredit(), credit):
+        raise ConfigurationError(
+            f"the arm {arm} is multi-turn with credit {credit.model_dump()}; the settings' own, "
+            f"{settings.credit.model_dump()}, would have no effect: train multi-turn with it"
+        )
+    schedule = Schedule(((objective_named("multi-turn", settings.score), settings.score.total_steps),))
+    credited = settings.model_copy(update={"credit": credit})
+    return train_plan(Plan(arm, schedule), credited, out=out, progress=progress, resume=resume)
 
 
 # Ordinary reinforcement learning from checked answers: the policy never sees a second turn while it learns.

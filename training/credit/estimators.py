@@ -13,7 +13,7 @@ from selfcorrect.training.credit import baselines, returns
 from selfcorrect.training.credit.groups import anchor_groups, tree, turn_outcome
 from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSettings, OwnCredit, OwnEstimator
 from selfcorrect.training.credit.table import CallTable
-from selfcorrect.training.ppo.advantages import normalised_by_role
+from selfcorrect.training.ppo.advantages import Gather, normalised_by_role
 from selfcorrect.training.ppo.config import NormaliseBy
 
 Estimator = Callable[[CallTable, Any], Tensor]
@@ -90,14 +90,15 @@ def call_advantages(
     *,
     credit: CreditSettings | None = None,
     by_role: Mapping[str, CreditSettings] = MappingProxyType({}),
+    gather: Gather = lambda mine: [mine],
 ) -> Tensor:
-    """As `credited`, by default each call its own reward; and normalised where that is asked for."""
+    """As `credited`, by default each call its own reward; and normalised where that is asked for, with what `gather`
+    brings from the other processes."""
     advantages_C = credited(table, credit or OwnCredit(), baseline, by_role=by_role)
     if normalise_by == "nothing":
         return advantages_C
-    return normalised_by_role(
-        advantages_C, table.roles_C, _counted(table, credit or OwnCredit()) & (table.learns_C > 0)
-    )
+    counted_C = _counted(table, credit or OwnCredit()) & (table.learns_C > 0)
+    return normalised_by_role(advantages_C, table.roles_C, counted_C, names=table.roles, gather=gather)
 
 
 def _counted(table: CallTable, credit: CreditSettings) -> Tensor:

@@ -121,3 +121,18 @@ def refuse_idle_baseline(credits: Sequence[CreditSettings], baseline: Baseline, 
             f"credit {kinds[0]!r} brings a comparison of its own, and baseline {baseline!r} would have no effect; set "
             "the baseline to leave_one_out, the default"
         )
+
+
+def refuse_stunted_trees(credit: CreditSettings, by_role: Sequence[CreditSettings], episodes: int) -> None:
+    """Raise where episodes cannot branch as a tree's settings say.
+
+    Raises:
+        ValueError: `episodes`, those of a problem, are not at least two trees of `branches`; or single roles branch.
+    """
+    if any(isinstance(other, Tree) for other in by_role):
+        raise ValueError("credit 'tree' decides how episodes are played: it cannot be that of single roles")
+    if isinstance(credit, Tree) and (episodes % credit.branches or episodes < 2 * credit.branches):
+        raise ValueError(
+            f"credit.branches is {credit.branches}: optimiser.episodes_per_problem must be a multiple of it, and at "
+            f"least twice it, so that first answers can be compared; got {episodes}"
+        )

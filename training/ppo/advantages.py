@@ -4,6 +4,9 @@
 and its advantage is 0. Every function raises a ValueError where the shapes it is given do not agree.
 """
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -64,7 +67,20 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     return torch.where(valid_B & (class_count_B > 0), filled_B - expected_B, torch.zeros_like(rewards_B))
 
 
-def normalised_by_role(advantages_C: Tensor, roles_C: Tensor, counted_C: Tensor) -> Tensor:
+Moments = Mapping[str, tuple[float, float, float]]
+"""By role: how many, their sum, and the sum of their squares."""
+Gather = Callable[[Moments], Sequence[Moments]]
+"""From one process's moments to those of all."""
+
+
+def normalised_by_role(
+    advantages_C: Tensor,
+    roles_C: Tensor,
+    counted_C: Tensor,
+    *,
+    names: Sequence[str] = (),
+    gather: Gather = lambda mine: [mine],
+) -> Tensor:
     """Advantages brought to mean 0 and variance 1 within each role (PAG's RoleAdvNorm, arXiv 2506.10406).
 
     Judging an answer is easier than finding one, so the two roles' rewards have different spreads: without this, one
@@ -74,19 +90,29 @@ def normalised_by_role(advantages_C: Tensor, roles_C: Tensor, counted_C: Tensor)
         advantages_C: (C,) of the calls of a batch.
         roles_C: (C,) integer, equal for calls in the same role.
         counted_C: (C,) bool, whether a call was paid; the others are left out, and get 0.
+        names: of the roles, by number; processes may number them differently.
+        gather: the moments of all processes, so that all normalise alike.
 
     Returns:
         (C,) advantages; a role whose advantages are all the same has nothing to teach and gets 0.
     """
     agree(advantages_C=advantages_C, roles_C=roles_C, counted_C=counted_C)
+    roles = {role: names[role] if names else str(role) for role in torch.unique(roles_C[counted_C]).tolist()}
+    exact_C = advantages_C.double()
+    mine = {name: _moments(exact_C[counted_C & (roles_C == role)]) for role, name in roles.items()}
+    everywhere = gather(mine)
     normalised_C = torch.zeros_like(advantages_C)
-    for role in torch.unique(roles_C[counted_C]).tolist():
-        here_C = counted_C & (roles_C == role)
-        centred = advantages_C[here_C] - advantages_C[here_C].mean()
-        spread = centred.square().mean().sqrt()
+    for role, name in roles.items():
+        count, total, squares = (sum(one[name][part] for one in everywhere if name in one) for part in range(3))
+        spread = math.sqrt(max(0.0, squares / count - (total / count) ** 2))
         if spread > _NO_SPREAD:
-            normalised_C[here_C] = centred / spread
+            here_C = counted_C & (roles_C == role)
+            normalised_C[here_C] = ((exact_C[here_C] - total / count) / spread).to(advantages_C.dtype)
     return normalised_C
+
+
+def _moments(values: Tensor) -> tuple[float, float, float]:
+    return float(len(values)), float(values.sum()), float(values.square().sum())
 
 
 def _sum_and_count_of_others(filled_B: Tensor, valid_B: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:

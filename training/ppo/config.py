@@ -17,10 +17,13 @@ from selfcorrect.training.credit.settings import (
     Discount,
     OwnCredit,
     refuse_idle_baseline,
+    refuse_stunted_trees,
 )
 from selfcorrect.training.ppo.trl_options import fault_of
 
 NormaliseBy = Literal["nothing", "role"]
+NormaliseLoss = Literal["token", "turn"] | int
+Surrogate = Literal["clip", "cispo", "gspo"]
 
 
 class CriticConfig(Settings):
@@ -44,6 +47,23 @@ class CriticConfig(Settings):
     """From a turn to the next; 0 cuts there."""
     turn_trace: Discount = 0.95
     """Lambda of GAE from a turn to the next."""
+    pretraining: Count = 0
+    """Training steps at the beginning in which only the critic learns (value pre-training: VC-PPO, arXiv
+    2503.01491)."""
+
+
+class OverlongSettings(Settings):
+    """Soft overlong punishment (DAPO, arXiv 2503.14476, Eq. 13): the reward of a turn falls linearly over the last
+    `buffer` tokens before `limit`, by `penalty` at the limit and beyond."""
+
+    limit: PositiveInt
+    """Tokens of a turn; usually `policy.max_new_tokens`."""
+    buffer: PositiveInt
+    penalty: Positive = 1.0
+
+    def charge(self, length: int) -> float:
+        """What a turn of `length` tokens is paid less, in [0, penalty]."""
+        return self.penalty * min(1.0, max(0, length - (self.limit - self.buffer)) / self.buffer)
 
 
 class CreditedSettings(Settings):
@@ -77,6 +97,24 @@ class OptimiserSettings(Settings):
     """PPO's clip range: the ratio is kept within [1 - clip, 1 + clip]."""
     clip_high: Positive | None = None
     """The upper end's own range; None is that of `clip`."""
+    surrogate: Surrogate = "clip"
+    """What is maximised: PPO's "clip", "cispo" (arXiv 2506.13585), or "gspo" (arXiv 2507.18071), which clips whole
+    turns and wants a `clip` of about 3e-4."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Bound on the loss of tokens with negative advantage, in advantages, usually 3 (arXiv 1912.09729); None is no
+    bound."""
+    normalise_loss: Literal["token", "turn"] | PositiveInt = "token"
+    """What counts alike: every "token" of the step (DAPO), every "turn" (GRPO); or a number, the longest turn there can
+    be, which every turn's tokens are divided by, however long it is (Dr. GRPO)."""
+    truncated: Literal["learn", "mask"] = "learn"
+    """Whether turns that were cut off at the limit are learnt from."""
+    overlong: OverlongSettings | None = None
+    """What turns near the limit are paid less."""
+    no_spread: Literal["keep", "drop", "resample"] = "keep"
+    """Problems whose episodes were all paid the same teach nothing but their KL: "drop" takes them out of the loss,
+    "resample" plays other problems in their place (dynamic sampling, DAPO)."""
+    resample_rounds: PositiveInt = 3
+    """How often other problems are played, before what has no spread stays."""
     baseline: Baseline = "leave_one_out"
     """What a turn's return is compared with; "given previous" also knows the score of the answer before, which
     lowers the noise. docs/credit.md says which are exact."""
@@ -90,8 +128,17 @@ class OptimiserSettings(Settings):
     kl_over: Literal["token", "turn"] = "token"
     """"token" charges each token for its own KL, as most trainers do; "turn" adds what it does to the KL of the later
     tokens of its turn, which makes it the KL between whole turns that SCoRe writes, at the price of more noise."""
+    kl_target: Positive | None = None
+    """Adaptive KL: all KL coefficients are multiplied by one factor, which rises while the KL, in nats a token, is
+    above this and falls while it is below (arXiv 1909.08593, section 2.2)."""
+    kl_gain: Positive = 0.1
+    """How fast the factor moves: by at most a fifth of this a step."""
     entropy: NonNegative = 0.0
     """Bonus, per token."""
+    entropy_target: Positive | None = None
+    """Adaptive entropy: the bonus rises by `entropy_gain` a step while the entropy, in nats a token, is below this, and
+    falls while it is above, never below 0 (arXiv 2505.22312)."""
+    entropy_gain: Positive = 0.005
     log_entropy: bool = True
     """Measure the entropy even without a bonus (costs a little)."""
     temperature: Positive = 1.0
@@ -108,6 +155,9 @@ class OptimiserSettings(Settings):
     score_rows: PositiveInt | None = None
     """Rows that are scored at once where no gradient is needed (reference, critic, old log-probabilities), for memory;
     None is as many as one forward and backward pass has."""
+    stage_switch: Literal["carry", "reset", "restart"] = "carry"
+    """What happens to the optimiser where a new stage begins: nothing; Adam's moments are forgotten ("reset"); and the
+    learning rate begins its course anew, over the steps of the stage ("restart")."""
     recompute_old_logprobs: bool = False
     """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
     samples; for engines whose numbers differ from the trainer's (vLLM)."""
@@ -148,6 +198,18 @@ class OptimiserSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _everything_has_an_effect(self) -> Self:
+        refused = {
+            "dual_clip is a bound on PPO's clip; CISPO has no clip to bound": self.dual_clip is not None
+            and self.surrogate == "cispo",
+            "kl_target needs kl: true": self.kl_target is not None and not self.kl,
+        }
+        for reason, wrong in refused.items():
+            if wrong:
+                raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
     def _equal_minibatches(self) -> Self:
         parts = self.minibatches * self.gradient_accumulation
         if self.episodes_per_step % parts:
@@ -178,12 +240,17 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
     """Where checkpoints go."""
     steps: PositiveInt
     """How many training steps: each plays episodes and learns from them."""
+    stages: list[int] = Field(default_factory=list)
+    """The steps of each stage, where there are several."""
 
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline(
             [self.credit, *self.credit_by_role.values()], self.baseline, critic=self.critic is not None
         )
+        refuse_stunted_trees(self.credit, list(self.credit_by_role.values()), self.episodes_per_problem)
+        if self.stage_switch != "carry" and len(self.stages) < 2:
+            raise ValueError(f"stage_switch {self.stage_switch!r} has no effect: the run has one stage")
         return self
 
     @model_validator(mode="after")

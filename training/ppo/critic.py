@@ -31,7 +31,7 @@ class Critic:
     """
 
     def __init__(self, hidden_size: int, config: CriticConfig) -> None:
-        self._config = config
+        self.config = config
         self._head = torch.nn.Linear(hidden_size, 1)
         torch.nn.init.zeros_(self._head.weight)
         torch.nn.init.zeros_(self._head.bias)
@@ -42,7 +42,7 @@ class Critic:
 
         `hidden_RTH` is the policy's last hidden state before each completion token.
         """
-        config = self._config
+        config = self.config
         with torch.no_grad():
             values_RT = self._head(hidden_RTH).squeeze(-1)
         sampled = SampledTokens.of(rows.calls_RT, table.episodes_C)
@@ -56,13 +56,13 @@ class Critic:
 
     def _fitted(self, rows: RowTensors, sampled: SampledTokens) -> Tensor:
         """(R, T) bool: the tokens whose values mean something: all, or the first of each turn."""
-        if self._config.level == "token":
+        if self.config.level == "token":
             return torch.ones_like(rows.calls_RT, dtype=torch.bool)
         return sampled.scatter(sampled.starts_N.float(), rows.calls_RT) > 0
 
     def _fit(self, hidden_RTH: Tensor, returns_RT: Tensor, mask_RT: Tensor) -> float:
         losses = []
-        for _ in range(self._config.epochs):
+        for _ in range(self.config.epochs):
             self._optimiser.zero_grad()
             values_RT = self._head(hidden_RTH).squeeze(-1)
             loss = value_loss(values_RT, returns_RT, mask_RT.float(), mask_RT.sum().clamp(min=1))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selfcorrect.training.ppo.config import Surrogate
 from selfcorrect.training.ppo.shapes import agree, scalar
+from selfcorrect.training.ppo.surrogates import ClipRule, surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class TokenBatch:
         kl_coefficients_BT: beta of the token's turn, >= 0.
         mask_BT: 1.0 for sampled tokens that learn, else 0.0.
         normaliser: what the summed loss is divided by; the number of learning tokens, or of turns, of the whole batch.
+        weights_BT: how much each token counts, see `token_weights_BT`; None is all alike.
+        turns_BT: which turn sampled the token, -1 for context; needed where whole turns are clipped.
     """
 
     old_logprobs_BT: Tensor
@@ -31,6 +35,8 @@ class TokenBatch:
     kl_coefficients_BT: Tensor
     mask_BT: Tensor
     normaliser: Tensor | float
+    weights_BT: Tensor | None = None
+    turns_BT: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,10 @@ class LossTerms:
 
     Attributes:
         total: scalar to minimise.
-        kl_BT: per-token k3 estimate of KL(policy || reference), in nats; zeros without a reference.
-        ratio_BT: policy / sampling policy.
+        kl_BT: per-token k1 estimate of KL(sampling policy || reference), in nats; zeros without a reference. It can be
+            negative, but its mean is unbiased and no single token makes it huge, as k3 does where the reference all but
+            rules a token out.
+        ratio_BT: policy / sampling policy; of whole turns where these are clipped.
         clipped_BT: bool, where the clip took the gradient away.
     """
 
@@ -56,10 +64,12 @@ def ppo_loss(
     *,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
+    surrogate: Surrogate = "clip",
+    dual_clip: float | None = None,
     entropies_BT: Tensor | None = None,
     entropy_coefficient: float = 0.0,
 ) -> LossTerms:
-    """Schulman et al. 2017, Eq. 7, on tokens, plus beta_turn * KL(policy || reference), minus an entropy bonus.
+    """Minus PPO's surrogate or a later one, plus beta_turn * KL(policy || reference), minus an entropy bonus.
 
     The KL term is k3 times the importance ratio: on-policy its expected gradient is that of KL(policy || reference)
     given the prefix, where k1 as a loss has none and plain k3 has that of the other direction. How a token changes the
@@ -68,7 +78,7 @@ def ppo_loss(
     Args:
         logprobs_BT: (B, T) log-probabilities of the sampled tokens under the current policy, with gradient.
         batch: the rest.
-        clip_low, clip_high: the ratio is kept within [1 - clip_low, 1 + clip_high].
+        clip_low, clip_high, surrogate, dual_clip: see `ClipRule`.
         entropies_BT: (B, T) entropy of the policy's next-token distribution, with gradient; needed for a bonus.
         entropy_coefficient: weight of the bonus, per token.
 
@@ -80,18 +90,17 @@ def ppo_loss(
     mask_BT = batch.mask_BT
     # Context positions hold no meaningful log-probabilities: keep their possible infinities out of exp().
     log_ratio_BT = torch.where(mask_BT > 0, logprobs_BT - batch.old_logprobs_BT, torch.zeros_like(logprobs_BT))
-    ratio_BT = torch.exp(log_ratio_BT)
-    kept_BT = torch.clamp(ratio_BT, 1 - clip_low, 1 + clip_high)
-    surrogate_BT = torch.minimum(ratio_BT * batch.advantages_BT, kept_BT * batch.advantages_BT)
-    kl_BT = _k3(logprobs_BT, batch)
-    loss_BT = -surrogate_BT + batch.kl_coefficients_BT * kl_BT * ratio_BT
+    rule = ClipRule(surrogate, clip_low, clip_high, dual_clip)
+    maximised = surrogates(rule, logprobs_BT, log_ratio_BT, batch.advantages_BT, batch.turns_BT)
+    loss_BT = -maximised.objective_BT + batch.kl_coefficients_BT * _k3(logprobs_BT, batch) * torch.exp(log_ratio_BT)
     if entropy_coefficient:
         if entropies_BT is None:
             raise ValueError("an entropy bonus needs entropies_BT")
         loss_BT = loss_BT - entropy_coefficient * entropies_BT
-    total = (loss_BT * mask_BT).sum() / batch.normaliser
-    clipped_BT = (ratio_BT * batch.advantages_BT > kept_BT * batch.advantages_BT) & (mask_BT > 0)
-    return LossTerms(total, (kl_BT * mask_BT).detach(), ratio_BT.detach(), clipped_BT.detach())
+    weights_BT = mask_BT if batch.weights_BT is None else mask_BT * batch.weights_BT
+    # 0 times what a masked token has, be it infinite, must stay 0.
+    total = torch.where(mask_BT > 0, loss_BT * weights_BT, torch.zeros_like(loss_BT)).sum() / batch.normaliser
+    return LossTerms(total, _k1(batch).detach(), maximised.ratio_BT, maximised.clipped_BT & (mask_BT > 0))
 
 
 def _check(logprobs_BT: Tensor, batch: TokenBatch, entropies_BT: Tensor | None) -> None:
@@ -103,6 +112,8 @@ def _check(logprobs_BT: Tensor, batch: TokenBatch, entropies_BT: Tensor | None) 
         kl_coefficients_BT=batch.kl_coefficients_BT,
         mask_BT=batch.mask_BT,
         entropies_BT=entropies_BT,
+        weights_BT=batch.weights_BT,
+        turns_BT=batch.turns_BT,
     )
     scalar("normaliser", batch.normaliser)
 
@@ -113,6 +124,13 @@ def _k3(logprobs_BT: Tensor, batch: TokenBatch) -> Tensor:
     difference_BT = batch.reference_logprobs_BT - logprobs_BT
     difference_BT = torch.where(batch.mask_BT > 0, difference_BT, torch.zeros_like(difference_BT))
     return torch.exp(difference_BT) - 1 - difference_BT
+
+
+def _k1(batch: TokenBatch) -> Tensor:
+    if batch.reference_logprobs_BT is None:
+        return torch.zeros_like(batch.old_logprobs_BT)
+    difference_BT = batch.old_logprobs_BT - batch.reference_logprobs_BT
+    return torch.where(batch.mask_BT > 0, difference_BT, torch.zeros_like(difference_BT))
 
 
 def future_kl_BT(
@@ -143,12 +161,14 @@ def future_kl_BT(
     sampled_BT = turns_BT >= 0
     charge_BT = kl_coefficients_BT * (old_logprobs_BT - reference_logprobs_BT)
     charge_BT = torch.where(sampled_BT, charge_BT, torch.zeros_like(charge_BT))
-    later_BT = torch.zeros_like(charge_BT)
-    for turn in range(int(turns_BT.max()) + 1):
-        here_BT = torch.where(turns_BT == turn, charge_BT, torch.zeros_like(charge_BT))
-        after_BT = here_BT.flip(1).cumsum(1).flip(1) - here_BT
-        later_BT = torch.where(turns_BT == turn, after_BT, later_BT)
-    return later_BT
+    # What all of the row's tokens up to here are charged; a turn's own is the difference to where it ends.
+    so_far_BT = charge_BT.double().cumsum(1)
+    after_BT = torch.cat([turns_BT[:, 1:], torch.full_like(turns_BT[:, :1], -2)], dim=1)
+    ends = (turns_BT != after_BT).flatten().nonzero().flatten()
+    stretch = torch.searchsorted(ends, torch.arange(turns_BT.numel(), device=ends.device))
+    at_end_BT = so_far_BT.flatten()[ends[stretch]].view_as(so_far_BT)
+    later_BT = (at_end_BT - so_far_BT).to(charge_BT.dtype)
+    return torch.where(sampled_BT, later_BT, torch.zeros_like(later_BT))
 
 
 def value_loss(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, normaliser: Tensor | float) -> Tensor:

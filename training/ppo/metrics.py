@@ -1,6 +1,7 @@
 """What is measured of every batch: of its episodes, and of the update."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,12 +21,9 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
     teach nothing. `calls` of the `draws` that the policy made were recorded (`unrecorded` were made where nobody
     recorded), `episodes_failed` is the share of episodes that raised.
     """
-    tokens = sum(len(call.generation["completion_ids"]) for episode in episodes for call in episode.calls)
     calls = [call for episode in episodes for call in episode.calls]
     metrics = {
-        "tokens": float(tokens),
-        "tokens_per_second": tokens / max(seconds, 1e-9),
-        "rollout_seconds": seconds,
+        **cost_metrics(episodes, seconds),
         "truncated": sum(call.generation["finish_reason"] == "length" for call in calls) / len(calls),
         "calls": float(len(calls)),
         "draws": float(sum(episode.draws or len(episode.calls) for episode in episodes) + unrecorded),
@@ -44,6 +42,29 @@ def calls_without_baseline(table: CallTable) -> float:
     groups = table.groups_C[paid_C]
     sizes = torch.bincount(groups, minlength=1)
     return float((sizes[groups] == 1).sum())
+
+
+def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
+    """Sampled tokens and time; of all that was played, whether it is learnt from or not."""
+    calls = (call for episode in episodes for call in episode.calls[episode.copied_calls :])
+    tokens = sum(len(call.generation["completion_ids"]) for call in calls)
+    return {
+        "tokens": float(tokens),
+        "tokens_per_second": tokens / max(seconds, 1e-9),
+        "rollout_seconds": seconds,
+    }
+
+
+@dataclass(slots=True)
+class MeanOfTokens:
+    """A mean that is gathered minibatch by minibatch."""
+
+    total: float = 0.0
+    count: float = 0.0
+
+    def add(self, values_BT: Tensor, mask_BT: Tensor) -> None:
+        self.total += float(torch.where(mask_BT > 0, values_BT, torch.zeros_like(values_BT)).sum())
+        self.count += float((mask_BT > 0).sum())
 
 
 def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

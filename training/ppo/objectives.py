@@ -181,6 +181,11 @@ class Schedule:
         """Batches of all stages."""
         return sum(batches for _, batches in self.stages)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Batches of the stages that have any."""
+        return [batches for _, batches in self.stages if batches]
+
     def at(self, batch: int) -> Objective:
         """The objective of batch `batch`, from 0; past the end the last one."""
         for objective, batches in self.stages:

@@ -11,12 +11,14 @@ from selfcorrect.agents.playing import EpisodeRules, final_state
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
+from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
 from selfcorrect.agents.threads import threads_that_record
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, TurnSignal
 
@@ -35,6 +37,7 @@ class Episode:
             common.
         draws: how many draws the policy made, those of tries that reached nobody too.
         error: why the episode failed; it has no state then, and calls only if the failure is paid for.
+        copied_calls: how many of these were played in another episode; they do not learn here.
     """
 
     problem: Problem
@@ -46,6 +49,11 @@ class Episode:
     shared_calls: int = 0
     draws: int = 0
     error: SelfCorrectError | None = None
+    copied_calls: int = 0
+
+    def as_trunk(self, number: int) -> "Episode":
+        """The same, as what others will branch from after its first call."""
+        return replace(self, trunk=number, shared_calls=1)
 
 
 Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
@@ -120,6 +128,7 @@ async def collect(
     inputs: Callable[[Problem], dict[str, Any]] | None = None,
     context: Any = None,
     rules: EpisodeRules | None = None,
+    trunks: Sequence[Episode | None] = (),
 ) -> list[Episode]:
     """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
 
@@ -135,6 +144,7 @@ async def collect(
         inputs: the graph's input for a problem; None is that of `build_graph`.
         context: the graph's run context; None is `EpisodeContext(sampling)`, and with `inputs` no context.
         rules: for episodes that fail, ask a person, or take long; None raises what an episode raises.
+        trunks: B episodes whose first answers are taken over, one per episode; none, and all begin at the beginning.
 
     Raises:
         GraphError: an episode (every one, unless the rules say "raise") called no trainable policy, or raised an error
@@ -143,11 +153,11 @@ async def collect(
     rules = rules or EpisodeRules("raise")
     shared = EpisodeContext(sampling=sampling) if context is None and inputs is None else context
 
-    async def one(problem: Problem, seed: int) -> Episode:
+    async def one(problem: Problem, seed: int, trunk: Episode | None) -> Episode:
         draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
         with recording(policy, draws) as recorder:
             try:
-                given = initial_state(problem, seed) if inputs is None else inputs(problem)
+                given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
                 state = await final_state(graph, given, problem, recorder, rules, context=shared)
                 if not recorder.calls:
                     raise GraphError(_no_calls(problem, recorder.others))
@@ -158,16 +168,21 @@ async def collect(
                 if rules.on_episode_error == "raise":
                     raise told from error
                 return _failed(problem, recorder, told, rules, trainable)
-        calls = recorder.calls
+        calls = recorder.calls if trunk is None else [trunk.calls[0], *recorder.calls]
         turn_signals, scores = await signals(problem, state, calls)
         learning = [
             signal if call.inside(trainable) else replace(signal, learns=False)
             for call, signal in zip(calls, turn_signals, strict=True)
         ]
-        return Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
+        if trunk is None:
+            return Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
+        learning[0] = replace(learning[0], learns=False)
+        played = Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
+        return replace(played, trunk=trunk.trunk, shared_calls=trunk.shared_calls, copied_calls=1)
 
+    begun: Sequence[Episode | None] = trunks or [None] * len(problems)
     with rare_garbage_collection(), threads_that_record():
-        played = await asyncio.gather(*(one(problem, seed) for problem, seed in zip(problems, seeds, strict=True)))
+        played = await asyncio.gather(*(one(*given) for given in zip(problems, seeds, begun, strict=True)))
     errors = [episode.error for episode in played if episode.error is not None]
     if errors and len(errors) == len(played):
         raise errors[0]
@@ -200,6 +215,10 @@ def _failed(
 def call_kind(call: PolicyCall) -> str:
     """What a call is compared with: the call of the same nodes and turn in the other episodes of its problem."""
     return f"{'/'.join(call.nodes) or 'policy'} {call.turn}"
+
+
+def _begun(problem: Problem, seed: int, trunk: Episode | None) -> EpisodeState:
+    return initial_state(problem, seed, attempt=None if trunk is None else trunk.calls[0].generation)
 
 
 def _no_calls(problem: Problem, others: int) -> str:
@@ -238,26 +257,54 @@ class EpisodePlayer:
     context: Any
     rules: EpisodeRules
 
-    def play(self, problems: list[Problem], *, batch: int, process: int) -> list[Episode]:
+    def play(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
         """One episode of each of `problems`, which are what the process with number `process` plays of batch number
-        `batch`."""
+        `batch`, `again` for the n-th time."""
+        seeds = self._seeds(len(problems), batch, process, again)
+        if not isinstance(self.config.credit, Tree):
+            return self._collected(problems, seeds, batch)
+        return self._branching(problems, seeds, batch, self.config.credit.branches)
+
+    def _branching(self, problems: list[Problem], seeds: list[int], batch: int, branches: int) -> list[Episode]:
+        """In every `branches` rows the first episode is played whole, and its first answer revised anew in the
+        others."""
+        if self.inputs is not None:
+            raise ConfigurationError("credit 'tree' branches after a first answer: it needs a graph of build_graph")
+        whole = self._collected(problems[::branches], seeds[::branches], batch)
+        trunks = [episode.as_trunk(seed) for episode, seed in zip(whole, seeds[::branches], strict=True)]
+        grafted = [trunk if trunk.calls else None for trunk in trunks]  # where the first one failed, all begin anew
+        rest = [row for row in range(len(problems)) if row % branches]
+        others = self._collected(
+            [problems[row] for row in rest],
+            [seeds[row] for row in rest],
+            batch,
+            trunks=[grafted[row // branches] for row in rest],
+        )
+        grown = iter(others)
+        return [next(grown) if row % branches else trunks[row // branches] for row in range(len(problems))]
+
+    def _collected(
+        self, problems: list[Problem], seeds: list[int], batch: int, *, trunks: Sequence[Episode | None] = ()
+    ) -> list[Episode]:
         return run_blocking(
             collect(
                 self.graph,
                 problems,
                 self.signals_at(batch),
                 sampling=Sampling(temperature=self.config.temperature),
-                seeds=self._seeds(len(problems), batch, process),
+                seeds=seeds,
                 policy=self.policy,
                 trainable=self.trainable,
                 inputs=self.inputs,
                 context=self.context,
                 rules=self.rules,
+                trunks=trunks,
             )
         )
 
-    def _seeds(self, count: int, batch: int, process: int) -> list[int]:
+    def _seeds(self, count: int, batch: int, process: int, again: int) -> list[int]:
         """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same
         episodes."""
         first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
-        return [first + row for row in range(count)]
+        seeds = [first + row for row in range(count)]
+        return [derive_seed(seed, again) for seed in seeds] if again else seeds

@@ -4,12 +4,11 @@ From TRL and transformers come data loading, the generation buffer (several PPO 
 accelerate, DeepSpeed, FSDP, logging, checkpoints and resume.
 """
 
-import copy
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -20,12 +19,11 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import PrinterCallback
 from trl import GRPOTrainer
-from trl.models.utils import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generation
-from trl.trainer.utils import add_fused_lm_head
+from trl.models.utils import unwrap_model_for_generation
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.recording import unrecorded_draws
-from selfcorrect.errors import DivergenceError, PolicyError, TrainingError
+from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.credit.table import CallTable
@@ -34,12 +32,24 @@ from selfcorrect.training.ppo.batching import (
     call_table,
     placed_rows,
     row_tensors,
+    text_of,
+    token_batch,
+    trl_batch,
+    whole_rows,
 )
 from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.controllers import Controllers, ForgetMoments, rate_of_stages
 from selfcorrect.training.ppo.critic import Critic
-from selfcorrect.training.ppo.loss import LossTerms, TokenBatch, future_kl_BT, ppo_loss
-from selfcorrect.training.ppo.metrics import calls_without_baseline, rollout_metrics, update_metrics
+from selfcorrect.training.ppo.loss import LossTerms, future_kl_BT, ppo_loss
+from selfcorrect.training.ppo.metrics import (
+    MeanOfTokens,
+    calls_without_baseline,
+    cost_metrics,
+    rollout_metrics,
+    update_metrics,
+)
 from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.ppo.reference import ReferenceModel
 from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
     completion_logprobs,
@@ -47,105 +57,8 @@ from selfcorrect.training.ppo.scoring import (
     hidden_before_each_token,
     without_dropout,
 )
-
-# What TRL's loop carries from the episodes to the loss: tensors by the names that TRL gives them.
-
-
-def text_of(rows: RowTensors) -> dict[str, Tensor]:
-    """Prompts and completions: all that scoring needs."""
-    return {
-        "prompt_ids": rows.prompt_ids_RP,
-        "prompt_mask": rows.prompt_mask_RP,
-        "completion_ids": rows.completion_ids_RT,
-        "completion_mask": rows.completion_mask_RT,
-    }
-
-
-def trl_batch(rows: RowTensors, table: CallTable, advantages_RT: Tensor, betas_RT: Tensor) -> dict[str, Tensor]:
-    """All that the loss needs, as far as no model must be asked for it."""
-    return {
-        **text_of(rows),
-        "tool_mask": rows.spread(table.learns_C),
-        "advantages": advantages_RT,
-        "kl_coefficients": betas_RT,
-        "calls": rows.calls_RT,
-        "kinds": torch.where(rows.calls_RT >= 0, table.kinds_C[rows.calls_RT.clamp(min=0)], -1),
-        "old_per_token_logps": rows.old_logprobs_RT,
-    }
-
-
-def whole_rows(batch: dict[str, Any]) -> tuple[Tensor, Tensor, int]:
-    """Ids and mask of prompts with their completions, and how many positions at the end are completion."""
-    return (
-        torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-        torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-        batch["completion_ids"].size(1),
-    )
-
-
-def token_batch(inputs: dict[str, Any], normaliser: Tensor) -> TokenBatch:
-    """A minibatch as `ppo_loss` takes it."""
-    return TokenBatch(
-        old_logprobs_BT=inputs["old_per_token_logps"],
-        reference_logprobs_BT=inputs.get("ref_per_token_logps"),
-        advantages_BT=inputs["advantages"],
-        kl_coefficients_BT=inputs["kl_coefficients"],
-        mask_BT=inputs["tool_mask"],
-        normaliser=normaliser,
-    )
-
-
-# The fixed reference model of the KL terms.
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceModel:
-    """A frozen model that is chosen explicitly, never looked up by the name in a config.
-
-    Looked up by name, a policy that was loaded from its Stage I checkpoint would be anchored to Stage I in Stage II,
-    and one built in memory to nothing at all.
-    """
-
-    model: Any
-
-    @classmethod
-    def of(cls, policy_model: Any, reference: Any, config: TurnPPOConfig) -> "ReferenceModel":
-        """`reference` as a frozen model of the policy's dtype.
-
-        Args:
-            policy_model: copied as it is now when `reference` is None.
-            reference: None, a folder, a Hub id, or a model.
-            config: gives the temperature at which log-probabilities are taken.
-
-        Raises:
-            PolicyError: the folder does not exist or holds no model. The base model is never put in its place.
-        """
-        if reference is None:
-            model = copy.deepcopy(policy_model)
-        elif isinstance(reference, str | Path):
-            model = _load(reference, policy_model)
-        else:
-            model = reference
-        model.eval().requires_grad_(False)
-        add_fused_lm_head(model, temperature=config.temperature)
-        return cls(model)
-
-    def prepare(self, trainer: Any) -> Any:
-        """The model as the trainer's engine (DeepSpeed, FSDP or plain accelerate) wants it for scoring."""
-        if trainer.is_deepspeed_enabled:
-            return prepare_deepspeed(self.model, trainer.accelerator)
-        if trainer.is_fsdp_enabled:
-            return prepare_fsdp(self.model, trainer.accelerator)
-        return trainer.accelerator.prepare_model(self.model, evaluation_mode=True)
-
-
-def _load(reference: str | Path, policy_model: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(str(reference), dtype=policy_model.dtype)
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"the reference model '{reference}' cannot be loaded: {error}") from error
+from selfcorrect.training.ppo.selection import dropped, share_without_spread, with_lengths, without_spread
+from selfcorrect.training.ppo.surrogates import learning_items, token_weights_BT
 
 
 class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -212,6 +125,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._critic = (
             None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
         )
+        self._controllers, self._entropies = Controllers(config), MeanOfTokens()
         self._generation_seconds, self._unrecorded = 0.0, 0
         self.last_episodes: list[Episode] = []
         super().__init__(
@@ -223,12 +137,34 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             ),
             processing_class=policy.tokenizer,
             peft_config=peft_config,
-            callbacks=[*(callbacks or []), *([] if self._critic is None else [self._critic.keeper()])],
+            callbacks=[*(callbacks or []), *self._keepers()],
             optimizers=(config.own_optimiser(policy.model), None),
         )
         self.remove_callback(PrinterCallback)  # figures go to whoever listens to on_log
         if self._reference is not None:
             self.ref_model = self._reference.prepare(self)
+
+    def _keepers(self) -> list[Any]:
+        """Callbacks that keep what the trainer remembers, and those that steer the optimiser."""
+        config = self.settings
+        keepers = [self._controllers.keeper()] if config.kl_target or config.entropy_target else []
+        keepers += [] if self._critic is None else [self._critic.keeper()]
+        keepers += [] if config.stage_switch == "carry" else [ForgetMoments(config.stages, config.updates_per_step)]
+        return keepers
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """TRL's, or one that begins anew with every stage."""
+        config = self.settings
+        if config.stage_switch != "restart":
+            return super().create_scheduler(num_training_steps, optimizer)
+        updates = config.updates_per_step
+        rate = rate_of_stages(
+            [steps * updates for steps in config.stages],
+            warmup=config.warmup_steps * updates,
+            decays=config.learning_rate_decay,
+        )
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate)
+        return self.lr_scheduler
 
     @property
     def batch_number(self) -> int:
@@ -250,22 +186,60 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor | Any]:
         """Play, judge and pay the episodes of `inputs` (each problem repeated as often as it is to be played)."""
         training = self.model.training
-        episodes = self._play(inputs)
+        played, chosen = self._play([self._problems[row["problem"]] for row in inputs])
         self.model.train(training)
-        self.last_episodes = episodes
-        batch = self._tensors(episodes)
-        self._record(rollout_metrics(episodes, self._generation_seconds, self._unrecorded))
+        self.last_episodes = chosen
+        batch = self._tensors(chosen)
+        figures = rollout_metrics(played[: len(chosen)], self._generation_seconds, self._unrecorded)
+        self._record(figures | cost_metrics(played, self._generation_seconds))
         return batch
 
-    def _play(self, inputs: list[dict[str, Any]]) -> list[Episode]:
-        problems = [self._problems[row["problem"]] for row in inputs]
+    def _play(self, problems: list[Problem]) -> tuple[list[Episode], list[Episode]]:
+        """All episodes that were played, those of `problems` first, and as many to learn from."""
         start, unrecorded = time.perf_counter(), unrecorded_draws(self._policy)
         with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
             self._policy.model = model  # under DeepSpeed and FSDP the object with the gathered weights is another one
-            episodes = self._player.play(problems, batch=self.batch_number, process=self.accelerator.process_index)
+            played = self._play_round(problems, 0)
+            chosen = list(played)
+            if self.settings.no_spread == "resample":
+                played, chosen = self._with_others(played)
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
-        return episodes
+        if self.settings.no_spread == "drop":
+            self._record({"dropped": share_without_spread(chosen)})
+            chosen = dropped(chosen, call_table(chosen))
+        return played, chosen
+
+    def _play_round(self, problems: list[Problem], round_number: int) -> list[Episode]:
+        process = self.accelerator.process_index
+        episodes = self._player.play(problems, batch=self.batch_number, process=process, again=round_number)
+        return with_lengths(episodes, truncated=self.settings.truncated, overlong=self.settings.overlong)
+
+    def _with_others(self, played: list[Episode]) -> tuple[list[Episode], list[Episode]]:
+        """Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): problems without spread make room for others."""
+        everything, chosen = list(played), list(played)
+        others = self._other_problems({episode.problem.id for episode in played})
+        for round_number in range(1, self.settings.resample_rounds + 1):
+            idle = without_spread(chosen, call_table(chosen))
+            fresh = [problem for problem, _ in zip(others, idle, strict=False)]
+            if not fresh:
+                break
+            again = [problem for problem in fresh for _ in range(self.settings.episodes_per_problem)]
+            found = self._play_round(again, round_number)
+            everything += found
+            useful = without_spread(found, call_table(found))
+            replacing = iter([episode for episode in found if episode.problem.id not in useful])
+            chosen = [next(replacing, episode) if episode.problem.id in idle else episode for episode in chosen]
+        self._record({"resampled": len(everything) / len(played) - 1, "no_signal": share_without_spread(played)})
+        return everything, chosen
+
+    def _other_problems(self, taken: set[str]) -> Iterator[Problem]:
+        """Problems that are not `taken`, in an order that the step decides."""
+        dice = random.Random(f"{self.settings.seed} {self.batch_number} {self.accelerator.process_index}")
+        for index in dice.sample(range(len(self._problems)), len(self._problems)):
+            if self._problems[index].id not in taken:
+                taken.add(self._problems[index].id)
+                yield self._problems[index]
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
@@ -278,18 +252,43 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self._reference_logprobs(rows) if self.settings.kl and bool((table.kl_coefficients_C > 0).any()) else None
         )
         advantages_RT = self._advantages(rows, table)
-        betas_RT = rows.spread(table.kl_coefficients_C)
+        betas_RT = rows.spread(table.kl_coefficients_C) * self._steered(rows, table, reference_RT)
         if reference_RT is not None and self.settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
         device = self.accelerator.device
         batch = trl_batch(rows, table, advantages_RT, betas_RT)
+        if self.settings.critic is not None and self.batch_number < self.settings.critic.pretraining:
+            batch["tool_mask"] = torch.zeros_like(batch["tool_mask"])  # no gradient: only the critic has learnt
+        batch["weights"] = token_weights_BT(rows.calls_RT, self.settings.normalise_loss)
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
-        moved["num_items_in_batch"] = self.accelerator.gather(batch["tool_mask"].sum().to(device)).sum()
+        items = learning_items(batch["tool_mask"], batch["weights"], rows.calls_RT, self.settings.normalise_loss)
+        moved["num_items_in_batch"] = self.accelerator.gather(items.to(device)).sum()
         if self.settings.recompute_old_logprobs:
             moved["old_per_token_logps"] = self._logprobs(self.model, moved)
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
+
+    def _steered(self, rows: RowTensors, table: CallTable, reference_RT: Tensor | None) -> float:
+        """The factor on this step's KL coefficients; the last step's entropy and this one's KL are taken note of."""
+        steering = self._controllers
+        if steering.watch_entropy and self._entropies.count:
+            steering.observe_entropy(self._over_all_ranks(self._entropies))
+            self._record({"entropy_coefficient": steering.entropy_coefficient})
+        self._entropies = MeanOfTokens()
+        factor = steering.kl_factor
+        if self.settings.kl_target is not None and reference_RT is not None:
+            charged_RT = rows.spread(table.learns_C * (table.kl_coefficients_C > 0))
+            measured = MeanOfTokens()
+            measured.add(rows.old_logprobs_RT - reference_RT, charged_RT)
+            steering.observe_kl(self._over_all_ranks(measured))
+            self._record({"kl_factor": factor})
+        return factor
+
+    def _over_all_ranks(self, mean: "MeanOfTokens") -> float:
+        device = self.accelerator.device
+        sums = self.accelerator.gather(torch.tensor([[mean.total, mean.count]], device=device)).sum(0)
+        return float(sums[0] / sums[1].clamp(min=1))
 
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
@@ -297,12 +296,15 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             settings = self.settings
             if settings.baseline != "none":
                 self._record({"no_baseline": calls_without_baseline(table)})
-            normalise_by = settings.normalise_by or "nothing"
-            return rows.spread(
-                call_advantages(
-                    table, settings.baseline, normalise_by, credit=settings.credit, by_role=settings.credit_by_role
-                )
+            advantages_C = call_advantages(
+                table,
+                settings.baseline,
+                settings.normalise_by or "nothing",
+                credit=settings.credit,
+                by_role=settings.credit_by_role,
+                gather=lambda mine: list(gather_object([mine])) if self.accelerator.num_processes > 1 else [mine],
             )
+            return rows.spread(advantages_C)
         model = self.accelerator.unwrap_model(self.model)
         hidden_RTH = hidden_before_each_token(
             model, *whole_rows(text_of(rows)), positions=self._positions, rows_at_once=self._rows_at_once
@@ -344,7 +346,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     # Seam 2: the loss.
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        with_entropy = self.settings.entropy > 0 or self.settings.log_entropy
+        bonus = self._controllers.entropy_coefficient
+        with_entropy = bonus > 0 or self.settings.log_entropy or self._controllers.watch_entropy
         logprobs_BT, entropies_BT = self._scored(model, inputs, with_entropy=with_entropy)
         batch = token_batch(inputs, self._normaliser(inputs))
         terms = ppo_loss(
@@ -352,15 +355,19 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             batch,
             clip_low=self.settings.clip,
             clip_high=self.settings.clip if self.settings.clip_high is None else self.settings.clip_high,
+            surrogate=self.settings.surrogate,
+            dual_clip=self.settings.dual_clip,
             entropies_BT=entropies_BT,
-            entropy_coefficient=self.settings.entropy,
+            entropy_coefficient=bonus,
         )
+        if entropies_BT is not None:
+            self._entropies.add(entropies_BT.detach(), batch.mask_BT)
         self._refuse_divergence(terms)
         self._record(update_metrics(terms, batch, inputs["kinds"], entropies_BT))
         return terms.total
 
     def _normaliser(self, inputs: dict[str, Any]) -> Tensor:
-        """Learning tokens of one optimiser step, per process (gradients are averaged over processes)."""
+        """Learning tokens (or turns) of one optimiser step, per process (gradients are averaged over processes)."""
         share = self.current_gradient_accumulation_steps / self.args.steps_per_generation
         items: Tensor = inputs["num_items_in_batch"]
         return cast(Tensor, items.clamp(min=1.0) * share / self.accelerator.num_processes)

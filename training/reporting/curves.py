@@ -29,6 +29,8 @@ class Chart:
 
     title: str
     curves: tuple[Curve, ...]
+    clipped: bool = False
+    """Whether rare large values are cut off, with a mark, so that the rest can be read."""
 
 
 CHARTS = (
@@ -44,6 +46,7 @@ CHARTS = (
     Chart(
         "KL to the reference, nats per token",
         (Curve("kl_t1", "first answer", "#8a8f98"), Curve("kl_t2", "second answer", "#2f81f7")),
+        clipped=True,
     ),
 )
 
@@ -73,6 +76,8 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> Markup:
             _draw(axes, curve, steps)
         _mark_stages(axes, steps)
         _dress(axes, chart.title)
+        if chart.clipped:
+            _clip(axes, [float(step[curve.name]) for curve in measured for step in steps if curve.name in step])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return inline_svg(buffer.getvalue())
@@ -89,6 +94,27 @@ def _draw(axes: Any, curve: Curve, steps: Sequence[Mapping[str, Any]]) -> None:
     if held_out:
         numbers, values = zip(*held_out, strict=True)
         axes.plot(numbers, values, "o", color=curve.colour, markersize=4)
+
+
+_LARGE = 4.0
+"""Values above so many times the 95th percentile are cut off."""
+
+
+def readable_limit(values: Sequence[float]) -> float | None:
+    """Where to cut an axis off so that all but a few of `values` can be read; None if nothing towers over the rest."""
+    ranked = sorted(value for value in values if value is not None)
+    usual = ranked[int(0.95 * (len(ranked) - 1))] if ranked else 0.0
+    return 1.5 * usual if usual > 0 and ranked[-1] > _LARGE * usual else None
+
+
+def _clip(axes: Any, values: Sequence[float]) -> None:
+    """Cut the axis off above what is usual, and say what was highest."""
+    limit = readable_limit(values)
+    if limit is None:
+        return
+    axes.set_ylim(top=limit)
+    mark = f"▲ up to {max(values):,.3g}"
+    axes.text(0.5, 0.98, mark, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """From settings to the objects they name: task, policy, prompts, graph, objectives."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,22 @@ def refuse_objective(settings: RunSettings, arm: str) -> None:
 
 
 def ppo_config(
-    settings: RunSettings, checkpoints: Path, steps: int, *, normalise_by: NormaliseBy = "nothing"
+    settings: RunSettings,
+    checkpoints: Path,
+    steps: int,
+    *,
+    normalise_by: NormaliseBy = "nothing",
+    stages: Sequence[int] = (),
 ) -> TurnPPOConfig:
-    """The trainer's settings; an arm's `normalise_by` holds where the settings leave it open."""
+    """The trainer's settings; an arm's `normalise_by` holds where the settings leave it open. `stages` are the steps of
+    each stage, where there are several."""
     chosen = dict(settings.optimiser)
     if chosen["normalise_by"] is None:
         chosen["normalise_by"] = normalise_by
     kept = {name: getattr(settings, name) for name in KeepingSettings.model_fields}
-    return TurnPPOConfig(**chosen, **kept, credit=settings.credit, output_dir=checkpoints, steps=steps)
+    return TurnPPOConfig(
+        **chosen, **kept, credit=settings.credit, output_dir=checkpoints, steps=steps, stages=list(stages)
+    )
 
 
 def lora_config(settings: LoraSettings | None) -> Any:

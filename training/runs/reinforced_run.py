@@ -120,8 +120,14 @@ class _Session:
         return open_graph(self.settings.model_copy(update={"graph": graph}), self.policy, self.task.checker)
 
     def _config(self) -> TurnPPOConfig:
-        batches = self.plan.schedule.total_batches
-        return ppo_config(self.settings, self.run.checkpoints_path, batches, normalise_by=self.plan.normalise_by)
+        plan = self.plan
+        return ppo_config(
+            self.settings,
+            self.run.checkpoints_path,
+            plan.schedule.total_batches,
+            normalise_by=plan.normalise_by,
+            stages=plan.schedule.lengths if len(plan.schedule.lengths) > 1 else (),
+        )
 
     def _budget(self) -> Budget:
         """What the run cost, from its log: so an interrupted run counts whole."""

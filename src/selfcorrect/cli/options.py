@@ -94,5 +94,5 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as score.alpha=5. May be repeated."),
 ]
-PresetName = Literal["demo", "full"]
+PresetName = Literal["demo", "full", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"]
 Preset = Annotated[PresetName, typer.Option(help="The settings to start from.")]

@@ -4,6 +4,7 @@ of episodes of a policy that can be written out, of equal and of different numbe
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ from enumerated import LONGEST, STOP, Tokens, Toy, rewards_of, to_go
 from torch import Tensor
 
 from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.settings import combine, differing_fields
+from selfcorrect.training.arms import Arm
+from selfcorrect.training.arms.reinforced import multi_turn_return, multi_turn_sum
 from selfcorrect.training.credit.estimators import BASELINES, call_advantages, credited
+from selfcorrect.training.credit.recipes import RECIPES
 from selfcorrect.training.credit.returns import outcome, progress, return_to_go
 from selfcorrect.training.credit.settings import (
     AnchorGroups,
@@ -25,6 +30,7 @@ from selfcorrect.training.credit.settings import (
     TurnOutcome,
 )
 from selfcorrect.training.credit.table import CallTable
+from selfcorrect.training.settings import DEMO, PRESETS
 
 Worth = Callable[[list[float]], list[float]]
 
@@ -346,7 +352,7 @@ def test_every_role_can_have_a_credit_of_its_own() -> None:
     table = table_of([1.0, 0.0, 4.0], [2.0, 5.0, 6.0], roles=[0, 1, 0, 0, 1, 0])
     mixed = credited(table, OwnCredit(), "none", by_role={"critique": ReturnToGo(gamma=1.0)})
     close(mixed, [1.0, 4.0, 4.0, 2.0, 11.0, 6.0])
-    with pytest.raises(ConfigurationError, match="did you mean 'critique'"):
+    with pytest.raises(ConfigurationError, match="did you mean critique"):
         credited(table, OwnCredit(), "none", by_role={"critic": ReturnToGo()})
 
 
@@ -369,7 +375,7 @@ def test_a_users_own_estimator_is_found_and_checked(monkeypatch: pytest.MonkeyPa
     close(credited(table, OwnEstimator(estimator="my_credit:constant")), [0.5, 0.5])
     with pytest.raises(ConfigurationError, match="one advantage a call"):
         credited(table, OwnEstimator(estimator="my_credit:ragged"))
-    with pytest.raises(ConfigurationError, match="did you mean 'constant'"):
+    with pytest.raises(ConfigurationError, match="did you mean constant"):
         credited(table, OwnEstimator(estimator="my_credit:constnt"))
 
 
@@ -398,3 +404,18 @@ def test_stopping_early_is_part_of_the_toy() -> None:
     assert all(STOP not in tokens[:-1] for tokens in Toy().episodes)
     tokens: Tokens = Toy(fixed=True).episodes[-1]
     assert tokens == (STOP,) * LONGEST
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_only_sets_names_of_credit_loss_and_score(name: str) -> None:
+    changed = differing_fields(DEMO, PRESETS[name])
+    named = {change.partition("=")[0].split(".")[0] for change in RECIPES[name]}
+    assert named <= {"credit", "optimiser", "score"}
+    assert {field.split(".")[0] for field in changed} <= named
+    assert changed and PRESETS[name] == combine(PRESETS[name], {}, RECIPES[name])
+
+
+@pytest.mark.parametrize("arm", [multi_turn_return, multi_turn_sum])
+def test_an_arm_with_a_credit_of_its_own_refuses_another(arm: Arm, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="train multi-turn with it"):
+        arm(DEMO.model_copy(update={"credit": Outcome()}), out=tmp_path)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_trainer import LikesPlus, trainer_on
-from torch import Tensor
+from small_trainer import LikesPlus, trainer_on, weights
 from trl import GRPOTrainer
 
 from selfcorrect.agents.graph import build_graph
@@ -21,10 +20,6 @@ from selfcorrect.training.ppo.config import CriticConfig, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-
-
-def weights(trainer: TurnPPOTrainer) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
 @pytest.mark.slow

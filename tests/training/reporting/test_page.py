@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from selfcorrect.training.reporting import rendering
-from selfcorrect.training.reporting.curves import CHARTS, chart_svg, running_mean
+from selfcorrect.training.reporting.curves import CHARTS, chart_svg, readable_limit, running_mean
 from selfcorrect.training.reporting.flips import Flips, flips_svg
 from selfcorrect.training.reporting.page import report_page
 from selfcorrect.training.reporting.rendering import render
@@ -200,3 +200,18 @@ def test_a_run_directory_writes_its_report_from_its_files(tmp_path: Path) -> Non
         run.append_metrics(step)
     run.write_final(BEFORE, AFTER)
     assert f"10 of {DEMO.score.total_steps} steps" in run.write_report().read_text(encoding="utf-8")
+
+
+def test_an_axis_is_cut_off_where_one_value_towers_over_the_rest() -> None:
+    usual = [0.1 + 0.001 * step for step in range(40)]
+    assert readable_limit(usual) is None
+    limit = readable_limit([*usual, 2500.0])
+    assert limit is not None and max(usual) < limit < 1.0
+    assert readable_limit([]) is None and readable_limit([0.0, 0.0]) is None
+
+
+def test_a_chart_that_was_cut_off_says_how_high_it_went() -> None:
+    kl = next(chart for chart in CHARTS if chart.clipped)
+    steps = [{"step": step, "stage": 1, "kl_t1": 0.1} for step in range(40)]
+    assert "up to" not in chart_svg(kl, steps)
+    assert "up to 2.5e+03" in chart_svg(kl, [*steps, {"step": 41, "stage": 1, "kl_t1": 2500.0}])
