@@ -174,11 +174,7 @@ async def collect(
             signal if call.inside(trainable) else replace(signal, learns=False)
             for call, signal in zip(calls, turn_signals, strict=True)
         ]
-        if trunk is None:
-            return Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
-        learning[0] = replace(learning[0], learns=False)
-        played = Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
-        return replace(played, trunk=trunk.trunk, shared_calls=trunk.shared_calls, copied_calls=1)
+        return _grafted(Episode(problem, state, calls, learning, scores, draws=recorder.draws_made), trunk)
 
     begun: Sequence[Episode | None] = trunks or [None] * len(problems)
     with rare_garbage_collection(), threads_that_record():
@@ -215,6 +211,14 @@ def _failed(
 def call_kind(call: PolicyCall) -> str:
     """What a call is compared with: the call of the same nodes and turn in the other episodes of its problem."""
     return f"{'/'.join(call.nodes) or 'policy'} {call.turn}"
+
+
+def _grafted(episode: Episode, trunk: Episode | None) -> Episode:
+    """The episode as a branch of `trunk`, whose first call does not learn again."""
+    if trunk is None:
+        return episode
+    signals = [replace(episode.signals[0], learns=False), *episode.signals[1:]]
+    return replace(episode, signals=signals, trunk=trunk.trunk, shared_calls=trunk.shared_calls, copied_calls=1)
 
 
 def _begun(problem: Problem, seed: int, trunk: Episode | None) -> EpisodeState:
