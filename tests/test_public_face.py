@@ -32,6 +32,7 @@ READ_BY_USERS = [
     *(path for folder in ("docs", "notebooks", "examples") for path in sorted((ROOT / folder).rglob("*.*"))),
 ]
 SHOWN = [path for path in READ_BY_USERS if path.suffix in {".md", ".py", ".ipynb"} and path.is_file()]
+SHOWN = [path for path in SHOWN if "hooks" not in path.parts]  # they make the site; nobody is taught by them
 PAGES = [path for path in SHOWN if path.suffix == ".md"]
 needs_checkout = pytest.mark.skipif(not SHOWN, reason="there is nothing to read beside an installed wheel")
 
