@@ -15,6 +15,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ["selfcorrect", "selfcorrect.rewards", "selfcorrect.tasks", "selfcorrect.agents", "selfcorrect.training"]
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """A page that `mkdocs.yml` does not place yet is found under "More", by its own title."""
+    docs = Path(config.docs_dir)
+    placed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+    if more := [page for page in pages if f": {page}\n" not in placed]:
+        config.nav.append({"More": more})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """mkdocs asks this once it has listed the files of docs/."""
     pages = {"reference/settings.md": settings(), "reference/command-line.md": command_line(), "log.md": log()}
