@@ -46,7 +46,7 @@ def log() -> str:
 
 def settings() -> str:
     """Every group of settings of a run, from the models that read them."""
-    from selfcorrect.training import RunSettings
+    from selfcorrect import RunSettings
 
     return "# Settings\n\nOf `--config` files and `--set group.name=value`.\n\n" + "\n".join(groups("", RunSettings))
 
