@@ -16,6 +16,7 @@ from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.training.arms.pair_sft import pair_sft
 from selfcorrect.training.arms.reinforced import single_turn, train_score
 from selfcorrect.training.arms.star import star
+from selfcorrect.training.arms.untrained import sample_again, self_refine
 from selfcorrect.training.ppo.objectives import OBJECTIVES, StageTwo, objective_named
 from selfcorrect.training.runs.given import with_objects
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for, score_schedule
@@ -27,6 +28,7 @@ from selfcorrect.training.settings import (
     RunSettings,
     ScoreSettings,
 )
+from selfcorrect.training.vstar.rounds import vstar
 
 
 def is_even(response: str, reference: int) -> bool:
@@ -132,6 +134,24 @@ def test_arms_that_load_their_policy_again_save_a_given_one(
 def test_an_arm_with_a_loop_of_its_own_refuses_a_graph(policy: TransformersPolicy, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is a loop of its own"):
         single_turn(SETTINGS, out=tmp_path / "run", policy=policy, graph=build_graph(policy), task=Talking())
+
+
+@pytest.mark.parametrize(
+    ("arm", "given"),
+    [
+        (star, {"objective": OnlyLast()}),
+        (pair_sft, {"objective": OnlyLast()}),
+        (vstar, {"objective": OnlyLast()}),
+        (sample_again, {"objective": OnlyLast()}),
+        (self_refine, {"graph": build_graph}),
+    ],
+)
+def test_an_object_that_has_no_effect_is_refused(
+    arm: Callable[..., Any], given: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{arm.__name__} does not use {next(iter(given))}"):
+        arm(SETTINGS, out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_compiled_graph_needs_the_policy_it_holds(policy: TransformersPolicy, tiny_model_folder: Path) -> None:

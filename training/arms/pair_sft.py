@@ -20,7 +20,7 @@ from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 
-@partial(takes_objects, reloads=True)
+@partial(takes_objects, reloads=True, unused=["objective"])
 def pair_sft(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:

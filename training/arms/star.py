@@ -26,7 +26,7 @@ from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 
-@partial(takes_objects, reloads=True)
+@partial(takes_objects, reloads=True, unused=["objective"])
 def star(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Self-taught reasoner (STaR, Zelikman et al. 2022, arXiv 2203.14465), of one turn or of two.
 

@@ -1,6 +1,7 @@
 """Arms that train nothing: the base policy in another loop."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def evaluate_untrained(
 # Sample again: the second attempt is a fresh first one. Evaluation only.
 
 
-@takes_objects
+@partial(takes_objects, unused=["objective", "graph"])
 def sample_again(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:
@@ -70,7 +71,7 @@ def sample_again_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
 # Self-Refine: the policy writes a critique of its answer and then another answer, without any training.
 
 
-@takes_objects
+@partial(takes_objects, unused=["objective", "graph"])
 def self_refine(
     settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False
 ) -> RunResult:

@@ -4,7 +4,7 @@ An arm takes them as arguments (`takes_objects`); they travel inside its setting
 policy or a graph by the settings finds them. The run's config.yaml says "(given)" where it cannot describe one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
@@ -148,12 +148,13 @@ def _saved(policy: TransformersPolicy, settings: GivenPolicy, folder: Path) -> P
     return PolicySettings(**{**dict(settings), "model": str(folder)})
 
 
-def takes_objects(arm: "SettingsArm", *, reloads: bool = False) -> "Arm":
+def takes_objects(arm: "SettingsArm", *, reloads: bool = False, unused: Collection[str] = ()) -> "Arm":
     """`arm`, which then takes task, policy, graph, prompts and objective as arguments too; see `Objects`.
 
     Args:
         arm: trains by settings alone.
         reloads: whether it loads its policy again and again rather than train an object in place.
+        unused: objects that have no effect on this arm; it refuses them.
     """
 
     def with_arguments(
@@ -164,6 +165,9 @@ def takes_objects(arm: "SettingsArm", *, reloads: bool = False) -> "Arm":
         resume: bool = False,
         **given: Unpack[Objects],
     ) -> RunResult:
+        idle = [name for name in unused if given.get(name) is not None]  # type: ignore[misc]
+        if idle:
+            raise ConfigurationError(f"{with_arguments.__name__} does not use {' and '.join(idle)}: leave it away")
         chosen = with_objects(settings, given, saved_in=Path(out) if reloads else None)
         return arm(chosen, out=out, progress=progress, resume=resume)
 

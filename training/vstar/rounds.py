@@ -70,7 +70,7 @@ _CALIBRATION, _HELD_OUT = 1_000_001, 1_000_002
 """Seeds of the last two pools, as children of the run's seed; round t samples with child t."""
 
 
-@partial(takes_objects, reloads=True)
+@partial(takes_objects, reloads=True, unused=["objective"])
 def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
     """Train a generator and verifiers of it, kept apart.
 
