@@ -165,7 +165,7 @@ def takes_objects(arm: "SettingsArm", *, reloads: bool = False, unused: Collecti
         resume: bool = False,
         **given: Unpack[Objects],
     ) -> RunResult:
-        idle = [name for name in unused if given.get(name) is not None]  # type: ignore[misc]
+        idle = [name for name in unused if given.get(name) is not None]
         if idle:
             raise ConfigurationError(f"{with_arguments.__name__} does not use {' and '.join(idle)}: leave it away")
         chosen = with_objects(settings, given, saved_in=Path(out) if reloads else None)
