@@ -52,7 +52,8 @@ def fit_platt(raw: Sequence[float], correct: Sequence[bool]) -> Platt:
     rights = sum(correct)
     if not 0 < rights < len(correct) or len(raw) != len(correct):
         raise CheckerError(
-            f"a verifier is calibrated on right and wrong answers; got {rights} right ones of {len(correct)} (and {len(raw)} scores)"
+            f"a verifier is calibrated on right and wrong answers; got {rights} right ones of {len(correct)} (and"
+            f" {len(raw)} scores)"
         )
     if not all(map(math.isfinite, raw)):
         raise CheckerError("a verifier is calibrated on finite scores; leave out the answers on which it abstains")
@@ -136,7 +137,8 @@ def read_card(folder: Path) -> VerifierCard:
         return VerifierCard(**saved | {"wording": Wording(**saved["wording"]), "platt": Platt(**saved["platt"])})
     except OSError as error:
         raise CheckerError(
-            f"{folder} is no verifier's folder: verifier.json cannot be read ({error.strerror or error}); `selfcorrect train vstar` makes one"
+            f"{folder} is no verifier's folder: verifier.json cannot be read ({error.strerror or error}); `selfcorrect"
+            " train vstar` makes one"
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckerError(f"{path} is damaged: {error!r}; train the verifier again") from error
@@ -164,8 +166,8 @@ def refuse_other_tokenizer(tokenizer: Any, card: VerifierCard, *, whose: str) ->
     """Raise a CheckerError unless `tokenizer` is the one of the card: other ids would give scores without meaning."""
     if tokenizer_fingerprint(tokenizer) != card.tokenizer:
         raise CheckerError(
-            f"{whose} is not the one that this verifier was trained with; use a verifier that was trained on answers of this policy "
-            "(`selfcorrect train vstar --set policy.model=...`)"
+            f"{whose} is not the one that this verifier was trained with; use a verifier that was trained on answers of"
+            " this policy (`selfcorrect train vstar --set policy.model=...`)"
         )
 
 

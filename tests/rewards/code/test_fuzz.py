@@ -76,10 +76,16 @@ def frames(draw: st.DrawFn) -> bytes:
     values = st.one_of(json_data, st.just(["t", [["t", []], ["d", [], 0]]]))
     shaped = st.one_of(
         st.tuples(st.just("ok"), values, values).map(list),
-        st.tuples(st.just("raise"), st.lists(st.sampled_from(["ValueError", "Exception", "SystemExit", "Mine", ""])), values, values, values).map(list),
+        st.tuples(
+            st.just("raise"),
+            st.lists(st.sampled_from(["ValueError", "Exception", "SystemExit", "Mine", ""])),
+            values,
+            values,
+            values,
+        ).map(list),
         st.tuples(st.sampled_from(["callback", "unfit", "loaded", "done", "back"]), values, values).map(list),
         json_data,
-    )  # fmt: skip
+    )
     data = b""
     for message in draw(st.lists(shaped, min_size=1, max_size=5)):
         body = json.dumps(message).encode()

@@ -22,23 +22,89 @@ LOOP = (
 CHECK = "def check(candidate):\n" + "".join(f"    {line}\n" for line in LOOP.format("candidate").splitlines())
 LIVE = [{"input": "1\n2", "output": "3", "testtype": "functional"}]
 PACKED = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(LIVE)))).decode()
-CASE = "import unittest\nclass TestCases(unittest.TestCase):\n    def setUp(self): self.n = 3\n    def test_a(self): self.assertEqual(f(self.n), 9)\n    def test_b(self):\n        for n in (1, 2):\n            with self.subTest(n=n): self.assertEqual(f(n), n * n)"
+CASE = (
+    "import unittest\nclass TestCases(unittest.TestCase):\n    def setUp(self): self.n = 3\n    def test_a(self):"
+    " self.assertEqual(f(self.n), 9)\n    def test_b(self):\n        for n in (1, 2):\n            with"
+    " self.subTest(n=n): self.assertEqual(f(n), n * n)"
+)
 SQUARE, CUBE = "def f(x): return x * x", "def f(x): return x ** 3"
 
 ROWS: dict[str, tuple[Any, str, str]] = {
-    "HumanEval+": ({"task_id": "HumanEval/0", "prompt": 'def f(x):\n    """Square."""\n', "entry_point": "f", "test": CHECK}, SQUARE, CUBE),
-    "MBPP": ({"task_id": 1, "text": "Square", "code": SQUARE, "test_list": ["assert f(2) == 4", "assert f(0) == 0"], "test_setup_code": "", "challenge_test_list": []}, SQUARE, CUBE),
-    "MBPP+": ({"task_id": 1, "test_list": ["assert f(2) == 4"], "test_imports": [], "test": LOOP.format("f")}, SQUARE, CUBE),
+    "HumanEval+": (
+        {"task_id": "HumanEval/0", "prompt": 'def f(x):\n    """Square."""\n', "entry_point": "f", "test": CHECK},
+        SQUARE,
+        CUBE,
+    ),
+    "MBPP": (
+        {
+            "task_id": 1,
+            "text": "Square",
+            "code": SQUARE,
+            "test_list": ["assert f(2) == 4", "assert f(0) == 0"],
+            "test_setup_code": "",
+            "challenge_test_list": [],
+        },
+        SQUARE,
+        CUBE,
+    ),
+    "MBPP+": (
+        {"task_id": 1, "test_list": ["assert f(2) == 4"], "test_imports": [], "test": LOOP.format("f")},
+        SQUARE,
+        CUBE,
+    ),
     "BigCodeBench": ({"task_id": "BigCodeBench/0", "entry_point": "f", "test": CASE}, SQUARE, CUBE),
-    "APPS stdin": ({"input_output": json.dumps({"inputs": ["2\n"], "outputs": ["4\n"]})}, "print(int(input()) ** 2)", "print(input())"),
+    "APPS stdin": (
+        {"input_output": json.dumps({"inputs": ["2\n"], "outputs": ["4\n"]})},
+        "print(int(input()) ** 2)",
+        "print(input())",
+    ),
     "APPS calls": ({"input_output": json.dumps({"fn_name": "f", "inputs": [[2]], "outputs": [[4]]})}, SQUARE, CUBE),
-    "TACO": ({"input_output": {"inputs": [["1", "2"]], "outputs": [["1", "2"]]}, "time_limit": "2.0 seconds"}, "print(input())\nprint(input())", "print(input())"),
-    "LiveCodeBench stdin": ({"public_test_cases": json.dumps([{"input": "2", "output": "4", "testtype": "stdin"}]), "private_test_cases": "[]"}, "print(int(input()) ** 2)", "print(input())"),
-    "LiveCodeBench functional": ({"public_test_cases": json.dumps(LIVE), "private_test_cases": PACKED, "metadata": json.dumps({"func_name": "add"}), "starter_code": "class Solution:\n"}, SOLUTION.format("a + b"), SOLUTION.format("a - b")),
-    "pytest": ("import pytest\nfrom solution import f\n@pytest.mark.parametrize('x, y', [(1, 1), (2, 4)])\ndef test_f(x, y):\n    assert f(x) == y\ndef test_raises():\n    with pytest.raises(TypeError, match='NoneType'):\n        f(None)", SQUARE, CUBE),
-    "doctest": (">>> f(2)\n4\n>>> print(f(3))\n9\n>>> f(None)\nTraceback (most recent call last):\nTypeError: unsupported operand type(s) for *: 'NoneType' and 'NoneType'\n", SQUARE, CUBE),
-    "a function called sum": (["assert sum(10, 15) == 25"], "def sum(a, b): return a + b", "def sum(a, b): return a - b"),
-}  # fmt: skip
+    "TACO": (
+        {"input_output": {"inputs": [["1", "2"]], "outputs": [["1", "2"]]}, "time_limit": "2.0 seconds"},
+        "print(input())\nprint(input())",
+        "print(input())",
+    ),
+    "LiveCodeBench stdin": (
+        {
+            "public_test_cases": json.dumps([{"input": "2", "output": "4", "testtype": "stdin"}]),
+            "private_test_cases": "[]",
+        },
+        "print(int(input()) ** 2)",
+        "print(input())",
+    ),
+    "LiveCodeBench functional": (
+        {
+            "public_test_cases": json.dumps(LIVE),
+            "private_test_cases": PACKED,
+            "metadata": json.dumps({"func_name": "add"}),
+            "starter_code": "class Solution:\n",
+        },
+        SOLUTION.format("a + b"),
+        SOLUTION.format("a - b"),
+    ),
+    "pytest": (
+        (
+            "import pytest\nfrom solution import f\n@pytest.mark.parametrize('x, y', [(1, 1), (2, 4)])\ndef test_f(x,"
+            " y):\n    assert f(x) == y\ndef test_raises():\n    with pytest.raises(TypeError, match='NoneType'):\n    "
+            "    f(None)"
+        ),
+        SQUARE,
+        CUBE,
+    ),
+    "doctest": (
+        (
+            ">>> f(2)\n4\n>>> print(f(3))\n9\n>>> f(None)\nTraceback (most recent call last):\nTypeError: unsupported"
+            " operand type(s) for *: 'NoneType' and 'NoneType'\n"
+        ),
+        SQUARE,
+        CUBE,
+    ),
+    "a function called sum": (
+        ["assert sum(10, 15) == 25"],
+        "def sum(a, b): return a + b",
+        "def sum(a, b): return a - b",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +167,10 @@ def test_output_is_compared_by_tokens_and_numbers_by_value(
 
 
 def test_a_special_judge_decides_where_answers_are_not_unique(checker: UnitTestChecker) -> None:
-    judge = "def judge(stdin, printed, expected):\n    a, b = map(int, printed.split())\n    return a * b == int(stdin) and a > 1 < b"
+    judge = (
+        "def judge(stdin, printed, expected):\n    a, b = map(int, printed.split())\n    return a * b == int(stdin) and"
+        " a > 1 < b"
+    )
     row = {"cases": [["12", "3 4"], ["35", "5 7"]], "judge": judge}
     assert checker.validate_reference(row) is None
     assert checker.check_sync(
@@ -118,12 +187,19 @@ def test_a_special_judge_decides_where_answers_are_not_unique(checker: UnitTestC
     [
         "print(int(input()) + 1)\nexit()",
         "print(int(input()) + 1)\nquit(0)",
-        "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**27)\ndef main():\n    def d(n): return 1 if n == 0 else d(n - 1)\n    print(int(input()) + d(50000))\nt = threading.Thread(target=main)\nt.start()\nt.join()",
+        (
+            "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**27)\ndef main():\n    def"
+            " d(n): return 1 if n == 0 else d(n - 1)\n    print(int(input()) + d(50000))\nt ="
+            " threading.Thread(target=main)\nt.start()\nt.join()"
+        ),
         "import os, sys\nprint(int(os.read(0, os.fstat(0).st_size)) + 1)",
         "import sys\nprint(int(sys.stdin.buffer.readline()) + 1)",
-        "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.cache\ndef d(n): return 1 if n == 0 else d(n - 1)\nprint(int(open(0).read()) + d(20000))",
+        (
+            "import functools, sys\nsys.setrecursionlimit(10**6)\n@functools.cache\ndef d(n): return 1 if n == 0 else"
+            " d(n - 1)\nprint(int(open(0).read()) + d(20000))"
+        ),
     ],
-)  # fmt: skip
+)
 def test_contest_programs_work(checker: UnitTestChecker, program: str) -> None:
     verdict = checker.check_sync(f"```python\n{program}\n```", {"stdin_stdout": [["4\n", "5\n"]]})
     assert verdict.correct, verdict.reason

@@ -1,4 +1,4 @@
-"""What a checker can be told to let through: it works, and lets nothing else through. Odd machines are refused in words."""
+"""What a checker can be told to let through: it works, and lets nothing else through. Odd machines are told."""
 
 import subprocess
 import sys
@@ -44,7 +44,10 @@ def test_hostile_programs_are_wrong_with_every_setting(name: str) -> None:
 def test_arrays_cross_and_are_compared(numpy: str = "import numpy as np\n") -> None:
     with checker_with("packages") as checker:
         squares = f"{numpy}def f(n):\n    return np.arange(n) ** 2"
-        tests = f"{numpy}assert (f(3) == np.array([0, 1, 4])).all()\nassert np.allclose(f(4), [0, 1, 4, 9])\nassert f(3).dtype.kind == 'i'"
+        tests = (
+            f"{numpy}assert (f(3) == np.array([0, 1, 4])).all()\nassert np.allclose(f(4), [0, 1, 4, 9])\nassert"
+            " f(3).dtype.kind == 'i'"
+        )
         assert checker.check_sync(squares, tests).correct
         assert checker.check_sync(squares.replace("** 2", "* 2"), tests).status is Status.WRONG
         assert checker.check_sync(f"{numpy}def f(n): return np.mean([1, 2])", "assert f(1) == 1.5").correct
@@ -71,8 +74,9 @@ def test_threads_run_where_they_are_allowed_and_processes_do_not() -> None:
 def test_a_scratch_folder_can_be_written_is_bounded_and_is_empty_for_the_next_program() -> None:
     with checker_with("scratch") as checker:
         writes = (
-            "import os, tempfile\ndef f(n):\n    with open('a', 'w') as file: file.write('x' * n)\n    os.mkdir('d')\n    os.rename('a', 'b')\n"
-            "    with tempfile.TemporaryFile() as file: file.write(b'x')\n    return len(open('b').read())"
+            "import os, tempfile\ndef f(n):\n    with open('a', 'w') as file: file.write('x' * n)\n    os.mkdir('d')\n "
+            "   os.rename('a', 'b')\n    with tempfile.TemporaryFile() as file: file.write(b'x')\n    return"
+            " len(open('b').read())"
         )
         assert checker.check_sync(writes, "assert f(4) == 4").correct
         assert checker.check_sync("import os\ndef f(): return os.listdir('.')", "assert f() == []").correct
@@ -86,10 +90,14 @@ def test_a_scratch_folder_can_be_written_is_bounded_and_is_empty_for_the_next_pr
 @pytest.mark.parametrize(
     "setting",
     [
-        {"packages": "numpy"}, {"packages": ["no_such_package_here"]}, {"scratch": "16"}, {"scratch": "0MB"}, {"io_mb": 0.0},
+        {"packages": "numpy"},
+        {"packages": ["no_such_package_here"]},
+        {"scratch": "16"},
+        {"scratch": "0MB"},
+        {"io_mb": 0.0},
         {"scratch": "1MB", "isolation": "unsafe"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_mean_nothing_are_refused_with_their_name(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(setting))):
         UnitTestChecker(**setting)
@@ -111,13 +119,19 @@ ODD_MACHINES = {
     "few open files": ("resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))", ""),
     "no socketpair": ("import socket; socket.socketpair = refuse", "ulimit"),
     "no folder for temporary files": ("import tempfile; tempfile.tempdir = '/nowhere'", "TMPDIR"),
-    "no Landlock": ("zygote('import selfcorrect.rewards.sandbox.jail as j; j.landlock_abi = lambda: 0')", "layer Landlock"),
+    "no Landlock": (
+        "zygote('import selfcorrect.rewards.sandbox.jail as j; j.landlock_abi = lambda: 0')",
+        "layer Landlock",
+    ),
     "no seccomp": (
-        "zygote('import selfcorrect.rewards.sandbox.seccomp as s\\ndef no(self): raise OSError(22, str())\\ns.SeccompFilter.install = no')",
+        (
+            "zygote('import selfcorrect.rewards.sandbox.seccomp as s\\ndef no(self): raise OSError(22,"
+            " str())\\ns.SeccompFilter.install = no')"
+        ),
         "layer seccomp",
     ),
     "no processes": ("zygote('import os\\ndef no(): raise OSError(11, str())\\nos.fork = no')", "limit on processes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("machine", ODD_MACHINES)

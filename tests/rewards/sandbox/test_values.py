@@ -25,13 +25,24 @@ def crossed(value: Any) -> Any:
 
 hashable = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.integers(-(2**200), 2**200), st.floats(allow_nan=False), st.text(max_size=5),
-        st.binary(max_size=5), st.complex_numbers(allow_nan=False), st.fractions(), st.decimals(allow_nan=False), st.dates(),
-        st.datetimes(), st.timedeltas(), st.builds(range, st.integers(-9, 9), st.integers(-9, 9)),
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.integers(-(2**200), 2**200),
+        st.floats(allow_nan=False),
+        st.text(max_size=5),
+        st.binary(max_size=5),
+        st.complex_numbers(allow_nan=False),
+        st.fractions(),
+        st.decimals(allow_nan=False),
+        st.dates(),
+        st.datetimes(),
+        st.timedeltas(),
+        st.builds(range, st.integers(-9, 9), st.integers(-9, 9)),
     ),
     lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=3)),
     max_leaves=6,
-)  # fmt: skip
+)
 plain = st.recursive(
     hashable,
     lambda inner: st.one_of(
@@ -113,9 +124,21 @@ class Pretender:
 
 @pytest.mark.parametrize(
     "value",
-    [Equal(3), Everything(), Pretender(), object(), int, len, (x for x in "a"), iter([]), type("S", (str,), {})("a"), [Equal(1)], {Equal(1): 2}],
+    [
+        Equal(3),
+        Everything(),
+        Pretender(),
+        object(),
+        int,
+        len,
+        (x for x in "a"),
+        iter([]),
+        type("S", (str,), {})("a"),
+        [Equal(1)],
+        {Equal(1): 2},
+    ],
     ids=lambda value: type(value).__name__,
-)  # fmt: skip
+)
 def test_only_exact_types_cross(value: Any) -> None:
     with pytest.raises(NotPlain):
         crossed(value)
