@@ -1,4 +1,4 @@
-"""A policy by name: the embedded one, a folder, a Hugging Face id, a vLLM server, or a chat model of LangChain."""
+"""A policy by name: embedded, smollm2, a folder, a GGUF file, a Hugging Face id, a vLLM server, a LangChain model."""
 
 import inspect
 import re
@@ -62,7 +62,7 @@ def named_policy(
 
 
 def _backend(name: str) -> Callable[[dict[str, Any]], Policy] | None:
-    """Makes the policy that does not run as a model of this process; None for a folder, an id and "embedded"."""
+    """Makes the policy that does not run as a model of this process; None for those that do."""
     kind, _, rest = name.partition(":")
     if Path(name).exists():
         return None
@@ -109,8 +109,9 @@ def _own(address: str, found: Any) -> Backend:
 
 
 BACKENDS: Registry[Backend] = Registry("policy backend", {"vllm": _vllm, "langchain": _chat_model}, accept=_own)
-"""What stands before the colon of a policy's name. A name without one is a folder, a Hugging Face id or "embedded"; any
-other word before it is a provider of LangChain, and a dotted one `package.module:Name` of a user's own."""
+"""What stands before the colon of a policy's name. A name without one is a folder, a GGUF file, a Hugging Face id,
+"embedded" or "smollm2"; any other word before it is a provider of LangChain, and a dotted one `package.module:Name` of
+a user's own."""
 
 
 def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -> Policy:

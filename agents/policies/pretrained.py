@@ -1,4 +1,4 @@
-"""Loading a causal language model and its tokenizer from a folder or from Hugging Face."""
+"""Loading a causal language model and its tokenizer from a folder, a GGUF file or Hugging Face."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
+from selfcorrect.agents.policies.gguf_files import SMOLLM2, gguf_folder, is_gguf, smollm2_file
 from selfcorrect.errors import PolicyError
 
 
 def load_model_and_tokenizer(
     path_or_id: str | Path, dtype: str | torch.dtype, attention: str = "auto"
 ) -> tuple[Any, Any]:
-    """The model, in evaluation mode, and the tokenizer of a model folder or Hugging Face id.
+    """The model, in evaluation mode, and the tokenizer of a model folder, GGUF file or Hugging Face id.
 
     `dtype` is that of the weights, "auto" the one they were saved in; `attention` an implementation of transformers,
     "auto" its choice.
@@ -22,6 +23,7 @@ def load_model_and_tokenizer(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    path_or_id = gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
     _refuse_missing_folder(path_or_id)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
@@ -100,5 +102,14 @@ def embedded_folder() -> Path:
 
 
 def model_location(name: str) -> str:
-    """`name` as `from_pretrained` takes it: the embedded policy's folder for "embedded", anything else as it is."""
-    return str(embedded_folder()) if name == EMBEDDED else name
+    """`name` as `from_pretrained` takes it: the folder of the embedded policy for "embedded", of SmolLM2-135M-Instruct
+    for "smollm2", of what is in a GGUF file for its path; anything else as it is.
+
+    Raises:
+        PolicyError: a GGUF file cannot be used; see `gguf_folder`.
+    """
+    if name == EMBEDDED:
+        return str(embedded_folder())
+    if name == SMOLLM2 or is_gguf(name):
+        return str(gguf_folder(smollm2_file() if name == SMOLLM2 else name))
+    return name

@@ -113,8 +113,8 @@ class NamedPolicy:
 
 
 def open_policy(name: str, **options: Any) -> NamedPolicy:
-    """The policy called `name`: "embedded", a folder, a Hugging Face id, or "provider:model" of LangChain; placed as
-    --device and --dtype of the running command say.
+    """The policy called `name`: "embedded", a folder, and what else `agents.loading` knows; placed as --device and
+    --dtype of the running command say.
 
     Args:
         name: as above.

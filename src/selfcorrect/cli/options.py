@@ -17,7 +17,8 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="'embedded', a folder, a Hugging Face id, vllm:MODEL@URL, or provider:model of LangChain.",
+        help="'embedded', 'smollm2', a folder, a GGUF file, a Hugging Face id, vllm:MODEL@URL, or provider:model of "
+        "LangChain.",
     ),
 ]
 PLACING: ContextVar[dict[str, str | None] | None] = ContextVar("PLACING", default=None)
@@ -69,7 +70,10 @@ Columns = Annotated[
     ),
 ]
 OptionalModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="'embedded', a folder, or a Hugging Face id.")
+    str | None,
+    typer.Option(
+        "--model", metavar="MODEL", help="'embedded', 'smollm2', a folder, a GGUF file, or a Hugging Face id."
+    ),
 ]
 OptionalSeed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 _CRITIQUES = ", ".join(f"{name} ({mode.says})" for name, mode in CRITIQUES.items())
