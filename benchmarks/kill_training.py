@@ -37,7 +37,6 @@ def run(out: Path) -> None:
     from selfcorrect.tasks.countdown import CountdownTask
     from selfcorrect.training.own_graph import train
     from selfcorrect.training.ppo.config import TurnPPOConfig
-    from selfcorrect.training.runs.fitting import last_checkpoint
 
     policy = TransformersPolicy.from_pretrained(embedded_folder(), max_new_tokens=24)
 
@@ -56,7 +55,7 @@ def run(out: Path) -> None:
             output_dir=out, steps=STEPS, save_every=1, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-4
         ),
         held_out=[],
-        resume=last_checkpoint(out / "checkpoints") is not None,
+        resume=(out / "config.yaml").is_file(),
     )
 
 

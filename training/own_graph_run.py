@@ -101,8 +101,9 @@ class OwnGraphRun:
     def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
         """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
         with alone_in(self.config.output_dir):
+            begun = RunDirectory(self.config.output_dir).config_path.is_file()
             run = OwnRunDirectory.begin(self.config, resume=resume)
-            checkpoint = self._checkpoint(run, resume=resume)
+            checkpoint = self._checkpoint(run, resume=resume, begun=begun)
             done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.config.updates_per_step
             run.truncate_metrics(done)
             before, rows = self._before(run)
@@ -138,11 +139,12 @@ class OwnGraphRun:
             self.progress.close()
         self.policy.model = save_trained(trainer, self.policy.tokenizer, run.model_path)
 
-    def _checkpoint(self, run: OwnRunDirectory, *, resume: bool) -> Path | None:
+    def _checkpoint(self, run: OwnRunDirectory, *, resume: bool, begun: bool) -> Path | None:
+        """Where to go on: None is at the beginning, also of a run that was killed before its first checkpoint."""
         if not resume:
             return None
         checkpoint = last_checkpoint(run.checkpoints_path)
-        if checkpoint is None:
+        if checkpoint is None and not begun:
             raise ConfigurationError(
                 f"there is no checkpoint in {run.path} to resume from; set save_every, or start with resume=False"
             )

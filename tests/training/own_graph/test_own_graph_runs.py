@@ -1,6 +1,7 @@
 """A run of a graph of one's own has what every run has: a folder, evaluations, alarms, resume, a lock."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -69,6 +70,17 @@ def test_a_resumed_run_tells_all_its_steps_and_passes_over_a_torn_checkpoint(
         [step[name] for name in same] for step in whole.steps
     ]
     assert (resumed.before, resumed.after) == (whole.before, whole.after)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    whole = run(tiny_model_folder, tmp_path / "whole")
+    run(tiny_model_folder, tmp_path / "killed", steps=1)
+    for checkpoint in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    resumed = run(tiny_model_folder, tmp_path / "killed", resume=True)
+    assert [step["tokens"] for step in resumed.steps] == [step["tokens"] for step in whole.steps]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
