@@ -200,7 +200,7 @@ class _Figures(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, run: OwnRunDirectory, config: TurnPPOConfig, progress: ProgressSink) -> None:
         self._run, self._progress, self._updates = run, progress, config.updates_per_step
-        self._watch = Watch(config.episodes_per_step, run.read_metrics())
+        self._watch = Watch(config.episodes_per_step, run.read_metrics(), stop_after_idle=config.stop_after_idle)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "tokens" not in logs:
@@ -212,6 +212,7 @@ class _Figures(TrainerCallback):  # type: ignore[misc]
         self._progress.step(figures)
         for alarm in self._watch.untold(standing):
             self._progress.message(f"alarm: {alarm.words}")
+        self._watch.check()
 
 
 class _SomethingLearns(TrainerCallback):  # type: ignore[misc]

@@ -55,4 +55,4 @@ class TrainingError(SelfCorrectError):
 
 
 class DivergenceError(TrainingError):
-    """Loss or gradient is no longer finite; the last good checkpoint was kept."""
+    """Loss or gradient is no longer finite, or the KL jumped; the last good checkpoint was kept."""

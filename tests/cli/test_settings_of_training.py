@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_models import llama, word_tokenizer
 
+from selfcorrect.agents.policies.pretrained import embedded_folder, load_tokenizer
+from selfcorrect.agents.prompts import reads_english
+from selfcorrect.cli.training_run import _is_ours
 from selfcorrect.errors import DivergenceError
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
@@ -149,3 +153,58 @@ def test_a_run_that_diverges_ends_in_words(run: Any, training: ScriptedTraining)
     training.ends_with = DivergenceError("the loss is not finite in step 3")
     done = run("demo")
     assert done.status == 1 and "not finite in step 3" in done.stderr and "Traceback" not in done.stderr
+
+
+def english_folder(at: Path) -> Path:
+    """A model whose tokenizer reads a plain sentence: that tells whose it is."""
+    words = ["Using", "the", "numbers,", "each", "exactly", "once,", "reach", "a", "target"]
+    word_tokenizer(words).save_pretrained(at)
+    llama(len(words) + 3).save_pretrained(at)
+    return at
+
+
+@pytest.mark.parametrize("model", ["somebody/their-model", "mine"])
+def test_a_language_model_is_trained_with_the_preset_for_it(run: Any, training: ScriptedTraining, model: str) -> None:
+    english_folder(Path("mine"))
+    done = run("train", "score", "--model", model)
+    assert done.status == 0 and f"preset   lm, by default for {model}" in done.stderr
+    settings = training.settings
+    assert settings is not None and settings.policy.model == model
+    assert (settings.policy.max_new_tokens, settings.optimiser.learning_rate) == (512, 1e-5)
+    assert settings.task.model_dump()["words"] is True
+
+
+def test_whose_model_a_folder_holds_is_read_from_its_tokenizer(tmp_path: Path) -> None:
+    assert not _is_ours(str(english_folder(tmp_path / "theirs"))) and _is_ours(str(embedded_folder()))
+    tokenizer = load_tokenizer(tmp_path / "theirs")  # it can be read: it is what its words say
+    assert reads_english(tokenizer)
+
+
+def test_policies_of_the_embedded_kind_keep_their_preset(run: Any, training: ScriptedTraining) -> None:
+    for model in ("embedded", str(embedded_folder())):
+        assert "preset   full, by default" in run("train", "score", "--model", model).stderr
+        assert training.settings is not None and training.settings.policy.max_new_tokens == 40
+
+
+def test_a_model_in_the_settings_file_counts_too(run: Any, training: ScriptedTraining) -> None:
+    Path("run.yaml").write_text("policy: {model: somebody/their-model, max_new_tokens: 700}\n")
+    run("train", "score", "--config", "run.yaml")
+    assert training.settings is not None
+    assert (training.settings.policy.max_new_tokens, training.settings.optimiser.learning_rate) == (700, 1e-5)
+
+
+@pytest.mark.parametrize(("options", "words"), [([], True), (["--set", "task.words=false"], False)])
+def test_another_procedural_task_is_asked_in_sentences_too(
+    run: Any, training: ScriptedTraining, options: list[str], words: bool
+) -> None:
+    run("train", "score", "--model", "somebody/their-model", "--task", "equations", *options)
+    assert training.settings is not None
+    assert training.settings.task.kind == "equations" and training.settings.task.model_dump()["words"] is words
+
+
+def test_a_preset_of_the_small_policy_is_for_a_language_model_only_by_name_and_with_a_warning(
+    run: Any, training: ScriptedTraining
+) -> None:
+    done = run("train", "score", "--model", "somebody/their-model", "--preset", "demo")
+    assert "warning: preset demo is made for the embedded policy" in done.stderr and "--preset lm" in done.stderr
+    assert training.settings is not None and training.settings.policy.max_new_tokens == 40

@@ -180,6 +180,8 @@ OTHER_VALUES: dict[str, object] = {
     "no_spread": "drop",
     "resample_rounds": 5,
     "kl_target": 0.1,
+    "max_kl": 0.7,
+    "stop_after_idle": 3,
     "kl_gain": 0.2,
     "entropy_target": 1.0,
     "entropy_gain": 0.01,

@@ -133,6 +133,13 @@ class OptimiserSettings(Settings):
     above this and falls while it is below (arXiv 1909.08593, section 2.2)."""
     kl_gain: Positive = 0.1
     """How fast the factor moves: by at most a fifth of this a step."""
+    max_kl: Positive = 5.0
+    """The run stops (DivergenceError) when one training step raises the KL of a turn, `kl_t1` and so on, by more than
+    this, in nats a token. 5 is far beyond any step that learns; without a reference (`kl: false`) nothing is
+    measured."""
+    stop_after_idle: Count = 10
+    """After so many batches in a row from which nothing can be learnt (no correct answer yet, no problem whose episodes
+    were paid differently, or a gradient of 0) a run stops; 0 is never. Each such batch raises an alarm."""
     entropy: NonNegative = 0.0
     """Bonus, per token."""
     entropy_target: Positive | None = None

@@ -205,6 +205,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 played, chosen = self._with_others(played)
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
+        if self.settings.no_spread != "resample" and self.settings.baseline != "none" and self._critic is None:
+            self._record({"no_signal": share_without_spread(chosen)})
         if self.settings.no_spread == "drop":
             self._record({"dropped": share_without_spread(chosen)})
             chosen = dropped(chosen, call_table(chosen))

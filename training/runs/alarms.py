@@ -9,12 +9,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from selfcorrect.errors import TrainingError
+
 Figures = Mapping[str, float | None]
 
 _COPIES = 0.98
 """Share of unchanged answers above which a second turn has stopped to be one."""
 _LONGER = 1.5
 _TRUNCATED = 0.05
+_CUT_OFF = 0.5
+"""Share of turns at the token limit above which a run begins badly, whatever the base policy did."""
 _UNJUDGED = 0.02
 _FAILED = 0.1
 _FIRST_STEPS = 3
@@ -58,6 +62,49 @@ _LOOKED_AT = (
     "unchanged", "accuracy_t1", "delta", "tokens_per_episode", "truncated", "unjudged",
     "episodes_failed", "calls", "draws",
 )  # fmt: skip
+
+
+def nothing_learnt(step: Figures, *, correct_before: bool) -> Alarm | None:
+    """What one batch gives reason to think that nothing can be learnt from it, with what to do; None where something
+    can. Where a critic learns (`value_loss`) neither groups nor gradients say so.
+
+    Args:
+        step: figures of one batch.
+        correct_before: whether an earlier batch of the run had a correct answer.
+    """
+    accuracies = [value for name, value in step.items() if name.startswith("accuracy_t") and value is not None]
+    fractions = any(name.startswith("score_t") for name in step)
+    if accuracies and max(accuracies) == 0 and not fractions and not correct_before:
+        return Alarm(
+            "none_correct",
+            "no answer was correct yet, so there is nothing to reinforce: warm up by supervised fine-tuning on right "
+            "solutions, or take an easier task, a higher optimiser.temperature, or a larger policy.max_new_tokens",
+        )
+    if "value_loss" in step:
+        return None
+    if step.get("no_signal") == 1:
+        return Alarm(
+            "no_signal",
+            "all episodes of each problem were paid the same, so nothing is learnt: raise optimiser.temperature or "
+            "optimiser.episodes_per_problem, or take problems of which some are solved and some are not",
+        )
+    if step.get("grad_norm") == 0:
+        return Alarm(
+            "no_gradient",
+            "the gradient is 0, so no weight moves: see whether any turn is paid, and whether optimiser.truncated=mask "
+            "or optimiser.no_spread=drop leaves everything out",
+        )
+    return None
+
+
+def cut_off(truncated: float | None) -> Alarm | None:
+    """Most turns are cut off at the token limit from the start: hardly an answer is ever finished."""
+    if truncated is None or truncated <= _CUT_OFF:
+        return None
+    return Alarm(
+        "cut_off",
+        f"{truncated:.1%} of the turns are cut off at the token limit from the start: raise policy.max_new_tokens",
+    )
 
 
 def copying(unchanged: float | None, at_start: float | None) -> Alarm | None:
@@ -139,10 +186,15 @@ class Watch:
     Args:
         episodes_per_step: of the run.
         earlier: the steps of a resumed run that were done before.
+        stop_after_idle: batches in a row from which nothing can be learnt, after which `check` raises; 0 is never.
     """
 
-    def __init__(self, episodes_per_step: int, earlier: Sequence[Figures] = ()) -> None:
+    def __init__(self, episodes_per_step: int, earlier: Sequence[Figures] = (), *, stop_after_idle: int = 0) -> None:
         self._per_step = episodes_per_step
+        self._stop_after = stop_after_idle
+        self._correct = False
+        self._idle = 0
+        self._reason = ""
         self._first: list[Figures] = []
         self._last: deque[Figures] = deque(maxlen=_RECENT_STEPS)
         self._told: set[str] = set()
@@ -150,7 +202,31 @@ class Watch:
             self.standing(step)
 
     def standing(self, step: Figures) -> list[Alarm]:
-        """The alarms after `step`; none before there are steps to compare with the first ones."""
+        """The alarms after `step`: those that one batch shows at once, and, when there are steps to compare with the
+        first ones, the others."""
+        return [*self._at_once(step), *self._by_comparison(step)]
+
+    def check(self) -> None:
+        """Stop a run that learns nothing.
+
+        Raises:
+            TrainingError: nothing could be learnt from the last `stop_after_idle` batches.
+        """
+        if self._stop_after and self._idle >= self._stop_after:
+            raise TrainingError(
+                f"stopped: nothing was learnt from the last {self._idle} batches. Of the last one: {self._reason}. "
+                "(optimiser.stop_after_idle sets after how many the run stops; 0 is never)"
+            )
+
+    def _at_once(self, step: Figures) -> list[Alarm]:
+        idle = nothing_learnt(step, correct_before=self._correct)
+        self._correct |= any((step.get(name) or 0) > 0 for name in step if name.startswith("accuracy_t"))
+        self._idle = 0 if idle is None else self._idle + 1
+        self._reason = "" if idle is None else idle.words
+        beginning = cut_off(step.get("truncated")) if len(self._first) < _FIRST_STEPS else None
+        return [alarm for alarm in (idle, beginning) if alarm is not None]
+
+    def _by_comparison(self, step: Figures) -> list[Alarm]:
         tokens = step.get("tokens")
         figures = {**step, "tokens_per_episode": None if tokens is None else tokens / self._per_step}
         if len(self._first) < _FIRST_STEPS:

@@ -1,8 +1,10 @@
-"""What happens beside the learning: figures are written and shown, Ctrl-C is heard, bad gradients stop the run."""
+"""What happens beside the learning: figures are written and shown, Ctrl-C is heard, bad gradients and a KL that jumps
+stop the run."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from selfcorrect.errors import DivergenceError
+from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.progress import ProgressSink
@@ -60,6 +63,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self._progress.step(metrics)
         for alarm in self._watch.untold(standing):
             self._progress.message(f"alarm: {alarm.words}")
+        self._watch.check()
 
     def _stage_number(self, step: int) -> int:
         objective = self._schedule.at(step - 1)
@@ -83,6 +87,49 @@ class FiniteGradients(TrainerCallback):  # type: ignore[misc]
                     f"the gradient of {name} is not finite in update {state.global_step + 1}; the weights were left as "
                     "they were"
                 )
+
+
+class BoundedKL(TrainerCallback):  # type: ignore[misc]
+    """Stops a run in which one step moved the KL of a turn by more than `optimiser.max_kl`.
+
+    A step's KL is that of the weights that it began with and of those between its updates, so the checkpoint before it
+    may hold the weights that went too far: it is set aside, and the one before that is the last good one. What the
+    run's very last update does shows in the evaluation only.
+
+    Args:
+        config: `max_kl`, `learning_rate`, and `updates_per_step` are read.
+    """
+
+    def __init__(self, config: TurnPPOConfig) -> None:
+        self._config = config
+        self._before: dict[str, float] | None = None
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "tokens" not in logs:
+            return
+        now = {name: float(value) for name, value in logs.items() if name.startswith("kl_t")}
+        step = state.global_step // self._config.updates_per_step
+        # A run starts at the reference, at KL 0; a resumed one where its first step finds it.
+        before = now if self._before is None and step > 1 else self._before or {}
+        for name, kl in now.items():
+            if not kl - before.get(name, 0.0) <= self._config.max_kl:
+                self._set_aside(Path(args.output_dir), state)
+                raise DivergenceError(self._words(name, kl, before.get(name, 0.0), step))
+        self._before = {**before, **now}
+
+    def _words(self, name: str, kl: float, before: float, step: int) -> str:
+        return (
+            f"the policy went too far from where it began: {name} rose from {before:.3g} to {kl:.3g} nats a token in "
+            f"step {step}, by more than optimiser.max_kl = {self._config.max_kl:g}. Begin again with a lower "
+            f"optimiser.learning_rate (it is {self._config.learning_rate:g}; try a tenth of it), or fewer "
+            "optimiser.minibatches and optimiser.ppo_epochs"
+        )
+
+    def _set_aside(self, folder: Path, state: Any) -> None:
+        suspect = state.global_step - self._config.updates_per_step
+        checkpoint = folder / f"checkpoint-{suspect}"
+        if state.is_world_process_zero and checkpoint.is_dir():
+            checkpoint.rename(folder / f"diverged-{suspect}")
 
 
 class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.rollouts import SignalsAt
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-from selfcorrect.training.runs.callbacks import FiniteGradients, StopOnInterrupt
+from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
 
 Item = TypeVar("Item")
 
@@ -62,7 +62,7 @@ def open_trainer(
 ) -> TurnPPOTrainer:
     """The trainer on `problems`, epoch after epoch; `seams` are further arguments of `TurnPPOTrainer`."""
     order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
-    watched = [*callbacks, FiniteGradients()]
+    watched = [*callbacks, FiniteGradients(), BoundedKL(config)]
     return TurnPPOTrainer(policy, graph, order, signals, config, callbacks=watched, shuffled=True, **seams)
 
 
@@ -98,7 +98,9 @@ def fit(trainer: TurnPPOTrainer, *, resume_from: Path | None = None, saves: bool
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the step was finished and, unless not `saves`, a checkpoint written.
-        DivergenceError: loss or gradient was not finite; tells the last good checkpoint.
+        DivergenceError: loss or gradient was not finite, or one step moved the KL past `max_kl`; tells the last good
+            checkpoint.
+        TrainingError: nothing could be learnt from `stop_after_idle` batches in a row.
     """
     config = trainer.settings
     interrupt = StopOnInterrupt(config.updates_per_step, saves=saves)
@@ -107,7 +109,7 @@ def fit(trainer: TurnPPOTrainer, *, resume_from: Path | None = None, saves: bool
         with interrupt.listening():
             trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     except DivergenceError as error:
-        last = last_checkpoint(config.output_dir) or "none was written yet"
+        last = last_checkpoint(config.output_dir) or "none is kept"
         raise DivergenceError(f"{error} (last good checkpoint: {last})") from error
     if interrupt.interrupted:
         raise KeyboardInterrupt

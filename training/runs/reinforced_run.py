@@ -51,7 +51,9 @@ def train_plan(
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the run was saved and can be resumed.
-        DivergenceError: loss or gradient was not finite; the last checkpoint can be resumed with other settings.
+        DivergenceError: loss or gradient was not finite, or the KL jumped; the last checkpoint can be resumed with
+            other settings.
+        TrainingError: also where nothing could be learnt from `stop_after_idle` batches in a row.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
     with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
@@ -108,7 +110,7 @@ class _Session:
             config.updates_per_step,
             lambda: self.held_out.validate(self.graph),
             self.settings.evaluation.every,
-            Watch(config.episodes_per_step, self.run.read_metrics()),
+            Watch(config.episodes_per_step, self.run.read_metrics(), stop_after_idle=config.stop_after_idle),
         )
 
     def _training_graph(self) -> Any:

@@ -105,7 +105,7 @@ def compare(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the comparison; what is in it is not done again.")
     ] = Path("runs/compare"),
-    preset: Preset = "demo",
+    preset: Preset = None,
     config: Config = None,
     overrides: Overrides = None,
     arm_overrides: Annotated[
@@ -135,6 +135,7 @@ def compare(
             "compare",
             preset,
             config,
+            usual="demo",
             overrides=changes,
             model=model,
             device=device,

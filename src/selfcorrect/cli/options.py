@@ -98,5 +98,11 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as score.alpha=5. May be repeated."),
 ]
-PresetName = Literal["demo", "full", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"]
-Preset = Annotated[PresetName, typer.Option(help="The settings to start from.")]
+PresetName = Literal["demo", "full", "lm", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"]
+Preset = Annotated[
+    PresetName | None,
+    typer.Option(
+        help="The settings to start from. By default lm for a language model of your own; for the embedded policy "
+        "full, in demo and compare demo."
+    ),
+]

@@ -43,7 +43,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "task": (OptionalTask, None),
     "columns": (Columns, None),
     "prompts": (PromptsName, None),
-    "preset": (Preset, "full"),
+    "preset": (Preset, None),
     "config": (Config, None),
     "out": (Out, None),
     "resume": (Resume, None),
@@ -187,7 +187,7 @@ train.command("quiet-star")(quiet_star)
 
 
 def demo(
-    preset: Preset = "demo",
+    preset: Preset = None,
     out: Out = None,
     resume: Resume = None,
     overrides: Overrides = None,
@@ -196,5 +196,5 @@ def demo(
     """Teach the embedded policy to correct itself, and show what changed. Needs minutes, two CPU cores and no
     download."""
     with reporting(as_json=as_json):
-        request = RunRequest("demo", preset=preset, out=out, resume=resume, overrides=overrides)
+        request = RunRequest("demo", preset=preset, usual="demo", out=out, resume=resume, overrides=overrides)
         _train(request, ARMS["score"], as_json=as_json)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from selfcorrect.agents.prompts import prompt_settings
+from selfcorrect.agents.prompts import prompt_settings, reads_english
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_json
 from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, PolicyError
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
@@ -28,11 +28,12 @@ class RunRequest:
 
     Attributes:
         command: as typed, without its options, except those that choose the arm: "demo", "train score --no-stage1".
+        preset: None is `usual` for a policy of ours, "lm" for any other model.
         chosen: what the arm's own options set, by the dotted names of the settings.
     """
 
     command: str
-    preset: PresetName = "full"
+    preset: PresetName | None = None
     config: Path | None = None
     out: Path | None = None
     resume: Path | None = None
@@ -45,6 +46,7 @@ class RunRequest:
     seed: int | None = None
     prompts: str | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
+    usual: PresetName = "full"
 
     def __post_init__(self) -> None:
         given = (
@@ -67,17 +69,27 @@ class RunRequest:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
 
     def settings(self) -> "RunSettings":
-        """The settings of the run: the preset, then --config, then the options, then --set.
+        """The settings of the run: the preset, which is told, then --config, then the options, then --set.
 
         Raises:
             ConfigurationError: a setting is unknown or ill-typed.
             TrainingError: there is no run to resume.
         """
-        from selfcorrect.settings import settled
         from selfcorrect.training.runs.run_directory import RunDirectory
         from selfcorrect.training.settings import PRESETS
 
-        base = PRESETS[self.preset] if self.resume is None else RunDirectory.saved_settings(self.resume)
+        if self.resume is not None:
+            return self._over(RunDirectory.saved_settings(self.resume))
+        model = self._over(PRESETS[self.preset or self.usual]).policy.model
+        ours = _is_ours(model)
+        name = self.preset or (self.usual if ours else "lm")
+        notes.print(_told(name, model, ours=ours, named=self.preset is not None), markup=False)
+        settings = self._over(PRESETS[name])
+        return _asked_in_words(settings) if name == "lm" else settings
+
+    def _over(self, base: "RunSettings") -> "RunSettings":
+        from selfcorrect.settings import settled
+
         return settled(base, config=self.config, chosen=self._chosen(), overrides=self.overrides or (), source="--set")
 
     def _chosen(self) -> dict[str, Any]:
@@ -107,6 +119,43 @@ class RunRequest:
             number += 1
             folder = Path("runs") / f"{name}-{number}"
         return folder
+
+
+def _is_ours(model: str) -> bool:
+    """Whether `model` is an embedded policy, or was made from one: its vocabulary is that of its task, not English."""
+    from selfcorrect.training.settings import PolicySettings
+
+    if model == PolicySettings().model:
+        return True
+    if not Path(model).is_dir():
+        return False
+    try:
+        with loading("the tokenizer"):
+            from selfcorrect.agents.policies.pretrained import load_tokenizer
+
+            return not reads_english(load_tokenizer(model))
+    except PolicyError:
+        return False  # that it cannot be loaded is told where the run opens it
+
+
+def _told(name: str, model: str, *, ours: bool, named: bool) -> str:
+    """The chosen preset in one line, with a warning where it was made for another kind of model."""
+    if ours or name == "lm":
+        return f"preset   {name}" + ("" if named else f", by default for {model} (--preset takes another)")
+    return (
+        f"warning: preset {name} is made for the embedded policy of a million parameters (40 tokens an answer, "
+        f"learning rate 5e-4, Countdown in symbols) and may break {model}; --preset lm is made for language models"
+    )
+
+
+def _asked_in_words(settings: "RunSettings") -> "RunSettings":
+    """Another procedural task than the preset's is asked in sentences too, unless `task.words` was set."""
+    from selfcorrect.tasks.registry import ProceduralSettings
+
+    task = settings.task
+    if not isinstance(task, ProceduralSettings) or "words" in task.model_fields_set:
+        return settings
+    return settings.model_copy(update={"task": task.worded(True)})
 
 
 def carry_out(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.errors import TrainingError
 from selfcorrect.training.runs.alarms import Watch, alarms
 
 START = {
@@ -91,3 +92,49 @@ def test_failed_episodes_and_unrecorded_draws_are_told() -> None:
     }
     assert "20.0%" in told["failing"]
     assert "16 of 48 draws were recorded" in told["unrecorded"]
+
+
+def at_once(*batches: Mapping[str, float]) -> list[list[str]]:
+    watch = Watch(PER_STEP)
+    return [[alarm.name for alarm in watch.standing(batch)] for batch in batches]
+
+
+LEARNS = {"accuracy_t1": 0.2, "accuracy_t2": 0.3, "no_signal": 0.5, "grad_norm": 0.1, "truncated": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("batch", "names"),
+    [
+        (LEARNS, []),
+        (LEARNS | {"accuracy_t1": 0.0, "accuracy_t2": 0.0}, ["none_correct"]),
+        (LEARNS | {"accuracy_t1": 0.0, "accuracy_t2": 0.0, "score_t2": 0.4}, []),  # a checker that gives fractions
+        (LEARNS | {"no_signal": 1.0}, ["no_signal"]),
+        (LEARNS | {"no_signal": 1.0, "value_loss": 0.3}, []),  # a critic compares with itself
+        (LEARNS | {"grad_norm": 0.0}, ["no_gradient"]),
+        (LEARNS | {"truncated": 0.51}, ["cut_off"]),
+        (LEARNS | {"truncated": 0.5}, []),
+    ],
+)
+def test_the_first_batch_already_shows_that_nothing_can_be_learnt(batch: dict[str, float], names: list[str]) -> None:
+    assert at_once(batch) == [names]
+
+
+def test_a_batch_without_a_correct_answer_after_one_with_some_is_chance() -> None:
+    none = LEARNS | {"accuracy_t1": 0.0, "accuracy_t2": 0.0}
+    assert at_once(none, LEARNS, none) == [["none_correct"], [], []]
+
+
+def test_a_run_stops_after_so_many_idle_batches_in_a_row_and_says_what_to_do() -> None:
+    idle = LEARNS | {"no_signal": 1.0}
+    watch = Watch(PER_STEP, [LEARNS, idle], stop_after_idle=3)
+    for batch in (idle, LEARNS, idle, idle):
+        watch.standing(batch)
+        watch.check()
+    watch.standing(idle)
+    with pytest.raises(TrainingError, match=r"last 3 batches.*optimiser\.temperature.*optimiser\.stop_after_idle"):
+        watch.check()
+
+
+def test_a_run_that_is_told_never_to_stop_goes_on() -> None:
+    watch = Watch(PER_STEP, [LEARNS | {"no_signal": 1.0}] * 50, stop_after_idle=0)
+    watch.check()
