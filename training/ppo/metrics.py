@@ -10,6 +10,7 @@ from selfcorrect.agents.state import answer_text, answers
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch
 from selfcorrect.training.ppo.rollouts import Episode
+from selfcorrect.training.ppo.selection import share_without_spread
 
 
 def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int = 0) -> dict[str, float]:
@@ -42,6 +43,13 @@ def calls_without_baseline(table: CallTable) -> float:
     groups = table.groups_C[paid_C]
     sizes = torch.bincount(groups, minlength=1)
     return float((sizes[groups] == 1).sum())
+
+
+def comparison_metrics(episodes: Sequence[Episode], table: CallTable, *, told: bool) -> dict[str, float]:
+    """What a baseline that compares episodes lacks: `no_baseline`, and unless it is `told` already `no_signal`, the
+    share of problems whose episodes were all paid the same."""
+    lacking = {"no_baseline": calls_without_baseline(table)}
+    return lacking if told else lacking | {"no_signal": share_without_spread(episodes)}
 
 
 def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:

@@ -43,7 +43,7 @@ from selfcorrect.training.ppo.critic import Critic
 from selfcorrect.training.ppo.loss import LossTerms, future_kl_BT, ppo_loss
 from selfcorrect.training.ppo.metrics import (
     MeanOfTokens,
-    calls_without_baseline,
+    comparison_metrics,
     cost_metrics,
     rollout_metrics,
     update_metrics,
@@ -205,8 +205,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 played, chosen = self._with_others(played)
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
-        if self.settings.no_spread != "resample" and self.settings.baseline != "none" and self._critic is None:
-            self._record({"no_signal": share_without_spread(chosen)})
         if self.settings.no_spread == "drop":
             self._record({"dropped": share_without_spread(chosen)})
             chosen = dropped(chosen, call_table(chosen))
@@ -297,7 +295,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._critic is None:
             settings = self.settings
             if settings.baseline != "none":
-                self._record({"no_baseline": calls_without_baseline(table)})
+                self._record(comparison_metrics(self.last_episodes, table, told=settings.no_spread == "resample"))
             advantages_C = call_advantages(
                 table,
                 settings.baseline,
