@@ -77,6 +77,7 @@ def test_wrong_answers_are_refused_for_the_right_reason(response: str, reason: s
         "96 - 33 = 63 - 28 = 35 / 5",
         "a96 - 33 = 63",
         "٩٦ - ٣٣ = ٦٣",
+        "٩٦ - 33 = 63",
         "9" * 5000 + " - 1 = " + "9" * 5000,
         "__import__('os').system('true')",
         "{'status': 'correct'}",
@@ -94,6 +95,20 @@ def test_long_hostile_text_is_read_in_linear_time(piece: str) -> None:
     start = time.process_time()
     CHECKER.check_sync(piece * (200_000 // len(piece)), REFERENCE)
     assert time.process_time() - start < 2
+
+
+def test_the_last_twenty_thousand_characters_are_read() -> None:
+    assert CHECKER.check_sync(GOLD + " " * (20_000 - len(GOLD)), REFERENCE).correct
+    # the first step has lost its first digit, and takes away from 6
+    assert CHECKER.check_sync(GOLD + " " * (20_001 - len(GOLD)), REFERENCE).reason.endswith("should go on with 96")
+
+
+def test_four_unknowns_are_x_y_z_and_w() -> None:
+    reference = {"coefficients": [2, 3, 5, 7], "total": 28}
+    verdict = CHECKER.check_sync("28 - 4 = 24 ; 24 - 9 = 15 ; 15 - 8 = 7 ; 7 / 7 = 1", reference)
+    assert verdict.status is Status.WRONG
+    verdict = CHECKER.check_sync("28 - 4 = 24 ; 24 - 12 = 12 ; 12 - 5 = 7 ; 7 / 7 = 1", reference)
+    assert verdict.reason == "x = 2, y = 4, z = 1, w = 1 solves the equation"
 
 
 def test_a_product_that_fits_two_coefficients_is_given_to_the_one_that_is_left() -> None:
