@@ -126,6 +126,13 @@ def test_only_the_total_has_a_gradient() -> None:
     assert not any(tensor.requires_grad for tensor in (terms.kl_BT, terms.ratio_BT, terms.clipped_BT))
 
 
+def test_a_token_weighs_what_it_is_told_and_one_that_does_not_learn_nothing() -> None:
+    # -A w, summed: -(1 * 2 + 3 * 0.5); the third is infinite, and does not learn
+    given = batch(row(-1, -1, -1), row(1, 3, 5), mask_BT=row(1, 1, 0), weights_BT=row(2, 0.5, 7))
+    terms = ppo_loss(row(-1, -1, -1), given, entropies_BT=row(0, 0, INFINITE), entropy_coefficient=0.1)
+    assert terms.total.item() == pytest.approx(-3.5)
+
+
 # The KL of later tokens.
 
 
@@ -135,6 +142,11 @@ def test_each_token_is_charged_for_the_later_ones_of_its_own_turn() -> None:
     # k1 = old - reference: 1 2 3 | 8 16; times beta: 0.5 1 1.5 | 16 32; of the later ones: 2.5 1.5 0 | 32 0
     charged = future_kl_BT(old, reference, row(9, 0.5, 0.5, 0.5, 9, 2, 2), turns)
     torch.testing.assert_close(charged, row(0, 2.5, 1.5, 0, 0, 32, 0))
+
+
+def test_the_charge_has_the_precision_of_what_it_is_taken_from() -> None:
+    ones = torch.ones(1, 2, dtype=torch.float32)
+    assert future_kl_BT(ones, torch.zeros_like(ones), ones, torch.zeros(1, 2, dtype=torch.long)).dtype == torch.float32
 
 
 def test_rows_and_turns_do_not_mix() -> None:

@@ -25,6 +25,7 @@ def loss(logprobs_BT: Tensor, normaliser: Any, entropies_BT: Tensor, **rest: Ten
 
 
 TOKEN_TENSORS = ["old_logprobs_BT", "reference_logprobs_BT", "advantages_BT", "kl_coefficients_BT", "mask_BT"]
+TOKEN_TENSORS += ["weights_BT", "turns_BT"]
 TAKERS: dict[str, tuple[Callable[..., Any], list[str], list[str]]] = {
     "ppo_loss": (loss, ["logprobs_BT", *TOKEN_TENSORS, "entropies_BT"], ["normaliser"]),
     "value_loss": (value_loss, ["values_BT", "returns_BT", "mask_BT"], ["normaliser"]),
