@@ -1,0 +1,106 @@
+"""A chat model and a data set of one's own, by the command line alone: code and mathematics, trained for a step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+pytestmark = pytest.mark.slow
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+FEW = [
+    part
+    for setting in (
+        "policy.max_new_tokens=8",
+        "score.stage_one_steps=1",
+        "score.stage_two_steps=1",
+        "optimiser.problems_per_step=2",
+        "optimiser.episodes_per_problem=2",
+        "optimiser.minibatches=1",
+        "optimiser.ppo_epochs=1",
+        "evaluation.problems=2",
+        "evaluation.every=0",
+    )
+    for part in ("--set", setting)
+]
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that reads and writes any text, byte by byte."""
+    special = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({text: index for index, text in enumerate([*special, *letters])}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|end|>", pad_token="<|end|>", additional_special_tokens=special[1:]
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("models") / "my-model"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def mbpp(tmp_path: Path) -> Path:
+    rows = [
+        {
+            "text": f"Write a function to add {number}.",
+            "code": f"def add(a):\n    return a + {number}",
+            "task_id": task,
+            "test_setup_code": "",
+            "test_list": [f"assert add(1) == {number + 1}"],
+            "challenge_test_list": [],
+        }
+        for number, task in enumerate([*range(11, 17), *range(601, 611)])
+    ]
+    path = tmp_path / "mbpp.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_code_trains_from_the_command_line(run: Any, chat_model: Path, mbpp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(
+        "train", "score", "--model", chat_model, "--task", f"mbpp:{mbpp}", "--prompts", "code", "--out", out, *FEW
+    )
+    assert done.status == 0, done.stderr
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [step["stage"] for step in steps] == [1, 2] and all(step["unjudged"] == 0 for step in steps)
+    episode = json.loads((out / "episodes.jsonl").read_text().splitlines()[0])
+    assert episode["reference"]["kind"] == "asserts" and episode["turns"][0]["reason"].startswith("passed 0 of 1 tests")
+    tokenizer = json.loads((out / "model" / "tokenizer_config.json").read_text())
+    assert tokenizer["selfcorrect_prompts"]["attempt"].startswith("You are an expert Python programmer")
+
+
+def test_a_file_of_ones_own_trains_and_is_evaluated(run: Any, run_json: Any, chat_model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "problems.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"{n} + {n}?", "gold": 2 * n}) + "\n" for n in range(60)))
+    task = ["--task", rows, "--map", "question=prompt,gold=answer"]
+    out = tmp_path / "run"
+    done = run("train", "score", "--model", chat_model, *task, "--out", out, "--set", "task.test_share=0.2", *FEW)
+    assert done.status == 0, done.stderr
+    figures = run_json("eval", "--model", out / "model", *task, "-n", "3")
+    assert figures["accuracy_t1"] == 0.0 and figures["n"] == 3
+    wrong = run("train", "score", "--model", chat_model, "--task", rows, "--out", tmp_path / "other", *FEW)
+    assert "This would fit: --map question=prompt,gold=answer" in wrong.stderr and wrong.status == 1
