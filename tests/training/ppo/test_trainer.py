@@ -107,7 +107,8 @@ def test_an_adapter_learns_and_its_base_is_the_reference(tiny_model_folder: Path
     after = weights(trainer)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("lora_" in name for name in changed)
-    assert abs(log.steps[0]["kl_t1"]) < 1e-6 < log.steps[-1]["kl_t1"]
+    # k1 of the samples: near 0 for the base itself, of either sign for a policy that has moved
+    assert abs(log.steps[0]["kl_t1"]) < 1e-6 < abs(log.steps[-1]["kl_t1"])
     assert trainer.ref_model is None
 
 
