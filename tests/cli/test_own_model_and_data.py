@@ -24,6 +24,7 @@ FEW = [
         "optimiser.problems_per_step=2",
         "optimiser.episodes_per_problem=2",
         "optimiser.minibatches=1",
+        "optimiser.gradient_accumulation=1",
         "optimiser.ppo_epochs=1",
         "evaluation.problems=2",
         "evaluation.every=0",
