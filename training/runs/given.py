@@ -165,12 +165,17 @@ def takes_objects(arm: "SettingsArm", *, reloads: bool = False, unused: Collecti
         resume: bool = False,
         **given: Unpack[Objects],
     ) -> RunResult:
-        idle = [name for name in unused if given.get(name) is not None]
-        if idle:
-            raise ConfigurationError(f"{with_arguments.__name__} does not use {' and '.join(idle)}: leave it away")
+        _refuse_idle(given, unused, with_arguments.__name__)
         chosen = with_objects(settings, given, saved_in=Path(out) if reloads else None)
         return arm(chosen, out=out, progress=progress, resume=resume)
 
     with_arguments.__name__ = with_arguments.__qualname__ = getattr(arm, "__name__", "arm")
     with_arguments.__doc__, with_arguments.__module__ = arm.__doc__, arm.__module__
     return with_arguments
+
+
+def _refuse_idle(given: Objects, unused: Collection[str], arm: str) -> None:
+    """Raise a ConfigurationError if an object was given that has no effect on `arm`."""
+    idle = [name for name in unused if given.get(name) is not None]
+    if idle:
+        raise ConfigurationError(f"{arm} does not use {' and '.join(idle)}: leave it away")
