@@ -21,6 +21,7 @@ from .arms.reinforced import single_turn as single_turn
 from .arms.reinforced import train_score as train_score
 from .arms.reinforced import train_with as train_with
 from .arms.score_stage2_star import score_stage2_star as score_stage2_star
+from .arms.sft import sft as sft
 from .arms.star import star as star
 from .arms.untrained import sample_again as sample_again
 from .arms.untrained import self_refine as self_refine
@@ -78,6 +79,7 @@ from .settings import PairSftSettings as PairSftSettings
 from .settings import PolicySettings as PolicySettings
 from .settings import RunSettings as RunSettings
 from .settings import ScoreSettings as ScoreSettings
+from .settings import SftSettings as SftSettings
 from .settings import StarSettings as StarSettings
 from .settings import VstarSettings as VstarSettings
 from .settings import read_settings as read_settings

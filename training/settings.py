@@ -77,6 +77,31 @@ class PairSftSettings(SupervisedSettings):
     steps: PositiveInt = 640
 
 
+class SftSettings(SupervisedSettings):
+    """Supervised warm-up on the task's gold solutions."""
+
+    form: Literal["attempt", "pairs"] = "attempt"
+    """Where a solution is learnt: as the first answer; or as the second, after a wrong one of the policy's own."""
+    without_gold: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of training problems that have no gold solution; leave_out counts them."""
+    samples_per_problem: PositiveInt = 1
+    """First answers per problem; form "pairs" only. Every different wrong one is followed by the solution."""
+    batch_size: PositiveInt = 16
+    learning_rate: Positive = 1e-4
+    """Of AdamW; falls linearly to 0. For adapters; all weights of a language model want less, such as 2e-5."""
+
+    @model_validator(mode="after")
+    def _everything_has_an_effect(self) -> Self:
+        if self.tokens is not None:
+            raise ValueError("sft has no budget of tokens, for gold solutions cost none: set problems instead")
+        sampled = {"samples_per_problem": self.samples_per_problem, "temperature": self.temperature}
+        usual = {name: type(self).model_fields[name].default for name in sampled}
+        changed = [name for name in sampled if sampled[name] != usual[name]]
+        if self.form == "attempt" and changed:
+            raise ValueError(f"form 'attempt' samples nothing: leave {' and '.join(changed)} away, or use form 'pairs'")
+        return self
+
+
 # Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
 
 Kind = Literal["likelihood", "classifier", "stepwise"]
@@ -169,6 +194,7 @@ __all__ = [
     "PolicySettings",
     "RunSettings",
     "ScoreSettings",
+    "SftSettings",
     "StarSettings",
     "SupervisedSettings",
     "TaskSettings",
@@ -297,6 +323,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     optimiser: OptimiserSettings = OptimiserSettings()
     star: StarSettings = StarSettings()
     pair_sft: PairSftSettings = PairSftSettings()
+    sft: SftSettings = SftSettings()
     vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 

@@ -260,6 +260,19 @@ _PAIR_SFT = Command(
         ),
     ),
 )
+_SFT = Command(
+    "Warm-up: fine-tune on the task's gold solutions, for a model that cannot do the task yet.",
+    lambda settings: 1,
+    (
+        Choice(
+            "form",
+            "sft.form",
+            ("attempt", "pairs"),
+            "Where a solution is learnt: as the first answer, or as the second after a wrong one of the model's own. "
+            "The same as --set sft.form=...",
+        ),
+    ),
+)
 _VSTAR = Command(
     "V-STaR: learn from right answers to generate, and from right and wrong ones to verify.",
     lambda settings: settings.vstar.rounds + len(settings.vstar.kinds),  # a step is a round, or training a verifier
@@ -295,6 +308,14 @@ _ALL: tuple[ArmSpec, ...] = (
         episode=_judged_episode,
         loop=self_judging_loop,
         command=_PAG,
+    ),
+    ArmSpec(
+        "sft",
+        "fine-tuned on the task's gold solutions",
+        usual_loop,
+        partial(load, "selfcorrect.training.arms.sft:sft"),
+        planned=None,  # it learns from data that the others do not have
+        command=_SFT,
     ),
     ArmSpec(
         "vstar",

@@ -1,4 +1,4 @@
-"""What STaR and Pair-SFT share: sample, make examples of what was sampled, fine-tune the original policy on them.
+"""What STaR, Pair-SFT and SFT share: sample, make examples of what was sampled, fine-tune the original policy on them.
 
 sampling     which problems are asked, and how much is sampled
 hints        a problem with its answer as a hint

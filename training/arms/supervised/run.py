@@ -46,6 +46,7 @@ class SupervisedPlan:
         loops: how often the policy is sampled and made anew.
         seeks: what an example is, for the error when there is none.
         harvest: samples the current policy and makes examples.
+        advice: what to do when there is no example; None is to sample more.
     """
 
     arm: str
@@ -53,6 +54,7 @@ class SupervisedPlan:
     loops: int
     seeks: str
     harvest: HarvestWith
+    advice: str | None = None
 
 
 def train_supervised(
@@ -144,13 +146,20 @@ class _Session:
     def _refuse_nothing(self, loop: int, examples: list[Example], figures: Figures) -> None:
         if examples:
             return
-        group, accuracy = self.plan.group, figures.get("accuracy_t1") or 0.0
+        group, accuracy = self.plan.group, figures.get("accuracy_t1")
+        samples = f"{figures['episodes']:,.0f} samples of " if figures["episodes"] else ""
+        correct = "" if accuracy is None else f" ({accuracy:.1%} of the first answers were correct)"
+        reasons = {name.partition("/")[2]: count for name, count in figures.items() if name.startswith("left_out/")}
+        counted = ", ".join(f"{count:,.0f} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+        advice = self.plan.advice or (
+            f"Sample more ({group}.problems, {group}.samples_per_problem), choose easier problems, or begin with a "
+            "policy that solves some of them (`selfcorrect train sft` makes one from gold solutions)"
+        )
         kept = f" The policy of the loop before is in {self._model(loop - 1)}." if loop > 1 else ""
         raise TrainingError(
-            f"{self.plan.arm}, loop {loop}: {figures['episodes']:,.0f} samples of {figures['problems']:,.0f} problems "
-            f"gave no {self.plan.seeks}, so there is nothing to learn from ({accuracy:.1%} of the first answers were "
-            f"correct). Nothing was fine-tuned in this loop.{kept} Sample more ({group}.problems, "
-            f"{group}.samples_per_problem), choose easier problems, or begin with a policy that solves some of them"
+            f"{self.plan.arm}, loop {loop}: {samples}{figures['problems']:,.0f} problems gave no {self.plan.seeks}"
+            f"{f' ({counted})' if counted else ''}, so there is nothing to learn from{correct}. Nothing was fine-tuned "
+            f"in this loop.{kept} {advice}"
         )
 
     def _finished_loops(self) -> int:

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,11 +30,13 @@ class Sampled:
         states: the judged episodes; those with a hint left out.
         hinted: the judged episodes with a hint.
         examples: what is to be learnt.
+        left_out: why samples gave no example, and how often, where the arm counts that.
     """
 
     states: list[EpisodeState] = field(default_factory=list)
     hinted: list[EpisodeState] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     """Sampled tokens of all turns that were added."""
 
@@ -43,6 +46,7 @@ class Sampled:
         self.states += map(_lightened, more.states)
         self.hinted += map(_lightened, more.hinted)
         self.examples += more.examples
+        self.left_out.update(more.left_out)
         turns = [turn for state in (*more.states, *more.hinted) for turn in state["turns"]]
         self.tokens += sum(len(turn["generation"]["completion_ids"]) for turn in turns)
 
@@ -128,15 +132,24 @@ def _next_size(settings: SupervisedSettings, asked: int, tokens: int) -> int:
 
 def _figures(sampled: Sampled, examples: Sequence[Example], asked: int, seconds: float) -> dict[str, float]:
     """The row of metrics.jsonl, as reinforcement learning writes it, and what became of the samples."""
-    report = report_on(sampled.states)
     figures = {
         "tokens": float(sampled.tokens),
         "tokens_per_second": sampled.tokens / max(seconds, 1e-9),
         "rollout_seconds": seconds,
-        "truncated": report.truncated,
-        "unjudged": report.unjudged,
-        "accuracy_t1": report.accuracy_t1,
+        **(_of_episodes(sampled.states) if sampled.states else {}),
     }
+    if sampled.hinted:
+        figures["accuracy_hinted"] = report_on(sampled.hinted).accuracy_t1
+    figures |= {"problems": float(asked), "episodes": float(len(sampled.states) + len(sampled.hinted))}
+    figures["examples"] = float(len(examples))
+    for kind in sorted({example.kind for example in examples}):
+        figures[f"examples/{kind.replace(' ', '_')}"] = float(sum(example.kind == kind for example in examples))
+    return figures | {f"left_out/{reason}": float(count) for reason, count in sampled.left_out.items() if count}
+
+
+def _of_episodes(states: Sequence[EpisodeState]) -> dict[str, float]:
+    report = report_on(states)
+    figures = {"truncated": report.truncated, "unjudged": report.unjudged, "accuracy_t1": report.accuracy_t1}
     if len(report.accuracy) > 1:
         figures |= {
             "accuracy_t2": report.accuracy_t2,
@@ -145,10 +158,4 @@ def _figures(sampled: Sampled, examples: Sequence[Example], asked: int, seconds:
             "c_to_i": report.c_to_i,
             "unchanged": report.unchanged,
         }
-    if sampled.hinted:
-        figures["accuracy_hinted"] = report_on(sampled.hinted).accuracy_t1
-    figures |= {"problems": float(asked), "episodes": float(len(sampled.states) + len(sampled.hinted))}
-    figures["examples"] = float(len(examples))
-    for kind in sorted({example.kind for example in examples}):
-        figures[f"examples/{kind.replace(' ', '_')}"] = float(sum(example.kind == kind for example in examples))
     return figures

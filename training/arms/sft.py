@@ -1,0 +1,211 @@
+"""Supervised warm-up: learn the task's own solutions, before reinforcement learning has anything to choose from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from selfcorrect.agents.policies.rendering import Encoder, Template, choose_template
+from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids, room_after
+from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.state import Generation, Message, answers, verdict_of
+from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError
+from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.pair_sft import second_prompt
+from selfcorrect.training.arms.star import refuse_other_loops, single_turn_graph
+from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.arms.supervised.run import SupervisedPlan, train_supervised
+from selfcorrect.training.arms.supervised.sampling import Sampled, problems_of, sampled_episodes
+from selfcorrect.training.runs.given import takes_objects
+from selfcorrect.training.runs.opening import prompts_for
+from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.run_directory import RunResult
+from selfcorrect.training.settings import RunSettings
+
+
+@partial(takes_objects, reloads=True)
+def sft(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
+    """Fine-tune once on the gold solutions (`Problem.gold`) of the training problems.
+
+    `settings.sft.form` says where a solution stands in the conversation, which is the one that the loop plays:
+
+    - "attempt": it is the first answer. Nothing is sampled.
+    - "pairs": it is the second answer, after a wrong one that the policy itself has given. Answers that the checker
+      accepts and unjudged ones are followed by nothing.
+
+    The loss is on the solution alone, its end included. Raises what `train_supervised` raises, and
+
+    Raises:
+        TaskError: training problems have no gold solution.
+        ConfigurationError: the loop is not of the form.
+    """
+    _refuse_own_loop(settings)
+    if settings.sft.form == "pairs":
+        refuse_other_loops(settings, "sft.form 'pairs'")
+    if not resume:
+        refuse_without_gold(settings)
+    form = _Attempts if settings.sft.form == "attempt" else _Pairs
+    plan = SupervisedPlan(
+        arm=f"sft --form {settings.sft.form}",
+        group="sft",
+        loops=1,
+        seeks=_SEEKS[settings.sft.form],
+        harvest=lambda policy, task: form(settings, policy, task),
+        advice=_ADVICE[settings.sft.form],
+    )
+    return train_supervised(plan, settings, out=out, progress=progress, resume=resume)
+
+
+_SEEKS = {
+    "attempt": "gold solution that fits",
+    "pairs": "wrong answer with a gold solution that fits behind it",
+}
+_FITS = "If they are too long: raise policy.max_new_tokens, or take a model with a longer context"
+_ADVICE = {
+    "attempt": _FITS,
+    "pairs": f"{_FITS}. If nothing is wrong, the policy needs no warm-up. If nothing is judged, look at the checker",
+}
+
+
+def _refuse_own_loop(settings: RunSettings) -> None:
+    if settings.graph.is_own:
+        raise ConfigurationError(
+            f"sft writes its conversations in the words of this library's loop, and graph.build {settings.graph.build} "
+            "is another, whose prompts it cannot know: leave graph.build away"
+        )
+
+
+def refuse_without_gold(settings: RunSettings) -> None:
+    """Raise unless every problem that is to be learnt has a gold solution, or those without are to be left out.
+
+    Raises:
+        TaskError: it has not; the message says how many have none.
+    """
+    group = settings.sft
+    asked = list(problems_of(settings.task.open(), group, _order_seed(settings)))
+    without = [problem.id for problem in asked if problem.gold is None]
+    if without and (len(without) == len(asked) or group.without_gold == "refuse"):
+        some = "" if len(without) == len(asked) else "; or learn the others alone: --set sft.without_gold=leave_out"
+        raise TaskError(
+            f"sft learns gold solutions, and {len(without):,} of the {len(asked):,} training problems have none (the "
+            f"first is {without[0]}). Take a format that holds solutions (gsm8k:FILE, math:FILE, mbpp:FILE, ...), or a "
+            f"task of your own that sets Problem.gold{some}"
+        )
+
+
+def _order_seed(settings: RunSettings) -> int:
+    """The seed with which the run of one loop draws its problems."""
+    return derive_seed(derive_seed(settings.seed, 1), 0)
+
+
+class GoldWriter:
+    """Writes a gold solution as the policy would have: in its tokens, ended by the token that ends its turn.
+
+    Args:
+        policy: whose tokenizer is used.
+        template: turns messages into ids.
+        again: what the loop says after an answer, in words that the policy reads.
+    """
+
+    def __init__(self, policy: TransformersPolicy, template: Template, again: str) -> None:
+        self._policy, self._template, self._again = policy, template, again
+        self._encoder = Encoder(policy.tokenizer)
+        self._stops = eos_ids(policy.model, policy.tokenizer)
+
+    def example(self, problem: Problem, shown: Sequence[int], messages: list[Message], first: str | None) -> Example:
+        """`problem.gold` as the answer to `shown`, the ids of `messages`.
+
+        Raises:
+            TaskError: the tokenizer lacks words of the solution.
+        """
+        assert problem.gold is not None
+        try:
+            ids = self._encoder.encode(problem.gold, False)
+        except UnreadablePromptError as error:
+            raise TaskError(f"the gold solution of {problem.id} cannot be learnt by this model: {error}") from error
+        return Example(
+            problem=problem.id,
+            kind="gold" if first is None else "incorrect to gold",
+            context_ids=tuple(shown),
+            answer_ids=(*ids, self._stop_after(messages)),
+            first=first,
+            answer=problem.gold,
+        )
+
+    def _stop_after(self, messages: list[Message]) -> int:
+        """The token with which the template ends an assistant's turn, if the policy stops at it: that of a chat
+        template is often another than the tokenizer's EOS."""
+        unfinished = Generation(
+            text="", messages=messages, prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="length"
+        )
+        end = self._template.later([Message(role="user", content=self._again)], unfinished, ended=False)[0]
+        return end if end in self._stops else int(self._policy.tokenizer.eos_token_id)
+
+    def fits(self, example: Example) -> bool:
+        """Whether the policy could give the answer: within its limit of tokens and its context."""
+        try:
+            room = room_after(self._policy.model, len(example.context_ids), self._policy.max_new_tokens)
+        except UnreadablePromptError:
+            return False
+        return len(example.answer_ids) <= room
+
+
+class _Attempts:
+    """Gold solutions as first answers."""
+
+    def __init__(self, settings: RunSettings, policy: TransformersPolicy, task: Task) -> None:
+        self.settings, self.prompts = settings, prompts_for(settings, policy)
+        self.template = choose_template(policy.tokenizer, settings.policy.template)
+        self.writer = GoldWriter(policy, self.template, self.prompts.revise)
+
+    def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
+        found = Sampled()
+        for problem in problems:
+            _take(found, "without_gold" if problem.gold is None else self._example(problem), self.writer)
+        return found
+
+    def _example(self, problem: Problem) -> Example:
+        user = Message(role="user", content=self.prompts.attempt.replace("{problem}", problem.prompt))
+        system = [Message(role="system", content=self.prompts.system)] if self.prompts.system else []
+        messages = [*system, user]
+        return self.writer.example(problem, self.template.first(messages), messages, None)
+
+
+class _Pairs:
+    """Gold solutions after wrong answers of the policy."""
+
+    def __init__(self, settings: RunSettings, policy: TransformersPolicy, task: Task) -> None:
+        self.settings, self.task = settings, task
+        self.graph = single_turn_graph(settings, policy, task)
+        self.second_prompt, self.revise = second_prompt(settings, policy), prompts_for(settings, policy).revise
+        template = choose_template(policy.tokenizer, settings.policy.template)
+        self.writer = GoldWriter(policy, template, self.revise)
+
+    def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
+        usable = [problem for problem in problems if problem.gold is not None]
+        asked = {problem.id: problem for problem in usable}
+        found = Sampled(left_out=Counter(without_gold=len(problems) - len(usable)))
+        temperature = self.settings.sft.temperature
+        found.states = sampled_episodes(self.graph, usable, self.task.checker, temperature=temperature, seed=seed)
+        for state in found.states:
+            problem, first = asked[state["problem"]["id"]], answers(state)[0]
+            verdict = verdict_of(first)
+            score = None if verdict is None else verdict.score
+            if score is None or score == 1.0:
+                _take(found, "unjudged" if score is None else "already_right", self.writer)
+            else:
+                _take(found, self._example(problem, first["generation"]), self.writer)
+        return found
+
+    def _example(self, problem: Problem, first: Generation) -> Example:
+        spoken = [Message(role="assistant", content=first["text"]), Message(role="user", content=self.revise)]
+        messages = [*first["messages"], *spoken]
+        return self.writer.example(problem, self.second_prompt(first), messages, first["text"])
+
+
+def _take(found: Sampled, what: Example | str, writer: GoldWriter) -> None:
+    """Add an example that fits, or count why there is none."""
+    if isinstance(what, Example) and writer.fits(what):
+        found.examples.append(what)
+    else:
+        found.left_out["too_long" if isinstance(what, Example) else what] += 1
