@@ -92,8 +92,6 @@ def test_no_function_is_longer_than_seventy_lines(source: Path) -> None:
 
 
 FILES_IN_A_FOLDER = 18
-FULLER = {"rewards/maths": 20}
-"""Folders that hold more, and how many; the numbers here may only fall."""
 LINES_OF_A_FILE = 400
 LONGER = {
     "rewards/sandbox/inside/candidate.py": "what shares a process with the judged program is read as a whole",
@@ -119,8 +117,8 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
         source.parent for layer in LAYERS for source in sources(PACKAGE / layer) if source.stem != "__init__"
     )
     for folder, count in flat.items():
-        name = str(folder.relative_to(PACKAGE))
-        assert count <= FULLER.get(name, FILES_IN_A_FOLDER), f"{name} holds {count} files: what changes together is one"
+        name = folder.relative_to(PACKAGE)
+        assert count <= FILES_IN_A_FOLDER, f"{name} holds {count} files: what changes together is one"
 
 
 @pytest.fixture(scope="module")

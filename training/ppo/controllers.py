@@ -83,8 +83,8 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]
 class ForgetMoments(TrainerCallback):  # type: ignore[misc]
     """Adam's moments are forgotten where a stage begins.
 
-    Those of Stage I are of a smaller gradient: carried over at alpha 10 they made updates 2.3 times larger for twenty
-    steps.
+    Those of Stage I are of a smaller gradient: carried over at alpha 10 they were reported to make updates 2.3 times
+    larger for twenty steps (not measured again here).
 
     Args:
         stages: training steps of each stage.
