@@ -5,9 +5,11 @@ as they were saved. Everything that opens a model chooses by these functions.
 """
 
 import os
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selfcorrect.errors import ConfigurationError
 
@@ -97,3 +99,17 @@ def free_bytes(device: torch.device) -> int | None:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def decoding_attention(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside the block, torch's scaled_dot_product_attention computes by back ends that suit decoding on `device`.
+
+    On NVIDIA GPUs that is every one but cuDNN's, which makes a new plan for each length of the keys: with a cache that
+    grows by a column each step that took 1.3 to 1.5 ms of the host's time a call, 30 calls a step, half of the time of
+    a decoding step (one H100, torch 2.11). `benchmarks/gpu.py` has a row that would show its return. The choice is
+    torch's, one for the whole process; elsewhere nothing is changed.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    kept = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(kept)

@@ -17,7 +17,7 @@ from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.listening import listener
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype, free_bytes
+from selfcorrect.agents.policies.placement import choose_device, choose_dtype, decoding_attention, free_bytes
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
     PromptIds,
@@ -372,10 +372,11 @@ def _cache_limit(device: torch.device) -> int:
 def _generating(model: Any, compute_dtype: torch.dtype | None) -> Iterator[None]:
     """Evaluation mode without gradients, computing in `compute_dtype`; the model's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    kind = next(model.parameters()).device.type
+    device = next(model.parameters()).device
+    computing = torch.autocast(device.type, compute_dtype, enabled=compute_dtype is not None)
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast(kind, compute_dtype, enabled=compute_dtype is not None):
+        with torch.no_grad(), computing, decoding_attention(device):
             yield
     finally:
         for module, training in modes:

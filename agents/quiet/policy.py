@@ -10,6 +10,7 @@ import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.engine import Request
+from selfcorrect.agents.policies.placement import decoding_attention
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
     before_stop,
@@ -143,7 +144,7 @@ class QuietPolicy:
         written: list[Continuation] = []
         began, mode = time.perf_counter(), self.model.training
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), decoding_attention(next(self.model.parameters()).device):
             for begin in range(0, len(requests), self.max_batch):
                 batch = requests[begin : begin + self.max_batch]
                 written += QuietDecoding(self.model, batch, eos_ids=self._eos_ids, text_of=self._text).run()

@@ -1,5 +1,6 @@
 """Where a model runs, and in what: chosen by itself, or as asked, or told that it is not there."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from small_models import WORDS, llama, word_tokenizer
 
 from selfcorrect.agents.policies import placement
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype, free_bytes
+from selfcorrect.agents.policies.placement import choose_device, choose_dtype, decoding_attention, free_bytes
 from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policy import GREEDY
+from selfcorrect.agents.state import Message
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -95,3 +98,34 @@ def test_caches_of_turns_may_take_a_share_of_what_is_free(folder: Path, monkeypa
     assert transformers._cache_limit(CPU) == pytest.approx(free / 4, rel=0.5)
     monkeypatch.setattr(transformers, "free_bytes", lambda device: None)
     assert transformers._cache_limit(CPU) == 2**30
+
+
+def attention_back_ends() -> list[bool]:
+    """Which of torch's back ends may compute attention: cuDNN, FlashAttention, efficient, plain."""
+    return [
+        getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in ("cudnn", "flash", "mem_efficient", "math")
+    ]
+
+
+def test_decoding_on_a_gpu_leaves_cudnn_out_and_only_while_it_lasts() -> None:
+    before = attention_back_ends()
+    with decoding_attention(CPU):
+        assert attention_back_ends() == before
+    with decoding_attention(GPU):
+        assert attention_back_ends() == [False, True, True, True]
+    assert attention_back_ends() == before
+
+
+def test_the_policy_reads_and_draws_with_the_back_ends_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, seen, asked = word_tokenizer(WORDS, pad_token="<pad>"), list[bool](), list[torch.device]()
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer, max_new_tokens=4)
+    policy.model.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+
+    def on_a_gpu(device: torch.device) -> object:
+        asked.append(device)
+        return decoding_attention(GPU)
+
+    monkeypatch.setattr("selfcorrect.agents.policies.transformers.decoding_attention", on_a_gpu)
+    asyncio.run(policy.generate([Message(role="user", content="3 5")], GREEDY))
+    assert asked == [CPU]  # it asks for those of the device that the model is on
+    assert len(seen) > 1 and not any(seen)
