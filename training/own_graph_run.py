@@ -21,7 +21,7 @@ from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.metrics import rollout_metrics
 from selfcorrect.training.ppo.rollouts import Episode, collect
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
-from selfcorrect.training.reporting.own_graph import own_graph_page
+from selfcorrect.training.reporting.page import own_graph_page
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained
 from selfcorrect.training.runs.progress import ProgressSink

@@ -16,8 +16,8 @@ from selfcorrect.training.compare.wording import (
     interval_note,
     interval_text,
 )
-from selfcorrect.training.reporting.curves import INK, inline_svg
-from selfcorrect.training.reporting.rendering import render
+from selfcorrect.training.reporting.charts import INK, inline_svg
+from selfcorrect.training.reporting.rows import render
 
 # The comparison as a picture: accuracy of both turns by arm, and held-out accuracy over generated tokens.
 

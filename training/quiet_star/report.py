@@ -6,8 +6,8 @@ from typing import Any
 
 from selfcorrect.settings import settings_as_yaml
 from selfcorrect.training.quiet_star.settings import QuietSettings
-from selfcorrect.training.reporting.curves import Chart, Curve, charts_svg
-from selfcorrect.training.reporting.rendering import render
+from selfcorrect.training.reporting.charts import Chart, Curve, charts_svg
+from selfcorrect.training.reporting.rows import render
 
 Row = Mapping[str, Any]
 

@@ -1,9 +1,45 @@
-"""The rows of the before/after table, for the terminal and for the report."""
+"""What reports show in words: templates filled in, the before/after table (which the terminal shows too), and ten
+episodes for reading."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+# Templates. Whatever a model wrote is escaped on the way; what is drawn by us is `Markup` already.
+
+
+def render(template: str, **values: Any) -> Markup:
+    """The template of that file name in `templates/`; pages extend its `base.html`.
+
+    Raises:
+        jinja2.UndefinedError: the template asks for a value that was not given.
+    """
+    return Markup(_environment().get_template(template).render(values))
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+# The before/after table.
 
 Change = Literal["better", "worse", "same"]
 Interval = tuple[float, float]
@@ -96,3 +132,49 @@ def _change(name: str, intervals: Sequence[Interval | None]) -> Change:
     if high_after < low_before:
         return "better" if name in _LESS_IS_BETTER else "worse"
     return "same"
+
+
+# Ten episodes for reading, first and later answers side by side.
+
+Row = Mapping[str, Any]
+
+_SHARES = (("fixed", 4), ("broken", 2), ("stayed incorrect", 2), ("stayed correct", 2))
+_COUNT = 10
+
+
+def kind_of(row: Row) -> str:
+    """What became of the answer: "fixed", "broken", "stayed correct", "stayed incorrect", or "unjudged"."""
+    verdicts = [turn.get("verdict") for turn in row["turns"] if turn["role"] != "critique"]
+    if not verdicts or None in verdicts or "unjudged" in verdicts:
+        return "unjudged"
+    match (verdicts[0] == "correct", verdicts[-1] == "correct"):
+        case (False, True):
+            return "fixed"
+        case (True, False):
+            return "broken"
+        case (True, True):
+            return "stayed correct"
+        case _:
+            return "stayed incorrect"
+
+
+def chosen(rows: Sequence[Row]) -> list[Row]:
+    """Ten rows (fewer if there are not ten): the first of each kind up to its share, then the first of what is left."""
+    picked: list[Row] = []
+    for kind, share in _SHARES:
+        picked += [row for row in rows if kind_of(row) == kind][:share]
+    left = [row for row in rows if row not in picked]
+    return (picked + left[: _COUNT - len(picked)])[:_COUNT]
+
+
+def side_by_side(rows: Sequence[Row]) -> list[tuple[str, str, dict[str, list[Row]]]]:
+    """For `templates/episodes.html`: kind, problem and turns of ten episodes of the trained policy, with what the base
+    wrote for the same problem, where that is known."""
+    before = {row["id"]: row for row in rows if row["policy"] == "before"}
+    shown = []
+    for row in chosen([row for row in rows if row["policy"] == "after"]):
+        played = {"after training": row["turns"]}
+        if row["id"] in before:
+            played["before"] = before[row["id"]]["turns"]
+        shown.append((kind_of(row), row["prompt"], played))
+    return shown

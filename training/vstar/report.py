@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfcorrect.training.reporting.curves import INK, inline_svg
-from selfcorrect.training.reporting.rendering import render
+from selfcorrect.training.reporting.charts import INK, inline_svg
+from selfcorrect.training.reporting.rows import render
 
 _COLOURS = {
     "without review": "#1f5c9c",

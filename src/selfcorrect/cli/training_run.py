@@ -222,7 +222,7 @@ def _show_a_correction(result: "RunResult") -> None:
     """The first episode in which the trained policy corrected itself, if there is one."""
     from rich.text import Text
 
-    from selfcorrect.training.reporting.side_by_side import kind_of
+    from selfcorrect.training.reporting.rows import kind_of
     from selfcorrect.training.runs.run_directory import RunDirectory
 
     rows = RunDirectory(result.directory).read_episodes()

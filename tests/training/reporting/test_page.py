@@ -8,13 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from selfcorrect.training.reporting import rendering
-from selfcorrect.training.reporting.curves import CHARTS, chart_svg, readable_limit, running_mean
-from selfcorrect.training.reporting.flips import Flips, flips_svg
+from selfcorrect.training.reporting import rows
+from selfcorrect.training.reporting.charts import CHARTS, Flips, chart_svg, flips_svg, readable_limit, running_mean
 from selfcorrect.training.reporting.page import report_page
-from selfcorrect.training.reporting.rendering import render
-from selfcorrect.training.reporting.rows import result_rows
-from selfcorrect.training.reporting.side_by_side import chosen, kind_of
+from selfcorrect.training.reporting.rows import chosen, kind_of, render, result_rows
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import DEMO
 
@@ -117,7 +114,7 @@ def test_a_template_that_lacks_a_value_says_so_instead_of_leaving_a_gap() -> Non
 
 
 def test_every_page_extends_the_one_base() -> None:
-    templates = Path(rendering.__file__).parent / "templates"
+    templates = Path(rows.__file__).parent / "templates"
     pages = [path for path in templates.glob("*.html") if "{% block body %}" in path.read_text(encoding="utf-8")]
     assert {path.name for path in pages} == {
         "base.html",
