@@ -19,8 +19,7 @@ from compare import SETTINGS
 
 from selfcorrect.settings import combine
 from selfcorrect.training import DEMO, Comparison, arm_specs, run_comparison
-from selfcorrect.training.compare.comparison import evaluation_of, plan_budgets
-from selfcorrect.training.compare.plan import SilentComparison
+from selfcorrect.training.compare.comparison import SilentComparison, evaluation_of, plan_budgets
 from selfcorrect.training.compare.result import write_comparison
 from selfcorrect.training.compare.wording import difference_text, markdown_table
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress

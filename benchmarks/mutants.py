@@ -31,8 +31,8 @@ TESTS_OF = {
     "rewards/countdown.py": ["tests/rewards/test_countdown.py"],
     "rewards/equations.py": ["tests/rewards/test_equations.py"],
     "rewards/shaping.py": ["tests/rewards/test_shaping.py"],
-    "training/ppo/shapes.py": ["tests/training/ppo/test_shapes.py"],
     "training/ppo/advantages.py": [
+        "tests/training/ppo/test_shapes.py",
         "tests/training/ppo/test_advantages.py",
         "tests/training/arms/test_who_is_paid_what.py",
     ],

@@ -35,9 +35,8 @@ from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.adapt import AdaptSettings, adapt
 from selfcorrect.training.agreement import measured_accuracy
-from selfcorrect.training.scaling.chart import scale_svg
 from selfcorrect.training.scaling.run import BUDGETS, Comparison, compare, tune
-from selfcorrect.training.scaling.summary import as_rows, oracle_bins, summarise, tokens_to_reach
+from selfcorrect.training.scaling.summary import as_rows, oracle_bins, scale_svg, summarise, tokens_to_reach
 
 TASK = CountdownTask(4)
 DRAW = Sampling(max_new_tokens=24)

@@ -28,8 +28,15 @@ from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.loading import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
-from selfcorrect.training.vstar.measuring import RISKS, mean_with_interval, scored_figures, with_answer_keys
-from selfcorrect.training.vstar.report import draw_choosing, draw_reliability, draw_risk_coverage
+from selfcorrect.training.vstar.measuring import (
+    RISKS,
+    draw_choosing,
+    draw_reliability,
+    draw_risk_coverage,
+    mean_with_interval,
+    scored_figures,
+    with_answer_keys,
+)
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
 
 ROOT = Path(__file__).parents[1]

@@ -25,8 +25,8 @@ from .arms.sft import sft as sft
 from .arms.star import star as star
 from .arms.untrained import sample_again as sample_again
 from .arms.untrained import self_refine as self_refine
+from .compare.comparison import Comparison as Comparison
 from .compare.comparison import run_comparison as run_comparison
-from .compare.plan import Comparison as Comparison
 from .credit.estimators import call_advantages as call_advantages
 from .credit.settings import AnchorGroups as AnchorGroups
 from .credit.settings import Outcome as Outcome

@@ -1,25 +1,148 @@
-"""The comparison itself: train what is not trained yet, evaluate what is not evaluated yet, seed by seed."""
+"""A comparison: what is compared, what every policy did, and the training and evaluating of what is still missing, seed
+by seed."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from selfcorrect.agents.evaluation import evaluate
+from selfcorrect.agents.graph import CorrectionGraph
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.state import answers, verdict_of
 from selfcorrect.errors import TrainingError
+from selfcorrect.files import finite, write_whole
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.shaping import Score
+from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, measured_costs, refuse_unequal
 from selfcorrect.training.arms.registry import ArmSpec, self_judging_loop
-from selfcorrect.training.compare.outcomes import (
-    Evaluation,
-    digest_of,
-    evaluated,
-    read_evaluation,
-    write_evaluation,
-)
-from selfcorrect.training.compare.plan import Comparison, ComparisonProgress, SilentComparison
-from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import RunSettings
+
+# What is to be compared, and who is told how it goes on.
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that decides a comparison.
+
+    Args:
+        arm_specs: the arms, in the order of the tables.
+        settings: those of every arm before its budget is fitted; their seed is not used.
+        seeds: of training. Every arm is trained once with each.
+        problems: how many held-out problems; the same for all.
+        temperature: of the second evaluation; the first is greedy.
+        overrides: further settings of single arms, such as {"pag": ["score.alpha=1"]}.
+        allow_unequal: compare arms that do not cost the same.
+    """
+
+    arm_specs: Sequence[ArmSpec]
+    settings: RunSettings
+    seeds: Sequence[int]
+    problems: int = 2000
+    temperature: float = 0.7
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    allow_unequal: bool = False
+
+    def settings_of(self, arm_spec: ArmSpec, costs: Costs) -> RunSettings:
+        """The settings of an arm, of whatever seed."""
+        return combine(
+            arm_spec.fitted(self.settings, costs), {}, self.overrides.get(arm_spec.name, ()), source=arm_spec.name
+        )
+
+
+class ComparisonProgress(Protocol):
+    """Is told how a comparison goes on."""
+
+    def planned(self, budgets: Mapping[str, Budget]) -> None:
+        """What the arms will cost."""
+        ...
+
+    def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
+        """Part `part` of `parts` that are to be done, counted from 1: an arm and a seed. The sink is told of its
+        steps."""
+        ...
+
+    def end(self) -> None:
+        """The part is finished."""
+        ...
+
+
+class SilentComparison:
+    """Shows nothing."""
+
+    def planned(self, budgets: Mapping[str, Budget]) -> None: ...
+
+    def begin(self, arm: str, seed: int, part: int, parts: int) -> ProgressSink:
+        return SilentProgress()
+
+    def end(self) -> None: ...
+
+
+# What a policy did on every held-out problem: kept, so that arms can be compared problem by problem.
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one policy.
+
+    Attributes:
+        digest: tells the problems.
+        temperature: 0 is greedy.
+        report: the figures, as `EvaluationReport.as_dict`.
+        scores: of the answers of every episode.
+    """
+
+    digest: str
+    temperature: float
+    report: dict[str, Any]
+    scores: list[list[Score]]
+
+    def at(self, turn: int) -> list[Score]:
+        """The score of every episode at `turn` (from 0); an episode that ended early keeps its last answer."""
+        return [episode[min(turn, len(episode) - 1)] if episode else None for episode in self.scores]
+
+    def gained(self) -> list[Score]:
+        """Last score minus first, of every episode: 1 fixed, -1 broken; None if one of them is unjudged."""
+        return [
+            None if first is None or last is None else last - first
+            for first, last in zip(self.at(0), self.at(len(max(self.scores, key=len, default=[0]))), strict=True)
+        ]
+
+
+def evaluated(
+    graph: CorrectionGraph, problems: Sequence[Problem], checker: Checker, *, temperature: float, seed: int
+) -> Evaluation:
+    """Play and judge `problems` once each."""
+    report, states = evaluate(graph, problems, checker, sampling=Sampling(temperature=temperature), seed=seed)
+    scores = []
+    for state in states:
+        verdicts = [verdict_of(turn) for turn in answers(state)]
+        scores.append([None if verdict is None else verdict.score for verdict in verdicts])
+    return Evaluation(digest_of(problems), temperature, finite(report.as_dict()), scores)
+
+
+def digest_of(problems: Sequence[Problem]) -> str:
+    """Tells whether two lists of problems are the same."""
+    return hashlib.sha256("\n".join(problem.id for problem in problems).encode()).hexdigest()[:16]
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(evaluation)) + "\n")
+
+
+def read_evaluation(path: Path) -> Evaluation | None:
+    """The evaluation in `path`, or None if there is none."""
+    return Evaluation(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+# Train what is not trained yet, evaluate what is not evaluated yet.
 
 Way = Literal["greedy", "sampled"]
 WAYS: tuple[Way, ...] = ("greedy", "sampled")

@@ -10,9 +10,15 @@ from statistics import fmean
 from typing import Any
 
 from selfcorrect.files import finite, write_whole
-from selfcorrect.training.compare.comparison import WAYS, Way, evaluation_of, folder_of, measured_budget
-from selfcorrect.training.compare.outcomes import Evaluation
-from selfcorrect.training.compare.plan import Comparison
+from selfcorrect.training.compare.comparison import (
+    WAYS,
+    Comparison,
+    Evaluation,
+    Way,
+    evaluation_of,
+    folder_of,
+    measured_budget,
+)
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
 from selfcorrect.training.runs.alarms import alarms
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory

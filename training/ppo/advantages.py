@@ -1,6 +1,10 @@
 """Advantages per turn: how much better an answer's reward was than expected.
 
-`shapes.py` holds the legend of the letters. NaN in a reward means "abstain": such a turn takes no part in any baseline
+The letters at the end of a tensor's name are its axes, and they are checked: B rows or episodes, T token positions, K
+turns of an episode, C policy calls of a batch, R rows of a minibatch, P prompt positions. That is the legend all over
+`training/`.
+
+NaN in a reward means "abstain": such a turn takes no part in any baseline
 and its advantage is 0. Every function raises a ValueError where the shapes it is given do not agree.
 """
 
@@ -10,7 +14,44 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from selfcorrect.training.ppo.shapes import agree
+# A function that takes several tensors calls `agree` first: torch would broadcast a (B, 1) beside a (B, T), and the
+# loss would be a number like any other.
+
+
+def agree(**tensors: Tensor | None) -> None:
+    """Check that each tensor has the axes its name ends in, and that equal letters are equally long.
+
+    `agree(values_BT=values, mask_BT=mask)` passes if both are two-dimensional and of one shape. None is not looked at.
+
+    Raises:
+        ValueError: naming the first tensor that does not fit, the shape it should have and the one it has.
+    """
+    sizes: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        axes = name.rpartition("_")[2]
+        wanted = [sizes.get(axis) for axis in axes]
+        fits = tensor.ndim == len(axes) and all(
+            want in (None, got) for want, got in zip(wanted, tensor.shape, strict=True)
+        )
+        if not fits:
+            told = ", ".join(
+                axis if want is None else f"{axis}={want}" for axis, want in zip(axes, wanted, strict=True)
+            )
+            raise ValueError(f"{name} should have the shape ({told}), but it has {tuple(tensor.shape)}")
+        sizes.update(zip(axes, tensor.shape, strict=True))
+
+
+def scalar(name: str, value: Tensor | float) -> None:
+    """Check that `value` is one number: dividing by a (B,) would broadcast too.
+
+    Raises:
+        ValueError: naming it and the shape it has.
+    """
+    if isinstance(value, Tensor) and value.ndim != 0:
+        raise ValueError(f"{name} should be one number, but it has the shape {tuple(value.shape)}")
+
 
 _NO_SPREAD = 1e-6
 """Standard deviations below this are rounding errors."""

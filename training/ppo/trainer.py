@@ -40,25 +40,27 @@ from selfcorrect.training.ppo.batching import (
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.controllers import Controllers, ForgetMoments, rate_of_stages
 from selfcorrect.training.ppo.critic import Critic
-from selfcorrect.training.ppo.loss import LossTerms, future_kl_BT, ppo_loss
+from selfcorrect.training.ppo.loss import LossTerms, future_kl_BT, learning_items, ppo_loss, token_weights_BT
 from selfcorrect.training.ppo.metrics import (
     MeanOfTokens,
     comparison_metrics,
     cost_metrics,
+    dropped,
     rollout_metrics,
+    share_without_spread,
     update_metrics,
+    with_lengths,
+    without_spread,
 )
 from selfcorrect.training.ppo.precision import prepare_weights
-from selfcorrect.training.ppo.reference import ReferenceModel
 from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
+    ReferenceModel,
     completion_logprobs,
     has_absolute_positions,
     hidden_before_each_token,
     without_dropout,
 )
-from selfcorrect.training.ppo.selection import dropped, share_without_spread, with_lengths, without_spread
-from selfcorrect.training.ppo.surrogates import learning_items, token_weights_BT
 
 
 class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]

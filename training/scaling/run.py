@@ -177,7 +177,7 @@ def _too_narrow(outcome: Outcome, samples: int) -> bool:
 
 def write_comparison(folder: Path, comparison: Comparison, *, about: dict[str, Any]) -> None:
     """`scale.json` (figures) and `scale.svg` (their drawing) in `folder`."""
-    from selfcorrect.training.scaling.chart import scale_svg
+    from selfcorrect.training.scaling.summary import scale_svg
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {**about, "answer_tokens": comparison.answer_tokens, "points": as_rows(comparison.points)}

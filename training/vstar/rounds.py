@@ -26,8 +26,7 @@ from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import Kind, RunSettings
 from selfcorrect.training.vstar.fits import StepLog, train_generator
-from selfcorrect.training.vstar.measuring import verifier_figures, with_answer_keys
-from selfcorrect.training.vstar.report import verifier_page
+from selfcorrect.training.vstar.measuring import verifier_figures, verifier_page, with_answer_keys
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
 
 # From settings to what V-STaR works with: wording, problems, seeds.

@@ -36,7 +36,7 @@ from selfcorrect.training.compare.wording import (
 )
 
 if TYPE_CHECKING:
-    from selfcorrect.training.compare.plan import Comparison
+    from selfcorrect.training.compare.comparison import Comparison
 
 
 # A comparison on the terminal.
@@ -129,7 +129,7 @@ def compare(
     Resumable."""
     with reporting(as_json=as_json):
         with loading("the arms"):
-            from selfcorrect.training.compare.plan import Comparison
+            from selfcorrect.training.compare.comparison import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
         request = RunRequest(
             "compare",
@@ -167,8 +167,7 @@ def carry_out(comparison: "Comparison", out: Path, *, reference: str, silent: bo
         typer.Exit: with status 130 after Ctrl-C.
     """
     from selfcorrect.cli.progress import ComparisonLines
-    from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
-    from selfcorrect.training.compare.plan import SilentComparison
+    from selfcorrect.training.compare.comparison import SilentComparison, plan_budgets, run_comparison
     from selfcorrect.training.compare.result import write_comparison
 
     progress = SilentComparison() if silent else ComparisonLines(notes)

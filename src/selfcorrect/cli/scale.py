@@ -94,7 +94,7 @@ def _show(comparison: "Comparison", *, title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfcorrect.training.scaling.chart import label_of
+    from selfcorrect.training.scaling.summary import label_of
 
     whole = [point for point in comparison.points if point.bin is None]
     sizes = sorted({point.answers for point in whole if point.family != "perfect verifier"})

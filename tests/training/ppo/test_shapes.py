@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from selfcorrect.training.ppo.advantages import (
+    agree,
     gae_within_turns,
     leave_one_out,
     leave_one_out_given_previous,
     normalised_by_role,
 )
 from selfcorrect.training.ppo.loss import TokenBatch, future_kl_BT, ppo_loss, value_loss
-from selfcorrect.training.ppo.shapes import agree
 
 ROWS, TOKENS = 2, 3
 

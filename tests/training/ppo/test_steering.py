@@ -19,9 +19,9 @@ from selfcorrect.training.ppo.advantages import normalised_by_role
 from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import CriticConfig, OptimiserSettings, OverlongSettings, TurnPPOConfig
 from selfcorrect.training.ppo.controllers import Controllers, rate_of_stages
+from selfcorrect.training.ppo.metrics import dropped, has_spread_C, share_without_spread, with_lengths
 from selfcorrect.training.ppo.objectives import StageOne, TurnSignal
 from selfcorrect.training.ppo.rollouts import Episode
-from selfcorrect.training.ppo.selection import dropped, has_spread_C, share_without_spread, with_lengths
 
 # Controllers.
 

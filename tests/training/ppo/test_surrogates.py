@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from selfcorrect.training.ppo.config import NormaliseLoss, OverlongSettings, Surrogate
-from selfcorrect.training.ppo.loss import TokenBatch, future_kl_BT, ppo_loss
-from selfcorrect.training.ppo.surrogates import learning_items, mean_of_turn_BT, token_weights_BT
+from selfcorrect.training.ppo.loss import (
+    TokenBatch,
+    future_kl_BT,
+    learning_items,
+    mean_of_turn_BT,
+    ppo_loss,
+    token_weights_BT,
+)
 
 
 def batch_of(

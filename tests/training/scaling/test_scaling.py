@@ -11,9 +11,9 @@ from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.scaling.chart import label_of, scale_svg
 from selfcorrect.training.scaling.measuring import Asked, Measured
 from selfcorrect.training.scaling.run import Comparison, compare, families_for, sparing_for, tune, write_comparison
+from selfcorrect.training.scaling.summary import label_of, scale_svg
 
 RIGHT = "3 + 5 = 8 ; 8 * 7 = 56"
 
