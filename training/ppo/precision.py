@@ -6,9 +6,11 @@ steps vanish (measured: 3 % of the weights moved in 20 steps, against 99.9 % in 
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from selfcorrect.errors import ConfigurationError
@@ -49,6 +51,15 @@ def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = Fal
         model.float()
         policy.compute_dtype = dtype if place.type != "cpu" else policy.compute_dtype
     return policy.compute_dtype is torch.bfloat16
+
+
+def stored_otherwise(folder: Path, model: Any) -> bool:
+    """Whether weights in `folder` have names that `model` does not."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return bool(names - set(model.state_dict()))
 
 
 def _dtype_of(model: Any) -> torch.dtype:

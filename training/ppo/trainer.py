@@ -15,7 +15,6 @@ from typing import Any, ClassVar, cast
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PrinterCallback
 from trl import GRPOTrainer
@@ -52,7 +51,7 @@ from selfcorrect.training.ppo.metrics import (
     with_lengths,
     without_spread,
 )
-from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.ppo.precision import prepare_weights, stored_otherwise
 from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
@@ -179,7 +178,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         held = self.accelerator.unwrap_model(model or self.model)
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if not sharded and not hasattr(held, "peft_config") and _stored_otherwise(Path(resume_from_checkpoint), held):
+        if not sharded and not hasattr(held, "peft_config") and stored_otherwise(Path(resume_from_checkpoint), held):
             stored = type(held).from_pretrained(resume_from_checkpoint, dtype=held.dtype)
             held.load_state_dict(stored.state_dict())
 
@@ -387,15 +386,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             values = [one[name] for one in gathered if not math.isnan(one.get(name, math.nan))]
             if values:
                 self._metrics["train"][name].append(sum(values) / len(values))
-
-
-def _stored_otherwise(folder: Path, model: Any) -> bool:
-    """Whether weights in `folder` have names that `model` does not."""
-    names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            names.update(file.keys())
-    return bool(names - set(model.state_dict()))
 
 
 def _rewards_come_from_the_graph(**_: Any) -> list[float]:
