@@ -119,8 +119,8 @@ def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -
     from selfcorrect.agents.policies.placement import choose_device
     from selfcorrect.agents.policies.pretrained import model_location
     from selfcorrect.agents.policies.transformers import TransformersPolicy
-    from selfcorrect.agents.quiet.folder import is_quiet_folder
     from selfcorrect.agents.quiet.policy import QuietPolicy
+    from selfcorrect.agents.quiet.thinking import is_quiet_folder
 
     location = model_location(name)
     if is_quiet_folder(Path(location)):

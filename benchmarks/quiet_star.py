@@ -20,9 +20,9 @@ import torch
 from quiet_star_cost import cost_of_arms, growth, parallel_against_one_by_one
 from quiet_star_plot import plot
 
-from selfcorrect.agents.quiet.folder import open_model
 from selfcorrect.agents.quiet.model import QuietModel, sampled
 from selfcorrect.agents.quiet.streams import read_texts
+from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge
 from selfcorrect.training.quiet_star.folder import QuietRun, saved_settings

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from selfcorrect.agents.policies.pretrained import embedded_folder
-from selfcorrect.agents.quiet.folder import open_model
 from selfcorrect.agents.quiet.model import QuietModel, greedily
 from selfcorrect.agents.quiet.streams import read_texts
-from selfcorrect.agents.quiet.thinking import Thinking
+from selfcorrect.agents.quiet.thinking import Thinking, open_model
 from selfcorrect.training.quiet_star.run import open_learner
 from selfcorrect.training.quiet_star.settings import LossSettings, QuietSettings, StepSettings, ThoughtSettings
 from selfcorrect.training.quiet_star.texts import ChainTexts, padded

@@ -29,8 +29,8 @@ from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.search.plan import SearchPlan
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.agents.search.compute_optimal import SearchPlan
+from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.adapt import AdaptSettings, adapt

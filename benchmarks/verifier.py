@@ -25,7 +25,7 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import read_calibration
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.measuring import (

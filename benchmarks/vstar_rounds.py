@@ -19,7 +19,7 @@ from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.runs.run_directory import RunDirectory

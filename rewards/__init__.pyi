@@ -28,4 +28,4 @@ from .shaping import terminal as terminal
 from .verifier import ScriptedVerifier as ScriptedVerifier
 from .verifier import StepVerifier as StepVerifier
 from .verifier import Verifier as Verifier
-from .verifiers.loading import load_verifier as load_verifier
+from .verifiers.kinds import load_verifier as load_verifier

@@ -79,7 +79,7 @@ class Abstaining:
             ConfigurationError: the calibration answers cannot show such a low risk.
         """
         from selfcorrect.rewards.verifiers.folder import read_calibration
-        from selfcorrect.rewards.verifiers.loading import load_verifier
+        from selfcorrect.rewards.verifiers.kinds import load_verifier
 
         calibration = read_calibration(Path(folder))
         how = max(calibration.answers, key=candidates_of)

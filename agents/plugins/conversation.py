@@ -18,7 +18,7 @@ from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.plugins.messages import question_and_history
 from selfcorrect.agents.plugins.replies import Step, steps_of
-from selfcorrect.agents.policies.windowed import WindowedPolicy
+from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import EpisodeState, Generation

@@ -15,8 +15,7 @@ from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, genera
 from selfcorrect.agents.plugins.conversation import unstreamed
 from selfcorrect.agents.plugins.messages import from_langchain
 from selfcorrect.agents.plugins.replies import reply
-from selfcorrect.agents.policies.scripted import ScriptedPolicy
-from selfcorrect.agents.policies.windowed import WindowedPolicy
+from selfcorrect.agents.policies.scripted import ScriptedPolicy, WindowedPolicy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.state import EpisodeState, Message

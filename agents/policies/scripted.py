@@ -1,13 +1,14 @@
-"""A policy that replays what it is told: for tests, documentation and notebooks. No model, no chance."""
+"""Two policies without a model: one replays what it is told (for tests, documentation and notebooks; no chance in it),
+the other shows a policy part of its conversation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from selfcorrect.agents.policies.rendering import conversation_after
-from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.recording import begin_call
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import ConfigurationError, PolicyError
 
 Script = Callable[[Sequence[Message]], str] | Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -85,3 +86,54 @@ class ScriptedPolicy:
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+# A window: the opening of a conversation and its latest exchanges, so that episodes can go on for ever.
+
+
+class WindowedPolicy:
+    """Shows `policy` the messages up to the problem and only the last `exchanges` answers with the messages after them.
+
+    With 1, every revision sees the problem and the last answer: what SCoRe's second turn was trained on, however often
+    it is repeated. A call that nothing is cut from, and whose token ids are known, is appended to the earlier ids as
+    ever; any other is shown as a new conversation (in training, a row of its own). The opening ends where the first
+    answer begins, so a window is for episodes without an earlier conversation.
+
+    Args:
+        policy: writes the turns.
+        exchanges: 1 or more; None shows everything.
+
+    Raises:
+        ConfigurationError: `exchanges` is below 1.
+    """
+
+    def __init__(self, policy: Policy, exchanges: int | None = None) -> None:
+        if exchanges is not None and exchanges < 1:
+            raise ConfigurationError(f"exchanges must be 1 or more, got {exchanges}")
+        self.policy = policy
+        self.exchanges = exchanges
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        """The policy's next message; see `Policy.generate`."""
+        if after is None:
+            return await self.policy.generate(messages, sampling)
+        earlier = [*after["messages"], Message(role="assistant", content=after["text"])]
+        shown = self._window(earlier)
+        if after["prompt_ids"] and len(shown) == len(earlier):
+            return await self.policy.generate(messages, sampling, after=after)
+        return await self.policy.generate([*shown, *messages], sampling)
+
+    def _window(self, conversation: list[Message]) -> list[Message]:
+        """`conversation`, which ends with an answer of the policy, without the exchanges that are too old."""
+        if self.exchanges is None:
+            return conversation
+        problem = _end_of_opening(conversation)
+        answers = [place for place in range(problem, len(conversation)) if conversation[place]["role"] == "assistant"]
+        return [*conversation[:problem], *conversation[answers[-self.exchanges :][0] :]]
+
+
+def _end_of_opening(conversation: list[Message]) -> int:
+    """Where the first answer stands."""
+    return next(place for place, message in enumerate(conversation) if message["role"] == "assistant")

@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfcorrect.agents.quiet.attention import use_thought_attention
-from selfcorrect.agents.quiet.folder import open_model, read_extras, write_extras
-from selfcorrect.agents.quiet.streams import Reading, Streams
-from selfcorrect.agents.quiet.thinking import Marks, Thinking, add_tokens, like, unthinkable
+from selfcorrect.agents.quiet.streams import Reading, Streams, use_thought_attention
+from selfcorrect.agents.quiet.thinking import (
+    Marks,
+    Thinking,
+    add_tokens,
+    like,
+    open_model,
+    read_extras,
+    unthinkable,
+    write_extras,
+)
 from selfcorrect.errors import PolicyError
 
 # How much a thought has to say: the mixing head, and the mixture.

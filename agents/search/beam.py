@@ -15,14 +15,15 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policy import ContinuingPolicy, Sampling
 from selfcorrect.agents.search.chains import Choose, Score, SearchGraph
-from selfcorrect.agents.search.search_models import SearchModels, scores_of
 from selfcorrect.agents.search.selection import Pick, affordable
 from selfcorrect.agents.search.state import (
     Candidate,
     Partial,
     SearchContext,
+    SearchModels,
     SearchState,
     context_of,
+    scores_of,
     without_generation,
 )
 from selfcorrect.agents.seeding import derive_seed

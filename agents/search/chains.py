@@ -14,12 +14,19 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from selfcorrect.agents.policies.windowed import WindowedPolicy
+from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.search.answer_keys import shown_to_verifier
-from selfcorrect.agents.search.search_models import SearchModels, scores_of
 from selfcorrect.agents.search.selection import ChainRules, Pick, affordable, choose
-from selfcorrect.agents.search.state import Candidate, SearchContext, SearchState, context_of, without_generation
+from selfcorrect.agents.search.state import (
+    Candidate,
+    SearchContext,
+    SearchModels,
+    SearchState,
+    context_of,
+    scores_of,
+    without_generation,
+)
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import UnreadablePromptError

@@ -10,9 +10,15 @@ from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.chains import SearchGraph
-from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import groups
-from selfcorrect.agents.search.state import Candidate, SearchContext, SearchResult, SearchState, without_generation
+from selfcorrect.agents.search.state import (
+    Candidate,
+    SearchContext,
+    SearchModels,
+    SearchResult,
+    SearchState,
+    without_generation,
+)
 from selfcorrect.agents.search.strategies import Strategy
 from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError

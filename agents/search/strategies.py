@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from selfcorrect.agents.search.beam import BeamRules, beam_graph
 from selfcorrect.agents.search.chains import SearchGraph, chain_graph
-from selfcorrect.agents.search.search_models import SearchModels
 from selfcorrect.agents.search.selection import ChainRules, Pick
+from selfcorrect.agents.search.state import SearchModels
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, shown_kind
 from selfcorrect.rewards.verifier import STEP_SEPARATOR

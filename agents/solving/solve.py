@@ -15,7 +15,7 @@ from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph, initial_state, run_blocking
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
-from selfcorrect.agents.policies.windowed import WindowedPolicy
+from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.solving.checkpoints import Checkpointer, held, opened, refuse_unstorable

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import Calibration, Platt, VerifierCard, write_calibration
-from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
+from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 
 QUESTION = "3 5 7 9 get 56"
 

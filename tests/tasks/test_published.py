@@ -10,8 +10,8 @@ import pytest
 
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.tasks import open_task, validate_task
-from selfcorrect.tasks.data_card import data_card
 from selfcorrect.tasks.tables import read_table
+from selfcorrect.tasks.validate import data_card
 
 GSM8K = [
     {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from selfcorrect.agents.policies.pretrained import model_location
-from selfcorrect.agents.quiet.folder import open_model
 from selfcorrect.agents.quiet.model import QuietModel
+from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.errors import PolicyError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, quantiles
 
-from selfcorrect.agents.search.plan import BudgetPlan, Measure, SearchPlan
+from selfcorrect.agents.search.compute_optimal import BudgetPlan, Measure, SearchPlan
 from selfcorrect.errors import ConfigurationError
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
-from selfcorrect.agents.search.compute_optimal import ComputeOptimal
-from selfcorrect.agents.search.plan import SearchPlan, difficulty_of
+from selfcorrect.agents.search.compute_optimal import ComputeOptimal, SearchPlan, difficulty_of
 from selfcorrect.agents.search.search import search_all
 from selfcorrect.agents.search.state import SearchResult
 from selfcorrect.agents.search.strategies import Majority, Strategy, sized

@@ -10,7 +10,7 @@ from typing import Any
 from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.search.plan import Measure, SearchPlan
+from selfcorrect.agents.search.compute_optimal import Measure, SearchPlan
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.rewards.verifier import StepVerifier, Verifier

@@ -11,7 +11,7 @@ from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.base import context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
-from selfcorrect.rewards.verifiers.heads import ClassifierVerifier, ScoringModel, StepwiseVerifier
+from selfcorrect.rewards.verifiers.kinds import ClassifierVerifier, ScoringModel, StepwiseVerifier
 from selfcorrect.training.settings import HeadSettings
 from selfcorrect.training.vstar.fits import StepLog, optimiser_for, refuse_divergence
 from selfcorrect.training.vstar.pairs import Labelled

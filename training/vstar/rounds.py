@@ -17,7 +17,7 @@ from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import replacing, write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut

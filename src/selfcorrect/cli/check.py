@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from selfcorrect.rewards.checker import Checker
-    from selfcorrect.tasks.data_card import DataCard
+    from selfcorrect.tasks.validate import DataCard
 
 
 check = typer.Typer(
@@ -124,8 +124,7 @@ def validate(
     with reporting(as_json=as_json):
         from selfcorrect.cli.console import counting
         from selfcorrect.cli.naming import task_settings
-        from selfcorrect.tasks.data_card import data_card
-        from selfcorrect.tasks.validate import validate_task
+        from selfcorrect.tasks.validate import data_card, validate_task
 
         opened = task_settings(task, columns).open()
         with counting("checking gold answers", silent=as_json) as tell:

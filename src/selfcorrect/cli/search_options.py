@@ -13,7 +13,7 @@ from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.policy import Sampling
-    from selfcorrect.agents.search.plan import SearchPlan
+    from selfcorrect.agents.search.compute_optimal import SearchPlan
     from selfcorrect.agents.search.strategies import Strategy
     from selfcorrect.rewards.verifier import Verifier
 
@@ -79,7 +79,7 @@ def _open_verifier(folder: Path | None, named: NamedPolicy) -> Any:
     if folder is None:
         return None
     with loading(f"verifier {folder}"):
-        from selfcorrect.rewards.verifiers.loading import load_verifier
+        from selfcorrect.rewards.verifiers.kinds import load_verifier
 
         return load_verifier(folder, policy_tokenizer=getattr(named.policy, "tokenizer", None))
 
@@ -87,7 +87,7 @@ def _open_verifier(folder: Path | None, named: NamedPolicy) -> Any:
 def open_plan(path: Path | None) -> "SearchPlan | None":
     if path is None:
         return None
-    from selfcorrect.agents.search.plan import SearchPlan
+    from selfcorrect.agents.search.compute_optimal import SearchPlan
 
     return SearchPlan.load(path)
 

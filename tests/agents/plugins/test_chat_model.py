@@ -124,7 +124,7 @@ def test_a_first_answer_without_token_ids_is_rendered_for_a_local_model() -> Non
     tokenizer = word_tokenizer(CHAT_WORDS, eos="<|im_end|>")
     tokenizer.chat_template = CHAT_TEMPLATE
     policy = TransformersPolicy(llama(len(CHAT_WORDS) + 3), tokenizer, max_new_tokens=2)
-    from selfcorrect.agents.policies.windowed import WindowedPolicy
+    from selfcorrect.agents.policies.scripted import WindowedPolicy
     from selfcorrect.agents.policy import GREEDY
     from selfcorrect.agents.state import Generation
 

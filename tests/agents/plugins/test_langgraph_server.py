@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 GRAPHS = """
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.solving.human import AskHuman
+from selfcorrect.agents.solving.stored_episode import AskHuman
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.serving.langgraph_app import conversation_graph
 

@@ -9,8 +9,7 @@ from step_policy import ListPolicy
 
 from selfcorrect.agents import Majority, search_sync
 from selfcorrect.agents.prompts import PLAIN
-from selfcorrect.agents.search.compute_optimal import ComputeOptimal
-from selfcorrect.agents.search.plan import BudgetPlan, SearchPlan, difficulty_of
+from selfcorrect.agents.search.compute_optimal import BudgetPlan, ComputeOptimal, SearchPlan, difficulty_of
 from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status, Verdict

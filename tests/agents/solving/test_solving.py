@@ -19,8 +19,8 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.solving.human import AskHuman
 from selfcorrect.agents.solving.solve import policy_loop, solve, solve_sync, stream_turns
+from selfcorrect.agents.solving.stored_episode import AskHuman
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.agents.stopping import Budget
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from small_models import WORDS, llama, word_tokenizer
 
-from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policies.scripted import ScriptedPolicy, WindowedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.agents.policies.windowed import WindowedPolicy
 from selfcorrect.agents.policy import GREEDY, Policy
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import ConfigurationError

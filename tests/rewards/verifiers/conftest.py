@@ -11,8 +11,7 @@ from small_models import WORDS, llama, word_tokenizer
 from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.rewards.verifiers.encoding import tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
-from selfcorrect.rewards.verifiers.heads import ClassifierVerifier, ScoringModel, StepwiseVerifier
-from selfcorrect.rewards.verifiers.likelihood import LikelihoodVerifier
+from selfcorrect.rewards.verifiers.kinds import ClassifierVerifier, LikelihoodVerifier, ScoringModel, StepwiseVerifier
 
 Make = Callable[..., ModelVerifier]
 

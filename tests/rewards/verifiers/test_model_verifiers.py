@@ -14,8 +14,7 @@ from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import Calibration, Platt, read_calibration, write_calibration
-from selfcorrect.rewards.verifiers.heads import reduced
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.rewards.verifiers.kinds import load_verifier, reduced
 
 KINDS = ["likelihood", "classifier", "stepwise"]
 PROMPT = "3 5 7 get 26 :"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from selfcorrect.agents.choosing.sample_pool import read_pool
 from selfcorrect.errors import CheckerError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
-from selfcorrect.rewards.verifiers.loading import load_verifier
+from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.training.settings import (
     EvaluationSettings,
     GeneratorSettings,

@@ -1,4 +1,4 @@
-"""A language model's body with one number a token on top."""
+"""The kinds of verifiers that are language models: by the likelihood of a response, or by a head on hidden states."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,84 @@ from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
 
+# V-STaR's verifier: a language model trained by DPO, whose likelihood of a response is the score.
+
+
+class LikelihoodVerifier(ModelVerifier):
+    """Scores a response y to a prompt x by a model pi that DPO has trained from a reference (Hosseini et al. 2024,
+    section 3.2).
+
+    The raw score, in nats per token over the |y| response tokens (the EOS token included), by the card's measure:
+
+        log_ratio        (log pi(y|x) - log ref(y|x)) / |y|: DPO's implicit reward over beta, per token
+        log_likelihood   log pi(y|x) / |y|: as the paper ranks, but per token, so that long answers are not at a
+        disadvantage
+
+    A response's probability of being right is the logistic curve of the card (`platt`) at the raw score.
+
+    Args:
+        model: the trained causal language model.
+        reference: what DPO started from; None with the measure "log_likelihood".
+        tokenizer: of both.
+        card: kind "likelihood".
+        max_batch: at most this many responses are read at a time.
+
+    Raises:
+        CheckerError: the measure needs a reference and there is none; another tokenizer than the card's.
+    """
+
+    def __init__(self, model: Any, reference: Any, tokenizer: Any, card: VerifierCard, *, max_batch: int = 256) -> None:
+        super().__init__(tokenizer, card, context=context_of(model), max_batch=max_batch)
+        if card.measure == "log_ratio" and reference is None:
+            raise CheckerError("the measure 'log_ratio' compares with the reference model, and none was given")
+        self.model, self.reference = model, reference
+
+    @classmethod
+    def load(cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> "LikelihoodVerifier":
+        """The verifier in `folder`; see `load_verifier`."""
+        from transformers import AutoModelForCausalLM
+
+        card = read_card(folder)
+        tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
+        model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
+        compares = card.measure == "log_ratio"
+        reference = AutoModelForCausalLM.from_pretrained(folder / "reference").eval() if compares else None
+        return cls(model, reference, tokenizer, card, max_batch=max_batch)
+
+    def _encode(self, prompt: str, response: str) -> Encoded | None:
+        return self.encoder.whole(prompt, response)
+
+    def _read(self, batch: Sequence[Encoded]) -> list[float]:
+        ids, mask = padded([one.ids for one in batch], device=self.model.device)
+        begins = torch.tensor([one.begin for one in batch], device=ids.device)
+        logprobs = mean_logprobs(self.model, ids, mask, begins)
+        if self.card.measure == "log_ratio":
+            logprobs = logprobs - mean_logprobs(self.reference, ids, mask, begins)
+        return [float(value) for value in logprobs]
+
+    def _models(self) -> list[Any]:
+        return [self.model] if self.reference is None else [self.model, self.reference]
+
+    def _save_weights(self, folder: Path) -> None:
+        self.model.save_pretrained(folder / "model")
+        if self.card.measure == "log_ratio":
+            self.reference.save_pretrained(folder / "reference")
+
+
+def mean_logprobs(model: Any, ids: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
+    """Mean log-probability (R,) of the tokens of rows `ids` (R, T) from place `begins` (R,) on, given all before
+    them."""
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    places = torch.arange(1, ids.shape[1], device=ids.device)
+    response = (places[None] >= begins[:, None]) & (mask[:, 1:] == 1)
+    return -(losses * response).sum(1) / response.sum(1)
+
+
 _HEAD = "head.safetensors"
+
+
+# A language model's body with one number a token on top.
 
 
 class ScoringModel(nn.Module):
@@ -164,3 +241,29 @@ def reduced(logits: Sequence[float], reduction: Reduction) -> float:
     # log of the product of the steps' probabilities, each -softplus(-logit)
     log_product = -sum(max(-logit, 0.0) + math.log1p(math.exp(-abs(logit))) for logit in logits)
     return log_product - math.log(-math.expm1(log_product)) if log_product < 0 else math.inf
+
+
+# A verifier from its folder, whatever its kind.
+
+
+_KINDS: dict[str, type[LikelihoodVerifier] | type[ClassifierVerifier] | type[StepwiseVerifier]] = {
+    "likelihood": LikelihoodVerifier,
+    "classifier": ClassifierVerifier,
+    "stepwise": StepwiseVerifier,
+}
+
+
+def load_verifier(folder: str | Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> ModelVerifier:
+    """The verifier that was saved in `folder`.
+
+    Args:
+        folder: as `ModelVerifier.save` and `selfcorrect train vstar` write it.
+        policy_tokenizer: of the policy whose answers are to be scored; it must be the verifier's own.
+        max_batch: at most this many responses are read at a time.
+
+    Raises:
+        CheckerError: the folder is no verifier's or is damaged, or a tokenizer is not the one it was trained with.
+    """
+    path = Path(folder)
+    kind = _KINDS[read_card(path).kind]
+    return kind.load(path, policy_tokenizer=policy_tokenizer, max_batch=max_batch)
