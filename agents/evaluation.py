@@ -21,6 +21,8 @@ from selfcorrect.tasks.problem import Problem
 # nothing is nan.
 
 Interval = tuple[float, float]
+OWN_STOP = "accepted"
+"""The stop reason of an episode that ended by the policy's own word."""
 
 _Z95 = 1.959963984540054
 """The normal distribution's 97.5 % quantile."""
@@ -47,6 +49,11 @@ class EvaluationReport:
         tokens_per_turn: mean sampled tokens of each turn, critiques included.
         truncated: share of turns cut off by the token limit.
         unjudged: share of answers that the checker could not judge.
+        answers: mean number of answers of an episode.
+        tokens: mean sampled tokens of an episode, critiques included.
+        stopped: share of episodes that the policy ended by its own word.
+        stopped_right: share of those whose last answer is correct; the unjudged are left out.
+        stopped_right_ci95: its Wilson interval.
     """
 
     setting: str
@@ -65,6 +72,11 @@ class EvaluationReport:
     tokens_per_turn: list[float]
     truncated: float
     unjudged: float
+    answers: float
+    tokens: float
+    stopped: float
+    stopped_right: float
+    stopped_right_ci95: Interval
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: intervals are lists, nan is None."""
@@ -229,7 +241,26 @@ def report_on(states: Sequence[EpisodeState], *, setting: str = "") -> Evaluatio
         ),
         truncated=share(sum(turn["generation"]["finish_reason"] == "length" for turn in turns), len(turns)),
         unjudged=share(sum(score is None for score in given), len(given)),
+        answers=share(len(given), len(states)),
+        tokens=share(sum(len(turn["generation"]["completion_ids"]) for turn in turns), len(states)),
+        **_own_stops(states, scores),
     )
+
+
+def _own_stops(states: Sequence[EpisodeState], scores: Sequence[Sequence[Score]]) -> dict[str, Any]:
+    """What became of the episodes that the policy ended itself."""
+    ended = [
+        episode[-1]
+        for state, episode in zip(states, scores, strict=True)
+        if state.get("stop_reason") == OWN_STOP and episode
+    ]
+    judged = [score for score in ended if score is not None]
+    right = sum(score == 1.0 for score in judged)
+    return {
+        "stopped": share(len(ended), len(states)),
+        "stopped_right": share(right, len(judged)),
+        "stopped_right_ci95": wilson(right, len(judged)),
+    }
 
 
 def _score(turn: Turn) -> Score:

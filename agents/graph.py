@@ -35,6 +35,7 @@ def build_graph(
     checker: Checker | None = None,
     prompts: Prompts = SCORE_MATH,
     revisions: int = 1,
+    fewest_revisions: int | None = None,
     critique: str | CritiqueMode = "instruction",
     stop: Stop | None = None,
     checkpointer: BaseCheckpointSaver[Any] | None = None,
@@ -47,6 +48,8 @@ def build_graph(
             critique "feedback" and the rule `CheckerVerdict`, its verdicts are recorded and change nothing.
         prompts: the words of the loop.
         revisions: at most this many revisions, 0 or more.
+        fewest_revisions: every episode draws how many it may have from this to `revisions`, by its seed: for training
+            over many turns. None is `revisions`.
         critique: how a revision is asked for: a name in `CRITIQUES` ("instruction", "self", "feedback"), a user's own
             `package.module:Name`, or a `CritiqueMode`.
         stop: when to end before all revisions are used. None is the natural rule of the critique mode:
@@ -60,12 +63,12 @@ def build_graph(
         ConfigurationError: there is no such critique mode.
     """
     mode = critique_mode(critique)
-    _refuse_contradictions(checker, revisions, mode, stop)
+    _refuse_contradictions(checker, revisions, fewest_revisions, mode, stop)
     stop = mode.stop(prompts) if stop is None else OwnVerdict(prompts) if stop == OwnVerdict() else stop
-    rule = UpTo(revisions, stop)
+    rule = UpTo(revisions, stop, fewest_revisions)
     *between, (answers, revise) = mode.steps(policy, prompts)
     next_up = between[0][0] if between else answers
-    never_early = isinstance(stop, FixedRevisions)
+    never_early = isinstance(stop, FixedRevisions) and fewest_revisions is None
 
     graph = StateGraph(EpisodeState, context_schema=EpisodeContext)
     graph.add_edge(START, "attempt")
@@ -105,9 +108,13 @@ def _add(graph: StateGraph[Any, Any, Any, Any], name: str, node: Node, then: str
         graph.add_conditional_edges(name, *then)
 
 
-def _refuse_contradictions(checker: Checker | None, revisions: int, mode: CritiqueMode, stop: Stop | None) -> None:
+def _refuse_contradictions(
+    checker: Checker | None, revisions: int, fewest: int | None, mode: CritiqueMode, stop: Stop | None
+) -> None:
     if revisions < 0:
         raise GraphError(f"revisions must be 0 or more, got {revisions}")
+    if fewest is not None and not 0 <= fewest < revisions:
+        raise GraphError(f"fewest_revisions must be from 0 to below revisions, which is {revisions}; got {fewest}")
     if mode.needs_checker and checker is None:
         raise GraphError(f"{mode.setting} passes on what a checker found: give build_graph a checker=...")
     if isinstance(stop, OwnVerdict) and not mode.judges_itself:

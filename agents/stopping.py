@@ -11,11 +11,14 @@ from langgraph.types import Overwrite
 
 from selfcorrect.agents.nodes import EpisodeContext, Node
 from selfcorrect.agents.prompts import Prompts
+from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn, now, problem_of, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.tasks.problem import Problem
 
+_LENGTH = 1_000_003
+"""The child of an episode's seed that draws its length; the small numbers are those of its turns."""
 Scorer = Callable[[Problem, str], float | Awaitable[float]]
 """A verifier: (problem, answer text) -> score, larger is better."""
 
@@ -126,16 +129,31 @@ class Budget:
 
 @dataclass(frozen=True)
 class UpTo:
-    """End ("revisions") after `revisions` revisions, or earlier by `rule`."""
+    """End ("revisions") after `revisions` revisions, or earlier by `rule`.
+
+    Args:
+        revisions: the most.
+        rule: what else may end the episode.
+        fewest: each episode draws how many from this to `revisions`, each as likely, by its seed; None always plays
+            `revisions`, as an episode without a seed does.
+    """
 
     revisions: int
     rule: Stop
+    fewest: int | None = None
 
     async def reason(self, state: EpisodeState) -> str | None:
         turns = state["turns"]
-        if turns[-1]["role"] != "critique" and sum(turn["role"] == "revise" for turn in turns) >= self.revisions:
+        revised = sum(turn["role"] == "revise" for turn in turns)
+        if turns[-1]["role"] != "critique" and revised >= self.revisions_of(state):
             return "revisions"
         return await self.rule.reason(state)
+
+    def revisions_of(self, state: EpisodeState) -> int:
+        """How many revisions the episode may have."""
+        if self.fewest is None or "seed" not in state:
+            return self.revisions
+        return self.fewest + derive_seed(state["seed"], _LENGTH) % (self.revisions - self.fewest + 1)
 
 
 def until(node: Node, rule: Stop) -> Node:

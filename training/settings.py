@@ -129,6 +129,10 @@ GIVEN = "(given)"
 """Stands in config.yaml for an object that was given in Python."""
 
 
+MOST_REVISIONS = 32
+"""Of an episode."""
+
+
 class LoraSettings(Settings):
     """Train low-rank adapters (Hu et al. 2021) on a frozen base, which then is the KL reference too."""
 
@@ -163,7 +167,10 @@ class GraphSettings(Settings):
     build: str | None = None
     """A loop of a user's own in the place of this one: `package.module:Name` of a function from a policy to its
     compiled graph, whose turns go by the roles of `Turn`."""
-    revisions: int = Field(default=1, ge=1, le=8)
+    revisions: int = Field(default=1, ge=1, le=MOST_REVISIONS)
+    fewest_revisions: int | None = Field(default=None, ge=0)
+    """Training episodes draw how many revisions they may have from this to `revisions`, each as likely; None always
+    plays `revisions`. Evaluation draws nothing."""
     critique: str = "instruction"
     """How a revision is asked for: instruction, self, feedback, or `package.module:Name` of a user's own."""
 
@@ -175,6 +182,15 @@ class GraphSettings(Settings):
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
         return name
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.fewest_revisions is not None and self.fewest_revisions >= self.revisions:
+            raise ValueError(
+                f"fewest_revisions {self.fewest_revisions} must be below revisions {self.revisions}: leave it out to "
+                "play as many in every episode"
+            )
+        return self
 
     @property
     def is_own(self) -> bool:
@@ -231,6 +247,9 @@ class EvaluationSettings(Settings):
     problems: PositiveInt = 2000
     every: Count = 0
     """Steps between evaluations while training; 0 evaluates only before and after."""
+    revisions: int | None = Field(default=None, ge=1, le=MOST_REVISIONS)
+    """How often an answer is revised there, where that should be more or less often than in training; None is
+    `graph.revisions`."""
     seed: int = 0
 
 
@@ -248,6 +267,13 @@ class RunSettings(CreditedSettings, KeepingSettings):
     sft: SftSettings = SftSettings()
     vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def for_evaluation(self) -> Self:
+        """The same with the loop of the evaluation in the place of that of training."""
+        revisions = self.evaluation.revisions or self.graph.revisions
+        graph = self.graph.model_copy(update={"revisions": revisions, "fewest_revisions": None})
+        return self.model_copy(update={"graph": graph})
 
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:

@@ -39,9 +39,27 @@ def test_the_figures_of_four_episodes() -> None:
     assert [turn["verdict"] is not None for state in states for turn in state["turns"]] == [True] * 8
 
 
+def test_episodes_that_the_policy_ended_itself_are_counted_with_their_last_answers() -> None:
+    scripts = {
+        "1 :": [BAD, "wrong", GOLD, "right"],  # stops, right
+        "2 :": [BAD, "right"],  # stops, wrong
+        "3 :": [GOLD, "wrong", BAD, "wrong", GOLD],  # never stops
+        "4 :": [GOLD, "right"],
+    }
+    policy = ScriptedPolicy(scripts)
+    report, _ = evaluate(
+        build_graph(policy, prompts=COUNTDOWN, critique="self", revisions=2), PROBLEMS, CountdownChecker()
+    )
+    assert (report.stopped, report.stopped_right) == (3 / 4, 2 / 3)
+    assert report.stopped_right_ci95 == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's of 2 of 3
+    assert report.answers == (2 + 1 + 3 + 1) / 4
+    assert report.accuracy == [0.5, 0.5, 0.75]  # an episode that ended keeps its answer
+    assert report.c_to_i == 0.0
+
+
 def test_tokens_are_counted_where_the_policy_reports_them(tokenizer: PreTrainedTokenizerFast) -> None:
     report, _ = evaluate(graph(tokenizer), PROBLEMS, CountdownChecker())
-    assert report.tokens_per_turn == [12, 12]
+    assert (report.tokens_per_turn, report.tokens, report.answers) == ([12, 12], 24, 2)
 
 
 def test_a_report_is_json() -> None:

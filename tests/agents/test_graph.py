@@ -98,6 +98,33 @@ def test_an_unreadable_critique_lets_the_answer_stand() -> None:
     assert roles(play_one([BAD, "3 3 3", GOLD], critique="self")) == ["attempt", "critique"]
 
 
+def lengths(**options: Any) -> list[int]:
+    """How many revisions each of 300 episodes had."""
+    graph = build_graph(ScriptedPolicy({"?": ["answer"] * 9}), prompts=COUNTDOWN, **options)
+    played = play_sync(graph, [problem("?", id=str(number)) for number in range(300)], seed=3)
+    return [roles(state).count("revise") for state in played]
+
+
+@pytest.mark.parametrize("critique", ["instruction", "self"])
+def test_episodes_draw_how_many_revisions_they_may_have(critique: str) -> None:
+    drawn = lengths(revisions=4, fewest_revisions=1, critique=critique, stop=FixedRevisions())
+    counts = [drawn.count(number) for number in range(6)]
+    assert counts[0] == counts[5] == 0
+    assert all(45 <= count <= 105 for count in counts[1:5])  # 75 of each are expected, with a deviation of 7.5
+    assert drawn == lengths(revisions=4, fewest_revisions=1, critique=critique, stop=FixedRevisions())
+
+
+def test_the_drawn_length_is_no_reason_to_go_on_after_the_policys_own_word() -> None:
+    state = play_one([BAD, "right"], critique="self", revisions=8, fewest_revisions=7)
+    assert (roles(state), state["stop_reason"]) == (["attempt", "critique"], "accepted")
+
+
+@pytest.mark.parametrize("fewest", [-1, 3, 4])
+def test_a_range_of_revisions_that_is_none_is_refused(fewest: int) -> None:
+    with pytest.raises(GraphError, match="fewest_revisions must be from 0 to below revisions"):
+        play_one([BAD], revisions=3, fewest_revisions=fewest)
+
+
 def test_own_verdicts_are_not_asked_for_after_the_last_revision() -> None:
     state = play_one([BAD, "wrong", BAD, "wrong", GOLD], critique="self", revisions=2, checker=CountdownChecker())
     assert roles(state) == ["attempt", "critique", "revise", "critique", "revise"]

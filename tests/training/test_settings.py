@@ -276,3 +276,15 @@ def test_the_settings_of_a_run_made_before_there_were_these_are_read_for_resumin
     """`config.yaml` as the first version wrote it, its supervised arms left out."""
     (tmp_path / "config.yaml").write_text(BEFORE)
     assert read_settings(tmp_path / "config.yaml") == combine(DEMO, {"policy": {"lora": None}}, [])
+
+
+@pytest.mark.parametrize("fewest", [2, 3])
+def test_a_range_of_revisions_that_is_none_is_told(fewest: int) -> None:
+    assert "must be below revisions 2" in fault_of({"graph": {"revisions": 2, "fewest_revisions": fewest}})
+
+
+def test_evaluation_plays_as_many_revisions_as_it_is_told_and_draws_none() -> None:
+    drawn = combine(RunSettings(), {"graph": {"revisions": 8, "fewest_revisions": 1}}, (), source="run.yaml")
+    assert (drawn.for_evaluation.graph.revisions, drawn.for_evaluation.graph.fewest_revisions) == (8, None)
+    longer = combine(drawn, {"evaluation": {"revisions": 32}}, (), source="run.yaml")
+    assert (longer.for_evaluation.graph.revisions, longer.graph.revisions) == (32, 8)

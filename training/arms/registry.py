@@ -94,7 +94,7 @@ class ArmSpec:
 def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
     from selfcorrect.training.runs.opening import open_graph
 
-    return open_graph(settings, policy, checker)
+    return open_graph(settings.for_evaluation, policy, checker)
 
 
 def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
@@ -104,7 +104,14 @@ def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") 
 
 def usual_episode(settings: "RunSettings", costs: "Costs") -> float:
     """Tokens of an attempt and its revisions."""
-    return costs.attempt + settings.graph.revisions * costs.revise
+    return costs.attempt + sum(_lengths(settings)) * costs.revise
+
+
+def _lengths(settings: "RunSettings") -> list[float]:
+    """Of revision 1, 2, ...: the share of training episodes that may have it."""
+    most, fewest = settings.graph.revisions, settings.graph.fewest_revisions
+    drawn = 1 if fewest is None else most - fewest + 1
+    return [min(drawn, most - revision) / drawn for revision in range(most)]
 
 
 def reinforced(
@@ -218,11 +225,11 @@ def _first_answer_only(settings: "RunSettings", costs: "Costs") -> float:
 
 def _judged_episode(settings: "RunSettings", costs: "Costs") -> float:
     """An answer, its judgement, and a revision of those called wrong, `revisions` times."""
-    tokens, reached = costs.attempt, 1.0
-    for _ in range(settings.graph.revisions):
-        tokens += reached * costs.critique
-        reached *= costs.called_wrong
-        tokens += reached * costs.revise
+    tokens, called_wrong = costs.attempt, 1.0
+    for allowed in _lengths(settings):
+        tokens += allowed * called_wrong * costs.critique
+        called_wrong *= costs.called_wrong
+        tokens += allowed * called_wrong * costs.revise
     return tokens
 
 

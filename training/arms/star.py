@@ -81,10 +81,10 @@ def refuse_other_loops(settings: RunSettings, because_of: str) -> None:
         ConfigurationError: it has not.
     """
     graph = settings.graph
-    if graph.revisions != 1 or graph.critique != "instruction":
+    if (graph.revisions, graph.fewest_revisions, graph.critique) != (1, None, "instruction"):
         raise ConfigurationError(
-            f"{because_of} makes examples of two turns: it needs graph.revisions 1 and graph.critique 'instruction', "
-            f"got {graph.revisions} and {graph.critique!r}"
+            f"{because_of} makes examples of two turns: it needs graph.revisions 1, no graph.fewest_revisions and "
+            f"graph.critique 'instruction', got {graph.revisions}, {graph.fewest_revisions} and {graph.critique!r}"
         )
 
 
@@ -137,5 +137,5 @@ class _MultiTurn:
 
 def single_turn_graph(settings: RunSettings, policy: TransformersPolicy, task: Task) -> Any:
     """The graph of evaluation without its revisions."""
-    graph = settings.graph.model_copy(update={"revisions": 0, "critique": "instruction"})
+    graph = settings.graph.model_copy(update={"revisions": 0, "fewest_revisions": None, "critique": "instruction"})
     return open_graph(settings.model_copy(update={"graph": graph}), policy, task.checker)

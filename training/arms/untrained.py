@@ -38,7 +38,10 @@ def evaluate_untrained(
         task, policy = settings.task.open(), open_policy(settings.policy)
         problems = held_out_problems(settings.evaluation, task, sink)
         results = []
-        loops = (("the usual loop", open_graph(settings, policy, task.checker)), (arm, loop(settings, policy)))
+        loops = (
+            ("the usual loop", open_graph(settings.for_evaluation, policy, task.checker)),
+            (arm, loop(settings, policy)),
+        )
         for name, graph in loops:
             sink.message(f"evaluating the base policy on {len(problems)} held-out problems: {name}")
             results.append(evaluate(graph, problems, task.checker, seed=settings.evaluation.seed))
@@ -85,7 +88,7 @@ def self_refine_loop(settings: RunSettings, policy: Any) -> CorrectionGraph:
     return build_graph(
         policy,
         prompts=prompts_for(settings, policy),
-        revisions=settings.graph.revisions,
+        revisions=settings.for_evaluation.graph.revisions,
         critique="self",
         stop=FixedRevisions(),
     )

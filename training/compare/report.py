@@ -8,9 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from selfcorrect.training.compare.wording import (
-    COLUMNS,
     alarm_lines,
     budget_text,
+    columns_of,
     difference_text,
     figure_text,
     interval_note,
@@ -109,7 +109,7 @@ def compare_page(result: Mapping[str, Any]) -> str:
         tests={way: _tests(result, way) for way in ways},
         drawing=_drawing(result) if "greedy" in ways else "",
         alarms=alarm_lines(result),
-        columns=COLUMNS,
+        columns={way: columns_of(result[way]) for way in ways},
         interval_note=interval_note(result),
         figure_text=figure_text,
         interval_text=interval_text,

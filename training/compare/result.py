@@ -25,7 +25,11 @@ from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 
 FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
 """The columns of the paper's table, and the share of unchanged answers."""
+LOOKS = ("accuracy_t4", "accuracy_t8", "accuracy_t16", "answers", "tokens", "stopped", "stopped_right")
+"""Further columns where answers are revised more than once; an episode that ended keeps its answer."""
 TESTED = ("accuracy_t2", "delta")
+FINAL = "accuracy_final"
+"""Tested too where answers are revised more than once."""
 SIGNIFICANT = 0.05
 
 Evaluations = Mapping[str, Mapping[int, Evaluation]]
@@ -66,10 +70,11 @@ def comparison_result(
 
 
 def against_reference(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
-    """For accuracy@2 and delta: `reference` minus each other arm, paired by seed and problem, with Holm's p over the
-    arms."""
+    """For accuracy@2, delta and of longer episodes the final accuracy: `reference` minus each other arm, paired by
+    seed and problem, with Holm's p over the arms."""
     tests: dict[str, dict[str, dict[str, Any]]] = {}
-    for figure in TESTED:
+    longest = max(len(one.report["accuracy"]) for seeds in evaluations.values() for one in seeds.values())
+    for figure in (*TESTED, *([FINAL] if longest > 2 else [])):
         differences = {
             arm: _difference(evaluations[reference], evaluations[arm], figure)
             for arm in evaluations
@@ -112,7 +117,9 @@ def _difference(one: Mapping[int, Evaluation], other: Mapping[int, Evaluation], 
 
 
 def _scores(evaluation: Evaluation, figure: str) -> Sequence[float | None]:
-    return evaluation.at(1) if figure == "accuracy_t2" else evaluation.gained()
+    if figure == "delta":
+        return evaluation.gained()
+    return evaluation.at(1 if figure == "accuracy_t2" else len(evaluation.report["accuracy"]) - 1)
 
 
 def _evaluations(comparison: Comparison, out: Path, arms: Sequence[str], way: Way) -> dict[str, dict[int, Evaluation]]:
@@ -133,15 +140,30 @@ def _told_apart(seeds: Mapping[int, Evaluation], *, once: bool) -> Mapping[int, 
 def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
     """Every figure of an arm: mean, interval, and each seed's."""
     row: dict[str, Any] = {"seeds": list(seeds)}
-    for figure in FIGURES:
-        values = [evaluation.report[figure] for evaluation in seeds.values()]
+    row["longest"] = max(len(evaluation.report["accuracy"]) for evaluation in seeds.values())
+    for figure in (*FIGURES, *LOOKS):
+        values = [_figure(evaluation, figure) for evaluation in seeds.values()]
         known = [math.nan if value is None else float(value) for value in values]
         mean: Mean = mean_over_seeds([value for value in known if not math.isnan(value)])
         row[figure] = {"mean": mean.mean, "interval": mean.interval, "by_seed": known}
-    row["tokens_per_episode"] = fmean(sum(evaluation.report["tokens_per_turn"]) for evaluation in seeds.values())
+    row["tokens_per_episode"] = fmean(tokens_per_episode(evaluation) for evaluation in seeds.values())
     row["truncated"] = fmean(evaluation.report["truncated"] or 0.0 for evaluation in seeds.values())
     row["unjudged"] = fmean(evaluation.report["unjudged"] or 0.0 for evaluation in seeds.values())
     return row
+
+
+def _figure(evaluation: Evaluation, figure: str) -> float | None:
+    """A figure of the report, or an accuracy after so many answers, which it holds as a list."""
+    if figure in evaluation.report or not figure.startswith("accuracy_t"):
+        return evaluation.report.get(figure)
+    reached: list[float | None] = evaluation.report["accuracy"]
+    return reached[min(int(figure.removeprefix("accuracy_t")), len(reached)) - 1]
+
+
+def tokens_per_episode(evaluation: Evaluation) -> float:
+    """Mean sampled tokens; evaluations that were kept before this was measured have whole episodes only."""
+    report = evaluation.report
+    return float(report["tokens"] if "tokens" in report else sum(report["tokens_per_turn"]))
 
 
 def _budgets(comparison: Comparison, out: Path, arm: str, planned: Budget) -> dict[str, Any]:

@@ -11,13 +11,39 @@ COLUMNS = {
     "c_to_i": "c→i",
     "unchanged": "unchanged",
 }
-TITLES = {"accuracy_t2": "accuracy@2", "delta": "delta"}
+LOOKS = {
+    "accuracy_t4": "accuracy@4",
+    "accuracy_t8": "accuracy@8",
+    "accuracy_t16": "accuracy@16",
+    "answers": "answers",
+    "tokens": "tokens",
+    "stopped": "stopped",
+    "stopped_right": "of those right",
+}
+"""Columns where answers are revised more than once."""
+TITLES = {"accuracy_t2": "accuracy@2", "delta": "delta", "accuracy_final": "final accuracy"}
+
+
+def columns_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The columns of a table with these rows and their heads: of longer episodes those about many looks too, where any
+    arm was evaluated so long."""
+    answered = [row["longest"] for row in rows.values() if "longest" in row]
+    if max(answered, default=0) <= 2:
+        return COLUMNS
+    looks = {
+        name: head
+        for name, head in LOOKS.items()
+        if not name.startswith("accuracy_t") or int(name.removeprefix("accuracy_t")) <= max(answered)
+    }
+    return COLUMNS | looks
 
 
 def figure_text(name: str, figure: Mapping[str, Any]) -> str:
     """The mean: "0.520", "+0.031" for delta, "–" where nothing was measured."""
     if figure["mean"] is None:
         return "–"
+    if name in ("answers", "tokens"):
+        return format(figure["mean"], ".1f")
     return format(figure["mean"], "+.3f" if name == "delta" else ".3f")
 
 
@@ -26,7 +52,7 @@ def interval_text(name: str, figure: Mapping[str, Any]) -> str:
     low, high = figure["interval"]
     if low is None or high is None:
         return ""
-    form = "+.3f" if name == "delta" else ".3f"
+    form = ".1f" if name in ("answers", "tokens") else "+.3f" if name == "delta" else ".3f"
     return f"[{low:{form}}, {high:{form}}]"
 
 
@@ -92,8 +118,9 @@ def interval_note(result: Mapping[str, Any]) -> str:
 
 def markdown_table(result: Mapping[str, Any], way: str) -> str:
     """The paper's table, for a README."""
-    lines = ["| | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    columns = columns_of(result[way])
+    lines = ["| | seeds | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 2) + "|"]
     for arm, row in result[way].items():
-        cells = [f"{figure_text(name, row[name])} {interval_text(name, row[name])}".strip() for name in COLUMNS]
+        cells = [f"{figure_text(name, row[name])} {interval_text(name, row[name])}".strip() for name in columns]
         lines.append(f"| {arm} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

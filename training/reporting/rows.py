@@ -53,9 +53,15 @@ _LABELS = {
     "unjudged": "unjudged",
     "truncated": "cut off at the limit",
     "tokens_per_turn": "tokens per turn",
+    "tokens": "tokens per episode",
+    "answers": "answers per episode",
+    "stopped": "stopped by its own word",
+    "stopped_right": "of those, right",
 }
 _LESS_IS_BETTER = {"c_to_i"}
-_NEUTRAL = {"unchanged", "edit_distance", "unjudged", "truncated", "tokens_per_turn"}
+_NEUTRAL = {"unchanged", "edit_distance", "unjudged", "truncated", "tokens_per_turn", "tokens", "answers", "stopped"}
+_MANY_TURNS = 4
+"""Answers of an episode whose accuracies are all shown; of longer episodes those after 1, 2, 4, 8, ... answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,25 @@ def result_rows(*reports: Mapping[str, Any]) -> list[Result]:
     """The figures of one evaluation, or of two to compare, in the order in which they are read."""
     flat = [_by_turn(report) for report in reports]
     present = {name for report in flat for name in report}
-    accuracies = sorted(filter(re.compile(r"accuracy_t\d+").fullmatch, present), key=lambda name: int(name[10:]))
-    return [_row(name, flat) for name in [*accuracies, *_LABELS] if name in present]
+    turns = sorted(int(name[10:]) for name in filter(re.compile(r"accuracy_t\d+").fullmatch, present))
+    accuracies = [f"accuracy_t{turn}" for turn in shown_turns(turns)]
+    return [_row(name, flat) for name in [*accuracies, *_LABELS] if name in present and _says_something(name, flat)]
+
+
+def shown_turns(turns: Sequence[int]) -> list[int]:
+    """Of `turns`, counted from 1, those that tables show: all, or of many the powers of 2 and the last."""
+    if not turns or turns[-1] <= _MANY_TURNS:
+        return list(turns)
+    return [turn for turn in turns if turn & (turn - 1) == 0 or turn == turns[-1]]
+
+
+def _says_something(name: str, reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Own stops are shown where there are any, and numbers of answers where they are not those of the turns."""
+    if name in ("stopped", "stopped_right", "answers"):
+        return any(report.get("stopped") for report in reports)
+    if name == "tokens_per_turn":
+        return max((len(report.get(name) or ()) for report in reports), default=0) <= 2 * _MANY_TURNS
+    return True
 
 
 def interval_of(report: Mapping[str, Any], name: str) -> Interval | None:

@@ -86,8 +86,8 @@ def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
 
 
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:
-    """The graph in which the policy is trained, evaluated and used. The checker is part of it only where its
-    findings are."""
+    """The graph in which the policy is trained; with `settings.for_evaluation` that in which it is evaluated and
+    used. The checker is part of it only where its findings are."""
     if settings.graph.is_own:
         return _own_graph(settings.graph, policy)
     mode = CRITIQUES.find(settings.graph.critique)
@@ -96,6 +96,7 @@ def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> Correcti
         checker=checker if mode.needs_checker else None,
         prompts=prompts_for(settings, policy),
         revisions=settings.graph.revisions,
+        fewest_revisions=settings.graph.fewest_revisions,
         critique=mode,
     )
 

@@ -74,7 +74,7 @@ class _Session:
         if self.settings.policy.model != GIVEN:  # a policy that was given has its place already
             refuse_too_large(self.settings, self.progress)
         self.policy = open_run_policy(self.settings)
-        self.graph = open_graph(self.settings, self.policy, self.task.checker)
+        self.graph = open_graph(self.settings.for_evaluation, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
         asked = (problem.prompt for problem in self.held_out.problems)
@@ -114,11 +114,12 @@ class _Session:
         )
 
     def _training_graph(self) -> Any:
-        """The graph of evaluation, unless the plan trains in a shorter one."""
+        """The graph of evaluation, unless settings or plan train in one of another length."""
         revisions = self.plan.training_revisions
         if revisions is None:
-            return self.graph
-        graph = self.settings.graph.model_copy(update={"revisions": revisions})
+            same = self.settings.for_evaluation.graph == self.settings.graph
+            return self.graph if same else open_graph(self.settings, self.policy, self.task.checker)
+        graph = self.settings.graph.model_copy(update={"revisions": revisions, "fewest_revisions": None})
         return open_graph(self.settings.model_copy(update={"graph": graph}), self.policy, self.task.checker)
 
     def _config(self) -> TurnPPOConfig:

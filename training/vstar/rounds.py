@@ -111,7 +111,7 @@ class _Vstar:
 
     def play_through(self) -> RunResult:
         vstar = self.settings.vstar
-        before = self.held_out.before(open_graph(self.settings, self.policy, self.task.checker))
+        before = self.held_out.before(open_graph(self.settings.for_evaluation, self.policy, self.task.checker))
         self.progress.start(vstar.rounds + len(vstar.kinds), "V-STaR")
         samples: list[Sample] = []
         for number in range(1, vstar.rounds + 1):
@@ -119,7 +119,7 @@ class _Vstar:
         self._verifiers(samples)
         self._publish_generator()
         self._measure()
-        graph = open_graph(self.settings, self._generator(vstar.rounds), self.task.checker)
+        graph = open_graph(self.settings.for_evaluation, self._generator(vstar.rounds), self.task.checker)
         return self.held_out.finish(graph, before, self._budget(samples))
 
     def _round(self, number: int, earlier: list[Sample]) -> list[Sample]:

@@ -27,8 +27,8 @@ from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import arm_specs, comparable
 from selfcorrect.training.compare.wording import (
-    COLUMNS,
     budget_text,
+    columns_of,
     difference_text,
     figure_text,
     interval_note,
@@ -46,12 +46,13 @@ def compare_table(result: Mapping[str, Any], way: str) -> RenderableType:
     """The paper's table: one row an arm."""
     table = Table(header_style="dim", box=SIMPLE_HEAD)
     table.add_column("arm")
-    for head in ("seeds", *COLUMNS.values()):
+    columns = columns_of(result[way])
+    for head in ("seeds", *columns.values()):
         table.add_column(head, justify="right")
     for arm, row in result[way].items():
         cells = [
             Text.assemble(figure_text(name, row[name]), (f"\n{interval_text(name, row[name])}", "dim"))
-            for name in COLUMNS
+            for name in columns
         ]
         table.add_row(arm, str(len(row["seeds"])), *cells)
     how = "greedy" if way == "greedy" else f"sampled at temperature {result['temperature']:g}"

@@ -89,7 +89,7 @@ PromptsName = Annotated[
         "policy's own, else the task's.",
     ),
 ]
-Revisions = Annotated[int, typer.Option(min=1, max=8, help="How often an answer is revised.")]
+Revisions = Annotated[int, typer.Option(min=1, max=32, help="How often an answer is revised.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default a new one under runs/.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in a YAML or TOML file.")]

@@ -21,7 +21,7 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
-    revisions: Annotated[int, typer.Option(min=0, max=8, help="How often an answer is revised.")] = 1,
+    revisions: Annotated[int, typer.Option(min=0, max=32, help="How often an answer is revised.")] = 1,
     critique: Critique = "instruction",
     prompts: PromptsName = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",

@@ -7,7 +7,7 @@ from selfcorrect.training.arms.budgets import Costs, refuse_unequal
 from selfcorrect.training.arms.registry import ARMS, arm_specs, comparable
 from selfcorrect.training.compare.wording import drift_lines
 from selfcorrect.training.runs.run_directory import Budget
-from selfcorrect.training.settings import DEMO
+from selfcorrect.training.settings import DEMO, GraphSettings
 
 COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct=0.4)
 
@@ -24,6 +24,15 @@ COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct
 def test_cheaper_episodes_are_played_more_often(arm: str, problems: int) -> None:
     (arm_spec,) = arm_specs([arm])
     assert arm_spec.fitted(DEMO, COSTS).optimiser.problems_per_step == problems
+
+
+def test_episodes_of_a_drawn_length_cost_their_mean() -> None:
+    drawn = DEMO.model_copy(update={"graph": GraphSettings(revisions=4, fewest_revisions=2)})
+    (score, pag) = arm_specs(["score", "pag"])
+    assert score.planned(drawn, COSTS) == Budget(160 * 256 * (18 + 3 * 24), 160 * 4)
+    # All episodes may have two revisions, two thirds a third one, a third a fourth one; half of the answers are revised
+    judged = 18 + (7 + 0.5 * 24) + 0.5 * (7 + 0.5 * 24) + 2 / 3 * 0.25 * (7 + 0.5 * 24) + 1 / 3 * 0.125 * (7 + 12)
+    assert pag.planned(drawn, COSTS).generated_tokens == round(160 * 256 * judged)
 
 
 def test_the_goal_is_what_score_costs() -> None:

@@ -214,6 +214,29 @@ def test_differences_within_the_noise_are_called_none(
     assert test["mean"] == 0.125 and test["verdict"] == "no difference"
 
 
+def looks(right_after: int) -> Callable[..., Any]:
+    """A loop of nine answers whose policy solves the first three problems from answer number `right_after` on."""
+    script = {
+        problem.prompt: ["no"] * (right_after - 1) + [str(problem.gold)] * 9 if number < 3 else ["no"] * 9
+        for number, problem in enumerate(CountdownTask(numbers=3).problems("test", PROBLEMS, seed=0))
+    }
+    return lambda settings, policy, checker: build_graph(ScriptedPolicy(script), prompts=COUNTDOWN, revisions=8)
+
+
+def test_where_answers_are_revised_often_the_table_says_what_came_of_it(
+    comparison: Callable[..., Comparison], out: Path
+) -> None:
+    made = comparison([arm_spec("one", None, looks(3)), arm_spec("other", None, says(1, 1))], seeds=(0,))
+    planned = run_comparison(made, out)
+    result = write_comparison(made, out, planned, reference="one")
+    head, _, one, other = markdown_table(result, "greedy").splitlines()
+    assert head.split(" | ")[-6:] == ["accuracy@4", "accuracy@8", "answers", "tokens", "stopped", "of those right |"]
+    assert one.split(" | ")[2:4] == ["0.000", "0.000"] and one.split(" | ")[8:11] == ["0.375", "0.375", "9.0"]
+    assert other.split(" | ")[8:11] == ["0.125", "0.125", "2.0"]  # a shorter episode keeps its answer
+    assert result["greedy_tests"]["accuracy_final"]["other"]["mean"] == 0.25
+    assert "accuracy@8" in (out / "compare.html").read_text()
+
+
 def test_an_unknown_arm_names_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="did you mean multi-turn"):
         arm_specs(["base", "multiturn"])

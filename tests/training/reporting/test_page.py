@@ -37,6 +37,16 @@ AFTER = BEFORE | {
     "i_to_c": 0.06,
     "c_to_i": 0.01,
 }
+MANY = {
+    "accuracy": [turn / 10 for turn in range(9)],
+    "accuracy_ci95": [[turn / 10, turn / 10 + 0.05] for turn in range(9)],
+    "tokens_per_turn": [1.0] * 9,
+    "tokens": 9.0,
+    "answers": 4.5,
+    "stopped": 0.75,
+    "stopped_right": 0.9,
+    "stopped_right_ci95": [0.88, 0.92],
+}
 STEPS = [
     {"step": n, "stage": 1 + n // 6, "accuracy_t1": 0.3, "accuracy_t2": 0.3 + n / 100, "delta": n / 100, "kl_t2": None}
     for n in range(1, 11)
@@ -212,3 +222,14 @@ def test_a_chart_that_was_cut_off_says_how_high_it_went() -> None:
     steps = [{"step": step, "stage": 1, "kl_t1": 0.1} for step in range(40)]
     assert "up to" not in chart_svg(kl, steps)
     assert "up to 2.5e+03" in chart_svg(kl, [*steps, {"step": 41, "stage": 1, "kl_t1": 2500.0}])
+
+
+def test_of_many_answers_the_powers_of_two_and_the_last_are_shown() -> None:
+    rows = {row.name: row.values[0] for row in result_rows(MANY)}
+    assert [name for name in rows if name.startswith("accuracy")] == [f"accuracy_t{turn}" for turn in (1, 2, 4, 8, 9)]
+    assert (rows["stopped"], rows["stopped_right"], rows["answers"]) == ("0.750", "0.900", "4.500")
+    assert "tokens_per_turn" not in rows
+
+
+def test_own_stops_have_no_row_where_nothing_stopped() -> None:
+    assert not {"stopped", "stopped_right", "answers"} & {row.name for row in result_rows(MANY | {"stopped": 0.0})}

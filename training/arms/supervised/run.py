@@ -179,7 +179,7 @@ class _Session:
         return open_run_policy(self.settings, folder)
 
     def _graph(self, policy: TransformersPolicy) -> Any:
-        return open_graph(self.settings, policy, self.task.checker)
+        return open_graph(self.settings.for_evaluation, policy, self.task.checker)
 
     def _publish(self) -> None:
         """The last loop's policy as that of the run."""
