@@ -86,6 +86,7 @@ from .search.strategies import SequentialRevisions as SequentialRevisions
 from .search.strategies import Strategy as Strategy
 from .search.strategies import WeightedBestOfN as WeightedBestOfN
 from .search.strategies import strategy_named as strategy_named
+from .serving.mcp_server import mcp_server as mcp_server
 from .serving.openai_app import openai_app as openai_app
 from .solving.solve import policy_loop as policy_loop
 from .solving.solve import solve as solve

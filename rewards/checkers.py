@@ -111,6 +111,7 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
         "math": "selfcorrect.rewards.maths:MathChecker",
         "math-lenient": "selfcorrect.rewards.maths:lenient_checker",
         "code": "selfcorrect.rewards.code:UnitTestChecker",
+        "reasoning-gym": "selfcorrect.rewards.reasoning_gym:ReasoningGymChecker",
     },
     accept=_own,
 )

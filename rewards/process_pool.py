@@ -259,6 +259,16 @@ class Outcome:
     cpu_seconds: float
     seconds: float
 
+    @property
+    def kept_busy(self) -> bool:
+        """Whether the job kept its last worker computing; one that hardly ran was starved by the machine."""
+        return self.cpu_seconds >= min(_LEAST_SHARE * self.seconds, _BUSY_SECONDS)
+
+
+_LEAST_SHARE = 0.25
+"""Of the time taken: processor time from which a worker counts as having been at work all along."""
+_BUSY_SECONDS = 0.5
+"""Processor time from which it does so on a machine however busy: some ten times what an honest job takes."""
 
 CLOSED = Outcome("lost", "the pool was closed", "", 0.0, 0.0)
 LOST = Outcome("lost", "its workers were killed from outside, each time", "", 0.0, 0.0)

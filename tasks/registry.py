@@ -225,6 +225,7 @@ TASKS: Registry[type[TaskSettings]] = Registry(
         "humaneval+": "selfcorrect.tasks.code_formats:HumanEvalPlusSettings",
         "apps": "selfcorrect.tasks.code_formats:AppsSettings",
         "livecodebench": "selfcorrect.tasks.code_formats:LiveCodeBenchSettings",
+        "reasoning-gym": "selfcorrect.tasks.reasoning_gym:ReasoningGymSettings",
     },
     accept=_own,
 )

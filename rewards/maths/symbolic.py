@@ -12,10 +12,6 @@ from selfcorrect.rewards.process_pool import Outcome, WorkerPool
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
 MAX_PAIRS = 40
 _INDEX = re.compile(r"_\s*\{[^{}]*\}")
-LEAST_SHARE = 0.25
-"""Of the deadline: processor time from which a worker counts as having been at work all along."""
-BUSY_SECONDS = 0.5
-"""Processor time from which it does so on a machine however busy: some ten times what an honest comparison takes."""
 _MARKS = re.compile(r"(?<=[\d)}])\s*_\s*\{?\w+|'|\\circ|%|\"[^\"]*\"|\\[lcv]?dots|\.\.\.")
 _FOREIGN = re.compile(rf"(?!(?:{'|'.join((*FUNCTIONS, *GREEK))})(?![a-zA-Z]))(?<![a-zA-Z])[a-zA-Z]{{3,}}|[$€£#&@?]")
 """Words and signs that belong in no formula; math-verify would read a word as a product of its letters."""
@@ -67,7 +63,7 @@ def findings(pairs: Sequence[Pair], outcome: Outcome) -> Findings:
         return Findings({pair: bool(said) for pair, said in zip(pairs, outcome.result, strict=True)})
     fault = "reference" if outcome.stage in ("", "reference") else "answer"
     if outcome.kind == "timed out":
-        busy = outcome.cpu_seconds >= min(LEAST_SHARE * outcome.seconds, BUSY_SECONDS)
+        busy = outcome.kept_busy
         return Findings(
             {}, f"too costly: {outcome.result}" if busy else "the machine was too busy", fault if busy else "judge"
         )

@@ -8,8 +8,8 @@ SelfCorrectError
 ├── ConfigurationError   a setting is unknown, ill-typed or contradicts another one
 ├── TaskError            a data set or one of its rows is unusable
 ├── PolicyError          a model folder, tokenizer or generation call is unusable
-│   └── UnreadablePromptError  the policy cannot be shown this: too long for its context, or words that its tokenizer
-does not know ├── GraphError           a graph cannot be played or trained as it is
+│   └── UnreadablePromptError  too long for the policy's context, or words that its tokenizer does not know
+├── GraphError           a graph cannot be played or trained as it is
 ├── CheckerError         a checker cannot start or a reference cannot be read (never: an answer is wrong)
 │   └── SandboxError     the jail for untrusted code cannot be built or failed its own test
 └── TrainingError        a run cannot start or go on

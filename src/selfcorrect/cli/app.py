@@ -9,6 +9,7 @@ from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare
 from selfcorrect.cli.evaluate import evaluate_command
 from selfcorrect.cli.init import init
+from selfcorrect.cli.mcp import mcp
 from selfcorrect.cli.scale import scale, tune_budget
 from selfcorrect.cli.serve import serve
 from selfcorrect.cli.solve import solve
@@ -30,6 +31,7 @@ app.command()(scale)
 app.command("tune-budget")(tune_budget)
 app.command("adapt")(adapt_command)
 app.command()(serve)
+app.command()(mcp)
 app.command()(init)
 app.command()(validate)
 app.add_typer(check, name="check")

@@ -49,7 +49,7 @@ def serve(
                 f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
             )
         _refuse_without_extra()
-        with _listen(host, port) as listening:
+        with listen(host, port) as listening:
             chat = _chat_model(model, revisions, critique, prompts)
             notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
             limits = Limits(
@@ -101,7 +101,7 @@ def _run(
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A bound socket: an address in use is told before a model is loaded."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
