@@ -1,16 +1,12 @@
 """`selfcorrect mcp`: checkers and a policy as tools of an agent, by the Model Context Protocol."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from selfcorrect.cli.console import notes, reporting
 from selfcorrect.cli.options import Device, Dtype, PromptsName
 from selfcorrect.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from selfcorrect.agents.policy import Policy
-    from selfcorrect.agents.prompts import Prompts
 
 
 def mcp(
@@ -43,9 +39,10 @@ def mcp(
         _refuse({"--host": host, "--port": port} if transport == "stdio" else {}, "stdio listens on no address")
         from selfcorrect.agents.serving.mcp_server import mcp_server
 
-        policy, words = _opened(model, prompts)
-        options: dict[str, Any] = {} if revisions is None else {"revisions": revisions}
-        server = mcp_server(policy, **({} if words is None else {"prompts": words}), **options)
+        options: dict[str, Any] = {} if model is None else _opened(model, prompts)
+        if revisions is not None:
+            options["revisions"] = revisions
+        server = mcp_server(**options)
         if transport == "stdio":
             server.run("stdio")
         else:
@@ -58,13 +55,11 @@ def _refuse(options: dict[str, Any], why: str) -> None:
         raise ConfigurationError(f"{given[0]} has no effect here: {why}")
 
 
-def _opened(model: str | None, words: str | None) -> "tuple[Policy | None, Prompts | None]":
-    if model is None:
-        return None, None
+def _opened(model: str, words: str | None) -> dict[str, Any]:
     from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)
-    return named.policy, named.prompts(usual="plain", chosen=words)
+    return {"policy": named.policy, "prompts": named.prompts(usual="plain", chosen=words)}
 
 
 def _listen(server: Any, host: str, port: int) -> None:
