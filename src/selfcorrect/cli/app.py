@@ -9,9 +9,8 @@ from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare
 from selfcorrect.cli.evaluate import evaluate_command
 from selfcorrect.cli.init import init
-from selfcorrect.cli.mcp import mcp
 from selfcorrect.cli.scale import scale, tune_budget
-from selfcorrect.cli.serve import serve
+from selfcorrect.cli.serve import mcp, serve
 from selfcorrect.cli.solve import solve
 from selfcorrect.cli.train import demo, train
 

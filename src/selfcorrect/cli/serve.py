@@ -1,7 +1,7 @@
-"""`selfcorrect serve`: an endpoint for OpenAI's clients."""
+"""`selfcorrect serve` and `selfcorrect mcp`: an endpoint for OpenAI's clients, tools for agents."""
 
 import socket
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -121,3 +121,67 @@ def _refuse_without_extra() -> None:
         from selfcorrect.distribution import install_command
 
         raise ConfigurationError(f"serve needs {' and '.join(missing)}: {install_command('serve')}")
+
+
+# `selfcorrect mcp`: the same for agents that speak the Model Context Protocol.
+
+
+def mcp(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Offer solve and revise too, by this policy: embedded, a folder, a Hugging Face id, vllm:MODEL@URL. "
+            "By default only the checkers are offered, and nothing is loaded.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    prompts: PromptsName = None,
+    revisions: Annotated[
+        int | None, typer.Option(min=0, max=8, help="How often solve revises its answer.", show_default="1")
+    ] = None,
+    transport: Annotated[
+        Literal["stdio", "http"], typer.Option(help="stdio: the agent starts this command; http: it listens.")
+    ] = "stdio",
+    host: Annotated[str | None, typer.Option(help="http: address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="http: 0 takes a free one.", show_default="8001")
+    ] = None,
+) -> None:
+    """Serve check_math and check_code (with --model also solve and revise) to agents that speak MCP."""
+    with reporting(as_json=False):
+        without_model = {"--prompts": prompts, "--revisions": revisions, "--device": device, "--dtype": dtype}
+        _refuse(without_model if model is None else {}, "only solve and revise use it: name a --model")
+        _refuse({"--host": host, "--port": port} if transport == "stdio" else {}, "stdio listens on no address")
+        from selfcorrect.agents.serving.mcp_server import mcp_server
+
+        options: dict[str, Any] = {} if model is None else _policy_options(model, prompts)
+        if revisions is not None:
+            options["revisions"] = revisions
+        server = mcp_server(**options)
+        if transport == "stdio":
+            server.run("stdio")
+        else:
+            _listen_http(server, host or "127.0.0.1", 8001 if port is None else port)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigurationError(f"{given[0]} has no effect here: {why}")
+
+
+def _policy_options(model: str, words: str | None) -> dict[str, Any]:
+    from selfcorrect.cli.naming import open_policy
+
+    named = open_policy(model, in_thread=True)
+    return {"policy": named.policy, "prompts": named.prompts(usual="plain", chosen=words)}
+
+
+def _listen_http(server: Any, host: str, port: int) -> None:
+    import uvicorn
+
+    with listen(host, port) as listening:
+        notes.print(f"serving at http://{host}:{listening.getsockname()[1]}/mcp", markup=False)
+        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="warning")).run(sockets=[listening])
