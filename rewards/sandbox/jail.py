@@ -3,7 +3,7 @@
 Two steps, because some layers cost time and hold for children too:
 
 - the zygote, once: no capabilities, no_new_privs, Landlock (files, TCP, signals);
-- every child after its fork: dies with the zygote, own session, resource limits, a Landlock domain of its own, seccomp.
+- every child after its fork: dies with the zygote, resource limits, a Landlock domain of its own, seccomp.
 
 With `Isolation.UNSAFE` only the limits remain: separate processes, memory, processor time, wall clock.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from selfcorrect.rewards.sandbox.landlock import FileRules, isolate_signals, landlock_abi
+from selfcorrect.rewards.sandbox.landlock import FileRules, SignalRules, landlock_abi
 from selfcorrect.rewards.sandbox.libc import libc, system_call
 from selfcorrect.rewards.sandbox.seccomp import SeccompFilter, this_architecture
 
@@ -185,6 +185,7 @@ class Jail:
                 "in a container, a runtime whose seccomp profile allows its calls)"
             )
         self._filter = SeccompFilter(architecture, threads=confinement.threads, writing=bool(confinement.scratch_mb))
+        self._signals = SignalRules()
 
     def close_around_zygote(self) -> None:
         """The layers that hold for this process and everything it forks."""
@@ -234,13 +235,21 @@ class Jail:
                 os._exit(error.errno or 1)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def close_around_child(self, zygote: int, seconds: float) -> None:
-        """All the rest, in a child just forked. Nothing it runs afterwards can undo it."""
+    def part_child(self, zygote: int) -> None:
+        """Keep a child just forked from outliving its zygote, and from reaching it; before its descriptors are closed.
+
+        Without seccomp kill(0, ...) would reach the zygote's group. With it there is no kill(2), and the child stays in
+        the session: a new one is a new group to a busy machine's scheduler, and waits 3 ms for its first turn.
+        """
         die_with_parent(zygote)
-        os.setsid()
-        if self._filter is not None:
+        if self._filter is None:
+            os.setsid()
+        else:
             hide_memory()
-            isolate_signals()
+            self._signals.isolate()
+
+    def close_around_child(self, seconds: float) -> None:
+        """All the rest. Nothing a child runs afterwards can undo it."""
         confinement = self._confinement
         limit_resources(
             confinement.memory_mb, seconds * (_processors() if confinement.threads else 1), confinement.scratch_mb

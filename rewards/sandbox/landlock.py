@@ -68,14 +68,20 @@ class FileRules:
             os.close(descriptor)
 
 
-def isolate_signals() -> None:
-    """Put this process in a Landlock domain of its own, below its parent's, so that even the parent is out of reach.
+class SignalRules:
+    """Rules made once (in the zygote) that put a process in a Landlock domain of its own, below its parent's, so that
+    even the parent is out of reach.
 
     Nothing before ABI 6, where only seccomp stands before kill(2).
     """
-    if landlock_abi() < 6:
-        return
-    attributes = struct.pack("=3Q", 0, 0, _ALL_SCOPES)
-    descriptor = system_call(libc().syscall, _CREATE_RULESET, attributes, len(attributes), 0)
-    system_call(libc().syscall, _RESTRICT_SELF, descriptor, 0)
-    os.close(descriptor)
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        if landlock_abi() >= 6:
+            attributes = struct.pack("=3Q", 0, 0, _ALL_SCOPES)
+            self._descriptor = system_call(libc().syscall, _CREATE_RULESET, attributes, len(attributes), 0)
+
+    def isolate(self) -> None:
+        """Put the rules on this process and all its future children, for good. Needs no_new_privs."""
+        if self._descriptor >= 0:
+            system_call(libc().syscall, _RESTRICT_SELF, self._descriptor, 0)

@@ -130,8 +130,9 @@ def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int]
         return child
     try:
         control.detach()
+        jail.part_child(zygote)
         _keep_only(descriptors)
-        jail.close_around_child(zygote, seconds)
+        jail.close_around_child(seconds)
         random.seed(0)  # the same program gives the same result every time
         role()
     finally:  # whatever happens, the child must not return into the zygote's loop

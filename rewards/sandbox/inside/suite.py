@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from selfcorrect.rewards.sandbox.inside.foresight import foreseen_call, leaves_nothing
+
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
 
@@ -63,9 +65,10 @@ class TestCode:
         self.names = names_in(self.program)
         for example in self.examples:
             self.names |= names_in(compile(example.source, "tests.py", "exec", dont_inherit=True))
-        literal = [_literal_call(unit) for unit in units]
-        self.calls = [call for call in literal if call is not None] if all(literal) else []
-        self.leaves_nothing = _leaves_nothing(body)
+        testing = [unit for unit in units if not isinstance(unit, (ast.Import, ast.ImportFrom))]
+        foreseen = list(map(foreseen_call, testing))
+        self.calls = [call for call in foreseen if call is not None] if all(foreseen) else []
+        self.leaves_nothing = leaves_nothing(body, {RUN_CASE, RUN_EXAMPLE})
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
 
     def _statements(self, source: str) -> list[ast.stmt]:
@@ -118,87 +121,6 @@ def _called(body: list[ast.stmt]) -> Iterator[str]:
     for node in ast.walk(ast.Module(body, [])):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
-
-
-Call = tuple[str, tuple[Any, ...], dict[str, Any]]
-"""The name of a function, and the arguments it is called with."""
-
-
-def _literal_call(statement: ast.stmt) -> Call | None:
-    """The call of a unit that does nothing but call a function with literals and compare with a literal; else None."""
-    test = statement.body[0] if isinstance(statement, ast.Try) else None
-    if not isinstance(test, ast.Assert) or test.msg is not None:
-        return None
-    compared = test.test
-    call, others = (compared.left, compared.comparators) if isinstance(compared, ast.Compare) else (compared, [])
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        return None
-    try:
-        args = tuple(map(ast.literal_eval, call.args))
-        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-        list(map(ast.literal_eval, others))
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return None if None in kwargs else (call.func.id, args, {str(name): value for name, value in kwargs.items()})
-
-
-_HARMLESS_MODULES = frozenset(
-    [
-        "math",
-        "cmath",
-        "itertools",
-        "collections",
-        "functools",
-        "re",
-        "string",
-        "datetime",
-        "fractions",
-        "statistics",
-        "typing",
-        "operator",
-        "heapq",
-        "bisect",
-        "copy",
-    ]
-)
-_CHANGING_NAMES = frozenset(
-    [
-        "setattr",
-        "delattr",
-        "globals",
-        "vars",
-        "exec",
-        "eval",
-        "compile",
-        "open",
-        "input",
-        "breakpoint",
-        "__import__",
-        "seed",
-        "getcontext",
-        "setcontext",
-    ]
-)
-
-
-def _leaves_nothing(body: list[ast.stmt]) -> bool:
-    """Whether the tests' process is as it was before when these statements have run, whatever the program answers.
-
-    Everything they make lives in a namespace that is thrown away. Only harmless modules are imported, nothing is
-    assigned to an attribute, and no name is used that could reach further.
-    """
-    for node in ast.walk(ast.Module(body, [])):
-        if isinstance(node, ast.Import) and not {alias.name for alias in node.names} <= _HARMLESS_MODULES:
-            return False
-        if isinstance(node, ast.ImportFrom) and node.module not in _HARMLESS_MODULES:
-            return False
-        if isinstance(node, ast.Attribute) and (not isinstance(node.ctx, ast.Load) or node.attr.startswith("_")):
-            return False
-        if isinstance(node, ast.Name) and (node.id in _CHANGING_NAMES or node.id in (RUN_CASE, RUN_EXAMPLE)):
-            return False
-        if isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global)):
-            return False
-    return True
 
 
 def names_in(code: types.CodeType) -> set[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
+from selfcorrect.rewards.sandbox.inside import suite as test_suite
 
 SAME = "def f(x):\n    return x\n"
 
@@ -141,3 +142,38 @@ def test_every_short_form_is_read(checker: UnitTestChecker, short: Any, right: s
 def test_empty_short_forms_are_refused(checker: UnitTestChecker, short: Any) -> None:
     assert checker.validate_reference(short)
     assert checker.check_sync(SAME, short).status is Status.UNJUDGED
+
+
+@pytest.mark.parametrize(
+    ("tests", "foreseen"),
+    [
+        ("import math\nassert f(1) == 2\nassert abs(f(2) - 3.5) < 1e-6\nassert math.isclose(f([3]), 3)", [1, 2, [3]]),
+        ("assert not f(3)", [3]),
+        ("assert sorted(f((1, 2))) == [1]", [(1, 2)]),
+        ("assert f(1) == g(2)", []),
+        ("assert f(1) and f(2)", []),
+        ("assert 1 < f(1) < 3", []),
+        ("assert all(f(i) for i in (1, 2))", []),
+        ("x = 3\nassert f(x) == 3", []),
+        ("assert f(3)\nx = f(4)", []),
+    ],
+)
+def test_only_calls_that_are_certain_to_come_are_asked_for_ahead(tests: str, foreseen: list[object]) -> None:
+    assert [args[0] for _, args, _ in test_suite.TestCode(tests).calls] == foreseen
+
+
+@pytest.mark.parametrize(
+    ("tests", "nothing"),
+    [
+        ("import numpy as np\nassert np.allclose(f(1), [2.0])", True),
+        ("import numpy as np\nnp.seterr(all='raise')\nassert f(2) == 1", False),
+        ("import numpy as np\nx = np\nx.seterr()\nassert f(1)", False),
+        ("def h():\n    import numpy\n    numpy.seterr()\nassert f(1)", False),
+        ("assert eval('1') == 1", False),
+        ("try:\n    assert f(1) == 2\nexcept ValueError:\n    setattr(f, 'a', 1)", False),
+        ("assert setattr(f, 'a', 1) == 2", False),
+        ("import os\nassert f(1) == 2", False),
+    ],
+)
+def test_a_process_is_kept_only_after_tests_that_leave_it_as_it_was(tests: str, nothing: bool) -> None:
+    assert test_suite.TestCode(tests).leaves_nothing is nothing

@@ -1,0 +1,154 @@
+"""What is known of tests before they run: calls that are certain to come, which are asked for ahead, and whether the
+process they run in will be as it was before, and can serve another program."""
+
+import ast
+import builtins
+from typing import Any
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""The name of a function, and the arguments it is called with."""
+
+
+_IN_TURN: tuple[type[ast.expr], ...] = (
+    *(ast.BoolOp, ast.IfExp, ast.Lambda, ast.NamedExpr, ast.Await, ast.Starred),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr),
+)
+"""Expressions of which a part may not be evaluated, or more than once."""
+
+
+def foreseen_call(unit: ast.stmt) -> Call | None:
+    """The one call with literals that a unit is certain to make: `f(2)` in `assert f(2) == 4` and in
+    `assert math.isclose(f(2), 4)`; else None."""
+    test = unit.body[0] if isinstance(unit, ast.Try) else None
+    if not isinstance(test, ast.Assert) or test.msg is not None:
+        return None
+    found: Call | None = None
+    waiting: list[ast.AST] = [test.test]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Compare) and len(node.comparators) == 1:
+            waiting += [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not hasattr(builtins, node.func.id):
+            call = _literals_of(node)
+            if found is not None or call is None:
+                return None
+            found = call
+        elif isinstance(node, (*_IN_TURN, ast.Compare)):
+            return None
+        elif not isinstance(node, (ast.Constant, ast.Name)):
+            waiting += [part for part in ast.iter_child_nodes(node) if isinstance(part, (ast.expr, ast.keyword))]
+    return found
+
+
+def _literals_of(node: ast.Call) -> Call | None:
+    """A call by name whose arguments are literals; else None."""
+    try:
+        args = tuple(map(ast.literal_eval, node.args))
+        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    name = node.func.id  # type: ignore[attr-defined]
+    return None if None in kwargs else (name, args, {str(key): value for key, value in kwargs.items()})
+
+
+_HARMLESS_MODULES = frozenset(
+    [
+        "math",
+        "cmath",
+        "itertools",
+        "collections",
+        "functools",
+        "re",
+        "string",
+        "datetime",
+        "fractions",
+        "statistics",
+        "typing",
+        "operator",
+        "heapq",
+        "bisect",
+        "copy",
+    ]
+)
+_HARMLESS_OF_NUMPY = frozenset(
+    [
+        "allclose",
+        "array",
+        "array_equal",
+        "asarray",
+        "dtype",
+        "float32",
+        "float64",
+        "inf",
+        "int32",
+        "int64",
+        "isclose",
+        "isinf",
+        "isnan",
+        "nan",
+        "ndarray",
+        "pi",
+    ]
+)
+"""What the tests of HumanEval+ and MBPP+ use, and the like: nothing that numpy remembers."""
+_CHANGING_NAMES = frozenset(
+    [
+        "setattr",
+        "delattr",
+        "globals",
+        "vars",
+        "exec",
+        "eval",
+        "compile",
+        "open",
+        "input",
+        "breakpoint",
+        "__import__",
+        "seed",
+        "getcontext",
+        "setcontext",
+    ]
+)
+
+
+def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
+    """Whether the tests' process is as it was before when these statements have run, whatever the program answers.
+
+    Everything they make lives in a namespace that is thrown away. Only harmless modules are imported, nothing is
+    assigned to an attribute, and no name is used that could reach further (`reaching`: more of those).
+    """
+    numpy = {a.asname or a.name for n in body if isinstance(n, ast.Import) for a in n.names if a.name == "numpy"}
+    harmless = _HARMLESS_MODULES | {"numpy"} if numpy else _HARMLESS_MODULES
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Try) and _compares_literals(node.body[0]):
+            waiting += [*node.body[1:], *node.handlers, *node.orelse, *node.finalbody]
+            continue
+        if isinstance(node, ast.Import) and not {alias.name for alias in node.names} <= harmless:
+            return False
+        if isinstance(node, ast.ImportFrom) and node.module not in _HARMLESS_MODULES:
+            return False
+        if isinstance(node, ast.Attribute) and (not isinstance(node.ctx, ast.Load) or node.attr.startswith("_")):
+            return False
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in numpy:
+            if node.attr not in _HARMLESS_OF_NUMPY:
+                return False
+            continue  # the name itself, anywhere else, is not harmless
+        if isinstance(node, ast.Name) and node.id in _CHANGING_NAMES | reaching | numpy:
+            return False
+        if isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global)):
+            return False
+        waiting.extend(ast.iter_child_nodes(node))
+    return True
+
+
+def _compares_literals(statement: ast.stmt) -> bool:
+    """Whether it is `assert f(2) == 4`, of literals only: most are, and need no closer look."""
+    test = statement.test if isinstance(statement, ast.Assert) and statement.msg is None else None
+    if not isinstance(test, ast.Compare) or not isinstance(test.left, ast.Call):
+        return False
+    function = test.left.func
+    if not isinstance(function, ast.Name) or function.id in _CHANGING_NAMES or _literals_of(test.left) is None:
+        return False
+    return all(isinstance(value, ast.Constant) for value in test.comparators)
