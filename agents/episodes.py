@@ -11,8 +11,7 @@ from typing import Any, TypeVar, cast
 from langgraph.graph.state import CompiledStateGraph
 
 from selfcorrect.agents.nodes import EpisodeContext
-from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
 from selfcorrect.errors import GraphError, SelfCorrectError
 from selfcorrect.tasks.problem import Problem

@@ -18,9 +18,8 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.nodes import Attempt, EpisodeContext, Judge, Node
-from selfcorrect.agents.policy import Policy
+from selfcorrect.agents.policy import Policy, derive_seed
 from selfcorrect.agents.prompts import SCORE_MATH, Prompts
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.agents.stopping import CheckerVerdict, FixedRevisions, OwnVerdict, Stop, UpTo, until
 from selfcorrect.errors import GraphError

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
-from selfcorrect.agents.policy import Policy, Sampling, sampling_from
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed, sampling_from
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Role, Turn, now, verdict_record
 from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker, judged

@@ -14,8 +14,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import GraphError
 

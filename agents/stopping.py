@@ -10,8 +10,8 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
 from selfcorrect.agents.nodes import EpisodeContext, Node
+from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn, now, problem_of, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import Status

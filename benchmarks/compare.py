@@ -17,9 +17,8 @@ from typing import Any
 from selfcorrect.settings import combine
 from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.compare.comparison import Comparison, SilentComparison, plan_budgets, run_comparison
-from selfcorrect.training.compare.report import save_drawing
+from selfcorrect.training.compare.report import difference_text, markdown_table, save_drawing
 from selfcorrect.training.compare.result import write_comparison
-from selfcorrect.training.compare.wording import difference_text, markdown_table
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.settings import DEMO
 

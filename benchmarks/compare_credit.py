@@ -20,8 +20,8 @@ from compare import SETTINGS
 from selfcorrect.settings import combine
 from selfcorrect.training import DEMO, Comparison, arm_specs, run_comparison
 from selfcorrect.training.compare.comparison import SilentComparison, evaluation_of, plan_budgets
+from selfcorrect.training.compare.report import difference_text, markdown_table
 from selfcorrect.training.compare.result import write_comparison
-from selfcorrect.training.compare.wording import difference_text, markdown_table
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 
 ROOT = Path(__file__).parents[1]

@@ -25,11 +25,17 @@ from selfcorrect.agents.quiet.streams import read_texts
 from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
 from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge
-from selfcorrect.training.quiet_star.folder import QuietRun, saved_settings
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loss import talk_logprobs, targets_of
 from selfcorrect.training.quiet_star.run import train_quiet_star
-from selfcorrect.training.quiet_star.settings import LossSettings, QuietSettings, StepSettings, ThoughtSettings
+from selfcorrect.training.quiet_star.settings import (
+    LossSettings,
+    QuietRun,
+    QuietSettings,
+    StepSettings,
+    ThoughtSettings,
+    saved_settings,
+)
 from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, Chain, ChainTexts, aside_of, chains, padded
 
 ROOT = Path(__file__).parents[1]

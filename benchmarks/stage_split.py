@@ -21,8 +21,8 @@ from compare_credit import Lines
 from selfcorrect.settings import combine
 from selfcorrect.training import PRESETS, Comparison, arm_specs, run_comparison
 from selfcorrect.training.compare.comparison import evaluation_of, plan_budgets
+from selfcorrect.training.compare.report import difference_text, markdown_table
 from selfcorrect.training.compare.result import write_comparison
-from selfcorrect.training.compare.wording import difference_text, markdown_table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "stage-split.json"
 

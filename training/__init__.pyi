@@ -5,7 +5,6 @@ from .adapt import AdaptSettings as AdaptSettings
 from .adapt import adapt as adapt
 from .adapt import revert as revert
 from .arms import Arm as Arm
-from .arms.pair_sft import pair_sft as pair_sft
 from .arms.registry import ARMS as ARMS
 from .arms.registry import ArmSpec as ArmSpec
 from .arms.registry import Command as Command
@@ -20,8 +19,9 @@ from .arms.reinforced import score_no_stage1 as score_no_stage1
 from .arms.reinforced import single_turn as single_turn
 from .arms.reinforced import train_score as train_score
 from .arms.reinforced import train_with as train_with
-from .arms.score_stage2_star import score_stage2_star as score_stage2_star
+from .arms.sft import pair_sft as pair_sft
 from .arms.sft import sft as sft
+from .arms.star import score_stage2_star as score_stage2_star
 from .arms.star import star as star
 from .arms.untrained import sample_again as sample_again
 from .arms.untrained import self_refine as self_refine

@@ -8,9 +8,8 @@ from typing import Any
 
 from selfcorrect.agents.choosing.best_of_k import pick_best
 from selfcorrect.agents.choosing.calibration import RiskThreshold, threshold_for_risk
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Message, tokens_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import Verifier

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import TaskError
 from selfcorrect.files import write_whole

@@ -16,7 +16,7 @@ from selfcorrect.agents.decoding.constraints import Guide, Guides
 from selfcorrect.agents.decoding.kv_cache import Rows, all_rows, keeps_rows, select_rows, take_rows
 from selfcorrect.agents.decoding.prefill import Reader, Start
 from selfcorrect.agents.decoding.sampling import Cursors, DrawnTree, draw, logprobs_of, widest_float
-from selfcorrect.agents.seeding import seed_array, uniforms
+from selfcorrect.agents.policy import seed_array, uniforms
 
 # What is asked of a decode loop, and what comes back.
 

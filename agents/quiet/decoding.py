@@ -9,9 +9,9 @@ from torch import Tensor
 from selfcorrect.agents.decoding.engine import Request
 from selfcorrect.agents.decoding.prefill import left_padded
 from selfcorrect.agents.decoding.sampling import draw, widest_float
+from selfcorrect.agents.policy import seed_array, uniforms
 from selfcorrect.agents.quiet.model import QuietModel, Thoughts, mixed_logits
 from selfcorrect.agents.quiet.streams import Reading, read_on, read_texts
-from selfcorrect.agents.seeding import seed_array, uniforms
 
 
 @dataclass(frozen=True, slots=True)

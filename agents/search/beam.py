@@ -13,7 +13,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from selfcorrect.agents.policy import ContinuingPolicy, Sampling
+from selfcorrect.agents.policy import ContinuingPolicy, Sampling, derive_seed
 from selfcorrect.agents.search.chains import Choose, Score, SearchGraph
 from selfcorrect.agents.search.selection import Pick, affordable
 from selfcorrect.agents.search.state import (
@@ -26,7 +26,6 @@ from selfcorrect.agents.search.state import (
     scores_of,
     without_generation,
 )
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, tokens_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier

@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policies.scripted import WindowedPolicy
-from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.search.answer_keys import shown_to_verifier
 from selfcorrect.agents.search.selection import ChainRules, Pick, affordable, choose
 from selfcorrect.agents.search.state import (
@@ -27,7 +27,6 @@ from selfcorrect.agents.search.state import (
     scores_of,
     without_generation,
 )
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.rewards.verifier import Verifier

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from selfcorrect.agents.episodes import rare_garbage_collection, run_blocking
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.chains import SearchGraph
@@ -20,7 +20,6 @@ from selfcorrect.agents.search.state import (
     without_generation,
 )
 from selfcorrect.agents.search.strategies import Strategy
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.verifier import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem, as_problem

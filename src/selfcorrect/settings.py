@@ -331,12 +331,22 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any], model: type[Bas
             merged[name] = value
             continue
         field = None if model is None else model.model_fields.get(name)
-        groups = [] if field is None else _groups(field)
-        if len(groups) > 1 and "kind" in old and value.get("kind", old["kind"]) != old["kind"]:
+        several, group = (False, None) if field is None else _kinds(field)
+        if several and "kind" in old and value.get("kind", old["kind"]) != old["kind"]:
             merged[name] = dict(value)
         else:
-            merged[name] = _merged(old, value, groups[0] if len(groups) == 1 else None)
+            merged[name] = _merged(old, value, group)
     return merged
+
+
+def _kinds(field: FieldInfo) -> tuple[bool, type[BaseModel] | None]:
+    """Whether a field may hold groups of several kinds, and the group if it is always the same. Those of a registry are
+    counted, not loaded: most of them have nothing to do with the run."""
+    by_kind = _by_kind(field)
+    if by_kind is not None and len(by_kind.registry) > 1:
+        return True, None
+    groups = _groups(field)
+    return len(groups) > 1, groups[0] if len(groups) == 1 else None
 
 
 def _override_tree(override: str) -> Tree:

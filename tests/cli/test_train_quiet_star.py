@@ -11,7 +11,7 @@ def model(tmp_path: Path) -> Path:
     from quiet_models import thinker
     from transformers import AutoModelForCausalLM
 
-    from selfcorrect.training.pretraining.vocabulary import make_tokenizer
+    from selfcorrect.training.pretraining.second_looks import make_tokenizer
 
     tokenizer, folder = make_tokenizer(), tmp_path / "plain"
     lm = thinker(tokens=1).lm

@@ -11,7 +11,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of some 20,000 parameters with the Countdown tokenizer, saved as a model folder."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from selfcorrect.training.pretraining.vocabulary import make_tokenizer, vocabulary
+    from selfcorrect.training.pretraining.second_looks import make_tokenizer, vocabulary
 
     torch.manual_seed(0)
     tokenizer = make_tokenizer()

@@ -13,8 +13,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.settings import combine, settings_as_yaml
 from selfcorrect.tasks.problem import Problem, Split
-from selfcorrect.training.arms.pair_sft import pair_sft
 from selfcorrect.training.arms.reinforced import single_turn, train_score
+from selfcorrect.training.arms.sft import pair_sft
 from selfcorrect.training.arms.star import star
 from selfcorrect.training.arms.untrained import sample_again, self_refine
 from selfcorrect.training.ppo.objectives import OBJECTIVES, StageTwo, objective_named

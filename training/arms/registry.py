@@ -187,7 +187,7 @@ def self_taught(name: str, says: str, data: StarData, command: Command | None = 
 def paired(name: str, says: str, data: PairData, command: Command | None = None) -> ArmSpec:
     """Pair-SFT on one kind of data, in one loop."""
 
-    trains = "selfcorrect.training.arms.pair_sft:pair_sft"
+    trains = "selfcorrect.training.arms.sft:pair_sft"
 
     def fitted(settings: "RunSettings", costs: "Costs") -> "RunSettings":
         goal = goal_of(settings, costs)
@@ -285,7 +285,7 @@ _VSTAR = Command(
     lambda settings: settings.vstar.rounds + len(settings.vstar.kinds),  # a step is a round, or training a verifier
 )
 _RL = "selfcorrect.training.arms.reinforced:"
-_STAGE2 = "selfcorrect.training.arms.score_stage2_star:score_stage2_star"
+_STAGE2 = "selfcorrect.training.arms.star:score_stage2_star"
 _ALL: tuple[ArmSpec, ...] = (
     ArmSpec("base", "the base policy", usual_loop),
     ArmSpec("sample-again", "base, second attempt drawn anew", _sample_again_loop),

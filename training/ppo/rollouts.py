@@ -8,10 +8,9 @@ from typing import Any
 from selfcorrect.agents.episodes import initial_state, rare_garbage_collection, run_blocking
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.playing import EpisodeRules, final_state, threads_that_record
-from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from selfcorrect.tasks.countdown import all_solutions
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Part, Text, mixed
-from selfcorrect.training.pretraining.second_looks import SecondLook
-from selfcorrect.training.pretraining.vocabulary import EOS
+from selfcorrect.training.pretraining.second_looks import EOS, SecondLook
 
 _POOLED = 16
 """Batches whose documents are sorted by length together."""

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, SecondLook
-from selfcorrect.training.pretraining.vocabulary import EOS
+from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, SecondLook
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 
 from selfcorrect.training.pretraining.corpus import Document
 from selfcorrect.training.pretraining.learning import Report, architecture, learn
-from selfcorrect.training.pretraining.vocabulary import make_tokenizer
+from selfcorrect.training.pretraining.second_looks import make_tokenizer
 from selfcorrect.training.quiet_star.texts import Shares, chains, pretraining_text
 
 _WHOLE = 0.25

@@ -14,9 +14,8 @@ from torch import nn
 
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.files import replacing, told
-from selfcorrect.training.quiet_star.folder import QuietRun
 from selfcorrect.training.quiet_star.learners import Learner
-from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings
+from selfcorrect.training.quiet_star.settings import QuietRun, QuietSettings, StepSettings
 from selfcorrect.training.quiet_star.texts import Texts, padded
 from selfcorrect.training.runs.progress import ProgressSink
 

@@ -13,12 +13,10 @@ from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.errors import PolicyError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model
-from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge, summarise
-from selfcorrect.training.quiet_star.folder import ARM, QuietRun
+from selfcorrect.training.quiet_star.evaluation import JudgedToken, judge, report_page, summarise
 from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, ThinkingLearner
 from selfcorrect.training.quiet_star.loop import train_steps
-from selfcorrect.training.quiet_star.report import report_page
-from selfcorrect.training.quiet_star.settings import CHAINS, QuietSettings
+from selfcorrect.training.quiet_star.settings import ARM, CHAINS, QuietRun, QuietSettings
 from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, ChainTexts, Text, Texts, read_file
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunResult, opened
@@ -33,7 +31,7 @@ def train_quiet_star(
 
     Args:
         settings: everything that decides the run.
-        out: the run's folder; see `folder`.
+        out: the run's folder; see `QuietRun`.
         progress: where to show what happens.
         resume: go on with an interrupted run in `out`; it continues as if it had not been interrupted.
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.policy import derive_seed
 from selfcorrect.errors import TaskError
-from selfcorrect.training.pretraining.vocabulary import EOS
+from selfcorrect.training.pretraining.second_looks import EOS
 
 # Chains of arithmetic whose intermediate results the text leaves out: text in which thinking can pay.
 #

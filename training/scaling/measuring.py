@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfcorrect.agents.policy import Policy, Sampling
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal, SearchPlan, difficulty_of
 from selfcorrect.agents.search.search import search_all
 from selfcorrect.agents.search.state import SearchResult
 from selfcorrect.agents.search.strategies import Majority, Strategy, sized
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import write_whole
 from selfcorrect.rewards.checker import Checker, judged

@@ -14,8 +14,7 @@ from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.ppo.config import checkpointing_argument
 from selfcorrect.training.settings import PreferenceSettings
-from selfcorrect.training.vstar.fits import StepLog, optimiser_for, refuse_divergence
-from selfcorrect.training.vstar.pairs import Pair
+from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, refuse_divergence
 
 
 def train_likelihood(

@@ -11,9 +11,8 @@ from pathlib import Path
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
 from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import replacing, write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording

@@ -26,7 +26,7 @@ from selfcorrect.cli.options import (
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import arm_specs, comparable
-from selfcorrect.training.compare.wording import (
+from selfcorrect.training.compare.report import (
     budget_text,
     columns_of,
     difference_text,
@@ -206,7 +206,7 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 def _show(result: dict[str, Any], out: Path) -> None:
     from selfcorrect.cli.compare import budget_table, compare_table, difference_lines
-    from selfcorrect.training.compare.wording import alarm_lines
+    from selfcorrect.training.compare.report import alarm_lines
 
     results.print(budget_table(result))
     for way in ("greedy", "sampled"):

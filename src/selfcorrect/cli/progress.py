@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfcorrect.cli.tables import FIGURES, Figure, sparkline
-from selfcorrect.training.compare.wording import budget_text
+from selfcorrect.training.compare.report import budget_text
 from selfcorrect.training.runs.progress import ProgressSink
 
 if TYPE_CHECKING:

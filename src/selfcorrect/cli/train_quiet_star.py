@@ -38,7 +38,7 @@ def quiet_star(
     --set."""
     with reporting(as_json=as_json):
         with loading("torch and transformers"):
-            from selfcorrect.training.quiet_star.folder import quiet_settings
+            from selfcorrect.training.quiet_star.settings import quiet_settings
         if resume is not None and (
             config is not None or out is not None or (text, model, tokens) != (None, None, None)
         ):

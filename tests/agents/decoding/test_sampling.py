@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfcorrect.agents.decoding.sampling import draw, invert, nucleus
-from selfcorrect.agents.seeding import derive_seed, seed_array, uniforms
+from selfcorrect.agents.policy import derive_seed, seed_array, uniforms
 
 
 def test_splitmix64_gives_its_published_first_numbers() -> None:

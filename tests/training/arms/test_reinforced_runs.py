@@ -8,7 +8,7 @@ import pytest
 
 from selfcorrect.training.arms import Arm
 from selfcorrect.training.arms.reinforced import multi_turn, pag, single_turn
-from selfcorrect.training.arms.score_stage2_star import stage_two_settings
+from selfcorrect.training.arms.star import stage_two_settings
 from selfcorrect.training.arms.untrained import sample_again, self_refine
 from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory

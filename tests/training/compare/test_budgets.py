@@ -5,7 +5,7 @@ import pytest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.budgets import Costs, refuse_unequal
 from selfcorrect.training.arms.registry import ARMS, arm_specs, comparable
-from selfcorrect.training.compare.wording import drift_lines
+from selfcorrect.training.compare.report import drift_lines
 from selfcorrect.training.runs.run_directory import Budget
 from selfcorrect.training.settings import DEMO, GraphSettings
 

@@ -15,8 +15,8 @@ from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownSettings, CountdownTask
 from selfcorrect.training.arms.registry import ArmSpec, arm_specs
 from selfcorrect.training.compare.comparison import Comparison, evaluation_of, run_comparison
+from selfcorrect.training.compare.report import markdown_table
 from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison
-from selfcorrect.training.compare.wording import markdown_table
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings, PolicySettings, RunSettings

@@ -21,8 +21,7 @@ from selfcorrect.training.pretraining.chains import (
 )
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, Part
 from selfcorrect.training.pretraining.learning import collate
-from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, HOMES
-from selfcorrect.training.pretraining.vocabulary import EOS
+from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, HOMES
 
 CHECKER = CountdownChecker()
 

@@ -13,8 +13,7 @@ from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of
 from selfcorrect.training.pretraining import pretrain
 from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed
 from selfcorrect.training.pretraining.pretrain import RECIPES
-from selfcorrect.training.pretraining.second_looks import HOMES, both_ends_worked_out
-from selfcorrect.training.pretraining.vocabulary import EOS, UNKNOWN
+from selfcorrect.training.pretraining.second_looks import EOS, HOMES, UNKNOWN, both_ends_worked_out
 
 FEW = (
     "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 "

@@ -6,7 +6,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.training.pretraining.vocabulary import UNKNOWN, make_tokenizer
+from selfcorrect.training.pretraining.second_looks import UNKNOWN, make_tokenizer
 from selfcorrect.training.quiet_star.chain_model import documents
 from selfcorrect.training.quiet_star.texts import (
     LARGEST,

@@ -2,8 +2,7 @@
 
 import pytest
 
-from selfcorrect.training.quiet_star.evaluation import JudgedToken, summarise
-from selfcorrect.training.quiet_star.report import report_page
+from selfcorrect.training.quiet_star.evaluation import JudgedToken, report_page, summarise
 from selfcorrect.training.quiet_star.settings import QuietSettings
 
 

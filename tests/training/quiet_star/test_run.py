@@ -12,10 +12,15 @@ from safetensors.torch import load_file
 
 from selfcorrect.agents.quiet.policy import QuietPolicy
 from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError, TaskError, TrainingError
-from selfcorrect.training.quiet_star.folder import quiet_settings, saved_settings
 from selfcorrect.training.quiet_star.loop import warm_up
 from selfcorrect.training.quiet_star.run import train_quiet_star
-from selfcorrect.training.quiet_star.settings import QuietSettings, StepSettings, ThoughtSettings
+from selfcorrect.training.quiet_star.settings import (
+    QuietSettings,
+    StepSettings,
+    ThoughtSettings,
+    quiet_settings,
+    saved_settings,
+)
 
 
 class Interrupting:

@@ -8,10 +8,9 @@ from small_models import WORDS, llama, word_tokenizer
 
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
 from selfcorrect.training.settings import HeadSettings, PreferenceSettings
-from selfcorrect.training.vstar.fits import StepLog
-from selfcorrect.training.vstar.heads import train_head
-from selfcorrect.training.vstar.pairs import Labelled, Pair
+from selfcorrect.training.vstar.fits import Labelled, Pair, StepLog
 from selfcorrect.training.vstar.preference import train_likelihood
+from selfcorrect.training.vstar.verifiers import train_head
 
 pytestmark = pytest.mark.slow
 

@@ -12,17 +12,20 @@ from selfcorrect.agents.choosing.sample_pool import Sample
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.vstar.fits import Both, StepLog, refuse_divergence, solutions
-from selfcorrect.training.vstar.heads import collate_scored, head_rows, scored_loss
-from selfcorrect.training.vstar.measuring import scored_figures, with_answer_keys
-from selfcorrect.training.vstar.pairs import (
+from selfcorrect.training.vstar.fits import (
+    Both,
     Labelled,
+    StepLog,
     outcome_labels,
     preference_pairs,
+    refuse_divergence,
+    solutions,
     step_labels,
     success_frequencies,
 )
+from selfcorrect.training.vstar.measuring import scored_figures, with_answer_keys
 from selfcorrect.training.vstar.preference import preference_rows
+from selfcorrect.training.vstar.verifiers import collate_scored, head_rows, scored_loss
 
 
 def sample(prompt: str, text: str, correct: bool | None, finish: str = "stop") -> Sample:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.prompts import refuse_unreadable
-from selfcorrect.agents.seeding import derive_seed
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import finite, json_line, replacing, write_whole
 from selfcorrect.tasks.problem import Task

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfcorrect.agents.evaluation import evaluate, report_on
-from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker

@@ -9,9 +9,9 @@ import torch
 
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.agents.seeding import derive_seed
+from selfcorrect.agents.policy import derive_seed
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.arms.pair_sft import pair_sft
+from selfcorrect.training.arms.sft import pair_sft
 from selfcorrect.training.arms.star import star
 from selfcorrect.training.arms.supervised import run as supervised_run
 from selfcorrect.training.arms.supervised.examples import Example
