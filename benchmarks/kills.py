@@ -34,8 +34,14 @@ from local_server import postgres_server, why_no_postgres
 KINDS = ("score", "own", "sqlite", "postgres")
 TURNS, SEED, STEPS = 24, 5, 6
 KILLS_OF_ONE = 4
-_PATIENCE = 20.0
+_ROUNDING = 1e-4
+_PATIENCE = 120.0
 """Seconds until what a killed process started has to be gone too."""
+
+
+Outcome = tuple[Any, list[float]]
+"""What must be equal to the bit, and log-probabilities: those of a prompt that is read anew, where the one that nobody
+killed went on from its cache, are the same sums in another order."""
 
 
 class Game(TypedDict, total=False):
@@ -118,13 +124,13 @@ def play_own(model: Path, out: Path, store: str) -> None:
     )
 
 
-def trained(out: Path) -> Any:
+def trained(out: Path) -> Outcome:
     """The weights, and the figures but for times."""
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     timeless = [{name: value for name, value in step.items() if not _tells_time(name)} for step in steps]
     final = json.loads((out / "metrics.json").read_text())
     weights = hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
-    return [weights, timeless, final["before"], final["after"]]
+    return [weights, timeless, final["before"], final["after"]], []
 
 
 def _tells_time(name: str) -> bool:
@@ -165,15 +171,17 @@ class Noting:
         return await self._policy.generate(messages, sampling, after=after)
 
 
-def solved(out: Path) -> Any:
-    """The answer with every turn's ids and log-probabilities, once it is sure that no stored turn was paid again."""
+def solved(out: Path) -> Outcome:
+    """The answer, every turn's text and ids, and the log-probabilities; once it is sure that no stored turn was paid
+    again."""
     last = -1
     for run in (out / "turns.txt").read_text().split("run\n")[1:]:
         drawn = [int(line) for line in run.split()]
         if drawn and (drawn[0] not in (last, last + 1) or drawn != list(range(drawn[0], drawn[-1] + 1))):
             raise RuntimeError(f"after turn {last} these were drawn: {drawn}")
         last = drawn[-1] if drawn else last
-    return json.loads((out / "solution.json").read_text())
+    answer, told = json.loads((out / "solution.json").read_text())
+    return [answer, [turn[:2] for turn in told]], [logprob for turn in told for logprob in turn[2]]
 
 
 # Killing.
@@ -186,6 +194,9 @@ class Tally:
     kills: int = 0
     runs: int = 0
     bit_equal: bool = True
+    """Texts and token ids, or weights and figures."""
+    logprob_deviation: float = 0.0
+    """The largest difference of a recorded log-probability."""
     seconds_undisturbed: float = 0.0
     killed_after: list[float] = field(default_factory=list)
     """Shares of an undisturbed run's length."""
@@ -196,7 +207,7 @@ class Kind:
     """How one kind is played in a folder, and what its end is compared by."""
 
     play: Callable[[Path, Path, str], None]
-    outcome: Callable[[Path], Any]
+    outcome: Callable[[Path], Outcome]
     store: str = ""
 
 
@@ -261,7 +272,7 @@ def killed(kind: Kind, model: Path, folder: Path, kills: int, dice: random.Rando
     began = time.monotonic()
     played(kind, model, folder / "whole")
     tally = Tally(seconds_undisturbed=round(time.monotonic() - began, 2))
-    expected = kind.outcome(folder / "whole")
+    expected, logprobs = kind.outcome(folder / "whole")
     while tally.kills < kills:
         out = folder / f"run{tally.runs}"
         for _ in range(min(KILLS_OF_ONE, kills - tally.kills)):
@@ -273,8 +284,11 @@ def killed(kind: Kind, model: Path, folder: Path, kills: int, dice: random.Rando
         else:
             played(kind, model, out)
         tally.runs += 1
-        if kind.outcome(out) != expected:
-            raise RuntimeError(f"{out} ended otherwise than the one that nobody killed")
+        outcome, others = kind.outcome(out)
+        apart = max((abs(one - other) for one, other in zip(logprobs, others, strict=False)), default=0.0)
+        tally.logprob_deviation = max(tally.logprob_deviation, apart)
+        if outcome != expected or apart > _ROUNDING:
+            raise RuntimeError(f"{out} ended otherwise than the one that nobody killed: {outcome} is not {expected}")
     return tally
 
 
