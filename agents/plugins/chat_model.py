@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph
-from selfcorrect.agents.listening import AnswerStream, IsAnswer
+from selfcorrect.agents.listening import AnswerStream, IsAnswer, refuse_draft
+from selfcorrect.agents.nodes import Revise, ReviseWithFeedback
 from selfcorrect.agents.plugins.background import BackgroundChatModel
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
 from selfcorrect.agents.plugins.conversation import (
@@ -147,6 +148,8 @@ class ChatSelfCorrect(BackgroundChatModel):
         graph: instead of a policy: a graph of `build_graph`, or any compiled graph with `inputs` and `answer`.
         inputs: the graph's input, made from the messages; for graphs over other states than `EpisodeState`.
         answer: the reply, read from the graph's final state; likewise.
+        answer_node: the node of the graph whose one call of a policy is the answer, and no draft: it is streamed token
+            by token. None streams answers of a graph whole; see `streams_whole`.
         revisions, critique, checker, prompts, stop_rule: as in `build_graph`; only with a policy.
         temperature: 0 is greedy.
         top_p, max_tokens, seed, stop: as in `Sampling`.
@@ -165,6 +168,7 @@ class ChatSelfCorrect(BackgroundChatModel):
     graph: Any = None
     inputs: Inputs | None = None
     answer: Answer | None = None
+    answer_node: str | None = None
     revisions: int = 1
     critique: str | InstanceOf[CritiqueMode] = "instruction"
     checker: Any = None
@@ -191,6 +195,10 @@ class ChatSelfCorrect(BackgroundChatModel):
             )
         if (self.inputs is None) != (self.answer is None) or (self.inputs is not None and self.graph is None):
             raise ConfigurationError("inputs=... and answer=... belong together, and to graph=...")
+        if self.answer_node is not None:
+            if self.graph is None:
+                raise ConfigurationError("answer_node=... belongs to graph=...; with policy=... it is known")
+            refuse_draft(self.graph, self.answer_node)
         if self.constrained and not getattr(self.policy, "draws_by_schema", False):
             raise ConfigurationError(
                 "constrained=True needs a policy that draws by a schema: a TransformersPolicy or VLLMPolicy"
@@ -276,7 +284,7 @@ class ChatSelfCorrect(BackgroundChatModel):
         """The chunks of a stream: turns as they are written, the answer as it is drawn, the end."""
         queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
         stops = stop or self.stop or ()
-        stream = AnswerStream(self._decode, stops, self._is_answer(messages, kwargs), lambda text: put(piece(text)))
+        stream = AnswerStream(stops, self._is_answer(kwargs), lambda text: put(piece(text)))
         put = queue.put_nowait
 
         async def play() -> None:
@@ -303,15 +311,38 @@ class ChatSelfCorrect(BackgroundChatModel):
             else ""
         )
 
-    def _is_answer(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> IsAnswer:
+    @property
+    def streams_whole(self) -> str | None:
+        """Why answers are streamed in one piece; None if by their tokens.
+
+        Calls with tools or a `response_format` are always told whole, and so is an answer of a loop that its own rule
+        ends before the last revision: that it was the answer is known only when it is over.
+        """
+        if self.graph is not None:
+            hint = "answer_node=..., the node whose one call of the policy is the answer, lets it stream by tokens"
+            return None if self.answer_node else f"which call of the graph draws the answer is not known: {hint}"
+        if not getattr(self.policy, "tells_tokens", False):
+            return f"a {type(self.policy).__name__} does not tell its tokens"
+        return None if self._is_one_call or self._last_answer else "the critique's last step is a node of its own kind"
+
+    @property
+    def _last_answer(self) -> tuple[str, int] | None:
+        """The node that draws the loop's last possible answer, and its how-manieth call that is."""
+        if not self.revisions:
+            return "attempt", 1
+        name, node = critique_mode(self.critique).steps(self.policy, self.prompts)[-1]
+        return (name, self.revisions) if isinstance(node, Revise | ReviseWithFeedback) else None
+
+    def _is_answer(self, kwargs: Mapping[str, Any]) -> IsAnswer:
         """Which call of an episode is known, as it begins, to be the answer."""
-        if not hasattr(self.policy, "tokenizer") or kwargs.get("tools") or kwargs.get("response_format"):
+        if kwargs.get("tools") or kwargs.get("response_format"):
             return lambda number, place: False  # a call of a tool or JSON is told whole
+        if self.graph is not None:
+            return lambda number, place: (number, place.node) == (1, self.answer_node)
         if self._is_one_call:
             return lambda number, place: number == 1
-        if self.critique == "instruction" and self.stop_rule is None:
-            return lambda number, place: number == 1 + self.revisions
-        return lambda number, place: False
+        last = self._last_answer
+        return lambda number, place: (place.node, number) == last
 
     async def _chunks(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]

@@ -142,11 +142,20 @@ def piece(text: str) -> ChatGenerationChunk:
 
 
 def rest_of(closing: ChatGenerationChunk, told: str) -> ChatGenerationChunk:
-    """A chunk as it is; the last one without what pieces have told of its content."""
+    """A chunk as it is; the last one without what pieces have told of its content.
+
+    Raises:
+        GraphError: the answer is another text than that of the call that was told.
+    """
     message = closing.message
     content = message.content
     last = isinstance(message, AIMessageChunk) and message.chunk_position == "last"
-    if not last or not told or not isinstance(content, str) or not content.startswith(told):
+    if not last or not told:
         return closing
+    if not isinstance(content, str) or not content.startswith(told):
+        raise GraphError(
+            f"{told[:80]!r} was streamed as the beginning of the answer, which then was {str(content)[:80]!r}: "
+            "answer=... must give the text that answer_node draws as it is; leave answer_node out to stream it whole"
+        )
     left = content[len(told) :]
     return ChatGenerationChunk(message=message.model_copy(update={"content": left}))

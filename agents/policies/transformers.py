@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Re
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
-from selfcorrect.agents.listening import listener
+from selfcorrect.agents.listening import Tell, listener
 from selfcorrect.agents.policies.placement import choose_device, choose_dtype, decoding_attention, free_bytes
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
@@ -199,6 +199,8 @@ class TransformersPolicy:
 
     draws_by_schema = True
     """It honours `Sampling.json_schema`."""
+    tells_tokens = True
+    """It tells a `listener` the answer's tokens as they are drawn."""
 
     def __init__(
         self,
@@ -263,14 +265,18 @@ class TransformersPolicy:
     ) -> Generation:
         """The next assistant message, decoded together with all concurrent calls; see `Policy.generate`."""
         call = begin_call(self, messages, sampling, after=after)
-        ticket = Ticket(tell=listener())
-        try:
-            generation = await self._coalescer.submit(LocalCall(messages, call.sampling, after, ticket=ticket))
-        except asyncio.CancelledError:
-            ticket.gone = True  # the row leaves its batch at once
-            raise
+        generation = await self._drawn(LocalCall(messages, call.sampling, after), listener(self._completions.text))
         call.finish(generation)
         return generation
+
+    async def _drawn(self, call: LocalCall, tell: Tell | None = None) -> Generation:
+        """What is decoded for `call`. If nobody waits for it any more, its row leaves the batch at once."""
+        ticket = Ticket(tell=tell)
+        try:
+            return await self._coalescer.submit(replace(call, ticket=ticket))
+        except asyncio.CancelledError:
+            ticket.gone = True
+            raise
 
     async def generate_new(
         self, messages: Sequence[Message], sampling: Sampling, *, drawn: Sequence[Generation]
@@ -282,7 +288,7 @@ class TransformersPolicy:
         tree = DrawnTree(drawn)
         if tree.left < EXHAUSTED:
             return None
-        return await self._coalescer.submit(LocalCall(messages, sampling, None, drawn=tree))
+        return await self._drawn(LocalCall(messages, sampling, None, drawn=tree))
 
     async def extend(self, partial: Generation, sampling: Sampling) -> Generation:
         """The unfinished answer `partial` with more tokens; see `ContinuingPolicy.extend`.
@@ -290,7 +296,7 @@ class TransformersPolicy:
         What is recorded for training is the new part alone, after a prompt that holds the old one.
         """
         call = begin_call(self, [], sampling, after=partial)
-        part = await self._coalescer.submit(LocalCall([], call.sampling, partial, extends=True))
+        part = await self._drawn(LocalCall([], call.sampling, partial, extends=True))
         call.finish(part)
         return self._completions.joined(partial, part, sampling.stop)
 

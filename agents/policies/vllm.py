@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, Self
 
 import httpx
 
+from selfcorrect.agents.listening import Tell, listener
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
     before_stop,
@@ -51,6 +53,8 @@ class VLLMPolicy:
 
     draws_by_schema = True
     """It honours `Sampling.json_schema`."""
+    tells_tokens = True
+    """It tells a `listener` the answer's tokens as they are drawn."""
 
     def __init__(
         self,
@@ -104,12 +108,17 @@ class VLLMPolicy:
             PolicyError: the server cannot be reached, refuses, or does not return token ids.
         """
         call = begin_call(self, messages, sampling, after=after)
+        tell, gone = listener(self._text), Event()
 
         def ask() -> tuple[list[int], dict[str, Any]]:  # tokenising a long prompt would hold up the event loop
             ids = prompt_after(self.template, messages, after, self._eos_ids).ids
-            return ids, self._ask(ids, call.sampling)
+            return ids, self._ask(ids, call.sampling, tell, gone)
 
-        ids, choice = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        try:
+            ids, choice = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except asyncio.CancelledError:
+            gone.set()  # a stream is closed at its next token, and the server leaves it
+            raise
         generation = self._generation(choice, ids, call.sampling, conversation_after(after, messages))
         call.finish(generation)
         return generation
@@ -129,7 +138,51 @@ class VLLMPolicy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
+    def _ask(self, prompt_ids: list[int], sampling: Sampling, tell: Tell | None, gone: Event) -> dict[str, Any]:
+        body = self._body(prompt_ids, sampling)
+        try:
+            if tell is not None:
+                return self._streamed({**body, "stream": True}, tell, gone)
+            answer = self._client.post(f"{self.url}/completions", json=body)
+            answer.raise_for_status()
+            choice: dict[str, Any] = answer.json()["choices"][0]
+        except httpx.HTTPStatusError as error:
+            said = " ".join(error.response.text.split())[:500]
+            raise PolicyError(f"{self.url} refused the request ({error.response.status_code}): {said}") from error
+        except httpx.HTTPError as error:
+            raise PolicyError(f"no answer from {self.url}: {type(error).__name__}: {error}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise PolicyError(f"{self.url} answered something that is no completion") from error
+        return choice
+
+    def _streamed(self, body: dict[str, Any], tell: Tell, gone: Event) -> dict[str, Any]:
+        """The whole choice, whose ids are told as they come."""
+        ids: list[int] = []
+        logprobs: list[float] = []
+        reason = None
+        with self._client.stream("POST", f"{self.url}/completions", json=body) as answer:
+            if answer.is_error:
+                answer.read()
+                answer.raise_for_status()
+            for line in answer.iter_lines():
+                if gone.is_set():
+                    break
+                if not line.startswith("data:") or line.removeprefix("data:").strip() == "[DONE]":
+                    continue
+                event = json.loads(line.removeprefix("data:"))
+                if "error" in event:
+                    raise PolicyError(f"{self.url} failed within its stream: {str(event['error'])[:500]}")
+                for choice in event["choices"]:
+                    new = choice["token_ids"] or []
+                    ids += new
+                    logprobs += (choice.get("logprobs") or {}).get("token_logprobs") or []
+                    reason = choice.get("finish_reason") or reason
+                    for token in new:
+                        if token not in self._eos_ids:
+                            tell(token)
+        return {"token_ids": ids, "logprobs": {"token_logprobs": logprobs}, "finish_reason": reason}
+
+    def _body(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
         body = {
             "model": self.model,
             "prompt": prompt_ids,
@@ -146,18 +199,10 @@ class VLLMPolicy:
             body["stop"] = list(sampling.stop)
         if sampling.json_schema is not None:
             body["structured_outputs"] = {"json": json.loads(sampling.json_schema)}
-        try:
-            answer = self._client.post(f"{self.url}/completions", json=body)
-            answer.raise_for_status()
-            choice: dict[str, Any] = answer.json()["choices"][0]
-        except httpx.HTTPStatusError as error:
-            said = " ".join(error.response.text.split())[:500]
-            raise PolicyError(f"{self.url} refused the request ({error.response.status_code}): {said}") from error
-        except httpx.HTTPError as error:
-            raise PolicyError(f"no answer from {self.url}: {type(error).__name__}: {error}") from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise PolicyError(f"{self.url} answered something that is no completion") from error
-        return choice
+        return body
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _generation(
         self, choice: dict[str, Any], prompt_ids: list[int], sampling: Sampling, messages: list[Message]
@@ -170,9 +215,8 @@ class VLLMPolicy:
             )
         known = self._processed or sampling.temperature in (0.0, 1.0)
         written = ids[:-1] if ids and ids[-1] in self._eos_ids else ids
-        text = str(self.tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         return Generation(
-            text=before_stop(text, sampling.stop),
+            text=before_stop(self._text(written), sampling.stop),
             messages=messages,
             prompt_ids=prompt_ids,
             completion_ids=ids,

@@ -274,7 +274,9 @@ class _Service:
         return Response(self._metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _card(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "selfcorrect"}
+        """OpenAI's card of a model, and why its streams are one piece (None: they are tokens)."""
+        card = {"id": name, "object": "model", "created": self._started, "owned_by": "selfcorrect"}
+        return {**card, "streams_whole": self._models[name].streams_whole}
 
     def _model(self, asked: Drawing) -> ChatSelfCorrect:
         if asked.model not in self._models:

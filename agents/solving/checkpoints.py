@@ -64,6 +64,7 @@ def _advice(said: str) -> str:
         "full": "free some space on its disk and call again: what was stored is whole",
         "readonly": "make the file and its folder writable, or give another path",
         "read-only": "make the file and its folder writable, or give another path",
+        "disk I/O": "look whether its disk is full or failing, and call again: what was stored is whole",
         "locked": "another program holds the file; wait for it, or give another path",
         "unable to open": "make the folder writable, or give another path",
     }
@@ -122,9 +123,18 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     except ImportError as error:
         raise ConfigurationError(_missing("Postgres", "postgres")) from error
-    async with AsyncPostgresSaver.from_conn_string(address) as saver:
-        await saver.setup()
-        yield saver
+    import psycopg
+
+    try:
+        async with AsyncPostgresSaver.from_conn_string(address) as saver:
+            await saver.setup()
+            yield saver
+    except psycopg.OperationalError as error:
+        said = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"cannot reach the Postgres server of the checkpointer, or it failed: {said}; call again once it answers: "
+            "what was stored is whole"
+        ) from error
 
 
 def _asynchronous(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:

@@ -90,14 +90,27 @@ def _to_disk(path: Path) -> None:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """A disk that fills up in the middle of a run is the machine's fault, and told as such."""
+    """A disk that fills up in the middle of a run is the machine's fault, and told as such.
+
+    Raises:
+        TrainingError: in the place of what Python, safetensors or torch raise when a file cannot be written.
+    """
     try:
         yield
-    except OSError as error:
+    except _errors_of_writing() as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # torch has no error of its own for files, but names the source that writes them
+        said = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(
-            f"cannot write {path}: {error.strerror or error}; free some space and resume the run from its last "
-            "checkpoint"
+            f"cannot write {path}: {said}; free some space and resume the run from its last checkpoint"
         ) from error
+
+
+def _errors_of_writing() -> tuple[type[Exception], ...]:
+    """Asked for when something was raised, so that nothing is imported before."""
+    from safetensors import SafetensorError
+
+    return OSError, SafetensorError, RuntimeError
 
 
 def json_line(row: Mapping[str, Any]) -> str:

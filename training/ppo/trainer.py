@@ -23,6 +23,7 @@ from trl.models.utils import unwrap_model_for_generation
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.recording import unrecorded_draws
 from selfcorrect.errors import DivergenceError, TrainingError
+from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.credit.table import CallTable
@@ -181,6 +182,11 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not sharded and not hasattr(held, "peft_config") and stored_otherwise(Path(resume_from_checkpoint), held):
             stored = type(held).from_pretrained(resume_from_checkpoint, dtype=held.dtype)
             held.load_state_dict(stored.state_dict())
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers does. A full disk is told as such; a torn checkpoint is passed over on resume."""
+        with told(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
     # Seam 1: episodes.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 
 from selfcorrect.errors import DivergenceError
+from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.rollouts import SignalsAt
@@ -121,6 +122,7 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> Any:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with told(folder):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return model

@@ -52,6 +52,8 @@ def serve(
         with listen(host, port) as listening:
             chat = _chat_model(model, revisions, critique, prompts)
             notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
+            if chat.streams_whole is not None:
+                notes.print(f"streams are one piece: {chat.streams_whole}", markup=False)
             limits = Limits(
                 body_bytes=max_body,
                 messages=max_messages,

@@ -1,7 +1,9 @@
 """Tokens of the answer as they are drawn: drafts are kept back, usage is counted once, who hangs up leaves at once."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -11,10 +13,15 @@ from small_models import llama
 from typing_policy import family_tokenizer
 
 from selfcorrect.agents.decoding.engine import Decoding
+from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.state import Message
+from selfcorrect.agents.stopping import FixedRevisions
+from selfcorrect.errors import ConfigurationError, GraphError
 
 
 def policy(**options: Any) -> TransformersPolicy:
@@ -22,9 +29,20 @@ def policy(**options: Any) -> TransformersPolicy:
     return TransformersPolicy(llama(len(tokenizer), positions=2048), tokenizer, in_thread=True, **options)
 
 
-@pytest.mark.parametrize("revisions", [0, 1])
-def test_the_answer_comes_token_by_token_and_the_drafts_not_at_all(revisions: int) -> None:
-    model = ChatSelfCorrect(policy=policy(max_new_tokens=40), revisions=revisions, temperature=1.0, seed=3)
+@pytest.mark.parametrize(
+    ("revisions", "critique"), [(0, "instruction"), (1, "instruction"), (1, "self"), (2, "self"), (2, "instruction")]
+)
+def test_the_answer_comes_token_by_token_and_the_drafts_not_at_all(revisions: int, critique: str) -> None:
+    rule = {"stop_rule": FixedRevisions()} if critique == "self" else {}  # else its own nonsense ends the loop early
+    model = ChatSelfCorrect(
+        policy=policy(max_new_tokens=40), revisions=revisions, critique=critique, temperature=1.0, seed=3, **rule
+    )
+    assert model.streams_whole is None
+    told_as_asked(model)
+
+
+def told_as_asked(model: ChatSelfCorrect) -> None:
+    """The stream's pieces are the reply's, many, and their sum is it."""
     chunks = list(model.stream("hello"))
     texts = [chunk.text for chunk in chunks if chunk.text]
     assert len(texts) > 10
@@ -36,6 +54,72 @@ def test_the_answer_comes_token_by_token_and_the_drafts_not_at_all(revisions: in
     assert whole.text == asked.text
     assert whole.response_metadata == asked.response_metadata
     assert whole.usage_metadata == asked.usage_metadata
+
+
+class Note(TypedDict, total=False):
+    question: str
+    draft: str
+    text: str
+
+
+def noted(policy: Any, *, calls: int = 1, again: bool = False) -> Any:
+    """A graph whose first node drafts and whose second answers, by `calls` calls."""
+
+    async def ask(words: str, seed: int) -> str:
+        sampling = Sampling(temperature=1.0, seed=seed, max_new_tokens=40)
+        return str((await policy.generate([Message(role="user", content=words)], sampling))["text"])
+
+    async def draft(state: Note) -> Note:
+        return {"draft": await ask(state["question"], 1)}
+
+    async def answer(state: Note) -> Note:
+        return {"text": [await ask("once more", 2 + call) for call in range(calls)][-1]}
+
+    graph = StateGraph(Note).add_node("draft", draft).add_node("answer", answer)
+    graph.add_edge(START, "draft").add_edge("draft", "answer")
+    if again:
+        graph.add_conditional_edges("answer", lambda state: END, ["draft", END])
+    else:
+        graph.add_edge("answer", END)
+    return graph.compile()
+
+
+def over(graph: Any, node: str | None = "answer", answer: Callable[[Any], str] = itemgetter("text")) -> ChatSelfCorrect:
+    return ChatSelfCorrect(
+        graph=graph, inputs=lambda messages: {"question": str(messages[-1].text)}, answer=answer, answer_node=node
+    )
+
+
+def test_the_answer_of_a_graph_of_ones_own_comes_token_by_token() -> None:
+    told_as_asked(over(noted(policy())))
+
+
+def test_the_last_revision_of_a_built_graph_comes_token_by_token() -> None:
+    graph = build_graph(policy(max_new_tokens=40), prompts=PLAIN)
+    told_as_asked(ChatSelfCorrect(graph=graph, answer_node="revise", temperature=1.0, seed=3))
+
+
+def test_what_cannot_be_streamed_by_tokens_says_so_and_comes_whole() -> None:
+    model = over(noted(policy()), None)
+    assert "which call of the graph draws the answer is not known" in str(model.streams_whole)
+    assert len([chunk for chunk in model.stream("hello") if chunk.text]) == 1
+    assert "does not tell its tokens" in str(ChatSelfCorrect(policy=ScriptedPolicy(["a", "b"])).streams_whole)
+
+
+def test_a_node_that_may_draw_drafts_is_refused() -> None:
+    with pytest.raises(GraphError, match="no such node. It has: answer, draft"):
+        over(noted(policy()), "anwser")
+    with pytest.raises(GraphError, match="which can run again"):
+        over(noted(policy(), again=True))
+    with pytest.raises(ConfigurationError, match="belongs to graph="):
+        ChatSelfCorrect(policy=policy(), answer_node="attempt")
+
+
+def test_an_answer_that_is_not_what_was_streamed_is_an_error() -> None:
+    with pytest.raises(GraphError, match="calls the policy again after its first call was streamed"):
+        list(over(noted(policy(), calls=2)).stream("hello"))
+    with pytest.raises(GraphError, match="answer_node draws as it is"):
+        list(over(noted(policy()), answer=lambda state: "other").stream("hello"))
 
 
 def test_a_stop_text_is_never_told() -> None:
@@ -70,7 +154,8 @@ def test_langgraph_streams_the_final_tokens_once_and_counts_usage_once() -> None
     assert counter.usage_metadata["selfcorrect"] == asked.usage_metadata
 
 
-def test_who_hangs_up_leaves_the_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["generate", "extend"])
+def test_who_hangs_up_leaves_the_batch_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = policy(max_new_tokens=1500)
     model._eos_ids = []  # endless, but for the limit
     steps: list[int] = []
@@ -84,8 +169,14 @@ def test_who_hangs_up_leaves_the_batch_at_once(monkeypatch: pytest.MonkeyPatch) 
     message = [Message(role="user", content="hi")]
 
     async def hang_up() -> None:
-        calls = [asyncio.create_task(model.generate(message, Sampling(seed=number))) for number in range(4)]
-        while len(steps) < 5:
+        begun = await model.generate(message, Sampling(seed=0, max_new_tokens=3))
+
+        def call(number: int) -> Any:
+            sampling = Sampling(seed=number)
+            return model.generate(message, sampling) if kind == "generate" else model.extend(begun, sampling)
+
+        calls = [asyncio.create_task(call(number)) for number in range(4)]
+        while len(steps) < 10:
             await asyncio.sleep(0.001)
         for call in calls:
             call.cancel()

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.vllm import VLLMPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
@@ -42,6 +43,8 @@ class Server(httpx.BaseTransport):
             ids.append(int(last.argmax()))
             logprobs.append(float(last.max()))
         drawn = ids[len(body["prompt"]) :]
+        if body.get("stream"):
+            return self._streamed(drawn, logprobs)
         ended = drawn[-1] == self.tokenizer.eos_token_id
         choice = {
             "text": "not looked at",
@@ -50,6 +53,21 @@ class Server(httpx.BaseTransport):
             "finish_reason": "stop" if ended else "length",
         }
         return httpx.Response(200, json={"choices": [choice]})
+
+    def _streamed(self, drawn: list[int], logprobs: list[float]) -> httpx.Response:
+        """A token an event, as vLLM streams; the last says why it is the last."""
+        last = "stop" if drawn[-1] == self.tokenizer.eos_token_id else "length"
+        choices = [
+            {
+                "text": "not looked at",
+                "token_ids": [token],
+                "logprobs": {"token_logprobs": [logprob]},
+                "finish_reason": last if place == len(drawn) - 1 else None,
+            }
+            for place, (token, logprob) in enumerate(zip(drawn, logprobs, strict=True))
+        ]
+        events = [json.dumps({"choices": [choice]}) for choice in choices] + ['{"choices": []}', "[DONE]"]
+        return httpx.Response(200, text="".join(f"data: {event}\n\n" for event in events))
 
 
 @pytest.fixture
@@ -100,6 +118,40 @@ def test_log_probabilities_at_another_temperature_are_not_recorded(
     with over(server, tokenizer, processed_logprobs=processed) as policy:
         generation = ask(policy, Sampling(temperature=temperature, max_new_tokens=2))
     assert len(generation["logprobs"]) == recorded
+
+
+def test_answers_are_streamed_token_by_token_and_are_the_same(server: Server, tokenizer: Any) -> None:
+    with over(server, tokenizer) as policy:
+        model = ChatSelfCorrect(policy=policy, prompts=COUNTDOWN)
+        asked = model.invoke(ASK[0]["content"])
+        chunks = list(model.stream(ASK[0]["content"]))
+    assert [body.get("stream") for body in server.asked] == [None, None, None, True]  # drafts are asked for whole
+    pieces = [str(chunk.text) for chunk in chunks if chunk.text]
+    assert "".join(pieces) == asked.text and len(pieces) > 2
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole = whole + chunk
+    assert whole.usage_metadata == asked.usage_metadata
+    assert whole.response_metadata == asked.response_metadata
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (httpx.Response(503, text="too busy"), r"refused the request \(503\): too busy"),
+        (httpx.Response(200, text='data: {"error": "out of memory"}\n\n'), "failed within its stream: out of memory"),
+        (
+            httpx.Response(200, text='data: {"choices": [{"text": "8"}]}\n\n'),
+            "answered something that is no completion",
+        ),
+    ],
+)
+def test_a_stream_that_fails_is_named(tokenizer: Any, answer: httpx.Response, complaint: str) -> None:
+    with (
+        over(httpx.MockTransport(lambda request: answer), tokenizer) as policy,
+        pytest.raises(PolicyError, match=complaint),
+    ):
+        list(ChatSelfCorrect(policy=policy, revisions=0).stream("3 5 get 8 :"))
 
 
 def test_calls_are_recorded_for_whoever_listens(server: Server, tokenizer: Any) -> None:
