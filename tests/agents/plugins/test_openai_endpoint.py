@@ -140,7 +140,9 @@ def test_several_choices(client: openai.OpenAI) -> None:
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["careful", "parrot", "broken", "slow"]
-    assert client.models.retrieve("parrot").owned_by == "selfcorrect"
+    card: Any = client.models.retrieve("parrot")
+    assert card.owned_by == "selfcorrect"
+    assert card.streams_whole == "a ScriptedPolicy does not tell its tokens"
 
 
 def test_a_client_that_hangs_up_cancels_the_episode(client: openai.OpenAI) -> None:
