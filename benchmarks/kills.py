@@ -54,9 +54,8 @@ class Game(TypedDict, total=False):
 def tiny_policy(folder: Path) -> None:
     """Write a random Llama with the Countdown tokenizer."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from selfcorrect.training.pretraining.vocabulary import make_tokenizer, vocabulary
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
