@@ -44,7 +44,7 @@ def named_policy(
 
     Args:
         name: as above.
-        device, dtype: of a model in this process; see `placement`. None is "auto".
+        device, dtype: of a model in this process; see `choose_device`. None is "auto".
         **options: of `TransformersPolicy` or `VLLMPolicy`; unused for chat models.
 
     Raises:
@@ -116,8 +116,7 @@ a user's own."""
 
 def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -> Policy:
     """A model in this process. One that was trained to think does so."""
-    from selfcorrect.agents.policies.placement import choose_device
-    from selfcorrect.agents.policies.pretrained import model_location
+    from selfcorrect.agents.policies.pretrained import choose_device, model_location
     from selfcorrect.agents.policies.transformers import TransformersPolicy
     from selfcorrect.agents.quiet.policy import QuietPolicy
     from selfcorrect.agents.quiet.thinking import is_quiet_folder

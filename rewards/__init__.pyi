@@ -1,8 +1,11 @@
 """The public names, one a line: `from .home import Name as Name`. Each is loaded when it is first used."""
 
 from .checker import Checker as Checker
+from .checker import ScriptedVerifier as ScriptedVerifier
 from .checker import Status as Status
+from .checker import StepVerifier as StepVerifier
 from .checker import Verdict as Verdict
+from .checker import Verifier as Verifier
 from .checkers import CHECKERS as CHECKERS
 from .checkers import FunctionChecker as FunctionChecker
 from .checkers import checker_named as checker_named
@@ -25,7 +28,4 @@ from .shaping import per_turn as per_turn
 from .shaping import score_stage_one as score_stage_one
 from .shaping import score_stage_two as score_stage_two
 from .shaping import terminal as terminal
-from .verifier import ScriptedVerifier as ScriptedVerifier
-from .verifier import StepVerifier as StepVerifier
-from .verifier import Verifier as Verifier
 from .verifiers.kinds import load_verifier as load_verifier

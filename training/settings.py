@@ -19,8 +19,7 @@ from selfcorrect.tasks.equations import EquationsSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
-from selfcorrect.training.credit.recipes import RECIPES
-from selfcorrect.training.credit.settings import refuse_idle_baseline, refuse_stunted_trees
+from selfcorrect.training.credit.settings import RECIPES, refuse_idle_baseline, refuse_stunted_trees
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 

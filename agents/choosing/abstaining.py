@@ -12,7 +12,7 @@ from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.state import Message, tokens_of
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.rewards.checker import Verifier
 from selfcorrect.tasks.problem import Problem
 
 DONT_KNOW = "I don't know"

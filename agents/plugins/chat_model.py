@@ -23,7 +23,12 @@ from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.listening import AnswerStream, IsAnswer, refuse_draft
 from selfcorrect.agents.nodes import Revise, ReviseWithFeedback
 from selfcorrect.agents.plugins.background import BackgroundChatModel
-from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
+from selfcorrect.agents.plugins.chat_model_policy import (
+    ChatModelPolicy,
+    from_langchain,
+    generation_of,
+    question_and_history,
+)
 from selfcorrect.agents.plugins.conversation import (
     UNTRACED,
     ask_with_tools,
@@ -32,7 +37,6 @@ from selfcorrect.agents.plugins.conversation import (
     played,
     played_in_steps,
 )
-from selfcorrect.agents.plugins.messages import from_langchain, question_and_history
 from selfcorrect.agents.plugins.one_call import Wanted, ask, formatted
 from selfcorrect.agents.plugins.replies import closing_chunk, piece, reply, reply_of_call, rest_of, turn_chunk
 from selfcorrect.agents.plugins.structured import parser_of

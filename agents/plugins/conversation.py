@@ -15,8 +15,7 @@ from selfcorrect.agents.critiques import CritiqueMode
 from selfcorrect.agents.episodes import Graph, initial_state
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
-from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
-from selfcorrect.agents.plugins.messages import question_and_history
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, question_and_history
 from selfcorrect.agents.plugins.replies import Step, steps_of
 from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling

@@ -11,9 +11,8 @@ from selfcorrect.agents.episodes import initial_state
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.background import run_in_background
-from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, generation_of
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, from_langchain, generation_of
 from selfcorrect.agents.plugins.conversation import unstreamed
-from selfcorrect.agents.plugins.messages import from_langchain
 from selfcorrect.agents.plugins.replies import reply
 from selfcorrect.agents.policies.scripted import ScriptedPolicy, WindowedPolicy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling

@@ -13,8 +13,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, InvalidToolCall, ToolMessage
 
+from selfcorrect.agents.plugins.chat_model_policy import plain_text
 from selfcorrect.agents.plugins.conversation import untraced
-from selfcorrect.agents.plugins.messages import plain_text
 from selfcorrect.agents.plugins.structured import ResponseFormat, response_format
 from selfcorrect.agents.plugins.tools import PlainFormat, ToolFormat, json_in, tool_format, with_instruction
 from selfcorrect.agents.policy import Policy, Sampling

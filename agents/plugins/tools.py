@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolMessage
 from langchain_core.messages import ToolCall as LangChainCall
 
-from selfcorrect.agents.plugins.messages import from_langchain, plain_role, plain_text
+from selfcorrect.agents.plugins.chat_model_policy import from_langchain, plain_role, plain_text
 from selfcorrect.agents.policies.rendering import ChatTemplate
 from selfcorrect.agents.state import FunctionCall, Generation, Message, ToolCall
 

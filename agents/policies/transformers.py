@@ -17,8 +17,13 @@ from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.listening import Tell, listener
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype, decoding_attention, free_bytes
-from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
+from selfcorrect.agents.policies.pretrained import (
+    choose_device,
+    choose_dtype,
+    decoding_attention,
+    free_bytes,
+    load_model_and_tokenizer,
+)
 from selfcorrect.agents.policies.rendering import (
     PromptIds,
     Template,
@@ -242,8 +247,8 @@ class TransformersPolicy:
 
         Args:
             path_or_id: what transformers loads.
-            device, dtype: where it runs and what its weights become; see `placement`. "auto" is the accelerator where
-                there is one, in bfloat16 if it has that; on the CPU the weights stay as they were saved.
+            device, dtype: where it runs and what its weights become; see `choose_device`. "auto" is the accelerator
+                where there is one, in bfloat16 if it has that; on the CPU the weights stay as they were saved.
             attention: an implementation of transformers ("sdpa", "eager", "flash_attention_2", ...), or its choice.
             **options: those of the constructor.
 

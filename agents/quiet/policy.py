@@ -10,7 +10,7 @@ import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.engine import Request
-from selfcorrect.agents.policies.placement import decoding_attention
+from selfcorrect.agents.policies.pretrained import decoding_attention
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
     before_stop,

@@ -28,7 +28,7 @@ from selfcorrect.agents.search.state import (
 )
 from selfcorrect.agents.state import Generation, tokens_of
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem
 
 # The nodes of a search over steps, and its rules.

@@ -8,8 +8,8 @@ from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.rewards.shaping import Score
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
 
 _Asked = tuple[str, str]
 

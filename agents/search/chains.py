@@ -29,7 +29,7 @@ from selfcorrect.agents.search.state import (
 )
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import UnreadablePromptError
-from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.rewards.checker import Verifier
 from selfcorrect.tasks.problem import Problem
 
 # The nodes of a search that writes whole answers: they draw, score and choose.

@@ -21,7 +21,7 @@ from selfcorrect.agents.search.state import (
 )
 from selfcorrect.agents.search.strategies import Strategy
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem, as_problem
 
 # What a finished search's state amounts to.

@@ -15,7 +15,7 @@ from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem
 
 

@@ -23,7 +23,7 @@ from selfcorrect.agents.search.selection import ChainRules, Pick
 from selfcorrect.agents.search.state import SearchModels
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, shown_kind
-from selfcorrect.rewards.verifier import STEP_SEPARATOR
+from selfcorrect.rewards.checker import STEP_SEPARATOR
 
 
 class Strategy(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.verifier import STEP_SEPARATOR, split_steps
+from selfcorrect.rewards.checker import STEP_SEPARATOR, split_steps
 
 TemplateName = Literal["plain", "chat"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, nearest
 from selfcorrect.training.credit import baselines, returns
-from selfcorrect.training.credit.groups import anchor_groups, tree, turn_outcome
+from selfcorrect.training.credit.baselines import anchor_groups, tree, turn_outcome
 from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSettings, OwnCredit, OwnEstimator
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.advantages import Gather, normalised_by_role

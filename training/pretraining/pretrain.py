@@ -19,8 +19,16 @@ import torch
 
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.training.pretraining.chains import ChainMixture, chains_and_others, grouped, of_like_length
-from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Text, mixed, solution
-from selfcorrect.training.pretraining.learning import Report, architecture, learn
+from selfcorrect.training.pretraining.corpus import (
+    Attempted,
+    Mixture,
+    Report,
+    Text,
+    architecture,
+    learn,
+    mixed,
+    solution,
+)
 from selfcorrect.training.pretraining.second_looks import EOS, HOMES, SecondLook
 
 # Everything that decides what the pre-training makes, besides the versions of the libraries.

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype, free_bytes
-from selfcorrect.agents.policies.pretrained import parameter_count, weightless
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, free_bytes, parameter_count, weightless
 from selfcorrect.errors import TrainingError
 from selfcorrect.training.runs.opening import chosen_lora
 from selfcorrect.training.runs.progress import ProgressSink

@@ -8,8 +8,7 @@ import torch
 
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype
-from selfcorrect.agents.policies.pretrained import model_location, parameter_count
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import Prompts, PromptSettings, named_prompts, prompts_of, record_prompts

@@ -15,8 +15,7 @@ from selfcorrect.agents.search.state import SearchResult
 from selfcorrect.agents.search.strategies import Majority, Strategy, sized
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import write_whole
-from selfcorrect.rewards.checker import Checker, judged
-from selfcorrect.rewards.verifier import Verifier
+from selfcorrect.rewards.checker import Checker, Verifier, judged
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.scaling.fitting import Outcome
 

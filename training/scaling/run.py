@@ -13,7 +13,7 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.compute_optimal import Measure, SearchPlan
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import finite, write_whole
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Task
 from selfcorrect.training.scaling.fitting import Outcome, fit_plan
 from selfcorrect.training.scaling.measuring import (

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from selfcorrect.agents.choosing.sample_pool import Sample
 from selfcorrect.errors import ConfigurationError, DivergenceError, TrainingError
-from selfcorrect.rewards.verifier import STEP_SEPARATOR, prefixes, split_steps
+from selfcorrect.rewards.checker import STEP_SEPARATOR, prefixes, split_steps
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.training.arms.supervised.examples import Example

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.placement import choose_device, choose_dtype
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.policy import Sampling
     from selfcorrect.agents.search.compute_optimal import SearchPlan
     from selfcorrect.agents.search.strategies import Strategy
-    from selfcorrect.rewards.verifier import Verifier
+    from selfcorrect.rewards.checker import Verifier
 
 
 VerifierFolder = Annotated[

@@ -9,7 +9,7 @@ from selfcorrect.agents.choosing.abstaining import DONT_KNOW, Abstaining, candid
 from selfcorrect.agents.choosing.calibration import RiskThreshold
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.rewards.checker import ScriptedVerifier
 
 RULE = RiskThreshold(0.8, 0.1, 0.95, 0.09, 0.03, 0.6, 500)
 

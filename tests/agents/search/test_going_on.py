@@ -11,7 +11,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import ContinuingPolicy, Sampling
 from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.rewards.checker import ScriptedVerifier
 
 ASK = [Message(role="user", content="3 5 7 get 14 :")]
 

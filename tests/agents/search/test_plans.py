@@ -12,8 +12,7 @@ from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.search.compute_optimal import BudgetPlan, ComputeOptimal, SearchPlan, difficulty_of
 from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.checker import Status, Verdict
-from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.rewards.checker import ScriptedVerifier, Status, Verdict
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.scaling.fitting import Outcome, fit_plan
 from selfcorrect.training.scaling.measuring import Experiment, mean_answer_tokens, measure

@@ -31,7 +31,7 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.search.cached import CachedPolicy
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import CheckerError, ConfigurationError, GraphError, PolicyError
-from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.rewards.checker import ScriptedVerifier
 from selfcorrect.tasks.problem import Problem
 
 SCORES = ScriptedVerifier({"a": 0.2, "b": 0.9, "c": 0.3, "a again": 0.1, "b again": 0.95, "a again again": 0.6})

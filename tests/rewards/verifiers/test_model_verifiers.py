@@ -11,7 +11,7 @@ import torch
 from small_models import word_tokenizer
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.verifier import StepVerifier, Verifier
+from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import Calibration, Platt, read_calibration, write_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier, reduced

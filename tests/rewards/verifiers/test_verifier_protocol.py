@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.verifier import ScriptedVerifier, StepVerifier, Verifier, prefixes, split_steps
+from selfcorrect.rewards.checker import ScriptedVerifier, StepVerifier, Verifier, prefixes, split_steps
 
 STEPS = st.lists(st.text(alphabet="ab 1=", min_size=1).map(str.strip).filter(bool), min_size=1, max_size=5)
 

@@ -16,9 +16,9 @@ from selfcorrect.settings import combine, differing_fields
 from selfcorrect.training.arms import Arm
 from selfcorrect.training.arms.reinforced import multi_turn_return, multi_turn_sum
 from selfcorrect.training.credit.estimators import BASELINES, call_advantages, credited
-from selfcorrect.training.credit.recipes import RECIPES
 from selfcorrect.training.credit.returns import outcome, progress, return_to_go
 from selfcorrect.training.credit.settings import (
+    RECIPES,
     AnchorGroups,
     Baseline,
     CreditSettings,

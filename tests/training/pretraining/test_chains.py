@@ -19,8 +19,7 @@ from selfcorrect.training.pretraining.chains import (
     grouped,
     of_like_length,
 )
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, Part
-from selfcorrect.training.pretraining.learning import collate
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, Part, collate
 from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, HOMES
 
 CHECKER = CountdownChecker()

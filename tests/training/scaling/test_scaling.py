@@ -9,7 +9,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.search.strategies import sized
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.rewards.verifier import ScriptedVerifier
+from selfcorrect.rewards.checker import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.scaling.measuring import Asked, Measured
 from selfcorrect.training.scaling.run import Comparison, compare, families_for, sparing_for, tune, write_comparison
