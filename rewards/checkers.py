@@ -112,6 +112,7 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
         "math-lenient": "selfcorrect.rewards.maths:lenient_checker",
         "code": "selfcorrect.rewards.code:UnitTestChecker",
         "reasoning-gym": "selfcorrect.rewards.reasoning_gym:ReasoningGymChecker",
+        "verifiers": "selfcorrect.rewards.taskset_rewards:TasksetChecker",
     },
     accept=_own,
 )

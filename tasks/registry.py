@@ -226,6 +226,7 @@ TASKS: Registry[type[TaskSettings]] = Registry(
         "apps": "selfcorrect.tasks.code_formats:AppsSettings",
         "livecodebench": "selfcorrect.tasks.code_formats:LiveCodeBenchSettings",
         "reasoning-gym": "selfcorrect.tasks.reasoning_gym:ReasoningGymSettings",
+        "verifiers": "selfcorrect.tasks.tasksets:VerifiersSettings",
     },
     accept=_own,
 )

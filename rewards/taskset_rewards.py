@@ -1,0 +1,159 @@
+"""The judge of task sets of the library verifiers: their own rewards, in a killable worker that holds no runtime."""
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.rewards.process_pool import Outcome, WorkerPool
+
+HANDLER = "selfcorrect.rewards.taskset_rewards:scored"
+_SUCCESS = 1.0 - 1e-9
+
+
+class TasksetChecker:
+    """Judges an answer against `{"taskset", "config", "most", "index", "key"}`, as `task verifiers:...` writes them.
+
+    The score is the weighted mean of the task's rewards; CORRECT is all of it. A reward that needs a runtime (a
+    container, say) or a judge with a key cannot be had here: such tasks are left out when they are loaded.
+
+    Args:
+        partial: WRONG verdicts carry the weighted mean as their score.
+        deadline: seconds for one answer; one that keeps the rewards busy for longer is WRONG.
+        workers: how many processes at most; None means the number of processors, at most 4.
+    """
+
+    def __init__(self, *, partial: bool = False, deadline: float = 30.0, workers: int | None = None) -> None:
+        self._partial = partial
+        self._pool = WorkerPool(HANDLER, workers=workers, deadline=deadline, memory_mb=8192)
+
+    def check_sync(self, response: str, reference: Mapping[str, Any], *, problem: str | None = None) -> Verdict:
+        """Judge `response`; blocks until a worker has."""
+        return self._verdict(self._pool.run({**reference, "answer": response}), response)
+
+    async def check(self, response: str, reference: Mapping[str, Any], *, problem: str | None = None) -> Verdict:
+        """As `check_sync`, in a thread."""
+        return await asyncio.to_thread(self.check_sync, response, reference, problem=problem)
+
+    def validate_reference(self, reference: Any) -> str | None:
+        """Why `reference` names no task, or None; whether its rewards can be had is found when a task set is loaded."""
+        if isinstance(reference, Mapping) and {"taskset", "config", "most", "index", "key"} <= set(reference):
+            return None
+        return "expected {'taskset': NAME, 'config': {...}, 'most': N, 'index': N, 'key': HASH}"
+
+    def close(self) -> None:
+        """End the workers; they start anew when they are needed again."""
+        self._pool.close()
+
+    def _verdict(self, outcome: Outcome, response: str) -> Verdict:
+        answer, seconds = response.strip(), outcome.seconds
+        if outcome.kind == "done":
+            score = weighted_mean(outcome.result["rewards"])
+            if score is None:
+                return Verdict(Status.UNJUDGED, None, "none of the task's rewards could be had", seconds)
+            if score >= _SUCCESS:
+                return Verdict(Status.CORRECT, answer, "", seconds)
+            rewards = outcome.result["rewards"].items()
+            said = ", ".join(f"{name} {value:g}" for name, (value, weight) in sorted(rewards) if weight > 0)
+            share = min(max(score, 0.0), 1.0) if self._partial else None
+            return Verdict(Status.WRONG, answer, f"its rewards: {said}", seconds, share)
+        busy = outcome.kind == "timed out" and outcome.kept_busy and outcome.stage == "scoring"
+        if busy or outcome.kind == "crashed" or outcome.result in ("MemoryError", "RecursionError"):
+            return Verdict(Status.WRONG, answer, f"too costly for the rewards: {outcome.result}", seconds)
+        return Verdict(Status.UNJUDGED, None, f"the rewards failed: {outcome.result}", seconds)
+
+
+def weighted_mean(rewards: Mapping[str, tuple[float, float]]) -> float | None:
+    """Of rewards and their weights, those of weight 0 left out; None if there are none.
+
+    >>> weighted_mean({"right": (1.0, 3.0), "form": (0.0, 1.0), "length": (9.0, 0.0)})
+    0.75
+    """
+    weighed = [(value, weight) for value, weight in rewards.values() if weight > 0]
+    if not weighed:
+        return None
+    return sum(value * weight for value, weight in weighed) / sum(weight for _, weight in weighed)
+
+
+# In the worker, and where a task set is loaded.
+
+
+def tasks_of(taskset: str, config: Mapping[str, Any], most: int) -> tuple[Any, ...]:
+    """The first `most` tasks of an installed task set; the last few sets are kept.
+
+    Raises:
+        CheckerError: it is not installed, or does not take the configuration.
+    """
+    return _tasks_of(taskset, json.dumps(dict(config), sort_keys=True), most)
+
+
+@lru_cache(maxsize=4)
+def _tasks_of(taskset: str, config: str, most: int) -> tuple[Any, ...]:
+    try:
+        from verifiers.v1 import load_taskset
+        from verifiers.v1.configs.taskset import TasksetConfig
+        from verifiers.v1.utils.generic import concrete_type
+        from verifiers.v1.utils.loaders import taskset_class
+    except ImportError as error:
+        from selfcorrect.distribution import install_command
+
+        raise CheckerError(f"task sets of verifiers need version 0.4 of it: {install_command('verifiers')}") from error
+    try:
+        settings = (concrete_type(taskset_class(taskset), TasksetConfig) or TasksetConfig)(
+            id=taskset, **json.loads(config)
+        )
+        return tuple(load_taskset(settings).take(most))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise CheckerError(f"verifiers:{taskset} cannot be loaded: {error}") from error
+
+
+def unjudgeable(task: Any) -> str:
+    """Why nobody here can score answers to `task`, or ""."""
+    if task.NEEDS_CONTAINER:
+        return "it needs a container"
+    if task.config.judges:
+        return "it is scored by a judge, which needs a model and a key"
+    if not task.data.prompt_text.strip():
+        return "it has no prompt"
+    rewards = task.hooks("reward")
+    needing = [method.__name__ for method in rewards if _needs_runtime(method)]
+    if needing:
+        return f"its rewards {', '.join(needing)} need a runtime"
+    return "" if rewards else "it has no rewards"
+
+
+def _needs_runtime(method: Callable[..., Any]) -> bool:
+    parameter = inspect.signature(method).parameters.get("runtime")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+def scored(job: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str, Any]:
+    """The rewards of one answer: {"rewards": {name: [score, weight]}}."""
+    task = tasks_of(job["taskset"], job["config"], job["most"])[job["index"]]
+    if task.key != job["key"]:
+        raise ValueError(f"task {job['index']} of {job['taskset']} is no longer the one it was")
+    stage("scoring")
+    trace = _trace_of(task, job["answer"])
+    asyncio.run(task.score(trace, None))
+    return {
+        "rewards": {name: [reward.score, reward.weight] for name, reward in trace.rewards.items() if reward is not None}
+    }
+
+
+def _trace_of(task: Any, answer: str) -> Any:
+    """A finished trace in which `answer` was said to the task's prompt."""
+    from verifiers.v1 import AgentConfig, AgentInfo, MessageNode, Trace, TraceTask
+    from verifiers.v1.types import AssistantMessage, UserMessage
+
+    trace = Trace(
+        task=TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash),
+        agent=AgentInfo(config=AgentConfig()),
+    )
+    trace.nodes.append(MessageNode(message=UserMessage(content=task.data.prompt_text)))
+    trace.nodes.append(MessageNode(parent=0, message=AssistantMessage(content=answer), sampled=True))
+    trace.is_completed = trace.ok = True
+    return trace
