@@ -9,7 +9,16 @@ from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.code.extraction import CUT_OFF, find_program
 from selfcorrect.rewards.code.findings import Finding, Limits, judge_report, judge_script, unfinished
-from selfcorrect.rewards.code.suites import AnySuite, StdinStdout, idle_programs, names_needed, read_suite
+from selfcorrect.rewards.code.suites import (
+    AnySuite,
+    Asserts,
+    CheckFunction,
+    StdinStdout,
+    idle_programs,
+    names_needed,
+    read_suite,
+)
+from selfcorrect.rewards.code.together import has_points, judge_together
 from selfcorrect.rewards.process_pool import MemberLost, PoolClosed, ProcessPool
 from selfcorrect.rewards.sandbox import packages as installed
 from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
@@ -18,8 +27,13 @@ from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
 
 _LOST = Finding(Status.UNJUDGED, "the processes that run programs were killed from outside, each time")
 _CLOSED = Finding(Status.UNJUDGED, "the checker was closed")
+_NOT_TOGETHER = (
+    'the tests ask for isolation="together", to run in the program\'s process; allow it with '
+    'UnitTestChecker(isolation="together") (docs/code-tests.md says what that gives up)'
+)
 _REMARKS = {
     Isolation.UNSAFE: ' [isolation="unsafe": the program was not jailed]',
+    Isolation.TOGETHER: ' [isolation="together": the program could reach its tests]',
 }
 
 
@@ -36,7 +50,9 @@ class UnitTestChecker:
 
     Args:
         isolation: "jail" (Linux 5.13 or later, x86_64 or aarch64; needs no privileges), "bubblewrap" (the same inside
-            namespaces), or "unsafe": processes with resource limits only, which every verdict then says.
+            namespaces), "together" (the jail, with tests that are Python code in the program's own process, in four
+            runs of `deadline` seconds each: for tests that no stand-in can serve; weaker, see `together.py`), or
+            "unsafe": processes with resource limits only. Of the last two every verdict says so.
         deadline: wall-clock seconds for one check, all its tests together (whole programs may have limits of their own,
             see `StdinStdout`).
         memory_mb: address space of the program's process, in MiB.
@@ -54,7 +70,7 @@ class UnitTestChecker:
     def __init__(
         self,
         *,
-        isolation: Literal["jail", "bubblewrap", "unsafe"] = "jail",
+        isolation: Literal["jail", "together", "bubblewrap", "unsafe"] = "jail",
         deadline: float = 5.0,
         memory_mb: int = 512,
         workers: int | None = None,
@@ -120,7 +136,7 @@ class UnitTestChecker:
         elif found.status is Status.UNREADABLE and text.marked:
             found = Finding(Status.WRONG, found.reason)  # a program with a slip of the pen, not the lack of one
         fraction = found.fraction if self._partial and found.status is Status.WRONG else None
-        reason = found.reason + _REMARKS.get(self._isolation, "")
+        reason = found.reason + _REMARKS.get(self._isolation_of(suite), "")
         return Verdict(found.status, text.program, reason, time.perf_counter() - start, fraction)
 
     async def check(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
@@ -161,10 +177,25 @@ class UnitTestChecker:
         """End the processes. The checker can still be used: new ones start when needed."""
         self._pool.close()
 
+    def _isolation_of(self, suite: AnySuite) -> Isolation:
+        """Whether tests run with their program is the suite's to ask for and the checker's to allow.
+
+        What a checker allows, and a suite neither asks for nor could be trusted with, is not done.
+        """
+        if isinstance(suite, (Asserts, CheckFunction)):
+            if suite.isolation == "together":
+                return Isolation.TOGETHER
+            if suite.isolation is None and self._isolation is Isolation.TOGETHER and has_points(suite):
+                return Isolation.TOGETHER
+        return Isolation.JAIL if self._isolation is Isolation.TOGETHER else self._isolation
+
     def _judge(self, program: str, suite: AnySuite) -> Finding:
         job = {"program": program, "given": getattr(suite, "given", "")}
         if not isinstance(suite, StdinStdout):
             job["suite"] = suite.model_dump()
+        together = self._isolation_of(suite) is Isolation.TOGETHER
+        if together and self._isolation is not Isolation.TOGETHER:
+            return Finding(Status.UNJUDGED, _NOT_TOGETHER)
         size = len(json.dumps(job))
         if size > (limit := int(self._limits.io_mb * 2**20)):
             too_long = len(program) > limit // 2
@@ -175,6 +206,8 @@ class UnitTestChecker:
             make_ready(pair)
             if isinstance(suite, StdinStdout):
                 return judge_script(pair, program, suite, self._limits), True
+            if together and isinstance(suite, (Asserts, CheckFunction)):
+                return judge_together(pair, program, suite, self._deadline, self._partial), True
             return judge_report(pair.run(job, self._deadline), self._deadline), True
 
         try:

@@ -22,7 +22,13 @@ class _Tests(BaseModel):
     its classes live with the program."""
 
 
-class Asserts(_Tests):
+class _Code(_Tests):
+    isolation: Literal["jail", "together"] | None = None
+    """"together": these tests must run in the program's process, which a checker has to allow,
+    `UnitTestChecker(isolation="together")`; "jail": they need not, whatever the checker does; None: as it does."""
+
+
+class Asserts(_Code):
     """Python with assert statements that use the program's names; every testing statement counts as one test.
 
     Functions `test_...()` are called, with each of the sets of arguments that `pytest.mark.parametrize` gives; the
@@ -34,7 +40,7 @@ class Asserts(_Tests):
     code: str | list[str]
 
 
-class CheckFunction(_Tests):
+class CheckFunction(_Code):
     """Python that defines `check(candidate)`, as in HumanEval, and the name of the function to hand it."""
 
     kind: Literal["function"] = "function"

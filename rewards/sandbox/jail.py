@@ -118,6 +118,8 @@ class Isolation(StrEnum):
 
     JAIL = "jail"
     """Landlock, seccomp, no capabilities, resource limits. The default."""
+    TOGETHER = "together"
+    """The jail; the tests run in the program's process, where it can reach them. See `rewards/code/together.py`."""
     BUBBLEWRAP = "bubblewrap"
     """The jail inside namespaces of bubblewrap: no network device, no other process in sight."""
     UNSAFE = "unsafe"

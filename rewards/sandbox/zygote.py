@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from selfcorrect.rewards.sandbox.jail import Confinement, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.jail import Confinement, Isolation, Jail, JailUnavailable
 
 CONTROL = 0
 FIRST_OWN = 3
@@ -54,6 +54,8 @@ def main(module: str, confinement: dict[str, Any], importable: list[str]) -> Non
         roles: dict[str, Role] = inside.ROLES
         for name in _PRELOADED.split():
             importlib.import_module(name)
+        if limits.isolation is Isolation.TOGETHER:
+            importlib.import_module("selfcorrect.rewards.sandbox.inside.together")
         found = _load_packages(limits.packages) if limits.packages else []
         if limits.threads:
             importlib.import_module("threading").stack_size(_THREAD_STACK)

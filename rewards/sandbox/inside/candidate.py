@@ -177,16 +177,9 @@ class Candidate:
             return ["loaded", _names(space)]
         if isinstance(raised.error, EOFError):  # it reads input, and there is none
             with _Raised() as raised:
-                self._load_without_input(program)
+                run_without_input(program, space)
                 return ["loaded", _names(space)]
         return ["failed", _told(raised.error)]
-
-    def _load_without_input(self, program: str) -> None:
-        """Run the program again without the statements that want input: a script, tested for its functions."""
-        for statement in ast.parse(program).body:
-            code = compile(ast.Module([statement], []), "solution.py", "exec", dont_inherit=True)
-            with contextlib.suppress(EOFError):
-                exec(code, self._module.__dict__)  # noqa: S102 - in the jail
 
     # What the tests can ask for, by name.
 
@@ -378,6 +371,14 @@ class Candidate:
             self._channel.send(["unfit", f"its result is too large: {problem}"])
 
 
+def run_without_input(program: str, space: dict[str, Any]) -> None:
+    """Run a program again without the statements that want input: a script, tested for its functions."""
+    for statement in ast.parse(program).body:
+        code = compile(ast.Module([statement], []), "solution.py", "exec", dont_inherit=True)
+        with contextlib.suppress(EOFError):
+            exec(code, space)  # noqa: S102 - in the jail
+
+
 class _Opaque:
     """An iterator that must stay what it is, even if its type is one that could be written."""
 
@@ -540,4 +541,9 @@ def warm_up() -> None:
     Reader(lambda written: None).read(framing.parsed(framing.packed(writer.write(([1], {2: "3"})))[4:]))
 
 
-ROLES = {"candidate": run, "script": script.run, "attack": attacks.run}
+def run_together() -> None:
+    """The role of a child that runs the tests too; its module is loaded only where it is allowed."""
+    importlib.import_module("selfcorrect.rewards.sandbox.inside.together").run()
+
+
+ROLES = {"candidate": run, "script": script.run, "together": run_together, "attack": attacks.run}

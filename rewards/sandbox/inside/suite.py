@@ -17,6 +17,8 @@ from selfcorrect.rewards.sandbox.inside.foresight import foreseen_call, leaves_n
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
+POINT_HELD, POINT_FAILED = "_selfcorrect_held", "_selfcorrect_not_held"
+"""Called by what the parent adds to the tests (also within classes, where names with two underscores are others)."""
 
 _AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 _SOMEWHERE: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
