@@ -57,6 +57,12 @@ def _critique_and_revise(policy: "Policy", prompts: "Prompts") -> list[Step]:
     return [("critique", Critique(policy, prompts)), ("revise", Revise(policy, prompts))]
 
 
+def _reflect_and_revise(policy: "Policy", prompts: "Prompts") -> list[Step]:
+    from selfcorrect.agents.nodes import Critique, Revise
+
+    return [("reflect", Critique(policy, prompts)), ("revise", Revise(policy, prompts))]
+
+
 def _revise_with_feedback(policy: "Policy", prompts: "Prompts") -> list[Step]:
     from selfcorrect.agents.nodes import ReviseWithFeedback
 
@@ -101,12 +107,37 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
             _checker_verdict,
             needs_checker=True,
         ),
+        "refine": CritiqueMode(
+            "the policy's own critique, and a revision whatever it says",
+            "correction after own critique, always",
+            _critique_and_revise,
+            _never,
+            turns=2,
+            prompts={"math": "pag"},
+        ),
+        "try-again": CritiqueMode(
+            "a fixed instruction until the checker is content",
+            "correction with unary checker feedback",
+            _revise,
+            _checker_verdict,
+            needs_checker=True,
+        ),
+        "reflect": CritiqueMode(
+            "the policy's own critique of what the checker calls wrong",
+            "correction with unary checker feedback, after own critique",
+            _reflect_and_revise,
+            _checker_verdict,
+            turns=2,
+            needs_checker=True,
+            prompts={"math": "pag"},
+        ),
     },
     expects=CritiqueMode,
 )
 """instruction: a fixed message asks for another answer (SCoRe, intrinsic self-correction). self: the policy first
 writes a verdict on its own answer (PAG). feedback: the checker's finding is part of the message, which is another
-setting than the other two and is reported as such."""
+setting than the other two and is reported as such. refine: as self, but a revision always follows (Self-Refine).
+try-again and reflect: as instruction and refine, but the checker says when to end, which is a finding too."""
 
 
 def critique_mode(given: str | CritiqueMode) -> CritiqueMode:

@@ -5,6 +5,12 @@ from .adapt import AdaptSettings as AdaptSettings
 from .adapt import adapt as adapt
 from .adapt import revert as revert
 from .arms import Arm as Arm
+from .arms.many_turns.judge_then_act import judge_then_act as judge_then_act
+from .arms.many_turns.murphy import murphy as murphy
+from .arms.many_turns.reflect_retry import reflect_retry as reflect_retry
+from .arms.many_turns.s2r import s2r as s2r
+from .arms.many_turns.self_rewarding import self_rewarding as self_rewarding
+from .arms.many_turns.ufo import ufo as ufo
 from .arms.registry import ARMS as ARMS
 from .arms.registry import ArmSpec as ArmSpec
 from .arms.registry import Command as Command

@@ -109,6 +109,7 @@ __all__ = [
     "EvaluationSettings",
     "GraphSettings",
     "JsonlSettings",
+    "LookSettings",
     "LoraSettings",
     "OptimiserSettings",
     "PairSftSettings",
@@ -240,6 +241,28 @@ class ScoreSettings(Settings):
         return self
 
 
+class LookSettings(Settings):
+    """What arms of many turns pay; see docs/arms/many-turns.md for which arm reads which."""
+
+    warm_up_steps: Count = 12
+    """judge-then-act, s2r, self-rewarding: the first so many of the run's steps imitate what the checker chooses of the
+    policy's own turns."""
+    word_weight: Positive = 1.0
+    """judge-then-act: lambda, of a word that agrees with the checker."""
+    turn_cost: NonNegative = 0.02
+    """judge-then-act: what saying "wrong", and so a further turn, costs."""
+    balanced: bool = True
+    """judge-then-act: whether words on right and on wrong answers count alike, however rare one is."""
+    level: Literal["process", "outcome"] = "process"
+    """s2r: whether every turn is paid for itself, or all for the last answer."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """ufo: what being right is worth less with every further answer. murphy: discount of what flows back."""
+    novelty: NonNegative = 0.1
+    """ufo: weight of answers that were given before."""
+    branches: int = Field(default=2, ge=2)
+    """murphy: episodes that share a first answer."""
+
+
 class EvaluationSettings(Settings):
     """Greedy evaluation on held-out problems."""
 
@@ -264,6 +287,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     star: StarSettings = StarSettings()
     pair_sft: PairSftSettings = PairSftSettings()
     sft: SftSettings = SftSettings()
+    looks: LookSettings = LookSettings()
     vstar: VstarSettings = VstarSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 

@@ -111,6 +111,7 @@ class Toy:
             states_C=column([problem * len(prefixes) + prefixes[self.episodes[n][:k]] for problem, n, k in rows]),
             unjudged_C=column([self.episodes[n][: k + 1] in self.unjudged for _, n, k in rows]),
             branchings_C=torch.arange(len(rows)),
+            imitated_C=torch.zeros(len(rows), dtype=torch.bool),
         )
 
     def expected(self, estimate: Callable[[CallTable], Tensor], size: int, *, at_once: bool = True) -> Tensor:

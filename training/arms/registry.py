@@ -102,6 +102,11 @@ def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") 
     return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
 
 
+def refining_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    graph = settings.graph.model_copy(update={"critique": "refine"})
+    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+
 def usual_episode(settings: "RunSettings", costs: "Costs") -> float:
     """Tokens of an attempt and its revisions."""
     return costs.attempt + sum(_lengths(settings)) * costs.revise
@@ -233,6 +238,26 @@ def _judged_episode(settings: "RunSettings", costs: "Costs") -> float:
     return tokens
 
 
+def _until_right(settings: "RunSettings", costs: "Costs", more: float) -> float:
+    """An answer, and `more` tokens after each wrong one."""
+    return costs.attempt + sum(
+        allowed * (1 - costs.correct) ** (place + 1) * more for place, allowed in enumerate(_lengths(settings))
+    )
+
+
+def _tried_again(settings: "RunSettings", costs: "Costs") -> float:
+    return _until_right(settings, costs, costs.revise)
+
+
+def _reflected(settings: "RunSettings", costs: "Costs") -> float:
+    return _until_right(settings, costs, costs.critique + costs.revise)
+
+
+def _branched(settings: "RunSettings", costs: "Costs") -> float:
+    """First answers are shared."""
+    return _tried_again(settings, costs) - costs.attempt * (1 - 1 / settings.looks.branches)
+
+
 _SCORE = Command("Train a policy to correct itself with SCoRe. Settings: the preset, --config, the options, --set.")
 _SINGLE = Command("Reward the first answer only; there is no second turn while training.")
 _MULTI = Command("Reward every answer by itself: no Stage I, no progress bonus.")
@@ -241,6 +266,15 @@ _MULTI_RETURN = Command(
 )
 _MULTI_SUM = Command("Multi-turn RL whose answers are all paid for all that follow: a return across turns, gamma 1.")
 _PAG = Command("PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded.")
+_JUDGE_THEN_ACT = Command(
+    "The policy judges its answer, revises what it calls wrong and stops at what it calls right: the word is paid for "
+    "being true, right and wrong answers alike, and a further turn costs something."
+)
+_S2R = Command("S2R: imitate episodes whose verdicts are true, then pay verdicts and answers 1 or -1.")
+_SELF_REWARDING = Command("Self-rewarding correction: imitate episodes that end right, then pay all turns the outcome.")
+_UFO = Command('UFO: after a wrong answer only "try again" is said; early and new answers are paid.')
+_REFLECT_RETRY = Command("Reflect, retry, reward: reflections on wrong answers are paid if the next answer is right.")
+_MURPHY = Command("MURPHY: revisions of one wrong answer are compared with each other, and pay it what became of them.")
 _STAR = Command(
     "STaR: sample, keep what is right, fine-tune the original policy on it; and again with the new policy.",
     lambda settings: settings.star.loops,
@@ -285,6 +319,7 @@ _VSTAR = Command(
     lambda settings: settings.vstar.rounds + len(settings.vstar.kinds),  # a step is a round, or training a verifier
 )
 _RL = "selfcorrect.training.arms.reinforced:"
+_MANY = "selfcorrect.training.arms.many_turns."
 _STAGE2 = "selfcorrect.training.arms.star:score_stage2_star"
 _ALL: tuple[ArmSpec, ...] = (
     ArmSpec("base", "the base policy", usual_loop),
@@ -316,6 +351,46 @@ _ALL: tuple[ArmSpec, ...] = (
         loop=self_judging_loop,
         command=_PAG,
     ),
+    reinforced(
+        "judge-then-act",
+        "RL, the word paid for its truth",
+        _MANY + "judge_then_act:judge_then_act",
+        episode=_judged_episode,
+        loop=self_judging_loop,
+        command=_JUDGE_THEN_ACT,
+    ),
+    reinforced(
+        "s2r",
+        "S2R: true words imitated, then turns paid +-1",
+        _MANY + "s2r:s2r",
+        episode=_judged_episode,
+        loop=self_judging_loop,
+        command=_S2R,
+    ),
+    reinforced(
+        "self-rewarding",
+        "episodes that end right imitated, then RL by the outcome",
+        _MANY + "self_rewarding:self_rewarding",
+        episode=_judged_episode,
+        loop=self_judging_loop,
+        command=_SELF_REWARDING,
+    ),
+    reinforced(
+        "ufo",
+        'UFO: RL, "try again" until right, new answers paid',
+        _MANY + "ufo:ufo",
+        episode=_tried_again,
+        command=_UFO,
+    ),
+    reinforced(
+        "reflect-retry",
+        "RL, reflections paid by the next answer",
+        _MANY + "reflect_retry:reflect_retry",
+        episode=_reflected,
+        loop=refining_loop,
+        command=_REFLECT_RETRY,
+    ),
+    reinforced("murphy", "MURPHY: RL over a tree", _MANY + "murphy:murphy", episode=_branched, command=_MURPHY),
     ArmSpec(
         "sft",
         "fine-tuned on the task's gold solutions",

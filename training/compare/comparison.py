@@ -19,7 +19,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, measured_costs, refuse_unequal
-from selfcorrect.training.arms.registry import ArmSpec, self_judging_loop
+from selfcorrect.training.arms.registry import ArmSpec, refining_loop, self_judging_loop
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import RunSettings
@@ -166,7 +166,7 @@ def plan_budgets(comparison: Comparison, out: Path) -> tuple[Costs, dict[str, Bu
     Raises:
         ConfigurationError: not the same, and that was not allowed.
     """
-    judges_itself = any(arm_spec.loop is self_judging_loop for arm_spec in comparison.arm_specs)
+    judges_itself = any(arm_spec.loop in (self_judging_loop, refining_loop) for arm_spec in comparison.arm_specs)
     costs = measured_costs(comparison.settings, out / "costs.json", judges_itself=judges_itself)
     planned = {
         arm_spec.name: arm_spec.planned(comparison.settings_of(arm_spec, costs), costs)

@@ -93,8 +93,10 @@ def call_advantages(
     gather: Gather = lambda mine: [mine],
 ) -> Tensor:
     """As `credited`, by default each call its own reward; and normalised where that is asked for, with what `gather`
-    brings from the other processes."""
+    brings from the other processes. Calls that are imitated get their weights as they are."""
     advantages_C = credited(table, credit or OwnCredit(), baseline, by_role=by_role)
+    if bool(table.imitated_C.any()):  # the advantage is then the weight of a call's negative log-likelihood
+        return torch.where(table.imitated_C, torch.nan_to_num(table.rewards_C, nan=0.0), advantages_C)
     if normalise_by == "nothing":
         return advantages_C
     counted_C = _counted(table, credit or OwnCredit()) & (table.learns_C > 0)

@@ -34,6 +34,7 @@ class CallTable:
             Any other NaN is a call that earns nothing itself.
         roles: the names of the roles.
         branchings_C: equal for one and the same answer that stands in several episodes, because they branched after it.
+        imitated_C: bool, where the reward is the weight of a supervised loss: nothing is subtracted from it.
 
     Raises:
         TrainingError: the columns are not of one length.
@@ -52,6 +53,7 @@ class CallTable:
     states_C: Tensor
     unjudged_C: Tensor
     branchings_C: Tensor
+    imitated_C: Tensor
     roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -114,6 +114,7 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
             (episode.trunk, index) if index < episode.shared_calls else (-1 - number, index)
             for number, index, episode, _, _ in rows
         ),
+        imitated_C=torch.tensor([signal.imitates for *_, signal in rows], dtype=torch.bool),
         roles=tuple(dict.fromkeys(signal.role for *_, signal in rows)),
     )
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, shown_kind
@@ -24,6 +24,8 @@ class TurnSignal:
             trained).
         unjudged: whether the reward is None because a judge failed, rather than because the call earns nothing itself:
             then no return across turns that contains it is known.
+        imitates: the reward is the weight, 0 or more, of a supervised loss on the call's tokens: no baseline is
+            subtracted. So a stage of fine-tuning on chosen samples is a stage of the same run.
     """
 
     reward: Score
@@ -32,6 +34,7 @@ class TurnSignal:
     kind: str = "answer 1"
     learns: bool = True
     unjudged: bool = False
+    imitates: bool = False
 
     @property
     def role(self) -> str:
@@ -57,6 +60,38 @@ class Objective(Protocol):
 
     def kl_coefficient(self, answer: int, answers: int) -> float:
         """Weight of the KL on answer `answer` (from 0) of `answers`, and on the critique that follows it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedTurn:
+    """What an objective may know of a turn.
+
+    Attributes:
+        is_critique: whether it judges the answer before it, or answers.
+        text: the answer as its judge read it; the whole text where nobody read one.
+        score: of the answer, or of the answer that is judged.
+        says_wrong: whether a critique calls the answer wrong; None if it does not say, or is an answer.
+    """
+
+    is_critique: bool
+    text: str
+    score: Score
+    says_wrong: bool | None = None
+
+
+@runtime_checkable
+class BatchObjective(Protocol):
+    """An objective that pays by more than the scores of one episode: by its texts, or by the whole batch.
+
+    It is an `Objective` too, whose `answer_rewards` and `critique_rewards` are not asked.
+    """
+
+    imitates: bool
+    """Whether what it pays is the weight of a supervised loss; see `TurnSignal`."""
+
+    def batch_rewards(self, episodes: Sequence[Sequence[PlayedTurn]]) -> list[list[Score]]:
+        """One reward for each turn of each episode of a process's batch, in order."""
         ...
 
 

@@ -11,14 +11,14 @@ from selfcorrect.agents.playing import EpisodeRules, final_state, threads_that_r
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
-from selfcorrect.agents.state import EpisodeState, Turn, verdict_of, verdict_record
+from selfcorrect.agents.state import EpisodeState, Turn, answer_text, verdict_of, verdict_record
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.config import TurnPPOConfig
-from selfcorrect.training.ppo.objectives import Objective, TurnSignal
+from selfcorrect.training.ppo.objectives import BatchObjective, Objective, PlayedTurn, TurnSignal
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class CheckerRewards:
         self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall]
     ) -> tuple[list[TurnSignal], list[Score]]:
         """One signal per call, and the scores of the answers."""
-        turns = [turn for turn in state["turns"] if turn["generation"]["completion_ids"]]
+        turns = _generated(state)
         if len(turns) != len(calls):
             raise GraphError(
                 f"problem {problem.id}: the episode has {len(turns)} generated turns but {len(calls)} recorded policy "
@@ -82,7 +82,34 @@ class CheckerRewards:
         scores = list(
             await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique"))
         )
-        return self._signals(turns, scores), scores
+        rewards = None
+        if isinstance(self.objective, BatchObjective):
+            rewards = self.objective.batch_rewards([self._played(turns, scores)])[0]
+        return self._signals(turns, scores, rewards), scores
+
+    def settled(self, episodes: Sequence["Episode"]) -> list["Episode"]:
+        """The episodes of a whole batch, paid with regard to one another where the objective does so."""
+        if not isinstance(self.objective, BatchObjective):
+            return list(episodes)
+        judged = [episode for episode in episodes if episode.state is not None]
+        turns = [_generated(episode.state) for episode in judged]
+        paid = iter(
+            self.objective.batch_rewards(
+                [self._played(made, episode.scores) for made, episode in zip(turns, judged, strict=True)]
+            )
+        )
+        return [episode if episode.state is None else _repaid(episode, next(paid)) for episode in episodes]
+
+    def _played(self, turns: Sequence[Turn], scores: Sequence[Score]) -> list[PlayedTurn]:
+        played: list[PlayedTurn] = []
+        position = -1
+        for turn in turns:
+            is_critique, text = turn["role"] == "critique", turn["generation"]["text"]
+            position += not is_critique
+            says_wrong = self.calls_wrong(text) if is_critique else None
+            read = text if is_critique else answer_text(turn)
+            played.append(PlayedTurn(is_critique, read, scores[position], says_wrong))
+        return played
 
     async def _score(self, problem: Problem, turn: Turn) -> Score:
         verdict = verdict_of(turn)
@@ -91,27 +118,46 @@ class CheckerRewards:
             turn["verdict"] = verdict_record(verdict)
         return verdict.score
 
-    def _signals(self, turns: Sequence[Turn], scores: list[Score]) -> list[TurnSignal]:
+    def _rewards(self, turns: Sequence[Turn], scores: list[Score]) -> list[Score]:
         says_wrong = [self.calls_wrong(turn["generation"]["text"]) for turn in turns if turn["role"] == "critique"]
         answers = iter(self.objective.answer_rewards(scores))
         critiques = iter(self.objective.critique_rewards(scores, says_wrong))
+        return [next(critiques if turn["role"] == "critique" else answers) for turn in turns]
+
+    def _signals(
+        self, turns: Sequence[Turn], scores: list[Score], rewards: Sequence[Score] | None = None
+    ) -> list[TurnSignal]:
+        paid = iter(self._rewards(turns, scores) if rewards is None else rewards)
+        imitates = isinstance(self.objective, BatchObjective) and self.objective.imitates
         signals: list[TurnSignal] = []
         position = -1
         for turn in turns:
             if turn["role"] == "critique":
-                kl, reward = self.objective.kl_coefficient(position, len(scores)), next(critiques)
+                kl, reward = self.objective.kl_coefficient(position, len(scores)), next(paid)
                 unknown, kind = reward is None and scores[position] is None, f"critique {position + 1}"
-                signals.append(TurnSignal(reward, kl, scores[position], kind, unjudged=unknown))
+                signals.append(TurnSignal(reward, kl, scores[position], kind, unjudged=unknown, imitates=imitates))
                 continue
             position += 1
             kl = self.objective.kl_coefficient(position, len(scores))
             previous = scores[position - 1] if position else None
             judged = scores[position] is not None
-            reward = next(answers)
+            reward = next(paid)
             unknown = reward is None and (not judged or (position > 0 and previous is None))
             kind = f"answer {position + 1}"
-            signals.append(TurnSignal(reward, kl, previous, kind, learns=judged, unjudged=unknown))
+            signals.append(TurnSignal(reward, kl, previous, kind, learns=judged, unjudged=unknown, imitates=imitates))
         return signals
+
+
+def _generated(state: EpisodeState) -> list[Turn]:
+    return [turn for turn in state["turns"] if turn["generation"]["completion_ids"]]
+
+
+def _repaid(episode: Episode, rewards: Sequence[Score]) -> Episode:
+    signals = [
+        replace(signal, reward=reward, unjudged=signal.unjudged and reward is None)
+        for signal, reward in zip(episode.signals, rewards, strict=True)
+    ]
+    return replace(episode, signals=signals)
 
 
 async def collect(
@@ -157,7 +203,7 @@ async def collect(
             try:
                 given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
                 state = await final_state(graph, given, problem, recorder, rules, context=shared)
-                if not recorder.calls:
+                if not recorder.calls and trunk is None:  # a branch of an answer that ends the episode makes none
                     raise GraphError(_no_calls(problem, recorder.others))
             except ConfigurationError:
                 raise
@@ -180,7 +226,7 @@ async def collect(
     errors = [episode.error for episode in played if episode.error is not None]
     if errors and len(errors) == len(played):
         raise errors[0]
-    return list(played)
+    return signals.settled(played) if isinstance(signals, CheckerRewards) else list(played)
 
 
 def _told(problem: Problem, error: Exception, rules: EpisodeRules) -> SelfCorrectError:

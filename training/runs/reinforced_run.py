@@ -35,12 +35,14 @@ class Plan:
         arm: its name, as on the command line.
         schedule: what is paid, and when.
         training_revisions: how often an answer is revised while training; None is as often as in evaluation.
+        training_critique: the way to critique while training; None is that of evaluation.
         normalise_by: advantages of calls with the same role are brought to mean 0 and variance 1, or left as they are.
     """
 
     arm: str
     schedule: Schedule
     training_revisions: int | None = None
+    training_critique: str | None = None
     normalise_by: NormaliseBy = "nothing"
 
 
@@ -115,11 +117,14 @@ class _Session:
 
     def _training_graph(self) -> Any:
         """The graph of evaluation, unless settings or plan train in one of another length."""
-        revisions = self.plan.training_revisions
-        if revisions is None:
-            same = self.settings.for_evaluation.graph == self.settings.graph
-            return self.graph if same else open_graph(self.settings, self.policy, self.task.checker)
-        graph = self.settings.graph.model_copy(update={"revisions": revisions, "fewest_revisions": None})
+        plan, changes = self.plan, dict[str, Any]()
+        if plan.training_revisions is not None:
+            changes |= {"revisions": plan.training_revisions, "fewest_revisions": None}
+        if plan.training_critique is not None:
+            changes["critique"] = plan.training_critique
+        graph = self.settings.graph.model_copy(update=changes)
+        if graph == self.settings.for_evaluation.graph:
+            return self.graph
         return open_graph(self.settings.model_copy(update={"graph": graph}), self.policy, self.task.checker)
 
     def _config(self) -> TurnPPOConfig:

@@ -246,6 +246,7 @@ def table_of(
         states_C=torch.tensor(places),
         unjudged_C=torch.tensor([call in unjudged for call in range(count)]),
         branchings_C=torch.arange(count),
+        imitated_C=torch.zeros(count, dtype=torch.bool),
         roles=("answer", "critique"),
     )
 

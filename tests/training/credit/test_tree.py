@@ -36,6 +36,7 @@ def table_of(trees: list[list[tuple[float, float]]]) -> CallTable:
         states_C=torch.tensor([0 if k == 0 else 1 + tree for tree, _, k in rows]),
         unjudged_C=torch.zeros(count, dtype=torch.bool),
         branchings_C=torch.tensor([tree if k == 0 else 100 + number for number, (tree, _, k) in enumerate(rows)]),
+        imitated_C=torch.zeros(count, dtype=torch.bool),
     )
 
 

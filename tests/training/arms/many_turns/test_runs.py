@@ -1,0 +1,128 @@
+"""Whole runs of the arms of many turns on a tiny policy: which loop is played, what is paid, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcorrect.agents.episodes import play_sync
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.countdown import CountdownChecker
+from selfcorrect.settings import combine
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.arms import Arm
+from selfcorrect.training.arms.many_turns.judge_then_act import judge_then_act
+from selfcorrect.training.arms.many_turns.murphy import murphy
+from selfcorrect.training.arms.many_turns.reflect_retry import reflect_retry
+from selfcorrect.training.arms.many_turns.s2r import s2r
+from selfcorrect.training.arms.many_turns.self_rewarding import self_rewarding
+from selfcorrect.training.arms.many_turns.ufo import ufo
+from selfcorrect.training.ppo.config import CriticConfig
+from selfcorrect.training.settings import (
+    EvaluationSettings,
+    GraphSettings,
+    LookSettings,
+    OptimiserSettings,
+    PolicySettings,
+    RunSettings,
+    ScoreSettings,
+)
+
+PROBLEM = Problem(
+    id="one", prompt="3 5 7 get 56 :", reference={"numbers": [3, 5, 7], "target": 56}, checker="countdown"
+)
+GOLD, BAD = "3 + 5 = 8 ; 8 * 7 = 56", "3 + 7 = 10 ; 10 * 5 = 50"
+
+
+def settings_for(folder: Path, **changes: Any) -> RunSettings:
+    settings = RunSettings(
+        policy=PolicySettings(model=str(folder), max_new_tokens=4),
+        graph=GraphSettings(revisions=3, fewest_revisions=1),
+        looks=LookSettings(warm_up_steps=1),
+        score=ScoreSettings(stage_one_steps=1, stage_two_steps=1),
+        optimiser=OptimiserSettings(problems_per_step=4, episodes_per_problem=4, learning_rate=1e-3),
+        evaluation=EvaluationSettings(problems=4, revisions=5),
+    )
+    return combine(settings, changes, (), source="test")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arm", "evaluated", "answers"),
+    [
+        (judge_then_act, "correction after own critique", None),
+        (s2r, "correction after own critique", None),
+        (self_rewarding, "correction after own critique", None),
+        (ufo, "intrinsic correction", 6),
+        (reflect_retry, "correction after own critique, always", 6),
+        (murphy, "intrinsic correction", 6),
+    ],
+)
+def test_an_arm_trains_in_its_loop_and_is_evaluated_over_more_turns_without_any_verdict(
+    arm: Arm, evaluated: str, answers: int | None, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    result = arm(settings_for(tiny_model_folder), out=tmp_path / "run")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2]
+    assert result.after["setting"] == evaluated
+    if answers is not None:  # a random policy stops by itself when it likes
+        assert result.after["answers"] == answers
+    assert (tmp_path / "run" / "report.html").exists()
+    # every answer of this policy is wrong, so training never stops for that, and three revisions are the most
+    assert max(int(name.removeprefix("accuracy_t")) for name in steps[-1] if name.startswith("accuracy_t")) <= 4
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_warm_up_are_a_stage_of_the_run(tiny_model_folder: Path, tmp_path: Path) -> None:
+    judge_then_act(settings_for(tiny_model_folder), out=tmp_path / "run")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [step["stage"] for step in steps] == [1, 2]
+    assert "reward/answer_1" not in steps[0] and "reward/answer_1" in steps[1]
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "words"),
+    [
+        (judge_then_act, {"looks": {"warm_up_steps": 2}}, "leaves none of the 2 steps"),
+        (s2r, {"graph": {"critique": "feedback"}}, "is trained in the loop 'self'"),
+        (ufo, {"score": {"objective": "multi-turn"}}, "pays by its own objective"),
+        (murphy, {"looks": {"branches": 3}}, "must be a multiple of it"),
+        (murphy, {"credit": {"kind": "outcome"}}, "the settings' own"),
+        (self_rewarding, {"optimiser": {"critic": CriticConfig().model_dump()}}, "leave optimiser.critic out"),
+    ],
+)
+def test_what_an_arm_does_not_do_is_refused_before_anything_is_loaded(
+    arm: Arm, changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        arm(settings_for(tmp_path / "no model here", **changes), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def roles_in(critique: str, *script: str) -> tuple[list[str], str]:
+    graph = build_graph(
+        ScriptedPolicy(script), checker=CountdownChecker(), prompts=COUNTDOWN, revisions=3, critique=critique
+    )
+    (state,) = play_sync(graph, [PROBLEM])
+    return [turn["role"] for turn in state["turns"]], state["stop_reason"]
+
+
+def test_the_loops_of_the_arms() -> None:
+    assert roles_in("try-again", BAD, BAD, GOLD) == (["attempt", "revise", "revise"], "verified")
+    assert roles_in("try-again", GOLD) == (["attempt"], "verified")
+    assert roles_in("reflect", BAD, "right", GOLD) == (["attempt", "critique", "revise"], "verified")
+    assert roles_in("reflect", GOLD) == (["attempt"], "verified")
+    always = ["attempt", *["critique", "revise"] * 3]
+    assert roles_in("refine", GOLD, *["right", GOLD] * 3) == (always, "revisions")
+
+
+def test_try_again_says_nothing_but_that() -> None:
+    graph = build_graph(
+        ScriptedPolicy([BAD, GOLD]), checker=CountdownChecker(), prompts=COUNTDOWN, critique="try-again"
+    )
+    (state,) = play_sync(graph, [PROBLEM])
+    assert state["turns"][1]["generation"]["messages"][-1]["content"] == COUNTDOWN.revise
