@@ -12,8 +12,6 @@ from .arms.many_turns.s2r import s2r as s2r
 from .arms.many_turns.self_rewarding import self_rewarding as self_rewarding
 from .arms.many_turns.ufo import ufo as ufo
 from .arms.registry import ARMS as ARMS
-from .arms.registry import ArmSpec as ArmSpec
-from .arms.registry import Command as Command
 from .arms.registry import arm_specs as arm_specs
 from .arms.reinforced import multi_turn as multi_turn
 from .arms.reinforced import multi_turn_return as multi_turn_return
@@ -27,6 +25,8 @@ from .arms.reinforced import train_score as train_score
 from .arms.reinforced import train_with as train_with
 from .arms.sft import pair_sft as pair_sft
 from .arms.sft import sft as sft
+from .arms.specs import ArmSpec as ArmSpec
+from .arms.specs import Command as Command
 from .arms.star import score_stage2_star as score_stage2_star
 from .arms.star import star as star
 from .arms.untrained import sample_again as sample_again

@@ -19,7 +19,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, measured_costs, refuse_unequal
-from selfcorrect.training.arms.registry import ArmSpec, refining_loop, self_judging_loop
+from selfcorrect.training.arms.specs import ArmSpec, refining_loop, self_judging_loop
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.settings import RunSettings

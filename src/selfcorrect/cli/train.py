@@ -31,7 +31,8 @@ from selfcorrect.cli.train_quiet_star import quiet_star
 from selfcorrect.cli.training_run import RunRequest, carry_out
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import is_address, nearest
-from selfcorrect.training.arms.registry import ARMS, ArmSpec, Command
+from selfcorrect.training.arms.registry import ARMS
+from selfcorrect.training.arms.specs import ArmSpec, Command
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm

@@ -13,7 +13,8 @@ from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownSettings, CountdownTask
-from selfcorrect.training.arms.registry import ArmSpec, arm_specs
+from selfcorrect.training.arms.registry import arm_specs
+from selfcorrect.training.arms.specs import ArmSpec
 from selfcorrect.training.compare.comparison import Comparison, evaluation_of, run_comparison
 from selfcorrect.training.compare.report import markdown_table
 from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison

@@ -1,0 +1,252 @@
+"""What an arm is: how it is trained, in which loop it is evaluated, how its budget is fitted, and its command."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from selfcorrect.registry import load
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.graph import CorrectionGraph
+    from selfcorrect.rewards.checker import Checker
+    from selfcorrect.training.arms import Arm
+    from selfcorrect.training.arms.budgets import Costs
+    from selfcorrect.training.runs.run_directory import Budget
+    from selfcorrect.training.settings import RunSettings
+
+StarData = Literal["single", "single+rationalised", "multi", "multi+correct"]
+PairData = Literal["pairs", "pairs+correct"]
+BuildLoop = Callable[["RunSettings", Any, "Checker"], "CorrectionGraph"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option of an arm's command that sets one setting.
+
+    Attributes:
+        name: as typed, without the dashes.
+        setting: the dotted name of what it sets.
+        values: what it can be.
+        says: its help.
+    """
+
+    name: str
+    setting: str
+    values: tuple[str, ...]
+    says: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """`selfcorrect train ARM`.
+
+    Attributes:
+        says: its help.
+        steps: how many steps its progress has.
+        choices: its options, beside those that all arms have.
+    """
+
+    says: str
+    steps: "Callable[[RunSettings], int]" = lambda settings: settings.score.total_steps
+    choices: tuple[Choice, ...] = ()
+
+
+def _as_given(settings: "RunSettings", costs: "Costs") -> "RunSettings":
+    return settings
+
+
+def _nothing(settings: "RunSettings", costs: "Costs") -> "Budget":
+    from selfcorrect.training.runs.run_directory import Budget
+
+    return Budget(generated_tokens=0, optimiser_steps=0)
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One arm.
+
+    Attributes:
+        name: on the command line, in tables, and of its folder.
+        says: what it is, in a few words.
+        loop: makes the graph in which it is evaluated.
+        load: imports the function that trains it; None for the base policy, which is only evaluated.
+        fitted: the settings with which it costs what SCoRe costs with the given ones.
+        planned: what it costs with its fitted settings; None if it cannot be compared at equal cost.
+        command: its own command of `selfcorrect train`, if it has one.
+    """
+
+    name: str
+    says: str
+    loop: BuildLoop
+    load: "Callable[[], Arm] | None" = None
+    fitted: "Callable[[RunSettings, Costs], RunSettings]" = _as_given
+    planned: "Callable[[RunSettings, Costs], Budget] | None" = _nothing
+    command: Command | None = None
+
+
+def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    from selfcorrect.training.runs.opening import open_graph
+
+    return open_graph(settings.for_evaluation, policy, checker)
+
+
+def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    graph = settings.graph.model_copy(update={"critique": "self"})
+    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+
+def refining_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    graph = settings.graph.model_copy(update={"critique": "refine"})
+    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+
+def usual_episode(settings: "RunSettings", costs: "Costs") -> float:
+    """Tokens of an attempt and its revisions."""
+    return costs.attempt + sum(_lengths(settings)) * costs.revise
+
+
+def _lengths(settings: "RunSettings") -> list[float]:
+    """Of revision 1, 2, ...: the share of training episodes that may have it."""
+    most, fewest = settings.graph.revisions, settings.graph.fewest_revisions
+    drawn = 1 if fewest is None else most - fewest + 1
+    return [min(drawn, most - revision) / drawn for revision in range(most)]
+
+
+def reinforced(
+    name: str,
+    says: str,
+    trains: str,
+    *,
+    episode: "Callable[[RunSettings, Costs], float]" = usual_episode,
+    loop: BuildLoop = usual_loop,
+    command: Command | None = None,
+) -> ArmSpec:
+    """An arm of reinforcement learning whose training episodes cost `episode` tokens: cheaper ones are played more
+    often a step."""
+
+    def fitted(settings: "RunSettings", costs: "Costs") -> "RunSettings":
+        ratio = usual_episode(settings, costs) / episode(settings, costs)
+        problems = max(1, round(settings.optimiser.problems_per_step * ratio))
+        optimiser = settings.optimiser.model_copy(update={"problems_per_step": problems})
+        return settings.model_copy(update={"optimiser": optimiser})
+
+    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
+        from selfcorrect.training.runs.run_directory import Budget
+
+        optimiser, steps = settings.optimiser, settings.score.total_steps
+        return Budget(
+            generated_tokens=round(steps * optimiser.episodes_per_step * episode(settings, costs)),
+            optimiser_steps=goal_of(settings, costs).optimiser_steps,
+        )
+
+    return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command)
+
+
+def goal_of(settings: "RunSettings", costs: "Costs") -> "Budget":
+    """What SCoRe costs with `settings`: the budget of all arms."""
+    from selfcorrect.training.runs.run_directory import Budget
+
+    optimiser, steps = settings.optimiser, settings.score.total_steps
+    return Budget(
+        generated_tokens=round(steps * optimiser.episodes_per_step * usual_episode(settings, costs)),
+        optimiser_steps=steps * optimiser.minibatches * optimiser.ppo_epochs,
+    )
+
+
+def self_taught(name: str, says: str, data: StarData, command: Command | None = None) -> ArmSpec:
+    """STaR on one kind of data: the goal's tokens and steps in equal parts over its loops."""
+
+    trains = "selfcorrect.training.arms.star:star"
+
+    def fitted(settings: "RunSettings", costs: "Costs") -> "RunSettings":
+        goal, loops = goal_of(settings, costs), settings.star.loops
+        parts = {
+            "data": data,
+            "tokens": max(1, goal.generated_tokens // loops),
+            "steps": max(1, round(goal.optimiser_steps / loops)),
+        }
+        return settings.model_copy(
+            update={
+                "star": settings.star.model_copy(update=parts),
+                # Its steps are loops: each is evaluated where the others are evaluated now and then.
+                "evaluation": settings.evaluation.model_copy(update={"every": min(1, settings.evaluation.every)}),
+            }
+        )
+
+    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
+        from selfcorrect.training.runs.run_directory import Budget
+
+        loops = settings.star.loops
+        return Budget(loops * (settings.star.tokens or 0), loops * settings.star.steps)
+
+    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command)
+
+
+def paired(name: str, says: str, data: PairData, command: Command | None = None) -> ArmSpec:
+    """Pair-SFT on one kind of data, in one loop."""
+
+    trains = "selfcorrect.training.arms.sft:pair_sft"
+
+    def fitted(settings: "RunSettings", costs: "Costs") -> "RunSettings":
+        goal = goal_of(settings, costs)
+        parts = {"data": data, "tokens": goal.generated_tokens, "steps": goal.optimiser_steps}
+        return settings.model_copy(
+            update={
+                "pair_sft": settings.pair_sft.model_copy(update=parts),
+                "evaluation": settings.evaluation.model_copy(update={"every": 0}),
+            }
+        )
+
+    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
+        from selfcorrect.training.runs.run_directory import Budget
+
+        return Budget(settings.pair_sft.tokens or 0, settings.pair_sft.steps)
+
+    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command)
+
+
+def refining_base_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    from selfcorrect.training.arms.untrained import self_refine_loop
+
+    return self_refine_loop(settings, policy)
+
+
+def drawing_again_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    from selfcorrect.training.arms.untrained import sample_again_loop
+
+    return sample_again_loop(settings, policy)
+
+
+def first_answer_only(settings: "RunSettings", costs: "Costs") -> float:
+    return costs.attempt
+
+
+def judged_episode(settings: "RunSettings", costs: "Costs") -> float:
+    """An answer, its judgement, and a revision of those called wrong, `revisions` times."""
+    tokens, called_wrong = costs.attempt, 1.0
+    for allowed in _lengths(settings):
+        tokens += allowed * called_wrong * costs.critique
+        called_wrong *= costs.called_wrong
+        tokens += allowed * called_wrong * costs.revise
+    return tokens
+
+
+def _until_right(settings: "RunSettings", costs: "Costs", more: float) -> float:
+    """An answer, and `more` tokens after each wrong one."""
+    return costs.attempt + sum(
+        allowed * (1 - costs.correct) ** (place + 1) * more for place, allowed in enumerate(_lengths(settings))
+    )
+
+
+def tried_again_episode(settings: "RunSettings", costs: "Costs") -> float:
+    return _until_right(settings, costs, costs.revise)
+
+
+def reflected_episode(settings: "RunSettings", costs: "Costs") -> float:
+    return _until_right(settings, costs, costs.critique + costs.revise)
+
+
+def branched_episode(settings: "RunSettings", costs: "Costs") -> float:
+    """First answers are shared."""
+    return tried_again_episode(settings, costs) - costs.attempt * (1 - 1 / settings.looks.branches)
