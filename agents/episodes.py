@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
@@ -13,10 +13,11 @@ from langgraph.graph.state import CompiledStateGraph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
-from selfcorrect.errors import GraphError, SelfCorrectError
+from selfcorrect.errors import GraphError, SelfCorrectError, UnreadablePromptError
 from selfcorrect.tasks.problem import Problem
 
 OnEpisode = Callable[[EpisodeState], None]
+OnUnreadable = Callable[[Problem, UnreadablePromptError], None]
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Result = TypeVar("Result")
 
@@ -56,6 +57,7 @@ async def play(
     seed: int = 0,
     concurrency: int | None = None,
     on_episode: OnEpisode | None = None,
+    on_unreadable: OnUnreadable | None = None,
 ) -> list[EpisodeState]:
     """Play one episode for each of `problems` (a problem may be listed several times); final states in the same order.
 
@@ -66,6 +68,8 @@ async def play(
         concurrency: at most this many episodes at a time; None plays all at once, which lets the policy batch them
             best.
         on_episode: called with each final state as soon as its episode ends.
+        on_unreadable: called with each problem that the policy cannot be shown (it is too long for its context); its
+            episode is left out of what is returned. None raises the error.
 
     Raises:
         SelfCorrectError: of the kind that an episode raised, with the problem's id; the other episodes are cancelled.
@@ -74,14 +78,19 @@ async def play(
     context = EpisodeContext(sampling or Sampling())
     gate = asyncio.Semaphore(concurrency) if concurrency is not None else None
 
-    async def one(index: int, problem: Problem) -> EpisodeState:
-        if gate is None:
-            return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
-        async with gate:
-            return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
+    async def one(index: int, problem: Problem) -> EpisodeState | None:
+        try:
+            async with gate or nullcontext():
+                return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
+        except UnreadablePromptError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(problem, error)
+            return None
 
     with rare_garbage_collection():
-        return await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
+        played = await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
+    return [state for state in played if state is not None]
 
 
 def play_sync(
@@ -146,7 +155,7 @@ def rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*thresholds)
 
 
-async def _all_or_first_error(episodes: Sequence[Coroutine[Any, Any, EpisodeState]]) -> list[EpisodeState]:
+async def _all_or_first_error(episodes: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     tasks = [asyncio.ensure_future(episode) for episode in episodes]
     try:
         return await asyncio.gather(*tasks)

@@ -3,13 +3,14 @@
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
 from selfcorrect.agents.episodes import Graph, play, run_blocking
 from selfcorrect.agents.policy import GREEDY, Sampling
-from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, verdict_of, verdict_record
+from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, usage_of, verdict_of, verdict_record
+from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
@@ -46,7 +47,7 @@ class EvaluationReport:
         c_to_i: share whose first answer was correct and whose last is not.
         unchanged: share of episodes with a second answer whose last answer, as the checker read it, is the first one.
         edit_distance: mean word edit distance between first and last answer, divided by the longer one's length.
-        tokens_per_turn: mean sampled tokens of each turn, critiques included.
+        tokens_per_turn: mean sampled tokens of each turn, critiques included; of a remote model as it reports them.
         truncated: share of turns cut off by the token limit.
         unjudged: share of answers that the checker could not judge.
         answers: mean number of answers of an episode.
@@ -54,6 +55,8 @@ class EvaluationReport:
         stopped: share of episodes that the policy ended by its own word.
         stopped_right: share of those whose last answer is correct; the unjudged are left out.
         stopped_right_ci95: its Wilson interval.
+        left_out: ids of problems that the policy cannot be shown, for they are too long for its context; the figures
+            are of the others.
     """
 
     setting: str
@@ -77,6 +80,7 @@ class EvaluationReport:
     stopped: float
     stopped_right: float
     stopped_right_ci95: Interval
+    left_out: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: intervals are lists, nan is None."""
@@ -186,8 +190,10 @@ def evaluate(
         sampling: greedy, as SCoRe evaluates, unless told otherwise.
         seed: as in `play`.
 
+    Problems that are too long for the policy's context are left out; the report names them.
+
     Raises:
-        SelfCorrectError: an episode failed; see `play`.
+        SelfCorrectError: an episode failed; see `play`. An UnreadablePromptError where no problem can be shown.
     """
     return run_blocking(evaluate_async(graph, problems, checker, sampling=sampling, seed=seed))
 
@@ -196,9 +202,15 @@ async def evaluate_async(
     graph: Graph, problems: Sequence[Problem], checker: Checker, *, sampling: Sampling = GREEDY, seed: int = 0
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """`evaluate` for asynchronous code."""
-    played = await play(graph, problems, sampling=sampling, seed=seed)
+    unreadable: dict[str, UnreadablePromptError] = {}
+    played = await play(
+        graph, problems, sampling=sampling, seed=seed,
+        on_unreadable=lambda problem, error: unreadable.update({problem.id: error}),
+    )  # fmt: skip
+    if unreadable and not played:
+        raise next(iter(unreadable.values()))
     judged = list(await asyncio.gather(*(judge(state, checker) for state in played)))
-    return report_on(judged, setting=graph.get_name()), judged
+    return replace(report_on(judged, setting=graph.get_name()), left_out=list(unreadable)), judged
 
 
 async def judge(state: EpisodeState, checker: Checker) -> EpisodeState:
@@ -237,7 +249,7 @@ def report_on(states: Sequence[EpisodeState], *, setting: str = "") -> Evaluatio
         unchanged=share(sum(first == last for first, last in revised), len(revised)),
         edit_distance=share(sum(edit_distance(first, last) for first, last in revised), len(revised)),
         tokens_per_turn=mean_by_turn(
-            [[len(turn["generation"]["completion_ids"]) for turn in state["turns"]] for state in states]
+            [[_tokens(turn) for turn in state["turns"]] for state in states]
         ),
         truncated=share(sum(turn["generation"]["finish_reason"] == "length" for turn in turns), len(turns)),
         unjudged=share(sum(score is None for score in given), len(given)),
@@ -261,6 +273,12 @@ def _own_stops(states: Sequence[EpisodeState], scores: Sequence[Sequence[Score]]
         "stopped_right": share(right, len(judged)),
         "stopped_right_ci95": wilson(right, len(judged)),
     }
+
+
+def _tokens(turn: Turn) -> int:
+    """Sampled tokens: counted, or as a remote model reported them; 0 where nobody knows."""
+    usage = usage_of(turn["generation"])
+    return 0 if usage is None else usage["output_tokens"]
 
 
 def _score(turn: Turn) -> Score:

@@ -47,7 +47,9 @@ class FitSettings(Settings):
     """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights;
     it needs torch 2.9."""
     learning_rate: Positive = 1e-3
+    """Of the optimiser, at its highest."""
     epochs: PositiveInt = 1
+    """Passes over the examples."""
     batch: PositiveInt = 128
     """Examples (for DPO: pairs) of one optimiser step."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -83,10 +85,13 @@ class VstarSettings(Settings):
     """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""
 
     rounds: PositiveInt = 3
+    """How often a generator is sampled and made anew."""
     problems: PositiveInt = 2000
     """Training problems; every round samples all of them."""
     samples_per_problem: PositiveInt = 16
+    """Answers to each problem of a round."""
     temperature: Positive = 1.0
+    """Of the sampling."""
     review: str | None = None
     """A second look that is read after an answer; see `Wording`. None is the embedded policy's own ("check :
     {last_step} right") where it is asked in its own words, else nothing; "" is nothing, as in the paper."""
@@ -99,6 +104,7 @@ class VstarSettings(Settings):
     calibration_problems: PositiveInt = 500
     """Training problems that are kept from the generator and the verifiers, for calibration and thresholds."""
     calibration_samples: PositiveInt = 16
+    """Answers to each of those."""
     candidates: PositiveInt = 16
     """Samples of a held-out problem from which the verifiers choose in the evaluation."""
 
@@ -137,9 +143,13 @@ class LoraSettings(Settings):
     """Train low-rank adapters (Hu et al. 2021) on a frozen base, which then is the KL reference too."""
 
     rank: PositiveInt = 16
+    """Of the matrices: more can learn more, and takes more memory."""
     alpha: Positive = 32.0
+    """The adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is left out at random while training."""
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """Which layers get adapters, by name."""
 
 
 class PolicySettings(Settings):
@@ -168,6 +178,7 @@ class GraphSettings(Settings):
     """A loop of a user's own in the place of this one: `package.module:Name` of a function from a policy to its
     compiled graph, whose turns go by the roles of `Turn`."""
     revisions: int = Field(default=1, ge=1, le=MOST_REVISIONS)
+    """How often an answer is revised."""
     fewest_revisions: int | None = Field(default=None, ge=0)
     """Training episodes draw how many revisions they may have from this to `revisions`, each as likely; None always
     plays `revisions`. Evaluation draws nothing."""
@@ -215,7 +226,9 @@ class ScoreSettings(Settings):
     """SCoRe (arXiv 2409.12917): steps and weights of its two stages."""
 
     stage_one_steps: Count = 150
+    """Steps of Stage I, which teaches to correct and holds the first answer where it was."""
     stage_two_steps: Count = 60
+    """Steps of Stage II, which pays both answers and the progress between them."""
     alpha: NonNegative = StageTwo.alpha
     """Weight of the progress bonus r_2 - r_1 in Stage II."""
     beta1: NonNegative = StageOne.beta1
@@ -267,12 +280,14 @@ class EvaluationSettings(Settings):
     """Greedy evaluation on held-out problems."""
 
     problems: PositiveInt = 2000
+    """How many held-out problems; all there are, if a file holds out fewer."""
     every: Count = 0
     """Steps between evaluations while training; 0 evaluates only before and after."""
     revisions: int | None = Field(default=None, ge=1, le=MOST_REVISIONS)
     """How often an answer is revised there, where that should be more or less often than in training; None is
     `graph.revisions`."""
     seed: int = 0
+    """Of the draw of the problems."""
 
 
 class RunSettings(CreditedSettings, KeepingSettings):

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
 )
@@ -147,6 +148,11 @@ def _nearest(path: list[str], owner: type[BaseModel], model: type[BaseModel]) ->
     return f"; known here: {', '.join(prefix + name for name in owner.model_fields)}"
 
 
+def dotted_names(model: type[BaseModel]) -> list[str]:
+    """Every setting of `model` by its dotted name, as --set takes it; groups themselves are left out."""
+    return [name for name, owner in _names(model) if not _groups(owner.model_fields[name.rpartition(".")[2]])]
+
+
 def _depth(named: tuple[str, type[BaseModel]]) -> int:
     """Sorts the deepest names first."""
     return -named[0].count(".")
@@ -216,6 +222,10 @@ class ByKind:
             lambda group, info: group.model_dump(mode=info.mode), info_arg=True
         )
         return core_schema.no_info_plain_validator_function(self._validated, serialization=written)
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        """Any of the library's own kinds; a user's own `package.module:Name` has a schema of its own."""
+        return {"anyOf": [handler(group.__pydantic_core_schema__) for group in self.registry.values()]}
 
     def _validated(self, given: Any) -> Any:
         if isinstance(given, Settings):

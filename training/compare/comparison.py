@@ -120,10 +120,11 @@ def evaluated(
 ) -> Evaluation:
     """Play and judge `problems` once each."""
     report, states = evaluate(graph, problems, checker, sampling=Sampling(temperature=temperature), seed=seed)
-    scores = []
+    by_id: dict[str, list[Score]] = {}  # a problem that was left out has no scores: arms stay side by side
     for state in states:
         verdicts = [verdict_of(turn) for turn in answers(state)]
-        scores.append([None if verdict is None else verdict.score for verdict in verdicts])
+        by_id[state["problem"]["id"]] = [None if verdict is None else verdict.score for verdict in verdicts]
+    scores = [by_id.get(problem.id, []) for problem in problems]
     return Evaluation(digest_of(problems), temperature, finite(report.as_dict()), scores)
 
 

@@ -146,6 +146,7 @@ class OptimiserSettings(Settings):
     """Adaptive entropy: the bonus rises by `entropy_gain` a step while the entropy, in nats a token, is below this, and
     falls while it is above, never below 0 (arXiv 2505.22312)."""
     entropy_gain: Positive = 0.005
+    """By how much the bonus moves a step, where there is an `entropy_target`."""
     log_entropy: bool = True
     """Measure the entropy even without a bonus (costs a little)."""
     temperature: Positive = 1.0

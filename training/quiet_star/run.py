@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from selfcorrect.agents.policies.placement import choose_device
 from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.agents.quiet.thinking import open_model
@@ -45,7 +46,9 @@ def train_quiet_star(
 
 
 def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink) -> RunResult:
+    device = choose_device(settings.device)
     lm, tokenizer = open_model(_model_location(run, settings, progress))
+    lm.to(device)
     texts = open_texts(settings, tokenizer)
     torch.manual_seed(settings.seed)  # the mixing head's first weights
     learner = open_learner(settings, lm, tokenizer)

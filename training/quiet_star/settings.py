@@ -77,9 +77,11 @@ class StepSettings(Settings):
     warm_up: Count = 20
     """Steps in which it rises to that."""
     weight_decay: NonNegative = 0.001
+    """Of AdamW."""
     texts: PositiveInt = 16
     """Texts per step."""
     max_grad_norm: Positive = 1.0
+    """Gradients are clipped to it."""
 
 
 class QuietSettings(Settings):
@@ -89,6 +91,10 @@ class QuietSettings(Settings):
     """"chains", or the path of a text file."""
     model: str | None = Field(default=None, min_length=1)
     """"chains" (pre-trained when the run begins), "embedded", a folder, or a Hugging Face id; None suits the text."""
+    device: str = "cpu"
+    """"cpu", "cuda", "mps", ..., or "auto", which is the accelerator where there is one."""
+    dtype: Literal["auto", "float32"] = "auto"
+    """What is computed in: thoughts are drawn and learnt from in float32, and in nothing else."""
     span: PositiveInt = 64
     """Tokens of one text: files are cut into spans of this length."""
     held_out: Share = 0.1
@@ -97,10 +103,13 @@ class QuietSettings(Settings):
     loss: LossSettings = LossSettings()
     optimiser: StepSettings = StepSettings()
     steps: PositiveInt = 300
+    """Updates of the weights."""
     evaluation_texts: PositiveInt = 500
+    """Held-out texts that the model is measured on, before and after."""
     pretraining_steps: PositiveInt = 1500
     """Of the model "chains"."""
     seed: int = 0
+    """Of everything random."""
     save_every: PositiveInt = 50
     """Steps between checkpoints."""
 

@@ -1,6 +1,7 @@
 """Evaluation of a run on held-out problems: of the base before, of what came out after."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,19 @@ class HeldOut:
 
     def _evaluate(self, graph: CorrectionGraph) -> Evaluated:
         report, episodes = evaluate(graph, self.problems, self.task.checker, seed=self.seed)
+        if report.left_out:
+            self.progress.message(left_out_text(report.left_out))
         return report.as_dict(), episodes
+
+
+_NAMED = 5
+
+
+def left_out_text(ids: Sequence[str]) -> str:
+    """What is said of problems that are too long for the policy."""
+    named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+    count = "1 problem is" if len(ids) == 1 else f"{len(ids):,} problems are"
+    return f"{count} too long for the model's context, and left out: {named}"
 
 
 def held_out_problems(settings: EvaluationSettings, task: Task, progress: ProgressSink) -> list[Problem]:

@@ -81,6 +81,7 @@ def compare(
     on_progress: OnProgress | None = None,
     chunk: int = 50,
     samples: int = 4,
+    policy_name: str = "",
 ) -> Comparison:
     """Play `families` at budgets of `answers` mean answers each, on problems of `split`.
 
@@ -97,6 +98,7 @@ def compare(
         on_progress: told (done, total) in strategies played on a chunk of problems.
         chunk: problems searched at once.
         samples: first answers by which difficulty is estimated, for a plan.
+        policy_name: what `folder` knows the policy by, so that it does not go on with another one's answers.
 
     Raises:
         ConfigurationError: a family or budget is unusable, or `folder` holds a comparison with other settings.
@@ -114,7 +116,7 @@ def compare(
     )  # fmt: skip
     list(experiment.strategies())  # a family that is misspelt is told before anything is played
     if folder is not None:
-        _same_settings(folder, experiment, task, problems, split)
+        _same_settings(folder, experiment, task, problems, split, policy_name)
     asked: list[Asked] = []
     measured: list[Measured] = []
     for number, seed in enumerate(seeds):
@@ -189,7 +191,9 @@ def _of_all(on_progress: Callable[[int, int], None], number: int, seeds: int) ->
     return lambda done, total: on_progress(number * total + done, seeds * total)
 
 
-def _same_settings(folder: Path, experiment: Experiment, task: Task, problems: int, split: str) -> None:
+def _same_settings(
+    folder: Path, experiment: Experiment, task: Task, problems: int, split: str, policy_name: str
+) -> None:
     """Refuse to mix two comparisons in one folder."""
     settings = {
         "task": task.name,
@@ -201,9 +205,16 @@ def _same_settings(folder: Path, experiment: Experiment, task: Task, problems: i
         "plan": None if experiment.plan is None else experiment.plan.model_dump(),
         "chunk": experiment.chunk,
         "samples": experiment.samples,
+        "prompts": asdict(experiment.prompts),
+        "policy": policy_name,
     }
     path = folder / _SAME_ON_RESUME
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
-        raise ConfigurationError(f"{folder} holds a comparison with other settings ({path.name}); give another folder")
+    if path.exists():
+        kept, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+        if other := [name for name, value in kept.items() if now.get(name) != value]:
+            raise ConfigurationError(
+                f"{folder} holds a comparison with other settings of {', '.join(other)} ({path.name}); give another "
+                "folder"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1) + "\n")

@@ -1,57 +1,74 @@
 """`selfcorrect adapt`: learn from problems without answers."""
 
 import json
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfcorrect.cli.console import loading, notes, reporting, results, write_json
-from selfcorrect.cli.naming import NamedPolicy, open_policy
-from selfcorrect.cli.options import AsJson, Config, Device, Dtype, ModelName, Overrides
+from selfcorrect.cli.console import loading, notes, reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import NamedPolicy, column_names, open_policy, problem_of_question, task_settings
+from selfcorrect.cli.options import (
+    AnswerLimit,
+    AsJson,
+    Columns,
+    Config,
+    Device,
+    Dtype,
+    ModelName,
+    OptionalSeed,
+    OptionalTask,
+    Overrides,
+    PromptsName,
+    problem_count,
+)
 from selfcorrect.errors import ConfigurationError, TaskError
 
 if TYPE_CHECKING:
     from selfcorrect.tasks.problem import Problem, Task
+    from selfcorrect.tasks.registry import TaskSettings
     from selfcorrect.training.adapt import Adapted, AdaptSettings
 
 
 def adapt_command(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help='Problems, one JSON row a line: {"prompt": "..."}.')
+        Path | None,
+        typer.Argument(metavar="[FILE]", help='Problems: {"prompt": "..."} a line, or a .json, .csv or .parquet file.'),
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="In place of FILE: held-out problems of a task; its answers are only used to measure."),
-    ] = None,
+    task: OptionalTask = None,
+    columns: Columns = None,
     model: ModelName = "embedded",
     device: Device = None,
     dtype: Dtype = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The adapter goes to DIR/adapter.")] = Path("runs/adapt"),
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of --task.")] = 200,
+    n: Annotated[int | None, problem_count("Held-out problems of --task; by default 200.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates.")] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Answers to each problem, which vote.")] = None,
     min_agreement: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="A vote with a smaller share teaches nothing.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of the adapter.")] = None,
+    prompts: PromptsName = None,
     config: Config = None,
     overrides: Overrides = None,
-    limit: Annotated[int | None, typer.Option("--max-answer-tokens", min=1, help="The longest answer.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    limit: AnswerLimit = None,
+    seed: OptionalSeed = None,
     as_json: AsJson = False,
 ) -> None:
     """Adapt MODEL to problems without answers, by the votes of its own answers (TTRL). Writes an adapter, never the
     base weights.
 
-    Settings come from --config, then the options, then --set. Use it with --model DIR/adapter; to go back, do not.
+    The problems are those of FILE, or held-out ones of --task, whose answers are only used to measure. Settings come
+    from --config, then the options, then --set.
     """
     with reporting(as_json=as_json):
         if (file is None) == (task is None):
             raise ConfigurationError("give either a FILE of problems or --task NAME")
-        with loading("the trainer"):
-            from selfcorrect.training.adapt import adapt, write_record
-            from selfcorrect.training.agreement import measured_accuracy
+        if file is not None and n is not None:
+            raise ConfigurationError("--problems counts those of --task; a FILE is taken whole")
+        asked = None if task is None else task_settings(task, columns)
         chosen = {
             "steps": steps,
             "optimiser.episodes_per_problem": samples,
@@ -60,32 +77,59 @@ def adapt_command(
             "seed": seed,
         }
         settings = _settings(config, chosen, overrides or [])
-        opened = None if task is None else _open_task(task)
+        given = _Given(file, column_names(columns), asked, n or _USUAL)
         options = {} if limit is None else {"max_new_tokens": limit}
-        named = open_policy(model, **options)
-        if opened is not None and task is not None:
-            opened = _open_task(task, words=named.reads_english)
-        problems = list(opened.problems("test", n, seed=settings.seed)) if opened is not None else _read(file, named)
-        for problem in problems:
-            named.refuse_unreadable(problem.prompt)
-        prompts = named.prompts("instruction")
-        before = (
-            None
-            if opened is None
-            else measured_accuracy(named.policy, problems, opened.checker, prompts, settings.samples, settings.seed)
-        )
-        adapted = adapt(named.policy, problems, prompts=prompts, out=out, settings=settings, progress=_sink(as_json))
-        after = (
-            None
-            if opened is None
-            else measured_accuracy(named.policy, problems, opened.checker, prompts, settings.samples, settings.seed)
-        )
-        figures: dict[str, Any] = {"model": model, "problems": len(problems), "before": before, "after": after}
-        write_record(out, adapted, settings, figures)
-        if as_json:
-            write_json(json.loads((out / "adapt.json").read_text(encoding="utf-8")))
-        else:
-            _show(adapted, before, after)
+        _carry_out(given, open_policy(model, **options), settings, prompts, out, as_json=as_json)
+
+
+_USUAL = 200
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Where the problems come from: a file, or some of a task."""
+
+    file: Path | None
+    columns: dict[str, str]
+    asked: "TaskSettings | None"
+    count: int
+
+    def task(self, named: NamedPolicy) -> "Task | None":
+        return None if self.asked is None else self.asked.worded(named.reads_english).open()
+
+    def problems(self, named: NamedPolicy, seed: int) -> "list[Problem]":
+        task = self.task(named)
+        if task is not None:
+            return list(task.problems("test", self.count, seed=seed))
+        assert self.file is not None
+        return _read(self.file, self.columns, named)
+
+
+def _carry_out(
+    given: _Given, named: NamedPolicy, settings: "AdaptSettings", prompts: str | None, out: Path, *, as_json: bool
+) -> None:
+    with loading("the trainer"):
+        from selfcorrect.training.adapt import adapt, write_record
+        from selfcorrect.training.agreement import measured_accuracy
+    task, problems = given.task(named), given.problems(named, settings.seed)
+    for problem in problems:
+        named.refuse_unreadable(problem.prompt)
+    words = named.prompts(usual="math" if given.asked is None else given.asked.prompts_name, chosen=prompts)
+
+    def measured() -> dict[str, Any] | None:
+        if task is None:
+            return None
+        return measured_accuracy(named.policy, problems, task.checker, words, settings.samples, settings.seed)
+
+    before = measured()
+    adapted = adapt(named.policy, problems, prompts=words, out=out, settings=settings, progress=_sink(as_json))
+    after = measured()
+    figures: dict[str, Any] = {"model": named.name, "problems": len(problems), "before": before, "after": after}
+    write_record(out, adapted, settings, figures)
+    if as_json:
+        write_json(json.loads((out / "adapt.json").read_text(encoding="utf-8")))
+    else:
+        _show(adapted, before, after, out, given)
 
 
 def _settings(config: Path | None, chosen: dict[str, Any], overrides: list[str]) -> "AdaptSettings":
@@ -95,43 +139,34 @@ def _settings(config: Path | None, chosen: dict[str, Any], overrides: list[str])
     return settled(AdaptSettings(), config=config, chosen=chosen, overrides=overrides)
 
 
-def _open_task(name: str, *, words: bool = False) -> "Task":
-    from selfcorrect.cli.naming import open_task
+def _read(path: Path, columns: dict[str, str], named: NamedPolicy) -> "list[Problem]":
+    """The problems of a file; answers in it are not read.
 
-    return open_task(name, words=words)
+    Raises:
+        TaskError: the file cannot be read, a row has no prompt, or there is none.
+        ConfigurationError: `columns` names another field than the prompt.
+    """
+    from selfcorrect.tasks.tables import read_table, refuse, refuse_missing_columns, renamed
 
-
-def _read(path: Path | None, named: NamedPolicy) -> "list[Problem]":
-    """The problems of a file; answers in it are not read."""
-    from selfcorrect.cli.naming import problem_of_question
-
-    assert path is not None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise TaskError(f"cannot read {path}: {error.strerror or error}") from error
+    if other := sorted(set(columns.values()) - {"prompt"}):
+        raise ConfigurationError(
+            f"--map ...={other[0]}: of a FILE only the prompt is read; with --task {path} answers are used to measure"
+        )
+    rows, faults = read_table(path)
+    refuse_missing_columns(path, rows, ("prompt",), columns)
     found: dict[str, Problem] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            problem = problem_of_question(
-                _prompt(line, f"{path}, line {number}"), answer=None, reads_english=named.reads_english
-            )
-            voted = "math" if problem.checker == "none" else problem.checker
-            found.setdefault(problem.prompt, problem.model_copy(update={"id": f"line-{number}", "checker": voted}))
+    for number, row in rows:
+        text = renamed(row, columns).get("prompt")
+        if not isinstance(text, str) or not text.strip():
+            faults.append((number, "prompt", f'the row has no "prompt" with text in it, got {text!r}'))
+            continue
+        problem = problem_of_question(text, answer=None, reads_english=named.reads_english)
+        voted = "math" if problem.checker == "none" else problem.checker
+        found.setdefault(problem.prompt, problem.model_copy(update={"id": f"line-{number}", "checker": voted}))
+    refuse(path, faults)
     if not found:
         raise TaskError(f"{path} holds no problems")
     return list(found.values())
-
-
-def _prompt(line: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TaskError(f'{where}: this is no JSON row such as {{"prompt": "3 5 7 9 get 56"}} ({error.msg})') from error
-    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-        raise TaskError(f'{where}: the row has no "prompt" with text in it')
-    prompt: str = row["prompt"]
-    return prompt
 
 
 class _Lines:
@@ -159,14 +194,21 @@ def _sink(silent: bool) -> Any:
     return SilentProgress() if silent else _Lines()
 
 
-def _show(adapted: "Adapted", before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+def _show(
+    adapted: "Adapted", before: dict[str, Any] | None, after: dict[str, Any] | None, out: Path, given: _Given
+) -> None:
     if before is not None and after is not None:
         for name in before:
             results.print(f"{name:24} {before[name]:.3f} -> {after[name]:.3f}", highlight=False)
     if adapted.held_back == 1:
         notes.print("no vote was clear enough to learn from; the adapter changes nothing", style="yellow")
     results.print(f"held back {adapted.held_back:.2f} of the votes; ended: {adapted.stop_reason}", highlight=False)
-    results.print(
-        f"adapter: {adapted.adapter_path} (use it with --model {adapted.adapter_path}; to go back, do not)",
-        highlight=False,
+    question = "..." if given.asked is None else given.asked.example or "..."
+    model = shlex.quote(str(adapted.adapter_path))
+    tell_files(
+        {
+            "adapter": f"{adapted.adapter_path}  (to go back, do not use it)",
+            "figures": out / "adapt.json",
+            "try it": f"selfcorrect solve {shlex.quote(question)} --model {model}",
+        }
     )

@@ -8,16 +8,16 @@ from selfcorrect.cli.adapt import adapt_command
 from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare
 from selfcorrect.cli.evaluate import evaluate_command
-from selfcorrect.cli.init import init
 from selfcorrect.cli.scale import scale, tune_budget
-from selfcorrect.cli.serve import mcp, serve
+from selfcorrect.cli.serve import init, mcp, serve
+from selfcorrect.cli.settings import settings_command
 from selfcorrect.cli.solve import solve
 from selfcorrect.cli.train import demo, train
 
 app = typer.Typer(
     help="Teach language models to fix their own mistakes.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -33,6 +33,7 @@ app.command()(serve)
 app.command()(mcp)
 app.command()(init)
 app.command()(validate)
+app.command("settings")(settings_command)
 app.add_typer(check, name="check")
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from selfcorrect.cli.console import reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument
+from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument, problem_count
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ _SHOWN_REFUSED = 5
 def validate(
     task: TaskArgument,
     columns: Columns = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Problems of each split; files are checked whole.")] = 1000,
+    n: Annotated[int, problem_count("Problems of each split; files are checked whole.")] = 1000,
     seed: Seed = 0,
     model: Annotated[
         str | None,

@@ -22,6 +22,7 @@ from selfcorrect.cli.options import (
     Overrides,
     Preset,
     PromptsName,
+    problem_count,
 )
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
@@ -113,7 +114,7 @@ def compare(
         list[str] | None,
         typer.Option("--set-arm", metavar="ARM:NAME=VALUE", help="Change a setting of one arm. May be repeated."),
     ] = None,
-    problems: Annotated[int, typer.Option("-n", "--problems", min=1, help="How many held-out problems.")] = 2000,
+    problems: Annotated[int, problem_count("How many held-out problems.")] = 2000,
     temperature: Annotated[float, typer.Option(min=0.01, help="Of the second evaluation; the first is greedy.")] = 0.7,
     reference: Annotated[
         str | None, typer.Option(help="The arm that others are tested against; by default score.")

@@ -1,17 +1,30 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from selfcorrect.errors import ConfigurationError, SelfCorrectError
 
-results = Console(highlight=False, soft_wrap=False)
+
+
+class Results(Console):
+    """Standard output. Lines are as long as they are where no terminal would break them: in files and pipes."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """As rich finds it, unless nobody set a width and nothing has one."""
+        unset = self._width is None and not self.is_terminal
+        return ConsoleDimensions(_UNBROKEN, super().size.height) if unset else super().size
+
+
+_UNBROKEN = 10_000
+results = Results(highlight=False, soft_wrap=False)
 notes = Console(highlight=False, stderr=True, soft_wrap=True)  # a command that is told can be copied: no line breaks
 
 INTERRUPTED = 130
@@ -37,6 +50,12 @@ def loading(what: str) -> Iterator[None]:
     with notes.status(f"loading {what} ..."):
         _quiet_libraries()
         yield
+
+
+def tell_files(lines: Mapping[str, object]) -> None:
+    """How a command ends: what lies where, and which command comes next; each after its label."""
+    for label, text in lines.items():
+        results.print(f"{label:<8} {text}", markup=False, soft_wrap=True)
 
 
 def write_json(value: Any) -> None:

@@ -1,14 +1,35 @@
 """Options that several commands share."""
 
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.prompts import PROMPTS
 from selfcorrect.tasks.registry import TASKS
+
+# What a shell offers when Tab is pressed.
+
+
+def offering(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Completes a word to those of `names()`, which are asked for only then."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def _models() -> list[str]:
+    """The models that have a name, and those of the runs below the working folder."""
+    return ["embedded", "smollm2", *sorted(str(path) for path in Path("runs").glob("*/model"))]
+
+
+def _overridable() -> list[str]:
+    from selfcorrect.settings import dotted_names
+    from selfcorrect.training.settings import RunSettings
+
+    return [f"{name}=" for name in dotted_names(RunSettings)]
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -19,6 +40,7 @@ ModelName = Annotated[
         metavar="MODEL",
         help="'embedded', 'smollm2', a folder, a GGUF file, a Hugging Face id, vllm:MODEL@URL, or provider:model of "
         "LangChain.",
+        autocompletion=offering(_models),
     ),
 ]
 PLACING: ContextVar[dict[str, str | None] | None] = ContextVar("PLACING", default=None)
@@ -58,9 +80,10 @@ _TASKS = (
     f"{', '.join(TASKS)} (or with a number: countdown-5), FORMAT:FILE, a file of problems, or package.module:Name of "
     "your own."
 )
-TaskName = Annotated[str, typer.Option("--task", metavar="TASK", help=_TASKS)]
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=_TASKS)]
-OptionalTask = Annotated[str | None, typer.Option("--task", metavar="TASK", help=_TASKS)]
+_TAB_TASKS = offering(lambda: TASKS)
+TaskName = Annotated[str, typer.Option("--task", metavar="TASK", help=_TASKS, autocompletion=_TAB_TASKS)]
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help=_TASKS, autocompletion=_TAB_TASKS)]
+OptionalTask = Annotated[str | None, typer.Option("--task", metavar="TASK", help=_TASKS, autocompletion=_TAB_TASKS)]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,13 +95,20 @@ Columns = Annotated[
 OptionalModel = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="MODEL", help="'embedded', 'smollm2', a folder, a GGUF file, or a Hugging Face id."
+        "--model",
+        metavar="MODEL",
+        help="'embedded', 'smollm2', a folder, a GGUF file, or a Hugging Face id.",
+        autocompletion=offering(_models),
     ),
 ]
 OptionalSeed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 _CRITIQUES = ", ".join(f"{name} ({mode.says})" for name, mode in CRITIQUES.items())
 Critique = Annotated[
-    str, typer.Option(help=f"How a revision is asked for: {_CRITIQUES}, or package.module:Name of your own.")
+    str,
+    typer.Option(
+        help=f"How a revision is asked for: {_CRITIQUES}, or package.module:Name of your own.",
+        autocompletion=offering(lambda: CRITIQUES),
+    ),
 ]
 PromptsName = Annotated[
     str | None,
@@ -87,18 +117,39 @@ PromptsName = Annotated[
         metavar="NAME|FILE",
         help=f"The words of the loop: {', '.join(PROMPTS)}, a YAML file, or package.module:Name. By default the "
         "policy's own, else the task's.",
+        autocompletion=offering(lambda: PROMPTS),
     ),
 ]
 Revisions = Annotated[int, typer.Option(min=1, max=32, help="How often an answer is revised.")]
+AnswerLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--max-answer-tokens", min=1, help="The longest answer; by default what the model or the preset asks for."
+    ),
+]
+
+
+def problem_count(says: str, *, least: int = 1) -> typer.models.OptionInfo:
+    """The option `-n`, `--problems` (or `--n`), with its help."""
+    option: typer.models.OptionInfo = typer.Option("-n", "--problems", "--n", min=least, metavar="N", help=says)
+    return option
+
+
 Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default a new one under runs/.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in a YAML or TOML file.")]
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the interrupted run in this folder.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, such as score.alpha=5. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a setting, such as score.alpha=5; `selfcorrect settings` lists them. May be repeated.",
+        autocompletion=offering(_overridable),
+    ),
 ]
 PresetName = Literal["demo", "full", "lm", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"]
+PRESET_NAMES: tuple[str, ...] = get_args(PresetName)
 Preset = Annotated[
     PresetName | None,
     typer.Option(

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, Device, Dtype, ModelName, Seed, TaskName, Temperature
-from selfcorrect.cli.search_options import (
+from selfcorrect.cli.options import (
     AnswerLimit,
+    AsJson,
+    Columns,
+    Device,
+    Dtype,
+    ModelName,
+    PromptsName,
+    Seed,
+    TaskName,
+    Temperature,
+    problem_count,
+)
+from selfcorrect.cli.search_options import (
     Budgets,
     PlanFile,
     StepVerifierFolder,
@@ -34,7 +45,8 @@ def scale(
     verifier: VerifierFolder = None,
     step_verifier: StepVerifierFolder = None,
     plan: PlanFile = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Held-out problems for each seed.")] = 200,
+    prompts: PromptsName = None,
+    n: Annotated[int, problem_count("Held-out problems for each seed.")] = 200,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 1,
     temperature: Temperature = 1.0,
     limit: AnswerLimit = None,
@@ -46,14 +58,17 @@ def scale(
     """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty.
     Resumable."""
     with reporting(as_json=as_json):
+        from selfcorrect.agents.prompts import prompt_settings
         from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
         chosen_plan = open_plan(plan)
         asked = task_settings(task, columns)
+        prompt_settings(prompts)
         asked.open()
         searchers = open_searchers(model, verifier, step_verifier)
-        opened = asked.worded(searchers.named.reads_english).open()
+        asked = asked.worded(searchers.named.reads_english)
+        opened = asked.open()
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
@@ -63,7 +78,7 @@ def scale(
             comparison = compare(
                 searchers.named.policy,
                 opened,
-                prompts=searchers.named.prompts("instruction"),
+                prompts=searchers.named.prompts(usual=asked.prompts_name, chosen=prompts),
                 families=families if strategies is None else [name.strip() for name in strategies.split(",")],
                 answers=answers,
                 problems=n,
@@ -74,6 +89,7 @@ def scale(
                 sampling=searchers.sampling(limit, temperature),
                 folder=out,
                 on_progress=tell,
+                policy_name=model,
             )
         about = {"task": opened.name, "model": model, "problems": n, "seeds": seeds, "temperature": temperature}
         write_comparison(out, comparison, about=about)
@@ -130,7 +146,8 @@ def tune_budget(
     dtype: Dtype = None,
     verifier: VerifierFolder = None,
     step_verifier: StepVerifierFolder = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=10, help="Training problems.")] = 400,
+    prompts: PromptsName = None,
+    n: Annotated[int, problem_count("Training problems.", least=10)] = 400,
     bins: Annotated[int, typer.Option(min=1, help="Bins of difficulty.")] = 5,
     samples: Annotated[int, typer.Option(min=1, help="Answers by which difficulty is estimated.")] = 2,
     seed: Seed = 101,
@@ -144,13 +161,16 @@ def tune_budget(
 ) -> None:
     """Play strategies on training problems, and write a plan of the best one for each difficulty and budget."""
     with reporting(as_json=as_json):
+        from selfcorrect.agents.prompts import prompt_settings
         from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
         asked = task_settings(task, columns)
+        prompt_settings(prompts)
         asked.open()
         searchers = open_searchers(model, verifier, step_verifier)
-        opened = asked.worded(searchers.named.reads_english).open()
+        asked = asked.worded(searchers.named.reads_english)
+        opened = asked.open()
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 
@@ -161,7 +181,7 @@ def tune_budget(
             comparison = compare(
                 policy,
                 opened,
-                prompts=searchers.named.prompts("instruction"),
+                prompts=searchers.named.prompts(usual=asked.prompts_name, chosen=prompts),
                 families=list(dict.fromkeys(usual if strategies is None else strategies.split(","))),
                 answers=answers,
                 problems=n,
@@ -173,6 +193,7 @@ def tune_budget(
                 folder=folder,
                 on_progress=tell,
                 samples=samples,
+                policy_name=model,
             )
         plan = tune(
             comparison,

@@ -29,10 +29,6 @@ StepVerifierFolder = Annotated[
     typer.Option("--step-verifier", metavar="DIR", help="One that scores unfinished answers, for beam search."),
 ]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan of `selfcorrect tune-budget`.")]
-AnswerLimit = Annotated[
-    int | None,
-    typer.Option("--max-answer-tokens", min=1, help="The longest answer; 24 for the embedded policy, else 512."),
-]
 Budgets = Annotated[
     str, typer.Option(metavar="N,N,...", help="Budgets, in answers of mean length: 1,2,4 or 1,2,4,...,64.")
 ]

@@ -9,9 +9,8 @@ from rich.text import Text
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import open_policy
-from selfcorrect.cli.options import AsJson, Critique, Device, Dtype, ModelName, PromptsName, Revisions, Seed
+from selfcorrect.cli.options import AnswerLimit, AsJson, Critique, Device, Dtype, ModelName, PromptsName, Revisions, Seed
 from selfcorrect.cli.search_options import (
-    AnswerLimit,
     PlanFile,
     StepVerifierFolder,
     VerifierFolder,

@@ -1,6 +1,7 @@
 """`selfcorrect train ARM`: one command for each way to train a policy, made from the registry of arms."""
 
 import inspect
+import shlex
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -13,6 +14,7 @@ from typer.models import CommandInfo
 
 from selfcorrect.cli.console import reporting
 from selfcorrect.cli.options import (
+    AnswerLimit,
     AsJson,
     Columns,
     Config,
@@ -44,6 +46,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "task": (OptionalTask, None),
     "columns": (Columns, None),
     "prompts": (PromptsName, None),
+    "limit": (AnswerLimit, None),
     "preset": (Preset, None),
     "config": (Config, None),
     "out": (Out, None),
@@ -152,6 +155,8 @@ class _Arms(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if ctx.resilient_parsing:  # a shell asks what could follow
+            return super().resolve_command(ctx, args)
         if args and is_address(args[0]):
             return args[0], _own_command(args[0]), args[1:]
         if args and args[0] not in self.commands:
@@ -188,14 +193,39 @@ train.command("quiet-star")(quiet_star)
 
 
 def demo(
+    device: Device = None,
+    dtype: Dtype = None,
+    limit: AnswerLimit = None,
     preset: Preset = None,
+    config: Config = None,
     out: Out = None,
     resume: Resume = None,
+    seed: OptionalSeed = None,
     overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(hidden=True)] = None,
+    task: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Teach the embedded policy to correct itself, and show what changed. Needs minutes, two CPU cores and no
     download."""
     with reporting(as_json=as_json):
-        request = RunRequest("demo", preset=preset, usual="demo", out=out, resume=resume, overrides=overrides)
+        for option, given in (("model", model), ("task", task)):
+            if given is not None:
+                raise ConfigurationError(
+                    f"--{option}: the demo is of the embedded policy on Countdown; for others: selfcorrect train score "
+                    f"--{option} {shlex.quote(given)}"
+                )
+        request = RunRequest(
+            "demo",
+            preset=preset,
+            usual="demo",
+            config=config,
+            out=out,
+            resume=resume,
+            overrides=overrides,
+            device=device,
+            dtype=dtype,
+            limit=limit,
+            seed=seed,
+        )
         _train(request, ARMS["score"], as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Config, Out, Overrides, Resume
+from selfcorrect.cli.options import AsJson, Config, Device, Dtype, OptionalSeed, Out, Overrides, Resume
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,26 +28,48 @@ def quiet_star(
         ),
     ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a thought.")] = None,
+    seed: OptionalSeed = None,
+    device: Device = None,
+    dtype: Dtype = None,
     config: Config = None,
     out: Out = None,
     resume: Resume = None,
     overrides: Overrides = None,
+    task: Annotated[str | None, typer.Option(hidden=True)] = None,
+    prompts: Annotated[str | None, typer.Option(hidden=True)] = None,
+    limit: Annotated[int | None, typer.Option("--max-answer-tokens", hidden=True)] = None,
+    preset: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model to think before every token (Quiet-STaR). Settings come from --config, then the options, then
     --set."""
     with reporting(as_json=as_json):
+        idle = {"--task": task, "--prompts": prompts, "--max-answer-tokens": limit, "--preset": preset}
+        for option, value in idle.items():
+            if value is not None:
+                raise ConfigurationError(f"{option}: {_NOT_HERE[option]}")
         with loading("torch and transformers"):
             from selfcorrect.training.quiet_star.settings import quiet_settings
         if resume is not None and (
-            config is not None or out is not None or (text, model, tokens) != (None, None, None)
+            config is not None or out is not None or (text, model, tokens, seed, device, dtype) != (None,) * 6
         ):
             raise ConfigurationError(
-                "--resume goes on with a run's own settings in its own folder: leave the others away"
+                "--resume goes on with a run's own settings in its own folder: leave --config, --out, --text, --model, "
+                "--tokens, --seed, --device and --dtype away"
             )
-        chosen = {"text": None if text is None else str(text), "model": model, "thought.tokens": tokens}
+        chosen = {"text": None if text is None else str(text), "model": model, "thought.tokens": tokens, "seed": seed}
+        chosen |= {"device": device, "dtype": dtype}
         settings = quiet_settings(config, resume, chosen, overrides or [])
         _carry_out(settings, resume or out or _free_folder(), resume=resume is not None, as_json=as_json)
+
+
+_NOT_HERE = {
+    "--task": "Quiet-STaR learns from plain text, not from problems; name it with --text FILE",
+    "--prompts": "Quiet-STaR learns from plain text, around which there are no words",
+    "--max-answer-tokens": "Quiet-STaR writes no answers while it learns; the length of a thought is --tokens",
+    "--preset": "the presets are of correction loops; Quiet-STaR has its own settings: selfcorrect settings quiet-star",
+}
+"""Options that all other arms have, and why this one has not."""
 
 
 def _free_folder() -> Path:

@@ -45,6 +45,7 @@ class RunRequest:
     columns: Sequence[str] | None = None
     seed: int | None = None
     prompts: str | None = None
+    limit: int | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     usual: PresetName = "full"
 
@@ -59,11 +60,14 @@ class RunRequest:
             self.columns,
             self.seed,
             self.prompts,
+            self.limit,
+            self.preset,
         )
-        if self.resume is not None and any(option is not None for option in given):
+        if self.resume is not None and any(option is not None for option in (*given, *self.chosen.values())):
             raise ConfigurationError(
                 "--resume goes on with a run's own settings in its own folder: leave --config and --out away, and "
-                "--model, --device, --dtype, --task, --map, --prompts and --seed too"
+                "--preset, --model, --device, --dtype, --task, --map, --prompts, --max-answer-tokens, --seed and the "
+                "arm's own choices too"
             )
         if self.columns and self.task is None:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
@@ -98,6 +102,7 @@ class RunRequest:
             "policy.model": self.model,
             "policy.device": self.device,
             "policy.dtype": self.dtype,
+            "policy.max_new_tokens": self.limit,
             "seed": self.seed,
             **self.chosen,
         }

@@ -14,6 +14,7 @@ class SupervisedSettings(Settings):
     problems: PositiveInt = 2560
     """How many training problems are asked; of a smaller file, each problem once."""
     samples_per_problem: PositiveInt = 4
+    """Answers to each problem."""
     tokens: PositiveInt | None = None
     """Sample until this many tokens are generated, however many of `problems` that takes: for comparisons at equal
     cost."""
@@ -40,6 +41,7 @@ class StarSettings(SupervisedSettings):
     """What is learnt: right first answers; those and what the hinted policy makes of failures; second answers that mend
     a wrong first one (D_STaR); those and second answers that keep to a right one (D+_STaR)."""
     loops: PositiveInt = 4
+    """How often the policy is sampled, and the original made anew of what is right."""
 
     @property
     def optimiser_steps(self) -> int:
