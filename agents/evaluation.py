@@ -248,13 +248,11 @@ def report_on(states: Sequence[EpisodeState], *, setting: str = "") -> Evaluatio
         c_to_i=share(broken, paired),
         unchanged=share(sum(first == last for first, last in revised), len(revised)),
         edit_distance=share(sum(edit_distance(first, last) for first, last in revised), len(revised)),
-        tokens_per_turn=mean_by_turn(
-            [[_tokens(turn) for turn in state["turns"]] for state in states]
-        ),
+        tokens_per_turn=mean_by_turn([[_tokens(turn) for turn in state["turns"]] for state in states]),
         truncated=share(sum(turn["generation"]["finish_reason"] == "length" for turn in turns), len(turns)),
         unjudged=share(sum(score is None for score in given), len(given)),
         answers=share(len(given), len(states)),
-        tokens=share(sum(len(turn["generation"]["completion_ids"]) for turn in turns), len(states)),
+        tokens=share(sum(map(_tokens, turns)), len(states)),
         **_own_stops(states, scores),
     )
 

@@ -267,6 +267,17 @@ def refuse_unreadable(policy: Any, prompts: Iterable[str], *, name: str) -> None
             )
 
 
+def refuse_feedback(policy: Any, critique: str | CritiqueMode, *, name: str) -> None:
+    """Raise a ConfigurationError if a checker's findings are to be shown to `policy`, which users call `name`, and its
+    vocabulary lacks the words of sentences."""
+    tokenizer = getattr(policy, "tokenizer", None)
+    if critique_mode(critique).needs_checker and not reads_english(tokenizer):
+        raise ConfigurationError(
+            f"critique 'feedback' shows the policy what the checker found, in sentences, which {name} cannot read: its "
+            f"vocabulary is {_home_of(tokenizer)}. Use critique 'instruction' or 'self', or name a language model"
+        )
+
+
 def _home_of(tokenizer: Any) -> str:
     """What a small vocabulary was made for."""
     if not unknown_words(tokenizer, "get"):

@@ -16,7 +16,7 @@ from pydantic import Field
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
-from selfcorrect.settings import Share
+from selfcorrect.settings import Part
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
 from selfcorrect.tasks.tables import Fault, read_table, refuse, refuse_missing_columns, renamed, shown
@@ -148,7 +148,7 @@ class JsonlTask:
 
     Args:
         path: the file, UTF-8.
-        test_share: the part of the prompts that is held out, between 0 and 1.
+        test_share: the part of the prompts that is held out, above 0 and at most 1.
         judge: judges the answers; None is the checker called `judged_by`. Every answer must be a reference it can use.
         columns: which name in the file is which field, such as {"question": "prompt"}.
         judged_by: the name of the checker, for the problems.
@@ -165,8 +165,8 @@ class JsonlTask:
     _problems: dict[Split, list[Problem]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1:
-            raise TaskError(f"jsonl: test_share must be between 0 and 1, got {self.test_share}")
+        if not 0 < self.test_share <= 1:
+            raise TaskError(f"jsonl: test_share must be above 0 and at most 1, got {self.test_share}")
         object.__setattr__(self, "path", Path(self.path))
         if self.judge is None:
             object.__setattr__(self, "judge", checker_named(self.judged_by))
@@ -246,8 +246,8 @@ class JsonlSettings(TaskSettings):
 
     kind: Literal["jsonl"] = "jsonl"
     path: Path = Field(strict=False)
-    test_share: Share = 0.1
-    """The part of the prompts that is held out."""
+    test_share: Part = 0.1
+    """The part of the prompts that is held out; 1 for a file of test problems."""
     columns: dict[str, Literal["prompt", "answer", "id", "difficulty"]] = Field(default_factory=dict)
     """Which name in the file is which field, such as {question: prompt, gold: answer}."""
     checker: str = "math"

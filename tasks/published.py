@@ -16,7 +16,7 @@ from pydantic import Field
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
-from selfcorrect.settings import Share
+from selfcorrect.settings import Part
 from selfcorrect.tasks.jsonl import split_of
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
@@ -80,7 +80,7 @@ class PublishedSettings(TaskSettings):
     """Its name on the Hub, or a folder that `datasets` can load."""
     config: str | None = None
     """Which configuration of it."""
-    test_share: Share = 0.1
+    test_share: Part = 0.1
     """The part of the prompts of a single file that is held out, where its rows do not tell."""
 
     @abstractmethod

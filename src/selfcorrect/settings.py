@@ -174,6 +174,7 @@ def _shown(value: Any) -> str:
 # What every group of settings is: strict, frozen, documented field by field; and the ranges that numbers in them have.
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]

@@ -99,8 +99,8 @@ def test_the_settings_of_a_preset_are_its_own(run_json: Any) -> None:
 def test_the_schema_of_settings_allows_every_group_of_a_registry(run: Any) -> None:
     schema = json.loads(run("settings", "--json-schema").stdout)
     assert set(schema["properties"]) == set(RunSettings.model_fields)
-    kinds = [group["$ref"].rpartition("/")[2] for group in schema["properties"]["task"]["anyOf"]]
-    assert {"CountdownSettings", "JsonlSettings", "MbppSettings"} <= set(kinds)
+    kinds = [group["properties"]["kind"]["const"] for group in schema["properties"]["task"]["anyOf"]]
+    assert {"countdown", "jsonl", "mbpp"} <= set(kinds)
     assert schema["$defs"]["ScoreSettings"]["properties"]["alpha"]["description"].startswith("Weight of the progress")
 
 

@@ -59,6 +59,7 @@ _STAR = Command(
             "a wrong first one, with or without those that keep a right one. The same as --set star.data=...",
         ),
     ),
+    reads=("star",),
 )
 _PAIR_SFT = Command(
     "Pair-SFT: sample answers, put a wrong and a right one together as two turns, fine-tune on the second.",
@@ -72,6 +73,7 @@ _PAIR_SFT = Command(
             "pair_sft.data=...",
         ),
     ),
+    reads=("pair_sft",),
 )
 _SFT = Command(
     "Warm-up: fine-tune on the task's gold solutions, for a model that cannot do the task yet.",
@@ -85,10 +87,12 @@ _SFT = Command(
             "The same as --set sft.form=...",
         ),
     ),
+    reads=("sft",),
 )
 _VSTAR = Command(
     "V-STaR: learn from right answers to generate, and from right and wrong ones to verify.",
     lambda settings: settings.vstar.rounds + len(settings.vstar.kinds),  # a step is a round, or training a verifier
+    reads=("vstar",),
 )
 _RL = "selfcorrect.training.arms.reinforced:"
 _MANY = "selfcorrect.training.arms.many_turns."

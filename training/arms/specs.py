@@ -45,11 +45,17 @@ class Command:
         says: its help.
         steps: how many steps its progress has.
         choices: its options, beside those that all arms have.
+        reads: the groups of settings that only some arms read, and this one does.
     """
 
     says: str
     steps: "Callable[[RunSettings], int]" = lambda settings: settings.score.total_steps
     choices: tuple[Choice, ...] = ()
+    reads: tuple[str, ...] = ("score", "optimiser", "credit")
+
+
+GROUPS_OF_SOME = ("score", "optimiser", "credit", "star", "pair_sft", "sft", "vstar")
+"""Groups of settings that only some arms read."""
 
 
 def _as_given(settings: "RunSettings", costs: "Costs") -> "RunSettings":

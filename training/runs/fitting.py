@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
-from selfcorrect.errors import DivergenceError
+from selfcorrect.agents.prompts import Prompts
+from selfcorrect.agents.state import Message
+from selfcorrect.errors import DivergenceError, TaskError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.rollouts import SignalsAt
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
+from selfcorrect.training.runs.held_out import left_out_text
+from selfcorrect.training.runs.progress import ProgressSink
 
 Item = TypeVar("Item")
 
@@ -49,6 +53,31 @@ def training_problems(task: Task, config: TurnPPOConfig) -> list[Problem]:
     available = getattr(task, "available", None)
     count = wanted if available is None else min(wanted, available("train"))
     return list(task.problems("train", count, seed=config.seed))
+
+
+def shown_problems(problems: Sequence[Problem], policy: Any, prompts: Prompts, progress: ProgressSink) -> list[Problem]:
+    """Those of `problems` that fit into the policy's context; the others are named to `progress`.
+
+    Raises:
+        TaskError: none fits.
+    """
+    context: int | None = getattr(policy.model.config, "max_position_embeddings", None)
+    if context is None:
+        return list(problems)
+    opening = [Message(role="system", content=prompts.system)] if prompts.system else []
+
+    def fits(problem: Problem) -> bool:
+        shown = Message(role="user", content=prompts.attempt.replace("{problem}", problem.prompt))
+        return bool(policy.count_tokens([*opening, shown]) < context)
+
+    kept = [problem for problem in problems if fits(problem)]
+    if len(kept) < len(problems):
+        ids = {problem.id for problem in kept}
+        said = left_out_text([problem.id for problem in problems if problem.id not in ids])
+        if not kept:
+            raise TaskError(f"no training problem fits into the model's context of {context} tokens: {said}")
+        progress.message(said)
+    return kept
 
 
 def open_trainer(

@@ -11,7 +11,14 @@ from selfcorrect.agents.graph import CorrectionGraph, build_graph
 from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Policy
-from selfcorrect.agents.prompts import Prompts, PromptSettings, named_prompts, prompts_of, record_prompts
+from selfcorrect.agents.prompts import (
+    Prompts,
+    PromptSettings,
+    named_prompts,
+    prompts_of,
+    record_prompts,
+    refuse_feedback,
+)
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import load, shown_kind
 from selfcorrect.rewards.checker import Checker
@@ -90,6 +97,7 @@ def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> Correcti
     if settings.graph.is_own:
         return _own_graph(settings.graph, policy)
     mode = CRITIQUES.find(settings.graph.critique)
+    refuse_feedback(policy, mode, name=settings.policy.model)
     return build_graph(
         policy,
         checker=checker if mode.needs_checker else None,

@@ -5,13 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.prompts import refuse_unreadable
-from selfcorrect.tasks.problem import Task
+from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
-from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained, training_problems
+from selfcorrect.training.runs.fitting import (
+    fit,
+    last_checkpoint,
+    open_trainer,
+    save_trained,
+    shown_problems,
+    training_problems,
+)
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.memory import refuse_too_large
 from selfcorrect.training.runs.opening import (
@@ -95,7 +102,7 @@ class _Session:
         trainer = open_trainer(
             self.policy,
             self.training_graph,
-            training_problems(self.task, config),
+            self._problems(config),
             self._signals_at,
             config,
             peft_config=lora_config(chosen_lora(self.settings.policy)),
@@ -103,6 +110,12 @@ class _Session:
         )
         fit(trainer, resume_from=checkpoint)
         save_trained(trainer, self.policy.tokenizer, self.run.model_path)
+
+    def _problems(self, config: TurnPPOConfig) -> list[Problem]:
+        if self.settings.graph.is_own:  # what its first call shows is its own affair
+            return training_problems(self.task, config)
+        words = prompts_for(self.settings, self.policy)
+        return shown_problems(training_problems(self.task, config), self.policy, words, self.progress)
 
     def _log(self, config: TurnPPOConfig) -> RunLog:
         return RunLog(

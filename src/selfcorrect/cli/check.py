@@ -1,5 +1,6 @@
 """`selfcorrect check`: let a checker judge one answer."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from selfcorrect.cli.console import reporting, results, write_json
-from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument, problem_count
+from selfcorrect.cli.console import reporting, results, tell_files, write_json
+from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument, problem_count, refuse_typed
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ _SHOWN_REFUSED = 5
 
 
 def validate(
+    ctx: typer.Context,
     task: TaskArgument,
     columns: Columns = None,
     n: Annotated[int, problem_count("Problems of each split; files are checked whole.")] = 1000,
@@ -124,9 +126,11 @@ def validate(
     with reporting(as_json=as_json):
         from selfcorrect.cli.console import counting
         from selfcorrect.cli.naming import task_settings
-        from selfcorrect.tasks.validate import data_card, validate_task
+        from selfcorrect.tasks.validate import FiniteTask, data_card, validate_task
 
         opened = task_settings(task, columns).open()
+        if isinstance(opened, FiniteTask):
+            refuse_typed(ctx, ("n", "seed"), "files and data sets are checked whole")
         with counting("checking gold answers", silent=as_json) as tell:
             report = validate_task(opened, procedural=n, seed=seed, on_progress=tell)
         card = data_card(opened, _token_count(model))
@@ -135,6 +139,11 @@ def validate(
     else:
         _show_card(card)
         _show(report)
+        if report.passed:
+            named = shlex.quote(task) + (f" --map {shlex.quote(','.join(columns))}" if columns else "")
+            tell_files(
+                {"next": f"selfcorrect eval --task {named} --model MODEL, selfcorrect train score --task {named}"}
+            )
     if not report.passed:
         raise typer.Exit(1)
 

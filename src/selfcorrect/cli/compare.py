@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
+from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.options import (
     AsJson,
     Columns,
@@ -23,6 +23,7 @@ from selfcorrect.cli.options import (
     Preset,
     PromptsName,
     problem_count,
+    refuse_typed,
 )
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
@@ -91,6 +92,7 @@ _QUICK_PROBLEMS = 100
 
 
 def compare(
+    ctx: typer.Context,
     task: OptionalTask = None,
     columns: Columns = None,
     model: OptionalModel = None,
@@ -130,6 +132,8 @@ def compare(
     """Train arms from the same base at equal cost, evaluate them on the same problems, test their differences.
     Resumable."""
     with reporting(as_json=as_json):
+        if quick:
+            refuse_typed(ctx, ("problems",), f"--quick evaluates on {_QUICK_PROBLEMS}")
         with loading("the arms"):
             from selfcorrect.training.compare.comparison import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
@@ -217,5 +221,10 @@ def _show(result: dict[str, Any], out: Path) -> None:
                 results.print(line, markup=False, soft_wrap=True)
     for line in alarm_lines(result):
         results.print(f"alarm    {line}", markup=False, soft_wrap=True)
-    results.print(f"report   {out / 'compare.html'}", markup=False)
-    results.print(f"figures  {out / 'compare.json'}", markup=False)
+    tell_files(
+        {
+            "report": out / "compare.html",
+            "figures": out / "compare.json",
+            "runs": f"{out}/ARM/seed-N, each with its own report.html",
+        }
+    )

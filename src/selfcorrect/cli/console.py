@@ -1,8 +1,10 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -10,7 +12,6 @@ from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from selfcorrect.errors import ConfigurationError, SelfCorrectError
-
 
 
 class Results(Console):
@@ -21,6 +22,10 @@ class Results(Console):
         """As rich finds it, unless nobody set a width and nothing has one."""
         unset = self._width is None and not self.is_terminal
         return ConsoleDimensions(_UNBROKEN, super().size.height) if unset else super().size
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
 
 _UNBROKEN = 10_000
@@ -81,12 +86,18 @@ def _quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-# A progress bar for work that can be counted.
+# Progress of work that can be counted.
+
+_LINES = 10
 
 
 @contextmanager
 def counting(what: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar that disappears when the block ends; call what it yields with how much is done, and of how much."""
+    """A bar that disappears when the block ends, or a line for every tenth where nobody looks at a terminal; call what
+    it yields with how much is done, and of how much."""
+    if silent or not notes.is_terminal:
+        yield _nothing if silent else _TenthsOf(what)
+        return
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -94,6 +105,24 @@ def counting(what: str, *, silent: bool = False) -> Iterator[Callable[[int, int]
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=notes, transient=True, disable=silent or not notes.is_terminal) as progress:
+    with Progress(*columns, console=notes, transient=True) as progress:
         bar = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def _nothing(done: int, total: int) -> None: ...
+
+
+class _TenthsOf:
+    """Tells of `what` in lines, for log files and pipes."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._told, self._began = what, 0, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        tenth = _LINES * done // max(total, 1)
+        if tenth <= self._told:
+            return
+        self._told = tenth
+        took = timedelta(seconds=round(time.monotonic() - self._began))
+        notes.print(f"{self._what}: {done:,} of {total:,}, after {took}", style="dim", markup=False)

@@ -1,11 +1,18 @@
 """`selfcorrect eval`: how well a policy answers, and what its revisions do to its answers."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+import random
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from selfcorrect.cli.console import reporting, results, write_json
+from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.options import (
+    AnswerLimit,
     AsJson,
     Columns,
     Critique,
@@ -17,12 +24,20 @@ from selfcorrect.cli.options import (
     Seed,
     TaskName,
     Temperature,
+    problem_count,
 )
+from selfcorrect.errors import ConfigurationError, TrainingError
 
 if TYPE_CHECKING:
-    from selfcorrect.tasks.problem import Task
+    from selfcorrect.agents.critiques import CritiqueMode
+    from selfcorrect.agents.evaluation import EvaluationReport
+    from selfcorrect.agents.state import EpisodeState
+    from selfcorrect.cli.naming import NamedPolicy
+    from selfcorrect.tasks.problem import Problem, Task
+    from selfcorrect.tasks.registry import TaskSettings
 
 _MANY = 2000
+Part = Literal["test", "train", "all"]
 
 
 def evaluate_command(
@@ -31,71 +46,161 @@ def evaluate_command(
     dtype: Dtype = None,
     task: TaskName = "countdown",
     columns: Columns = None,
+    split: Annotated[
+        Part, typer.Option(help="Which problems: test are those held out from training; all is a whole file.")
+    ] = "test",
     n: Annotated[
-        int | None,
-        typer.Option("-n", "--n", min=1, help="How many held-out problems; 2,000, or all of a smaller file."),
+        int | None, problem_count("How many problems; by default 2,000, or all of a file if those are fewer.")
     ] = None,
     revisions: Revisions = 1,
     critique: Critique = "instruction",
     prompts: PromptsName = None,
     temperature: Temperature = 0.0,
+    limit: AnswerLimit = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the episodes and the figures there; by default nowhere.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate MODEL on held-out problems of a task; prints accuracies, delta and flips with 95% intervals."""
+    """Evaluate MODEL on problems of a task; prints accuracies, delta and flips with 95% intervals."""
     with reporting(as_json=as_json):
         from selfcorrect.agents.critiques import CRITIQUES
+        from selfcorrect.agents.prompts import prompt_settings
+        from selfcorrect.cli.naming import open_policy, task_settings
+
+        asked, mode = task_settings(task, columns), CRITIQUES.find(critique)
+        prompt_settings(prompts)
+        asked.open()  # a broken file is told before a model is loaded
+        if out is not None:
+            _prove_free(out)
+        named = open_policy(model)
+        examination = _Examination(
+            named, asked.worded(named.reads_english), mode, revisions, prompts, temperature, limit
+        )
+        problems = chosen_problems(examination.task, split, n, seed)
+        report, states = examination.hold(problems, seed, silent=as_json)
+        figures = {
+            "model": model,
+            "task": examination.task.name,
+            "split": split,
+            "temperature": temperature,
+            "critique": critique,
+            **report.as_dict(),
+        }
+        if out is not None:
+            _keep(out, figures, states, model)
+        _show(figures, out, len(problems), task, as_json=as_json)
+
+
+@dataclass
+class _Examination:
+    """A policy, the task it is examined in, and how."""
+
+    named: "NamedPolicy"
+    asked: "TaskSettings"
+    mode: "CritiqueMode"
+    revisions: int
+    prompts: str | None
+    temperature: float
+    limit: int | None
+
+    def __post_init__(self) -> None:
+        self.named.refuse_feedback(self.mode)
+        self.named.warn_beyond(self.revisions)
+        self.task: Task = self.asked.open()
+
+    def hold(
+        self, problems: "Sequence[Problem]", seed: int, *, silent: bool
+    ) -> "tuple[EvaluationReport, list[EpisodeState]]":
+        """Play and judge all of them."""
         from selfcorrect.agents.evaluation import evaluate
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
-        from selfcorrect.agents.prompts import prompt_settings
-        from selfcorrect.cli.console import counting
-        from selfcorrect.cli.naming import CountedPolicy, open_policy, task_settings
+        from selfcorrect.cli.naming import CountedPolicy
 
-        mode, asked = CRITIQUES.find(critique), task_settings(task, columns)
-        prompt_settings(prompts)
-        asked.open()  # a broken file is told before a model is loaded
-        named = open_policy(model)
-        asked = asked.worded(named.reads_english)
-        opened = asked.open()
-        n = _default_count(opened) if n is None else n
-        problems = opened.problems("test", n, seed=seed)
-        named.refuse_unreadable(problems[0].prompt)
-        named.warn_beyond(revisions)
-
-        with counting(f"evaluating on {n:,} problems", silent=as_json) as tell:
-            policy = CountedPolicy(named.policy, tell, n * (1 + mode.turns * revisions))
+        self.named.refuse_unreadable(problems[0].prompt)
+        turns = len(problems) * (1 + self.mode.turns * self.revisions)
+        with counting(f"evaluating on {len(problems):,} problems, turns", silent=silent) as tell:
             graph = build_graph(
-                policy,
-                checker=opened.checker if mode.needs_checker else None,
-                prompts=named.prompts(mode, usual=asked.prompts_name, chosen=prompts),
-                revisions=revisions,
-                critique=mode,
+                CountedPolicy(self.named.policy, tell, turns),
+                checker=self.task.checker if self.mode.needs_checker else None,
+                prompts=self.named.prompts(self.mode, usual=self.asked.prompts_name, chosen=self.prompts),
+                revisions=self.revisions,
+                critique=self.mode,
             )
-            report, _ = evaluate(graph, problems, opened.checker, sampling=Sampling(temperature=temperature), seed=seed)
-    figures = {
-        "model": model,
-        "task": opened.name,
-        "temperature": temperature,
-        "critique": critique,
-        **report.as_dict(),
-    }
-    _show(figures, as_json=as_json)
+            sampling = Sampling(temperature=self.temperature, max_new_tokens=self.limit)
+            return evaluate(graph, problems, self.task.checker, sampling=sampling, seed=seed)
 
 
-def _show(figures: dict[str, Any], *, as_json: bool) -> None:
+# Which problems.
+
+
+def chosen_problems(task: "Task", split: Part, count: int | None, seed: int) -> "Sequence[Problem]":
+    """`count` problems of a split; None is 2,000, or all there are if those are fewer. "all" is both splits of a file.
+
+    Raises:
+        TaskError: the split holds fewer.
+        ConfigurationError: "all" of a task that makes its problems up.
+    """
+    from selfcorrect.tasks.validate import FiniteTask
+
+    if not isinstance(task, FiniteTask):
+        if split == "all":
+            raise ConfigurationError(
+                f"--split all: {task.name} makes its problems up, as many as are asked for; use test or train"
+            )
+        return task.problems(split, count or _MANY, seed=seed)
+    test, train = task.available("test"), task.available("train")
+    if split != "all":
+        held = task.available(split)
+        if split == "test" and count is None and test < train:
+            notes.print(
+                f"{task.name}: {test:,} of {test + train:,} problems are held out; --split all takes all of them"
+            )
+        return task.problems(split, max(1, min(_MANY, held)) if count is None else count, seed=seed)
+    whole = [*task.problems("test", test, seed=seed), *task.problems("train", train, seed=seed)]
+    if count is not None and count > len(whole):
+        raise ConfigurationError(f"--problems {count}: {task.name} holds {len(whole):,}")
+    return random.Random(f"all-{seed}").sample(whole, min(len(whole), _MANY) if count is None else count)
+
+
+# What is left behind: the episodes, as runs write them, and the figures.
+
+
+def _prove_free(out: Path) -> None:
+    from selfcorrect.files import prove_writable
+
+    there = [name for name in ("episodes.jsonl", "eval.json", "config.yaml") if (out / name).exists()]
+    if there:
+        raise TrainingError(f"{out} already holds {' and '.join(there)}; choose another folder with --out")
+    prove_writable(out)
+
+
+def _keep(out: Path, figures: Mapping[str, Any], states: "Sequence[EpisodeState]", model: str) -> None:
+    from selfcorrect.files import finite, json_line, write_whole
+    from selfcorrect.training.runs.run_directory import episode_record
+
+    write_whole(out / "episodes.jsonl", "".join(json_line(episode_record(state, policy=model)) for state in states))
+    write_whole(out / "eval.json", json.dumps(finite(figures), indent=2) + "\n")
+
+
+def _show(figures: dict[str, Any], out: Path | None, asked: int, given: str, *, as_json: bool) -> None:
+    if figures["left_out"]:
+        from selfcorrect.training.runs.held_out import left_out_text
+
+        notes.print(left_out_text(figures["left_out"]), style="yellow", markup=False)
     if as_json:
         write_json(figures)
         return
     from selfcorrect.cli.tables import one_table
 
     how = "greedy" if figures["temperature"] == 0 else f"temperature {figures['temperature']:g}"
-    title = f"{figures['model']} on {figures['task']}, {how}, {figures['n']:,} held-out problems"
+    which = {"test": "held-out ", "train": "training ", "all": ""}[figures["split"]]
+    left_out = f" ({asked - figures['n']:,} left out)" if figures["left_out"] else ""
+    title = f"{figures['model']} on {figures['task']}, {how}, {figures['n']:,} {which}problems{left_out}"
     results.print(one_table(figures, title=title))
-
-
-def _default_count(task: "Task") -> int:
-    """2,000 problems, or as many as a file holds out; at least 1, so that a file that holds out none is told."""
-    from selfcorrect.tasks.validate import FiniteTask
-
-    return max(1, min(_MANY, task.available("test"))) if isinstance(task, FiniteTask) else _MANY
+    if out is not None:
+        tell_files({"episodes": out / "episodes.jsonl", "figures": out / "eval.json"})
+    policy, task = shlex.quote(figures["model"]), shlex.quote(given)
+    tell_files({"next": f"selfcorrect train score --model {policy} --task {task}  (teach it to correct itself)"})

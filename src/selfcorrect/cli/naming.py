@@ -105,6 +105,12 @@ class NamedPolicy:
                 soft_wrap=True,
             )
 
+    def refuse_feedback(self, critique: "str | CritiqueMode") -> None:
+        """Raise a ConfigurationError if the policy cannot read what a checker finds, and is to be told."""
+        from selfcorrect.agents.prompts import refuse_feedback
+
+        refuse_feedback(self.policy, critique, name=self.name)
+
     def refuse_unreadable(self, prompt: str) -> None:
         """Raise a ConfigurationError if the policy's vocabulary lacks words of `prompt`."""
         from selfcorrect.agents.prompts import refuse_unreadable

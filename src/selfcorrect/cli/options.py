@@ -9,7 +9,24 @@ import typer
 
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.prompts import PROMPTS
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.registry import TASKS
+
+# Which options were typed: a default that has no effect is no fault, an option that has none is one.
+
+
+def typed(ctx: typer.Context, *names: str) -> list[str]:
+    """Those of the parameters `names` that the user set, as they are written: ["--critique", "--revisions"]."""
+    written = {parameter.name: max(parameter.opts, key=len) for parameter in ctx.command.params}
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [written[name] for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+
+
+def refuse_typed(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise a ConfigurationError with `reason` if the user set one of the parameters `names`."""
+    if idle := typed(ctx, *names):
+        raise ConfigurationError(f"{', '.join(idle)}: {reason}")
+
 
 # What a shell offers when Tab is pressed.
 

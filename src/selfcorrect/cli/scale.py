@@ -1,11 +1,12 @@
 """`selfcorrect scale`: what strategies of search make of a budget."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfcorrect.cli.console import counting, notes, reporting, results, write_json
+from selfcorrect.cli.console import counting, reporting, results, tell_files, write_json
 from selfcorrect.cli.options import (
     AnswerLimit,
     AsJson,
@@ -28,6 +29,7 @@ from selfcorrect.cli.search_options import (
     numbers_of,
     open_plan,
     open_searchers,
+    refuse_idle,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def scale(
         from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
+        if strategies is not None:
+            refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=plan)
         chosen_plan = open_plan(plan)
         asked = task_settings(task, columns)
         prompt_settings(prompts)
@@ -79,7 +83,7 @@ def scale(
                 searchers.named.policy,
                 opened,
                 prompts=searchers.named.prompts(usual=asked.prompts_name, chosen=prompts),
-                families=families if strategies is None else [name.strip() for name in strategies.split(",")],
+                families=families if strategies is None else _names(strategies),
                 answers=answers,
                 problems=n,
                 seeds=range(seeds),
@@ -101,7 +105,18 @@ def scale(
             write_json({**about, "answer_tokens": comparison.answer_tokens, "points": points})
         else:
             _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
-            notes.print(f"written to {out}: scale.json, scale.svg", style="dim")
+            _tell(out, model, task, asked.example or "...")
+
+
+def _tell(out: Path, model: str, task: str, question: str) -> None:
+    policy = f"--model {shlex.quote(model)}"
+    tune = f"selfcorrect tune-budget {policy} --task {shlex.quote(task)}  (a plan of what a budget is best spent on)"
+    search = f"selfcorrect solve {shlex.quote(question)} {policy} --strategy majority:16"
+    tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
+
+
+def _names(strategies: str) -> list[str]:
+    return [name.strip() for name in strategies.split(",") if name.strip()]
 
 
 def _show(comparison: "Comparison", *, title: str) -> None:
@@ -165,6 +180,8 @@ def tune_budget(
         from selfcorrect.cli.naming import task_settings
 
         answers = numbers_of(budgets)
+        if strategies is not None:
+            refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=None)
         asked = task_settings(task, columns)
         prompt_settings(prompts)
         asked.open()
@@ -182,7 +199,7 @@ def tune_budget(
                 policy,
                 opened,
                 prompts=searchers.named.prompts(usual=asked.prompts_name, chosen=prompts),
-                families=list(dict.fromkeys(usual if strategies is None else strategies.split(","))),
+                families=list(dict.fromkeys(usual if strategies is None else _names(strategies))),
                 answers=answers,
                 problems=n,
                 seeds=(seed,),
@@ -209,4 +226,10 @@ def tune_budget(
             return
         for one in plan.budgets:
             results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
-        results.print(f"written to {out}", style="dim")
+        question = shlex.quote(asked.example or "...")
+        models = f"--model {shlex.quote(model)}" + (
+            "" if verifier is None else f" --verifier {shlex.quote(str(verifier))}"
+        )
+        largest = max(one.tokens for one in plan.budgets)
+        follow = f"selfcorrect solve {question} {models} --plan {shlex.quote(str(out))} --budget {largest}"
+        tell_files({"plan": out, "try it": follow})

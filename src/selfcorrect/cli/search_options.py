@@ -10,6 +10,7 @@ import typer
 from selfcorrect.cli.console import loading
 from selfcorrect.cli.naming import NamedPolicy, open_policy
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import is_address
 
 if TYPE_CHECKING:
     from selfcorrect.agents.policy import Sampling
@@ -86,6 +87,35 @@ def open_plan(path: Path | None) -> "SearchPlan | None":
     from selfcorrect.agents.search.compute_optimal import SearchPlan
 
     return SearchPlan.load(path)
+
+
+def refuse_idle(
+    strategies: Sequence[str], *, verifier: Path | None, step_verifier: Path | None, plan: Path | None
+) -> None:
+    """Raise a ConfigurationError if none of `strategies` would use what is given."""
+    named = ", ".join(strategies)
+    if verifier is not None and not any(map(_asks_verifier, strategies)):
+        raise ConfigurationError(
+            f"--verifier: {named} chooses without one; take best_of_n, weighted, mixed or revise with it, as in "
+            "--strategy best_of_n:16"
+        )
+    if step_verifier is not None and not any(_kind(name) in _STEPWISE for name in strategies):
+        raise ConfigurationError(f"--step-verifier: only beam scores unfinished answers, and {named} does not")
+    if plan is not None and not any(_kind(name) in ("compute_optimal", "own") for name in strategies):
+        raise ConfigurationError(f"--plan: only compute_optimal follows a plan, and {named} does not")
+
+
+_STEPWISE = ("beam", "compute_optimal", "own")
+
+
+def _kind(name: str) -> str:
+    return "own" if is_address(name) else name.partition(":")[0].strip()
+
+
+def _asks_verifier(name: str) -> bool:
+    kind = _kind(name)
+    votes = kind == "majority" or any(f"pick={other}" in name for other in ("majority", "last"))
+    return kind == "own" or not votes
 
 
 def strategy_of(name: str, plan: "SearchPlan | None", budget: int | None, limit: int) -> "Strategy":

@@ -9,7 +9,7 @@ import typer
 
 from selfcorrect.agents.serving.limits import Limits
 from selfcorrect.cli.console import notes, reporting
-from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName
+from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName, refuse_typed
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _LIMITS = Limits()
 
 
 def serve(
+    ctx: typer.Context,
     model: ModelName = "embedded",
     device: Device = None,
     dtype: Dtype = None,
@@ -50,6 +51,8 @@ def serve(
             raise ConfigurationError(
                 f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
             )
+        if revisions == 0:
+            refuse_typed(ctx, ("critique",), "with --revisions 0 nothing is revised")
         _refuse_without_extra()
         with listen(host, port) as listening:
             chat = _chat_model(model, revisions, critique, prompts)

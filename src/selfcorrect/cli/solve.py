@@ -9,13 +9,25 @@ from rich.text import Text
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
 from selfcorrect.cli.naming import open_policy
-from selfcorrect.cli.options import AnswerLimit, AsJson, Critique, Device, Dtype, ModelName, PromptsName, Revisions, Seed
+from selfcorrect.cli.options import (
+    AnswerLimit,
+    AsJson,
+    Critique,
+    Device,
+    Dtype,
+    ModelName,
+    PromptsName,
+    Revisions,
+    Seed,
+    refuse_typed,
+)
 from selfcorrect.cli.search_options import (
     PlanFile,
     StepVerifierFolder,
     VerifierFolder,
     open_plan,
     open_searchers,
+    refuse_idle,
     strategy_of,
 )
 from selfcorrect.errors import ConfigurationError
@@ -220,6 +232,7 @@ _MARKS = {"correct": "✓", "wrong": "✗", "unreadable": "✗", "unjudged": "?"
 
 
 def solve(
+    ctx: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Such as '3 5 7 9 get 56'.")],
     model: ModelName = "embedded",
     device: Device = None,
@@ -265,23 +278,55 @@ def solve(
     With --strategy, --budget or --plan: search for the answer, and show the candidates as they come.
     """
     searches = strategy is not None or budget is not None or plan is not None
-    _refuse_idle_store(checkpoint, thread, whole=searches or max_risk is not None)
+    name = strategy or ("majority" if plan is None else "compute_optimal")
+    with reporting(as_json=as_json):
+        if max_risk is not None:
+            refuse_typed(ctx, _LOOP_ONLY, "--max-risk samples answers and chooses one; nothing is revised or stored")
+            refuse_typed(ctx, ("temperature", "step_verifier"), "--max-risk samples as the verifier was calibrated")
+        elif searches:
+            refuse_typed(
+                ctx, _LOOP_ONLY, f"a search ({name}) has no such loop: leave --strategy, --budget and --plan away"
+            )
+            refuse_idle([name], verifier=verifier, step_verifier=step_verifier, plan=plan)
+        else:
+            refuse_typed(
+                ctx, ("verifier", "step_verifier"), "nothing is chosen: give --strategy best_of_n:16, or --max-risk"
+            )
+            _refuse_idle_loop(ctx, temperature or 0.0)
     if max_risk is not None:
         cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, prompts, searches)
         solve_or_abstain(cautious, as_json=as_json)
-        return
-    if searches:
-        name = strategy or ("majority" if plan is None else "compute_optimal")
+    elif searches:
         request = SearchRequest(
             question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed, prompts
         )
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
-        return
-    with reporting(as_json=as_json):
-        asked = LoopRequest(
-            question, answer, model, revisions, critique, temperature or 0.0, seed, prompts, checkpoint, thread
-        )
-        solve_by_correction(asked, as_json=as_json)
+    else:
+        with reporting(as_json=as_json):
+            asked = LoopRequest(
+                question,
+                answer,
+                model,
+                revisions,
+                critique,
+                temperature or 0.0,
+                limit,
+                seed,
+                prompts,
+                checkpoint,
+                thread,
+            )
+            solve_by_correction(asked, as_json=as_json)
+
+
+_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread")
+
+
+def _refuse_idle_loop(ctx: typer.Context, temperature: float) -> None:
+    if not ctx.params["checkpoint"]:
+        refuse_typed(ctx, ("thread",), "it names an episode in a store: give --checkpoint FILE, too")
+    if temperature == 0:
+        refuse_typed(ctx, ("seed",), "greedily every draw is the same: give --temperature 1, too")
 
 
 # The correction loop on one question: the public `solve`, on a graph that ends after --revisions.
@@ -297,21 +342,11 @@ class LoopRequest:
     revisions: int
     critique: str
     temperature: float
+    limit: int | None
     seed: int
     prompts: str | None
     checkpoint: str | None
     thread: str | None
-
-
-def _refuse_idle_store(checkpoint: str | None, thread: str | None, *, whole: bool) -> None:
-    with reporting(as_json=False):
-        if thread is not None and checkpoint is None:
-            raise ConfigurationError("--thread names an episode in a store: give --checkpoint FILE, too")
-        if checkpoint is not None and whole:
-            raise ConfigurationError(
-                "--checkpoint keeps the turns of a correction loop: leave --strategy, --budget, --plan and --max-risk "
-                "away"
-            )
 
 
 def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
@@ -330,6 +365,12 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     from selfcorrect.agents.stopping import Budget
 
     mode = CRITIQUES.find(request.critique)
+    named.refuse_feedback(mode)
+    if mode.needs_checker and checker_of(problem) is None:
+        raise ConfigurationError(
+            f"--critique {request.critique}: nothing judges this question, so there are no findings to pass on; give "
+            "--answer, or use instruction or self"
+        )
     graph = build_graph(
         named.policy,
         checker=checker_of(problem),
@@ -351,7 +392,7 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
             problem,
             graph,
             budget=Budget(turns=2 + mode.turns * request.revisions),  # the graph ends before
-            sampling=Sampling(temperature=request.temperature),
+            sampling=Sampling(temperature=request.temperature, max_new_tokens=request.limit),
             seed=request.seed,
             on_turn=tell,
             checkpointer=request.checkpoint,

@@ -65,7 +65,7 @@ def arm_command(name: str, spec: ArmSpec, own: Command) -> Callable[..., None]:
         with reporting(as_json=as_json):
             chosen = {settings[option]: str(given.pop(option) or "") for option in settings}
             named = {setting: value for setting, value in chosen.items() if value}
-            _train(RunRequest(f"train {name}", chosen=named, **given), spec, as_json=as_json)
+            _train(RunRequest(f"train {name}", chosen=named, arm=(name, own.reads), **given), spec, as_json=as_json)
 
     choices = {choice.name: (_choice(choice.name, choice.values, choice.says), None) for choice in own.choices}
     return _with_options(command, own.says, choices | _SHARED | {"as_json": (AsJson, False)})
@@ -129,7 +129,8 @@ def score_command(spec: ArmSpec, own: Command) -> Callable[..., None]:
                     "--stage2 star pays no rewards and needs Stage I: leave --no-shaping and --no-stage1 away"
                 )
             options = [f"--no-{part}" for part in without] + (["--stage2 star"] if stage2 == "star" else [])
-            request = RunRequest(" ".join(["train score", *options]), **given)
+            reads = (*own.reads, "star") if stage2 == "star" else own.reads
+            request = RunRequest(" ".join(["train score", *options]), arm=("score", reads), **given)
             loaded = ARMS.find("score-stage2-star").load if stage2 == "star" else partial(_ablated, spec, without)
             assert loaded is not None
             carry_out(request, loaded, as_json=as_json, steps=own.steps)
@@ -217,6 +218,7 @@ def demo(
                 )
         request = RunRequest(
             "demo",
+            arm=("score", Command("").reads),
             preset=preset,
             usual="demo",
             config=config,

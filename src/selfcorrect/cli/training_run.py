@@ -14,6 +14,7 @@ from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_
 from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError, PolicyError
+from selfcorrect.training.arms.specs import GROUPS_OF_SOME
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
@@ -30,6 +31,7 @@ class RunRequest:
         command: as typed, without its options, except those that choose the arm: "demo", "train score --no-stage1".
         preset: None is `usual` for a policy of ours, "lm" for any other model.
         chosen: what the arm's own options set, by the dotted names of the settings.
+        arm: the arm and the groups of settings that it reads; None is several arms, which read all of them.
     """
 
     command: str
@@ -48,6 +50,7 @@ class RunRequest:
     limit: int | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     usual: PresetName = "full"
+    arm: tuple[str, Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         given = (
@@ -72,6 +75,18 @@ class RunRequest:
         if self.columns and self.task is None:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
 
+    def _refuse_idle_settings(self) -> None:
+        """Raise a ConfigurationError if --set changes what the arm does not read. A file may serve several arms."""
+        name, reads = self.arm or ("", GROUPS_OF_SOME)
+        for override in self.overrides or ():
+            setting = override.partition("=")[0].strip()
+            group = setting.partition(".")[0]
+            if group in GROUPS_OF_SOME and group not in reads:
+                raise ConfigurationError(
+                    f"--set {setting}: {name} does not read settings of {group}; it reads those of {', '.join(reads)} "
+                    "and those that all arms have"
+                )
+
     def settings(self) -> "RunSettings":
         """The settings of the run: the preset, which is told, then --config, then the options, then --set.
 
@@ -82,6 +97,7 @@ class RunRequest:
         from selfcorrect.training.runs.run_directory import RunDirectory
         from selfcorrect.training.settings import PRESETS
 
+        self._refuse_idle_settings()
         if self.resume is not None:
             return self._over(RunDirectory.saved_settings(self.resume))
         model = self._over(PRESETS[self.preset or self.usual]).policy.model
