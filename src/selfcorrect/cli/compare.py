@@ -137,19 +137,8 @@ def compare(
         with loading("the arms"):
             from selfcorrect.training.compare.comparison import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
-        request = RunRequest(
-            "compare",
-            preset,
-            config,
-            usual="demo",
-            overrides=changes,
-            model=model,
-            device=device,
-            dtype=dtype,
-            task=task,
-            columns=columns,
-            prompts=prompts,
-        )
+        named = {"model": model, "device": device, "dtype": dtype, "task": task, "columns": columns, "prompts": prompts}
+        request = RunRequest("compare", preset, config, usual="demo", overrides=changes, **named)  # type: ignore[arg-type]
         comparison = Comparison(
             arm_specs=arm_specs(_names(arms)),
             settings=request.settings(),

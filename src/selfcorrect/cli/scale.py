@@ -1,6 +1,7 @@
 """`selfcorrect scale`: what strategies of search make of a budget."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from selfcorrect.cli.options import (
 from selfcorrect.cli.search_options import (
     Budgets,
     PlanFile,
+    Searchers,
     StepVerifierFolder,
     Strategies,
     VerifierFolder,
@@ -33,6 +35,8 @@ from selfcorrect.cli.search_options import (
 )
 
 if TYPE_CHECKING:
+    from selfcorrect.agents.search.compute_optimal import SearchPlan
+    from selfcorrect.tasks.registry import TaskSettings
     from selfcorrect.training.scaling.run import Comparison
 
 
@@ -60,18 +64,11 @@ def scale(
     """Accuracy against generated tokens for strategies of search, at equal tokens, overall and by difficulty.
     Resumable."""
     with reporting(as_json=as_json):
-        from selfcorrect.agents.prompts import prompt_settings
-        from selfcorrect.cli.naming import task_settings
-
         answers = numbers_of(budgets)
         if strategies is not None:
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=plan)
         chosen_plan = open_plan(plan)
-        asked = task_settings(task, columns)
-        prompt_settings(prompts)
-        asked.open()
-        searchers = open_searchers(model, verifier, step_verifier)
-        asked = asked.worded(searchers.named.reads_english)
+        asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
@@ -113,6 +110,21 @@ def _tell(out: Path, model: str, task: str, question: str) -> None:
     tune = f"selfcorrect tune-budget {policy} --task {shlex.quote(task)}  (a plan of what a budget is best spent on)"
     search = f"selfcorrect solve {shlex.quote(question)} {policy} --strategy majority:16"
     tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
+
+
+def _opened(
+    task: str, columns: Sequence[str] | None, prompts: str | None, models: tuple[str, Path | None, Path | None]
+) -> "tuple[TaskSettings, Searchers]":
+    """The task as the policy can read it, and the policy with its verifiers; what is wrong with the task or the words
+    is told before anything is loaded."""
+    from selfcorrect.agents.prompts import prompt_settings
+    from selfcorrect.cli.naming import task_settings
+
+    asked = task_settings(task, columns)
+    prompt_settings(prompts)
+    asked.open()
+    searchers = open_searchers(*models)
+    return asked.worded(searchers.named.reads_english), searchers
 
 
 def _names(strategies: str) -> list[str]:
@@ -176,17 +188,10 @@ def tune_budget(
 ) -> None:
     """Play strategies on training problems, and write a plan of the best one for each difficulty and budget."""
     with reporting(as_json=as_json):
-        from selfcorrect.agents.prompts import prompt_settings
-        from selfcorrect.cli.naming import task_settings
-
         answers = numbers_of(budgets)
         if strategies is not None:
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=None)
-        asked = task_settings(task, columns)
-        prompt_settings(prompts)
-        asked.open()
-        searchers = open_searchers(model, verifier, step_verifier)
-        asked = asked.worded(searchers.named.reads_english)
+        asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
@@ -223,13 +228,14 @@ def tune_budget(
         plan.save(out)
         if as_json:
             write_json(plan.model_dump())
-            return
-        for one in plan.budgets:
-            results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
-        question = shlex.quote(asked.example or "...")
-        models = f"--model {shlex.quote(model)}" + (
-            "" if verifier is None else f" --verifier {shlex.quote(str(verifier))}"
-        )
-        largest = max(one.tokens for one in plan.budgets)
-        follow = f"selfcorrect solve {question} {models} --plan {shlex.quote(str(out))} --budget {largest}"
-        tell_files({"plan": out, "try it": follow})
+        else:
+            _show_plan(plan, out, model, verifier, asked.example or "...")
+
+
+def _show_plan(plan: "SearchPlan", out: Path, model: str, verifier: Path | None, question: str) -> None:
+    for one in plan.budgets:
+        results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
+    largest = max(one.tokens for one in plan.budgets)
+    scored = "" if verifier is None else f" --verifier {shlex.quote(str(verifier))}"
+    asked = f"selfcorrect solve {shlex.quote(question)} --model {shlex.quote(model)}{scored}"
+    tell_files({"plan": out, "try it": f"{asked} --plan {shlex.quote(str(out))} --budget {largest}"})

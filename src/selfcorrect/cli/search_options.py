@@ -9,6 +9,7 @@ import typer
 
 from selfcorrect.cli.console import loading
 from selfcorrect.cli.naming import NamedPolicy, open_policy
+from selfcorrect.cli.options import refuse_typed
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import is_address
 
@@ -103,6 +104,30 @@ def refuse_idle(
         raise ConfigurationError(f"--step-verifier: only beam scores unfinished answers, and {named} does not")
     if plan is not None and not any(_kind(name) in ("compute_optimal", "own") for name in strategies):
         raise ConfigurationError(f"--plan: only compute_optimal follows a plan, and {named} does not")
+
+
+_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread")
+
+
+def refuse_idle_of_solve(ctx: typer.Context, strategy: str | None) -> None:
+    """Raise a ConfigurationError if an option of `solve` was typed that its way to answer has no use for: a search by
+    `strategy`, a choice with --max-risk, or else the correction loop."""
+    given = ctx.params
+    if given["max_risk"] is not None:
+        refuse_typed(ctx, _LOOP_ONLY, "--max-risk samples answers and chooses one; nothing is revised or stored")
+        refuse_typed(ctx, ("temperature", "step_verifier"), "--max-risk samples as the verifier was calibrated")
+    elif strategy is not None:
+        reason = f"a search ({strategy}) has no such loop: leave --strategy, --budget and --plan away"
+        refuse_typed(ctx, _LOOP_ONLY, reason)
+        files = {name: given[name] for name in ("verifier", "step_verifier", "plan")}
+        refuse_idle([strategy], **files)
+    else:
+        reason = "nothing is chosen: give --strategy best_of_n:16, or --max-risk"
+        refuse_typed(ctx, ("verifier", "step_verifier"), reason)
+        if not given["checkpoint"]:
+            refuse_typed(ctx, ("thread",), "it names an episode in a store: give --checkpoint FILE, too")
+        if not given["temperature"]:
+            refuse_typed(ctx, ("seed",), "greedily every draw is the same: give --temperature 1, too")
 
 
 _STEPWISE = ("beam", "compute_optimal", "own")

@@ -19,7 +19,6 @@ from selfcorrect.cli.options import (
     PromptsName,
     Revisions,
     Seed,
-    refuse_typed,
 )
 from selfcorrect.cli.search_options import (
     PlanFile,
@@ -27,15 +26,16 @@ from selfcorrect.cli.search_options import (
     VerifierFolder,
     open_plan,
     open_searchers,
-    refuse_idle,
+    refuse_idle_of_solve,
     strategy_of,
 )
+from selfcorrect.cli.tables import turn_lines
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.choosing.abstaining import Abstaining, Decision
     from selfcorrect.agents.search.state import Candidate, SearchResult
-    from selfcorrect.agents.state import Turn, VerdictRecord
+    from selfcorrect.agents.state import Turn
 
 
 # `selfcorrect solve --verifier DIR --max-risk R`: one question, and an answer only if the risk is small enough.
@@ -226,11 +226,6 @@ def _plain(result: "SearchResult") -> dict[str, Any]:
 def _no_candidate_shown(candidate: "Candidate") -> None: ...
 
 
-_ROLES = {"attempt": "attempt", "critique": "critique", "revise": "revision"}
-_STYLES = {"correct": "green", "wrong": "red", "unreadable": "red", "unjudged": "yellow"}
-_MARKS = {"correct": "✓", "wrong": "✗", "unreadable": "✗", "unjudged": "?"}
-
-
 def solve(
     ctx: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Such as '3 5 7 9 get 56'.")],
@@ -280,19 +275,7 @@ def solve(
     searches = strategy is not None or budget is not None or plan is not None
     name = strategy or ("majority" if plan is None else "compute_optimal")
     with reporting(as_json=as_json):
-        if max_risk is not None:
-            refuse_typed(ctx, _LOOP_ONLY, "--max-risk samples answers and chooses one; nothing is revised or stored")
-            refuse_typed(ctx, ("temperature", "step_verifier"), "--max-risk samples as the verifier was calibrated")
-        elif searches:
-            refuse_typed(
-                ctx, _LOOP_ONLY, f"a search ({name}) has no such loop: leave --strategy, --budget and --plan away"
-            )
-            refuse_idle([name], verifier=verifier, step_verifier=step_verifier, plan=plan)
-        else:
-            refuse_typed(
-                ctx, ("verifier", "step_verifier"), "nothing is chosen: give --strategy best_of_n:16, or --max-risk"
-            )
-            _refuse_idle_loop(ctx, temperature or 0.0)
+        refuse_idle_of_solve(ctx, name if searches else None)
     if max_risk is not None:
         cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, prompts, searches)
         solve_or_abstain(cautious, as_json=as_json)
@@ -302,31 +285,9 @@ def solve(
         )
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
     else:
-        with reporting(as_json=as_json):
-            asked = LoopRequest(
-                question,
-                answer,
-                model,
-                revisions,
-                critique,
-                temperature or 0.0,
-                limit,
-                seed,
-                prompts,
-                checkpoint,
-                thread,
-            )
-            solve_by_correction(asked, as_json=as_json)
-
-
-_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread")
-
-
-def _refuse_idle_loop(ctx: typer.Context, temperature: float) -> None:
-    if not ctx.params["checkpoint"]:
-        refuse_typed(ctx, ("thread",), "it names an episode in a store: give --checkpoint FILE, too")
-    if temperature == 0:
-        refuse_typed(ctx, ("seed",), "greedily every draw is the same: give --temperature 1, too")
+        loop = (revisions, critique, temperature or 0.0)
+        asked = LoopRequest(question, answer, model, *loop, limit, seed, prompts, checkpoint, thread)
+        solve_by_correction(asked, as_json=as_json)
 
 
 # The correction loop on one question: the public `solve`, on a graph that ends after --revisions.
@@ -351,6 +312,11 @@ class LoopRequest:
 
 def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     """Attempt, revise, show the turns as they are written and judged."""
+    with reporting(as_json=as_json):
+        _corrected(request, as_json=as_json)
+
+
+def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     from selfcorrect.cli.naming import checker_of, problem_of_question
 
     named = open_policy(request.model)
@@ -385,7 +351,7 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     def tell(turn: "Turn") -> None:
         told.append(turn)
         if not as_json:
-            _print_turn(turn)
+            results.print(turn_lines(turn))
 
     with notes.status("thinking ..."):
         solution = solve_sync(
@@ -401,25 +367,10 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
     if not as_json and not told:
         notes.print(Text(f"thread {solution.thread_id!r} was finished before; its turns:", style="dim"))
         for turn in solution.turns:
-            _print_turn(turn)
+            results.print(turn_lines(turn))
     if as_json:
         from selfcorrect.agents.state import EpisodeState
         from selfcorrect.training.runs.run_directory import episode_record
 
         episode = EpisodeState(problem=problem.model_dump(), turns=solution.turns, stop_reason=solution.stop_reason)
         write_json(episode_record(episode, policy=request.model))
-
-
-def _print_turn(turn: "Turn") -> None:
-    """A turn, and its verdict if it has one."""
-    results.print(Text(f"\n{_ROLES[turn['role']]}", style="cyan"))
-    results.print(Text(turn["generation"]["text"]))
-    if turn["generation"]["finish_reason"] == "length":
-        results.print(Text("cut off at the token limit", style="yellow"))
-    if turn["verdict"] is not None:
-        _print_verdict(turn["verdict"])
-
-
-def _print_verdict(verdict: "VerdictRecord") -> None:
-    status = verdict["status"]
-    results.print(Text(f"{_MARKS[status]} {status}: {verdict['reason']}".removesuffix(": "), style=_STYLES[status]))

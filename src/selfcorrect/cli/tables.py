@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from selfcorrect.training.reporting.rows import Result, result_rows
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.state import Turn
 
 _STYLES = {"better": "green", "worse": "red", "same": ""}
 
@@ -39,6 +42,24 @@ def one_table(report: Mapping[str, Any], *, title: str) -> RenderableType:
 def _cell(row: Result, column: int) -> Text:
     style = _STYLES[row.change] if column else ""
     return Text.assemble((row.values[column], style), (f"  {row.intervals[column]}", "dim"))
+
+
+# A turn of an episode.
+
+_ROLES = {"attempt": "attempt", "critique": "critique", "revise": "revision"}
+_VERDICTS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "unreadable": ("✗", "red"), "unjudged": ("?", "yellow")}
+
+
+def turn_lines(turn: "Turn") -> RenderableType:
+    """A turn, and its verdict if it has one."""
+    lines = [Text(f"\n{_ROLES[turn['role']]}", style="cyan"), Text(turn["generation"]["text"])]
+    if turn["generation"]["finish_reason"] == "length":
+        lines.append(Text("cut off at the token limit: --max-answer-tokens", style="yellow"))
+    if turn["verdict"] is not None:
+        status, reason = turn["verdict"]["status"], turn["verdict"]["reason"]
+        mark, style = _VERDICTS[status]
+        lines.append(Text(f"{mark} {status}: {reason}".removesuffix(": "), style=style))
+    return Group(*lines)
 
 
 # The figures that matter while training, and how each is written.
