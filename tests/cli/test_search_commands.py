@@ -69,7 +69,8 @@ def test_adapt_reads_a_file_without_answers_and_writes_an_adapter(run: Any, run_
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [("", "holds no problems"), ("{", "no JSON row"), ('{"question": "?"}', 'has no "prompt"')]
+    ("content", "expected"),
+    [("", "holds no problems"), ("{", "no valid JSON"), ('{"question": "?"}', "--map question=prompt")],
 )
 def test_files_that_hold_no_problems_are_told(run: Any, tmp_path: Path, content: str, expected: str) -> None:
     file = tmp_path / "problems.jsonl"

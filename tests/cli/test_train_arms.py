@@ -38,7 +38,7 @@ class ScriptedPlan:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedPlan:
     scripted = ScriptedPlan()
-    for home in ("reinforced", "score_stage2_star"):
+    for home in ("reinforced", "star"):
         monkeypatch.setattr(f"selfcorrect.training.arms.{home}.train_plan", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted

@@ -36,7 +36,7 @@ class ScriptedRun:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedRun:
     scripted = ScriptedRun()
-    for home in ["star", "pair_sft"]:
+    for home in ["star", "sft"]:
         monkeypatch.setattr(f"selfcorrect.training.arms.{home}.train_supervised", scripted)
     monkeypatch.chdir(tmp_path)
     return scripted
