@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.placement import choose_device
-from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.policies.pretrained import choose_device, model_location
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.errors import PolicyError
