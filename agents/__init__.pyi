@@ -39,6 +39,10 @@ from .nodes import ReviseWithFeedback as ReviseWithFeedback
 from .plugins.chat_model import ChatSelfCorrect as ChatSelfCorrect
 from .plugins.chat_model import as_tool as as_tool
 from .plugins.chat_model_policy import ChatModelPolicy as ChatModelPolicy
+from .plugins.evaluators import InspectPolicy as InspectPolicy
+from .plugins.evaluators import inspect_agent as inspect_agent
+from .plugins.evaluators import inspect_samples as inspect_samples
+from .plugins.evaluators import inspect_scorer as inspect_scorer
 from .plugins.middleware import SelfCorrectMiddleware as SelfCorrectMiddleware
 from .policies.pretrained import embedded_folder as embedded_folder
 from .policies.scripted import ScriptedPolicy as ScriptedPolicy
