@@ -158,8 +158,9 @@ class ChatSelfCorrect(BackgroundChatModel):
         temperature: 0 is greedy.
         top_p, max_tokens, seed, stop: as in `Sampling`.
         timeout: seconds after which a call raises TimeoutError.
-        constrained: draw answers by the JSON schema of the call's `response_format`, rather than only parse and
-            validate them. Their log-probabilities are then those of the constrained distribution.
+        constrained: draw answers by the JSON schema of the call's `response_format`, and calls of tools that a
+            `tool_choice` forces by those of the tools, rather than only parse and validate them. Their
+            log-probabilities are then those of the constrained distribution.
         model: name that replies and traces carry.
 
     Raises:
@@ -430,7 +431,8 @@ class ChatSelfCorrect(BackgroundChatModel):
 
         Args:
             tools: as LangChain takes them.
-            tool_choice: "auto" (the default), "none", "any", or a tool's name.
+            tool_choice: "auto" (the default), "none", "any", or a tool's name. The last two are kept with
+                `constrained=True`; without it, a reply without a call says so in its `invalid_tool_calls`.
             kwargs: options of calls (`response_format`, `strict`), or of the inner chat model.
 
         Raises:

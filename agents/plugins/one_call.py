@@ -34,7 +34,8 @@ class Wanted:
         tool_choice: None or "auto" leaves it to the policy, "none" hides the tools, "any" asks for some call, a name
             for a call of that tool.
         format: that the answer must have.
-        constrained: whether the answer is drawn by the format's schema.
+        constrained: whether what is drawn follows the format's schema, or that of the calls of tools if one has to be
+            made.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
@@ -55,7 +56,25 @@ class Wanted:
             if not tools:
                 raise ConfigurationError(f"tool_choice names {choice!r}, which is none of the tools of the call")
         wanted = response_format(options.get("response_format"))
-        return cls(() if choice == "none" else tools, choice, wanted, constrained and wanted is not None)
+        shown = () if choice == "none" else tools
+        made = cls(shown, choice, wanted)
+        return replace(made, constrained=constrained and (made.must_call or wanted is not None))
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the reply has to be a call of a tool. Unless `constrained`, a policy may still write none, and the
+        reply says so."""
+        return bool(self.tools) and self.tool_choice not in (None, "auto", "none")
+
+    @property
+    def json_schema(self) -> str | None:
+        """By which the reply is drawn; None is freely."""
+        if not self.constrained:
+            return None
+        if self.must_call:
+            calls = [_call_schema(tool) for tool in self.tools]
+            return json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
+        return None if self.format is None else self.format.constraint
 
     @property
     def plain(self) -> bool:
@@ -79,8 +98,8 @@ async def ask(
     if isinstance(messages[-1], HumanMessage) and not plain_text(messages[-1]).strip():
         raise PolicyError("the last message of the user is blank")
     form = tool_format(policy) if wanted.tools or _holds_calls(messages) else PlainFormat()
-    if wanted.constrained and wanted.format is not None:
-        sampling = replace(sampling, json_schema=wanted.format.constraint)
+    if wanted.constrained:
+        sampling = replace(sampling, json_schema=wanted.json_schema)
     shown, after = _shown(form, prompts, messages, wanted)
     with untraced():
         generation = await policy.generate(shown, sampling, after=after)
@@ -98,11 +117,12 @@ async def ask(
 def _message(form: ToolFormat, generation: Generation, wanted: Wanted) -> AIMessage:
     if wanted.plain:
         return AIMessage(generation["text"])
-    said = form.read(generation, wanted.tools) if wanted.tools else None
+    reader = PlainFormat() if wanted.constrained and wanted.must_call else form  # a schema's calls are plain JSON
+    said = reader.read(generation, wanted.tools) if wanted.tools else None
     message = AIMessage(generation["text"]) if said is None else said.message(generation)
     if message.tool_calls:
         return message
-    if wanted.tool_choice not in (None, "auto", "none") and not message.invalid_tool_calls:
+    if wanted.must_call and not message.invalid_tool_calls:
         missing = "a call of a tool was asked for, and the reply holds none"
         message.invalid_tool_calls = [
             InvalidToolCall(name=None, args=generation["text"], id=None, error=missing, type="invalid_tool_call")
@@ -196,6 +216,16 @@ def _choice(asked: Any) -> str | None:
     if asked in _FORCED:
         return "any"
     return None if asked is None or asked is False else str(asked)
+
+
+def _call_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a call of `tool`, as plain JSON."""
+    arguments = tool.get("function", tool).get("parameters") or {"type": "object"}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": _name(tool)}, "arguments": arguments},
+        "required": ["name", "arguments"],
+    }
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+from selfcorrect.agents.plugins.one_call import Wanted
 from selfcorrect.agents.serving.limits import Busy, Gate, Guard, Limits, Metrics
 from selfcorrect.agents.serving.openapi import document
 from selfcorrect.agents.serving.requests import (
@@ -164,6 +166,7 @@ class _Service:
     async def chat(self, request: Request, body: Any) -> Response:
         asked = read_request(body, ChatRequest)
         model = self._model(asked)
+        _refuse_unkept_choice(model, asked.options)
         messages = await asyncio.to_thread(messages_of, asked.messages, self._limits)
         if asked.stream:
             self._gate.refuse_if_full()
@@ -193,6 +196,7 @@ class _Service:
         if asked.stream or (asked.n or 1) > 1:
             raise BadRequest("stream and n are not supported here; use /v1/chat/completions", "stream")
         model = self._model(asked)
+        _refuse_unkept_choice(model, asked.options)
         messages = await asyncio.to_thread(messages_of, asked.chat_messages(), self._limits)
         calls = [(messages, asked.options)]
         return await self._answered(request, model, calls, lambda replies: response_object(asked.model, replies[0]))
@@ -310,6 +314,18 @@ def _choice_options(asked: Drawing, index: int) -> dict[str, Any]:
     if "seed" in options:
         options["seed"] += index
     return options
+
+
+def _refuse_unkept_choice(model: ChatSelfCorrect, options: Mapping[str, Any]) -> None:
+    """Raise where a call of a tool is demanded that nothing makes the policy write."""
+    if model.policy is None or model.constrained or isinstance(model.policy, ChatModelPolicy):
+        return
+    if Wanted.of_call(options, constrained=False).must_call:
+        raise BadRequest(
+            "tool_choice demands a call, and this server draws freely, so that it cannot promise one: use 'auto', or "
+            "start it with --constrained",
+            "tool_choice",
+        )
 
 
 def _event(data: Any) -> str:

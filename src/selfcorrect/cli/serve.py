@@ -39,6 +39,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; one more is a 429.")] = _LIMITS.queue,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = _LIMITS.seconds,
     grace: Annotated[float, typer.Option(min=0.001, help="Seconds to finish on a stop.")] = _LIMITS.grace,
+    constrained: Annotated[
+        bool, typer.Option(help="Draw JSON answers, and calls of tools that are demanded, by their schemas.")
+    ] = False,
     cors: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may call the server; may be given again.")
     ] = None,
@@ -54,8 +57,10 @@ def serve(
         if revisions == 0:
             refuse_typed(ctx, ("critique",), "with --revisions 0 nothing is revised")
         _refuse_without_extra()
+        if constrained:
+            _refuse_without_outlines()
         with listen(host, port) as listening:
-            chat = _chat_model(model, revisions, critique, prompts)
+            chat = _chat_model(model, revisions, critique, prompts, constrained)
             notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
             if chat.streams_whole is not None:
                 notes.print(f"streams are one piece: {chat.streams_whole}", markup=False)
@@ -71,14 +76,23 @@ def serve(
             _run({name or model: chat}, api_key, listening, limits, cors or [])
 
 
-def _chat_model(model: str, revisions: int, critique: Critique, words: str | None) -> "ChatSelfCorrect":
+def _chat_model(
+    model: str, revisions: int, critique: Critique, words: str | None, constrained: bool
+) -> "ChatSelfCorrect":
     from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
     from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
     named.warn_beyond(revisions)
     chosen = named.prompts(critique, usual="plain", chosen=words)
-    return ChatSelfCorrect(policy=named.policy, prompts=chosen, revisions=revisions, critique=critique, model=model)
+    return ChatSelfCorrect(
+        policy=named.policy,
+        prompts=chosen,
+        revisions=revisions,
+        critique=critique,
+        model=model,
+        constrained=constrained,
+    )
 
 
 def _run(
@@ -118,6 +132,15 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error.strerror}; try --port 0") from error
     return listening
+
+
+def _refuse_without_outlines() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("outlines_core") is None:
+        from selfcorrect.distribution import install_command
+
+        raise ConfigurationError(f"--constrained needs: {install_command('constrained')}")
 
 
 def _refuse_without_extra() -> None:

@@ -251,6 +251,17 @@ def test_tools_go_through_openais_client(roomy: httpx.Client) -> None:
         assert told[0] is not None and told[0][0].function is not None and told[0][0].function.name == "add"
 
 
+def test_a_demanded_call_is_refused_where_nothing_promises_it(roomy: httpx.Client) -> None:
+    for choice in ("required", {"type": "function", "function": {"name": "add"}}):
+        body = {"model": "typist", "messages": TALK, "tools": [ADD], "tool_choice": choice}
+        answer = roomy.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 400
+        assert "start it with --constrained" in answer.json()["error"]["message"]
+    for choice in ("auto", "none"):
+        body = {"model": "typist", "messages": TALK, "tools": [ADD], "tool_choice": choice}
+        assert roomy.post("/v1/chat/completions", json=body).status_code == 200
+
+
 def test_formats_and_log_probabilities_go_through_openais_client(roomy: httpx.Client) -> None:
     schema: Any = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
     form: Any = {"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}}

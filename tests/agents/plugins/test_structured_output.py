@@ -8,6 +8,7 @@ import pytest
 import torch
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
 from pydantic import BaseModel
 from small_models import llama
 from typing_policy import TypingPolicy, family_tokenizer
@@ -105,6 +106,29 @@ def test_constrained_answers_follow_the_schema_whatever_the_model() -> None:
     model = ChatSelfCorrect(policy=random_policy(), revisions=0, temperature=1.0, constrained=True)
     asking = model.with_structured_output(Grade)
     assert all(isinstance(grade, Grade) for grade in asking.batch(["of use?", "and this?", "this?"]))
+
+
+def test_a_call_that_is_demanded_is_drawn_by_the_schema_of_its_tool_whatever_the_model() -> None:
+    @tool
+    def grade(relevant: Literal["yes", "no"], score: Literal[1, 2, 3]) -> str:
+        """Grade it."""
+        return f"{relevant} {score}"
+
+    @tool
+    def skip(reason: Literal["long", "old"]) -> str:
+        """Skip it."""
+        return reason
+
+    model = ChatSelfCorrect(policy=random_policy(), revisions=0, temperature=1.0, constrained=True)
+    one, both = model.bind_tools([grade, skip], tool_choice="skip"), model.bind_tools([grade, skip], tool_choice="any")
+    for asking, names in ((one, {"skip"}), (both, {"grade", "skip"})):
+        for said in asking.batch(["of use?", "and this?", "this?"]):
+            assert not said.invalid_tool_calls
+            (call,) = said.tool_calls
+            assert call["name"] in names
+            assert (grade if call["name"] == "grade" else skip).invoke(call["args"])
+    free = model.bind_tools([grade, skip], tool_choice="auto").invoke("of use?")
+    assert not free.tool_calls  # a random model writes none of its own
 
 
 def test_constrained_log_probabilities_are_those_of_the_constrained_distribution() -> None:
