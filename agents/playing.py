@@ -17,6 +17,7 @@ from threading import Lock, Thread
 from typing import Any, Literal
 
 from selfcorrect.agents.recording import Recorder, is_recording
+from selfcorrect.agents.tracing import episode_metadata
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.tasks.problem import Problem
 
@@ -108,9 +109,9 @@ async def _with_replies(
 
 
 def _config(rules: EpisodeRules, problem: Problem) -> dict[str, Any]:
-    """The run config of one episode; traces are found again by the problem."""
+    """The run config of one episode; traces are found again by its problem, batch and seed."""
     given = dict(rules.config or {})
-    return {**given, "metadata": {**given.get("metadata", {}), "problem": problem.id}}
+    return {**given, "metadata": {**given.get("metadata", {}), "problem": problem.id, **episode_metadata()}}
 
 
 async def _reply(replies: Replies, asked: Any, problem: Problem) -> Any:

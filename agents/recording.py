@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.tracing import CallSpan, begin_span
 from selfcorrect.errors import GraphError
 
 # Where in a LangGraph run a policy is called, and in which order: the same in every run, whatever runs side by side.
@@ -133,6 +134,7 @@ class PolicyCall:
     generation: Generation
     sampling: Sampling
     turn: int = 1
+    trace: Any = field(default=None, compare=False, repr=False)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -193,9 +195,14 @@ class OpenCall:
     site: CallSite = field(default_factory=CallSite)
     shown: str = ""
     generation: Generation | None = None
+    span: CallSpan | None = None
+    trace: Any = None
+    """What a span of OpenTelemetry's links to, once the call is finished; None where nobody traces."""
 
     def finish(self, generation: Generation) -> None:
         """Hand over what was drawn. A call that is never finished was cancelled, or failed, and is not recorded."""
+        if self.span is not None:
+            self.trace = self.span.end(generation)
         self.generation = generation
 
 
@@ -243,7 +250,9 @@ class Recorder:
             assert call.generation is not None
             nodes = nodes_on(call.site.path, call.site.node)
             turns[nodes] = turns.get(nodes, 0) + 1
-            calls.append(PolicyCall(call.site.node, call.site.path, call.generation, call.sampling, turns[nodes]))
+            calls.append(
+                PolicyCall(call.site.node, call.site.path, call.generation, call.sampling, turns[nodes], call.trace)
+            )
         return calls
 
     @property
@@ -284,6 +293,12 @@ def begin_call(
 
     Where nobody records, that is the sampling that was asked for.
     """
+    call = _begun(policy, messages, sampling, after)
+    call.span = begin_span(policy, call.sampling, call_site().node)
+    return call
+
+
+def _begun(policy: Any, messages: Sequence[Message], sampling: Sampling, after: Generation | None) -> OpenCall:
     recorder = _recorder.get()
     if recorder is None:
         _unrecorded[policy] = _unrecorded.get(policy, 0) + 1

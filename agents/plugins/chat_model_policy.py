@@ -10,7 +10,9 @@ from langchain_core.runnables import Runnable
 
 from selfcorrect.agents.policies.rendering import conversation_after
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.recording import call_site
 from selfcorrect.agents.state import Generation, Message, Usage
+from selfcorrect.agents.tracing import begin_span
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 # Messages, and back. Policies read text: what is no text is told, never dropped.
@@ -162,7 +164,11 @@ class ChatModelPolicy:
     ) -> Generation:
         """The model's next message. What the provider's client raises is passed on as it is."""
         conversation = conversation_after(after, messages)
-        return generation_of(await self.ask(self.model, conversation, sampling), conversation)
+        span = begin_span(self, sampling, call_site().node)
+        generation = generation_of(await self.ask(self.model, conversation, sampling), conversation)
+        if span is not None:
+            span.end(generation)
+        return generation
 
     async def ask(
         self, model: Runnable[LanguageModelInput, AIMessage], messages: Sequence[Message], sampling: Sampling

@@ -12,6 +12,7 @@ from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
 from selfcorrect.agents.state import EpisodeState, Turn, answer_text, verdict_of, verdict_record
+from selfcorrect.agents.tracing import Credit, episode_traced
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
@@ -173,6 +174,7 @@ async def collect(
     context: Any = None,
     rules: EpisodeRules | None = None,
     trunks: Sequence[Episode | None] = (),
+    batch: int | None = None,
 ) -> list[Episode]:
     """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
 
@@ -189,6 +191,7 @@ async def collect(
         context: the graph's run context; None is `EpisodeContext(sampling)`, and with `inputs` no context.
         rules: for episodes that fail, ask a person, or take long; None raises what an episode raises.
         trunks: B episodes whose first answers are taken over, one per episode; none, and all begin at the beginning.
+        batch: its number, for traces.
 
     Raises:
         GraphError: an episode (every one, unless the rules say "raise") called no trainable policy, or raised an error
@@ -199,7 +202,7 @@ async def collect(
 
     async def one(problem: Problem, seed: int, trunk: Episode | None) -> Episode:
         draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
-        with recording(policy, draws) as recorder:
+        with recording(policy, draws) as recorder, episode_traced(problem.id, batch, seed):
             try:
                 given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
                 state = await final_state(graph, given, problem, recorder, rules, context=shared)
@@ -250,6 +253,16 @@ def _failed(
         for call, reward in zip(calls, paid, strict=True)
     ]
     return Episode(problem, None, calls, signals, [], draws=recorder.draws_made, error=error)
+
+
+def credits_of(episodes: Sequence[Episode], advantages: Sequence[float | None], batch: int) -> list[Credit]:
+    """What traces are told of a batch; `advantages` has one for each call of all episodes, in their order."""
+    told = iter(advantages)
+    return [
+        Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(told), call.trace)
+        for episode in episodes
+        for turn, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True), 1)
+    ]
 
 
 def call_kind(call: PolicyCall) -> str:
@@ -347,6 +360,7 @@ class EpisodePlayer:
                 context=self.context,
                 rules=self.rules,
                 trunks=trunks,
+                batch=batch,
             )
         )
 
