@@ -9,7 +9,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -53,6 +53,45 @@ class Limits:
             value = getattr(self, field.name)
             if not value > 0 and not (field.name == "queue" and value == 0):
                 raise ConfigurationError(f"the server's limit {field.name} must be above 0, got {value}")
+
+
+_BYTES_A_TOKEN = 16
+"""No text but long runs of blanks has more on average; English has four."""
+_ESCAPED = 4
+"""A body may be so many times its texts: JSON writes some characters as six bytes."""
+
+
+def limits_for(policies: Iterable[Any], **chosen: Any) -> Limits:
+    """The limits of a server of these policies: what a limit is not `chosen` for follows from the largest context, so
+    that only what no policy could read is refused before it is tokenised.
+
+    Messages: one for every 4 tokens, from 64 to 4,096. Bytes of a conversation: 16 for every token, from 64 KiB to 4
+    MiB; of a body 4 times as many. A policy whose context nobody knows has the defaults of `Limits`.
+
+    Args:
+        chosen: limits by name; None is not chosen.
+
+    Raises:
+        ConfigurationError: a limit is not above 0.
+    """
+    contexts = [context_of(policy) for policy in policies]
+    given = {name: value for name, value in chosen.items() if value is not None}
+    derived: dict[str, Any] = {}
+    if contexts and None not in contexts:
+        context = max(context or 0 for context in contexts)
+        derived["messages"] = min(max(context // 4, 64), 4096)
+        derived["prompt_bytes"] = min(max(_BYTES_A_TOKEN * context, 64 * 2**10), 4 * 2**20)
+    derived["body_bytes"] = _ESCAPED * int(given.get("prompt_bytes", derived.get("prompt_bytes", Limits.prompt_bytes)))
+    return Limits(**{**derived, **given})
+
+
+def context_of(policy: Any) -> int | None:
+    """How many tokens a policy can be shown; None if nobody knows."""
+    config = getattr(getattr(policy, "model", None), "config", None)
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        context = getattr(getattr(policy, "tokenizer", None), "model_max_length", None)
+    return context if isinstance(context, int) and 0 < context < 10**9 else None  # tokenizers say 1e30 for "unknown"
 
 
 class Busy(Exception):

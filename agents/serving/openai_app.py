@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 from selfcorrect.agents.plugins.one_call import Wanted
-from selfcorrect.agents.serving.limits import Busy, Gate, Guard, Limits, Metrics
+from selfcorrect.agents.serving.limits import Busy, Gate, Guard, Limits, Metrics, limits_for
 from selfcorrect.agents.serving.openapi import document
 from selfcorrect.agents.serving.requests import (
     BadRequest,
@@ -108,10 +108,10 @@ def openai_app(
     Args:
         models: by the name that clients ask for.
         api_key: clients must send it; None lets everyone in.
-        limits: of what is taken; None is the defaults.
+        limits: of what is taken; None is those of `limits_for` these models.
         cors: origins whose pages may call the server, "*" for all.
     """
-    chosen, metrics = limits or Limits(), Metrics()
+    chosen, metrics = limits or limits_for(model.policy for model in models.values()), Metrics()
     service = _Service(models, api_key, chosen, metrics)
     crossing = Middleware(CORSMiddleware, allow_origins=list(cors), allow_methods=["*"], allow_headers=["*"])
     return Starlette(

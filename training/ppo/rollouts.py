@@ -12,7 +12,7 @@ from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
 from selfcorrect.agents.state import EpisodeState, Turn, answer_text, verdict_of, verdict_record
-from selfcorrect.agents.tracing import Credit, episode_traced
+from selfcorrect.agents.tracing import Credit, episode_traced, is_traced, tell_credit
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
@@ -255,16 +255,6 @@ def _failed(
     return Episode(problem, None, calls, signals, [], draws=recorder.draws_made, error=error)
 
 
-def credits_of(episodes: Sequence[Episode], advantages: Sequence[float | None], batch: int) -> list[Credit]:
-    """What traces are told of a batch; `advantages` has one for each call of all episodes, in their order."""
-    told = iter(advantages)
-    return [
-        Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(told), call.trace)
-        for episode in episodes
-        for turn, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True), 1)
-    ]
-
-
 def call_kind(call: PolicyCall) -> str:
     """What a call is compared with: the call of the same nodes and turn in the other episodes of its problem."""
     return f"{'/'.join(call.nodes) or 'policy'} {call.turn}"
@@ -325,6 +315,23 @@ class EpisodePlayer:
         if not isinstance(self.config.credit, Tree):
             return self._collected(problems, seeds, batch)
         return self._branching(problems, seeds, batch, self.config.credit.branches)
+
+    def tell_credit(self, episodes: Sequence[Episode], means: Callable[[int], list[float | None]], batch: int) -> None:
+        """Tell traces, where there are any, what every call was paid.
+
+        Args:
+            means: from the number of calls of all episodes to the advantage of each, in their order.
+        """
+        callbacks = (self.rules.config or {}).get("callbacks")
+        if not is_traced(callbacks):
+            return
+        advantages = iter(means(sum(len(episode.calls) for episode in episodes)))
+        credits = [
+            Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(advantages), call.trace)
+            for episode in episodes
+            for turn, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True), 1)
+        ]
+        tell_credit(credits, callbacks)
 
     def _branching(self, problems: list[Problem], seeds: list[int], batch: int, branches: int) -> list[Episode]:
         """In every `branches` rows the first episode is played whole, and its first answer revised anew in the

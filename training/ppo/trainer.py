@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -22,7 +23,6 @@ from trl.models.utils import unwrap_model_for_generation
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.recording import unrecorded_draws
-from selfcorrect.agents.tracing import is_traced, tell_credit
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
@@ -54,7 +54,7 @@ from selfcorrect.training.ppo.metrics import (
     without_spread,
 )
 from selfcorrect.training.ppo.precision import prepare_weights, stored_otherwise
-from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt, credits_of
+from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
     completion_logprobs,
@@ -263,7 +263,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         betas_RT = rows.spread(table.kl_coefficients_C) * self._steered(rows, table, reference_RT)
         if reference_RT is not None and self.settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
-        self._tell_credit(episodes, rows, advantages_RT)
+        self._player.tell_credit(episodes, partial(rows.means, advantages_RT), self.batch_number)
         device = self.accelerator.device
         batch = trl_batch(rows, table, advantages_RT, betas_RT)
         if self.settings.critic is not None and self.batch_number < self.settings.critic.pretraining:
@@ -277,13 +277,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
-
-    def _tell_credit(self, episodes: list[Episode], rows: RowTensors, advantages_RT: Tensor) -> None:
-        """Tell traces, where there are any, what every call was paid; see `selfcorrect.agents.tracing`."""
-        callbacks = (self._player.rules.config or {}).get("callbacks")
-        if is_traced(callbacks):
-            count = sum(len(episode.calls) for episode in episodes)
-            tell_credit(credits_of(episodes, rows.means(advantages_RT, count), self.batch_number), callbacks)
 
     def _steered(self, rows: RowTensors, table: CallTable, reference_RT: Tensor | None) -> float:
         """The factor on this step's KL coefficients; the last step's entropy and this one's KL are taken note of."""

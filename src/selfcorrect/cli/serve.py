@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from selfcorrect.agents.serving.limits import Limits
+from selfcorrect.agents.serving.limits import Limits, limits_for
 from selfcorrect.cli.console import notes, reporting
 from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName, refuse_typed
 from selfcorrect.errors import ConfigurationError
@@ -32,9 +32,13 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(envvar="SELFCORRECT_API_KEY", help="What clients must send; by default nothing.")
     ] = None,
-    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = _LIMITS.body_bytes,
-    max_messages: Annotated[int, typer.Option(min=1, help="Messages of a conversation.")] = _LIMITS.messages,
-    max_prompt: Annotated[int, typer.Option(min=1, help="Bytes of a conversation.")] = _LIMITS.prompt_bytes,
+    max_body: Annotated[int | None, typer.Option(min=1, help="Bytes of a request; by default 4 conversations.")] = None,
+    max_messages: Annotated[
+        int | None, typer.Option(min=1, help="Messages of a conversation; by default one for 4 tokens of the context.")
+    ] = None,
+    max_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Bytes of a conversation; by default 16 for a token of the context.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests answered at a time.")] = _LIMITS.concurrency,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; one more is a 429.")] = _LIMITS.queue,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = _LIMITS.seconds,
@@ -64,7 +68,8 @@ def serve(
             notes.print(f"serving {name or model} at http://{host}:{listening.getsockname()[1]}/v1", markup=False)
             if chat.streams_whole is not None:
                 notes.print(f"streams are one piece: {chat.streams_whole}", markup=False)
-            limits = Limits(
+            limits = limits_for(
+                [chat.policy],
                 body_bytes=max_body,
                 messages=max_messages,
                 prompt_bytes=max_prompt,

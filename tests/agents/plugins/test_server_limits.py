@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from typing_policy import TypingPolicy, family_tokenizer, typed_call
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.agents.serving.limits import Limits, patient_protocol
+from selfcorrect.agents.serving.limits import Limits, limits_for, patient_protocol
 from selfcorrect.agents.serving.openai_app import openai_app
 from selfcorrect.errors import ConfigurationError
 
@@ -203,6 +205,30 @@ def _connected(client: httpx.Client) -> Iterator[socket.socket]:
     parts = urlsplit(str(client.base_url))
     with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=20) as connection:
         yield connection
+
+
+@pytest.mark.parametrize(
+    ("positions", "messages", "prompt_bytes"),
+    [(128, 64, 65_536), (8_192, 2_048, 131_072), (32_768, 4_096, 524_288), (10**6, 4_096, 4 * 2**20)],
+)
+def test_limits_follow_from_the_context_unless_they_are_chosen(
+    positions: int, messages: int, prompt_bytes: int
+) -> None:
+    policy = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(max_position_embeddings=positions)))
+    derived = limits_for([policy], queue=None)
+    assert (derived.messages, derived.prompt_bytes, derived.body_bytes) == (messages, prompt_bytes, 4 * prompt_bytes)
+    assert limits_for([policy], messages=7, queue=3) == replace(derived, messages=7, queue=3)
+    assert limits_for([policy], prompt_bytes=100).body_bytes == 400
+    assert limits_for([policy, ScriptedPolicy(["a"])]) == Limits()  # nobody knows the context of the other
+
+
+def test_what_a_small_context_could_never_read_is_refused_before_it_is_tokenised() -> None:
+    policy = TypingPolicy(says)  # 16,384 tokens: 256 KiB of text
+    with serving_app(openai_app({"typist": ChatSelfCorrect(policy=policy, revisions=0)})) as address:
+        body = {"model": "typist", "messages": [{"role": "user", "content": "x" * 2**18}]}
+        answer = httpx.post(f"{address}/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert "more than this server takes (262144)" in answer.json()["error"]["message"]
 
 
 def test_limits_are_above_nothing() -> None:
