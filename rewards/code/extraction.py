@@ -231,7 +231,7 @@ def _with_helpers(blocks: list[_Block], chosen: int) -> str:
 _MAX_LINE = 500
 _CODE_LINE = re.compile(
     r"(?:async def|def|class|import|from|if|elif|for|while|with|return|raise|assert|del|global|print)\b"
-    r"[^\n]*[:)\w\]\"'*]$"
+    r"[^\n]*[:)\w\]\"'*}(\[{\\]$"
     r"|(?:try|else|finally)\s*:|except\b.*:$|pass$|@\w|#|[)\]}]|\"\"\"|'''|[\w.,\[\]'\" ()*]+?\s*[-+*/%&|^]?=(?!=)\s*\S"
     r"|[\w.]+\(.*\)$"
 )
@@ -264,4 +264,6 @@ def _is_code(line: str) -> bool:
     text = line.rstrip()
     if len(text) > _MAX_LINE:  # not for an expression that goes back
         return True
+    if text.endswith(",") and sum(map(text.count, "([{")) > sum(map(text.count, ")]}")):  # it goes on
+        text = text.rstrip(", ")
     return bool(_CODE_LINE.match(text)) and not _PROSE_START.match(text)

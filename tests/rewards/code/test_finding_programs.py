@@ -96,3 +96,12 @@ def test_no_line_takes_longer_than_its_length(line: str) -> None:
 def test_any_text_is_read_without_an_error(response: str) -> None:
     found = find_program(response)
     assert (found.program is None) == bool(found.problem)
+
+
+@pytest.mark.parametrize(
+    "head", ["def inc(x): return [x,", "values = foo(1,", "from math import (", "return_ = {", "print("]
+)
+def test_a_statement_over_several_lines_is_code_where_nothing_is_fenced(head: str) -> None:
+    close = {"[": "]", "(": ")", "{": "}"}[next(c for c in reversed(head.replace("(x)", "")) if c in "[({")]
+    program = f"import math\n{head}\n    1\n{close}\n"
+    assert find_program(f"{program}").program == program

@@ -1,8 +1,10 @@
 """What a checker can be told to let through: it works, and lets nothing else through. Odd machines are told."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +24,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def checker_with(name: str) -> UnitTestChecker:
     """A checker that this machine can run; else the test is skipped, for no fault of ours."""
-    checker = UnitTestChecker(deadline=2.0, workers=1, **SETTINGS[name])
+    return ready_checker(SETTINGS[name])
+
+
+def ready_checker(settings: dict[str, Any]) -> UnitTestChecker:
+    checker = UnitTestChecker(deadline=2.0, workers=1, **settings)
     try:
         checker.check_sync("def f(): return 1", "assert f() == 1")
     except SandboxError as reason:
@@ -41,6 +47,29 @@ def test_hostile_programs_are_wrong_with_every_setting(name: str) -> None:
                 assert verdict.status is Status.WRONG, (group, what, verdict.reason)
 
 
+COMBINATIONS: list[dict[str, Any]] = [
+    {"packages": packages, "threads": threads, "scratch": scratch, "isolation": isolation}
+    for isolation in ("jail", "together", "bubblewrap")
+    for packages in ([], ["numpy"])
+    for threads in (False, True)
+    for scratch in (None, "16MB")
+    if not (scratch and isolation == "bubblewrap")  # refused
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", COMBINATIONS, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_hostile_programs_are_wrong_with_every_combination_of_settings(settings: dict[str, Any]) -> None:
+    if settings["isolation"] == "bubblewrap" and shutil.which("bwrap") is None:
+        pytest.skip("needs the program bwrap")
+    with ready_checker(settings) as checker:
+        assert checker.check_sync("def total(n): return sum(n)", ASSERTS).correct
+        for group, programs in GROUPS.items():
+            for what, program in programs.items() if group != "exhaust" else []:
+                verdict = judged(checker, program, f"import os\n{ASSERTS}")
+                assert verdict.status is Status.WRONG, (group, what, verdict.reason)
+
+
 def test_arrays_cross_and_are_compared(numpy: str = "import numpy as np\n") -> None:
     with checker_with("packages") as checker:
         squares = f"{numpy}def f(n):\n    return np.arange(n) ** 2"
@@ -51,6 +80,67 @@ def test_arrays_cross_and_are_compared(numpy: str = "import numpy as np\n") -> N
         assert checker.check_sync(squares, tests).correct
         assert checker.check_sync(squares.replace("** 2", "* 2"), tests).status is Status.WRONG
         assert checker.check_sync(f"{numpy}def f(n): return np.mean([1, 2])", "assert f(1) == 1.5").correct
+
+
+PANDAS = {
+    "a table": """
+def f(): return pd.DataFrame({'a': [1, 2], 'b': ['x', None]}, index=pd.Index(['r', 's'], name='n'))
+# tests
+assert list(f().columns) == ['a', 'b']
+assert f().index.name == 'n' and f()['a'].sum() == 3
+pd.testing.assert_frame_equal(f(), pd.DataFrame({'a': [1, 2], 'b': ['x', None]}, index=pd.Index(['r', 's'], name='n')))
+""",
+    "a series of groups": """
+def f(d): return d.groupby('k')['v'].mean()
+# tests
+d = pd.DataFrame({'k': ['a', 'b', 'a'], 'v': [1.0, 2.0, 4.0]})
+assert f(d)['a'] == 2.5
+pd.testing.assert_series_equal(f(d), d.groupby('k')['v'].mean())
+""",
+    "types of pandas' own": """
+def f(): return [pd.Series([1, None], dtype='Int64'), pd.Series(['b', 'a']).astype('category'),
+    pd.Series(pd.date_range('2020-01-01', periods=2, tz='UTC')), pd.NA, pd.Timestamp('2020-01-01')]
+# tests
+a, b, c, na, time = f()
+assert a.isna().tolist() == [False, True] and str(a.dtype) == 'Int64'
+assert list(b.cat.categories) == ['a', 'b']
+assert c.dt.year.tolist() == [2020, 2020] and na is pd.NA and time == pd.Timestamp('2020-01-01')
+""",
+    "indexes": """
+def f(): return pd.DataFrame({('a', 'x'): [1, 2], ('a', 'y'): [3, 4]}, index=pd.date_range('2020-01-01', periods=2))
+# tests
+assert f().columns.nlevels == 2
+assert f()[('a', 'y')].tolist() == [3, 4]
+pd.testing.assert_index_equal(f().index, pd.date_range('2020-01-01', periods=2))
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def with_pandas() -> Iterator[UnitTestChecker]:
+    pytest.importorskip("pandas", reason="programs that use pandas need it installed")
+    with UnitTestChecker(packages=["pandas"], deadline=20.0, workers=1, memory_mb=2048) as checker:
+        yield checker
+
+
+@pytest.mark.parametrize("name", PANDAS)
+def test_what_pandas_makes_crosses_and_is_compared(with_pandas: UnitTestChecker, name: str) -> None:
+    imports = "import numpy as np\nimport pandas as pd\n"
+    program, _, tests = PANDAS[name].partition("# tests")
+    verdict = with_pandas.check_sync(imports + program, imports + tests)
+    assert verdict.correct, verdict.reason
+    nothing = "\ndef f(*_): return pd.DataFrame({'a': [7.5]})"
+    assert with_pandas.check_sync(imports + program + nothing, imports + tests).status is Status.WRONG
+
+
+def test_a_table_is_compared_by_no_object_of_the_program(with_pandas: UnitTestChecker) -> None:
+    tests = "import pandas as pd\nassert f().equals(pd.DataFrame({'a': [2]}))"
+    right = "import pandas as pd\ndef f(): return pd.DataFrame({'a': [2]})"
+    assert with_pandas.check_sync(right, tests).correct
+    for base in ("pd.DataFrame", "object"):
+        liar = f"import pandas as pd\nclass All({base}):\n    def equals(self, other): return True\n"
+        verdict = with_pandas.check_sync(f"{liar}def f(): return All()", tests)
+        assert verdict.status is Status.WRONG and "plain data" in verdict.reason
 
 
 def test_packages_that_were_not_named_stay_out_of_sight() -> None:
