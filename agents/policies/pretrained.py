@@ -3,9 +3,12 @@ runs."""
 
 import json
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -36,7 +39,7 @@ def load_model_and_tokenizer(
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype, **chosen)
     except (OSError, ValueError, ImportError) as error:
-        raise PolicyError(f"cannot load model and tokenizer from {str(path_or_id)!r}: {error}") from error
+        raise PolicyError(f"cannot load model and tokenizer from {_why(path_or_id, error)}") from error
     return model.eval(), tokenizer
 
 
@@ -52,7 +55,7 @@ def load_tokenizer(path_or_id: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path_or_id)
     except (OSError, ValueError) as error:
-        raise PolicyError(f"cannot load a tokenizer from {str(path_or_id)!r}: {error}") from error
+        raise PolicyError(f"cannot load a tokenizer from {_why(path_or_id, error)}") from error
 
 
 def _refuse_missing_folder(path_or_id: str | Path) -> None:
@@ -63,6 +66,42 @@ def _refuse_missing_folder(path_or_id: str | Path) -> None:
         raise PolicyError(f"there is no model folder {str(path_or_id)!r}; give an existing folder or a Hugging Face id")
     if path.is_dir() and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
         raise PolicyError(f"the folder {str(path_or_id)!r} holds no config.json: it is not a saved transformers model")
+    if not path.exists():
+        _refuse_unreachable(str(path_or_id))
+
+
+_REACHED_WITHIN = 3.0
+"""Seconds in which the Hub must answer a knock; its client would retry for a minute."""
+
+
+def _refuse_unreachable(name: str) -> None:
+    """Raise a PolicyError at once if the model called `name` is not in the cache and there is no way to the Hub."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    files = ("config.json", "adapter_config.json")
+    try:
+        found = any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+    except HFValidationError as error:
+        raise PolicyError(f"{name!r} is neither a folder nor a name of the Hugging Face Hub: {error}") from error
+    if found or constants.HF_HUB_OFFLINE or getproxies():  # its client then knows at once, or goes another way
+        return
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), _REACHED_WITHIN).close()
+    except OSError as error:
+        raise PolicyError(
+            f"there is no folder {name!r}, and the Hugging Face Hub cannot be reached from here ({error}); copy the "
+            "model onto this machine and give its folder, or use 'embedded' or 'smollm2'"
+        ) from error
+
+
+def _why(name: str | Path, error: Exception) -> str:
+    """The model's name and what is wrong with it; for one of the Hub, with what to do."""
+    told = f"{str(name)!r}: {error}"
+    if Path(name).exists():
+        return told
+    return f"{told}. Is the name right? A private or gated model needs `hf auth login` first; or give a folder"
 
 
 def parameter_count(name: str) -> int:
@@ -85,7 +124,7 @@ def weightless(name: str) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
-        raise PolicyError(f"cannot read the config of the model {name!r}: {error}") from error
+        raise PolicyError(f"cannot read the config of the model {_why(name, error)}") from error
 
 
 def _base_of(location: str) -> str:

@@ -321,6 +321,14 @@ def differing_fields(left: BaseModel, right: BaseModel) -> list[str]:
     return [name for name in {**a, **b} if name not in a or name not in b or a[name] != b[name]]
 
 
+def value_of(settings: BaseModel, name: str) -> Any:
+    """The value of the setting with this dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def _as_tree(settings: BaseModel) -> Tree:
     return settings.model_dump(mode="json")
 

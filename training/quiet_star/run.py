@@ -18,10 +18,12 @@ from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, Thin
 from selfcorrect.training.quiet_star.loop import train_steps
 from selfcorrect.training.quiet_star.settings import ARM, CHAINS, QuietRun, QuietSettings
 from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, ChainTexts, Text, Texts, read_file
+from selfcorrect.training.runs.model_card import quiet_card
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunResult, opened
 
 _TEXTS_IN_REPORT = 60
+_ON_CARD = ("all_nll", "all_nll_talk", "answer_accuracy", "answer_accuracy_talk")
 
 
 def train_quiet_star(
@@ -64,6 +66,10 @@ def _play_through(run: QuietRun, settings: QuietSettings, progress: ProgressSink
     after = summarise(tokens)
     learner.save(run.model_path)
     run.write_final(before, after)
+    known = [name for name in _ON_CARD if None not in (before.get(name), after.get(name))]
+    figures = {name: (f"{before[name]:.4f}", f"{after[name]:.4f}") for name in known}
+    card = quiet_card(settings, settings.model_name, figures, folder=run.model_path)
+    write_whole(run.model_path / "README.md", card)
     run.write_tokens(_text_records(held_out[:_TEXTS_IN_REPORT], tokens, tokenizer))
     write_whole(run.report_path, report_page(settings, run.read_metrics(), run.read_final(), run.read_tokens()))
     return RunResult(run.path, before, after)

@@ -66,6 +66,7 @@ class HeldOut:
         self.run.write_final(before[0], after, budget=budget)
         self.run.write_episodes(episodes[:_KEPT_EPISODES], before=before[1][:_KEPT_EPISODES])
         self.run.write_report()
+        self.run.write_card()
         return RunResult(self.run.path, before[0], after)
 
     def validate(self, graph: CorrectionGraph) -> dict[str, float]:

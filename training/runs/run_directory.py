@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
-from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml
+from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-from selfcorrect.training.settings import RunSettings, read_settings
+from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
 
 # Episodes as people read them: texts and verdicts, no token ids.
 
@@ -52,6 +52,34 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
 
 
 _MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every"}
+_MAY_GROW_ON_RESUME = {"score.stage_two_steps", "star.loops", "steps"}
+"""What makes a run longer: the steps of its last stage, STaR's loops, Quiet-STaR's steps."""
+
+_NAMES_A_FILE = {"model", "text", "dataset", "deepspeed"}
+"""Settings that are texts, and may be the path of a file or folder."""
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def placed(settings: Kind) -> Kind:
+    """`settings` whose files and folders are named from the root: the run can be taken up from any folder."""
+    changed = {name: _placed(name, getattr(settings, name)) for name in type(settings).model_fields}
+    return settings.model_copy(update={name: value for name, value in changed.items() if value is not None})
+
+
+def _placed(name: str, value: Any) -> Any:
+    if isinstance(value, Settings):
+        return placed(value)
+    if isinstance(value, Path):
+        return value.absolute()
+    if isinstance(value, dict):
+        return {key: _placed(key, item) if _placed(key, item) is not None else item for key, item in value.items()}
+    named = isinstance(value, str) and name in _NAMES_A_FILE and value not in _OWN_NAMES and Path(value).exists()
+    return str(Path(value).absolute()) if named else None
+
+
+_OWN_NAMES = {"embedded", "smollm2", "chains", GIVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +129,7 @@ class RunDirectory:
             raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
         prove_writable(run.path)
         run.checkpoints_path.mkdir(exist_ok=True)
-        write_whole(run.config_path, settings_as_yaml(settings))
+        write_whole(run.config_path, settings_as_yaml(placed(settings)))
         if arm is not None:
             write_whole(run.arm_path, arm + "\n")
         return run
@@ -210,6 +238,14 @@ class RunDirectory:
             return []
         return [json.loads(line) for line in self.episodes_path.read_text(encoding="utf-8").splitlines()]
 
+    def write_card(self) -> None:
+        """Write README.md of the trained model, if there is one; see `model_card`."""
+        from selfcorrect.training.runs.model_card import run_card
+
+        if self.model_path.is_dir():
+            settings, final = read_settings(self.config_path), self.read_final()
+            write_whole(self.model_path / "README.md", run_card(settings, final, arm=self.arm, folder=self.model_path))
+
     def write_report(self) -> Path:
         """Write report.html from the other files; returns its path."""
         from selfcorrect.training.reporting.page import report_page
@@ -232,15 +268,25 @@ class RunDirectory:
             )
 
     def _same_settings(self, settings: Settings) -> None:
-        changed = [
-            name
-            for name in differing_fields(self.settings_in(self.path, type(settings)), settings)
-            if name not in _MAY_CHANGE_ON_RESUME
-        ]
-        if changed:
+        saved, given = placed(self.settings_in(self.path, type(settings))), placed(settings)
+        changed = [name for name in differing_fields(saved, given) if name not in _MAY_CHANGE_ON_RESUME]
+        if other := [name for name in changed if name not in _MAY_GROW_ON_RESUME]:
             raise ConfigurationError(
-                f"{self.path} was started with other settings of {', '.join(changed)}; resume it with its own "
+                f"{self.path} was started with other settings of {', '.join(other)}; resume it with its own "
                 f"{self.config_path.name}, or start a new run in another folder"
+            )
+        for name in changed:
+            self._refuse_shorter(name, value_of(saved, name), value_of(given, name))
+
+    def _refuse_shorter(self, name: str, had: int, wanted: int) -> None:
+        """A run can be made longer, where there is a checkpoint to go on from."""
+        if wanted < had:
+            raise ConfigurationError(f"{name} was {had} in {self.path} and can only be raised, not lowered to {wanted}")
+        finished = self.final_path.exists() and name != "star.loops"
+        if finished and not any(self.checkpoints_path.glob("checkpoint*")):
+            raise TrainingError(
+                f"{self.path} is finished and keeps no checkpoint, so it cannot be made longer (save_every was 0); "
+                f"train on from its model: --model {self.model_path}"
             )
 
 

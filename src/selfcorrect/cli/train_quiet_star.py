@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, write_json
+from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.options import AsJson, Config, Device, Dtype, OptionalSeed, Out, Overrides, Resume
 from selfcorrect.errors import ConfigurationError
 
@@ -113,8 +113,9 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
         if name in result.after:
             before, after = format(result.before[name], form), format(result.after[name], form)
             results.print(f"{label:<40} {before:>9} -> {after:>9}", markup=False)
-    results.print(f"report   {result.directory / 'report.html'}", markup=False)
-    results.print(f"model    {result.directory / 'model'}", markup=False)
+    model = result.directory / "model"
+    again = f"selfcorrect train quiet-star --resume {shlex.quote(str(result.directory))} --set steps=MORE"
+    tell_files({"report": result.directory / "report.html", "model": model, "next": f"{again}  (train it for longer)"})
 
 
 _LINES: tuple[tuple[str, str, str], ...] = (

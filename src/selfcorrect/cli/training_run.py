@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from selfcorrect.agents.prompts import prompt_settings, reads_english
-from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, write_json
+from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, tell_files, write_json
 from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError, PolicyError
@@ -233,32 +233,62 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
     from selfcorrect.cli.tables import before_after_table
 
     results.print(before_after_table(result.before, result.after))
-    _show_a_correction(result)
-    model = shlex.quote(str(result.directory / "model"))
-    results.print(f"report   {result.directory / 'report.html'}", markup=False)
-    results.print(f"try it   selfcorrect solve {_example_question(result)} --model {model}", markup=False)
+    question = _show_a_correction(result) or _example_question(result)
+    tell_files(_left_behind(result) | _next_commands(result, shlex.quote(question)))
 
 
-def _show_a_correction(result: "RunResult") -> None:
-    """The first episode in which the trained policy corrected itself, if there is one."""
+def _left_behind(result: "RunResult") -> dict[str, object]:
+    """What lies where after a run."""
+    run, verifiers = result.directory, result.directory / "verifiers.html"
+    files: dict[str, object] = {"report": run / "report.html", "model": run / "model"}
+    if verifiers.is_file():
+        files |= {"verifier": f"{run / 'verifiers'}/KIND, what they are worth: {verifiers}"}
+    return files
+
+
+def _next_commands(result: "RunResult", question: str) -> dict[str, object]:
+    """The commands that come after a run, by its arm."""
+    from selfcorrect.training.runs.run_directory import RunDirectory
+
+    run = RunDirectory(result.directory)
+    model = shlex.quote(str(run.model_path))
+    if run.arm == "vstar" and (kinds := sorted(path.name for path in (run.path / "verifiers").glob("*"))):
+        best = "likelihood" if "likelihood" in kinds else kinds[0]
+        folder = shlex.quote(str(run.path / "verifiers" / best))
+        return {
+            "try it": f"selfcorrect solve {question} --model {model} --verifier {folder} --strategy best_of_n:16",
+            "next": f"selfcorrect scale --model {model} --verifier {folder}  (what more answers are worth)",
+        }
+    tried: dict[str, object] = {"try it": f"selfcorrect solve {question} --model {model}"}
+    if run.arm in ("sft", "star", "pair-sft"):
+        return tried | {"next": f"selfcorrect train score --model {model}  (reinforcement learning from here)"}
+    return tried | {"next": f"selfcorrect eval --model {model} -n 2000  (on more problems, or on another --task)"}
+
+
+def _show_a_correction(result: "RunResult") -> str | None:
+    """The first episode in which the trained policy corrected itself, if there is one; returns its question as `solve`
+    takes it, where the task recognises that."""
     from rich.text import Text
 
+    from selfcorrect.tasks.registry import problem_of_question
     from selfcorrect.training.reporting.rows import kind_of
     from selfcorrect.training.runs.run_directory import RunDirectory
 
     rows = RunDirectory(result.directory).read_episodes()
     fixed = next((row for row in rows if row["policy"] == "after" and kind_of(row) == "fixed"), None)
     if fixed is None:
-        return
+        return None
     results.print(Text(f"for example, {fixed['prompt']}"))
     for turn in fixed["turns"]:
         mark, style = {None: ("·", ""), "correct": ("✓", "green")}.get(turn.get("verdict"), ("✗", "red"))
         results.print(Text(f"  {mark} {shorten(turn['text'], 300)}", style=style))
     results.print()
+    question = str(fixed["prompt"]).removesuffix(":").strip()
+    return question if problem_of_question(question, words=False) is not None else None
 
 
 def _example_question(result: "RunResult") -> str:
     """A question of the kind that the run was about."""
     from selfcorrect.training.runs.run_directory import RunDirectory
 
-    return shlex.quote(RunDirectory.saved_settings(result.directory).task.example or "...")
+    return RunDirectory.saved_settings(result.directory).task.example or "..."
