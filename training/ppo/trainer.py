@@ -184,8 +184,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             stored = type(held).from_pretrained(resume_from_checkpoint, dtype=held.dtype)
             held.load_state_dict(stored.state_dict())
 
-    def create_model_card(self, *_: Any, **__: Any) -> None: ...  # TRL's speaks of GRPO; runs write `model_card`
-
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As transformers does. A full disk is told as such; a torn checkpoint is passed over on resume."""
         with told(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):

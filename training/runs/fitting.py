@@ -80,6 +80,12 @@ def shown_problems(problems: Sequence[Problem], policy: Any, prompts: Prompts, p
     return kept
 
 
+class RunTrainer(TurnPPOTrainer):
+    """The trainer of a run, which writes a card of its own (`model_card`): TRL's would speak of GRPO."""
+
+    def create_model_card(self, *_: Any, **__: Any) -> None: ...
+
+
 def open_trainer(
     policy: Any,
     graph: Any,
@@ -93,7 +99,7 @@ def open_trainer(
     """The trainer on `problems`, epoch after epoch; `seams` are further arguments of `TurnPPOTrainer`."""
     order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
     watched = [*callbacks, FiniteGradients(), BoundedKL(config)]
-    return TurnPPOTrainer(policy, graph, order, signals, config, callbacks=watched, shuffled=True, **seams)
+    return RunTrainer(policy, graph, order, signals, config, callbacks=watched, shuffled=True, **seams)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
