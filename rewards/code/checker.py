@@ -192,7 +192,7 @@ class UnitTestChecker:
     def _judge(self, program: str, suite: AnySuite) -> Finding:
         job = {"program": program, "given": getattr(suite, "given", "")}
         if not isinstance(suite, StdinStdout):
-            job["suite"] = suite.model_dump()
+            job |= {"suite": suite.model_dump(), "by_case": self._partial}
         together = self._isolation_of(suite) is Isolation.TOGETHER
         if together and self._isolation is not Isolation.TOGETHER:
             return Finding(Status.UNJUDGED, _NOT_TOGETHER)

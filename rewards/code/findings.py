@@ -41,7 +41,8 @@ def judge_report(report: Report, deadline: float) -> Finding:
     if "unloadable" in last:
         status = Status.WRONG if last["readable"] else Status.UNREADABLE
         return Finding(status, f"passed 0 of {report.tests} tests; the program cannot be run: {last['unloadable']}")
-    passed, share = f"passed {len(report.passed)} of {report.tests} tests", len(report.passed) / max(1, report.tests)
+    passed = f"passed {len(report.passed)} of {report.tests} tests"
+    share = (len(report.passed) + sum(report.shares.values())) / max(1, report.tests)
     return Finding(Status.WRONG, f"{passed}; {_failure(report, deadline)}", share)
 
 

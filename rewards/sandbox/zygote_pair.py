@@ -32,6 +32,7 @@ class Report:
         tests: how many there are; None if the tests said nothing at all.
         failed: why each failed test failed, by number.
         passed: the numbers of those that passed and never failed.
+        shares: of a failed test that is a loop, the share of its rounds that passed, by number.
         now: the call that was running when the tests were last heard of, "" if none was slow.
         last: the final message, None if there was none.
         timed_out: the deadline passed.
@@ -43,6 +44,7 @@ class Report:
     tests: int | None = None
     failed: dict[int, str] = field(default_factory=dict)
     passed: set[int] = field(default_factory=set)
+    shares: dict[int, float] = field(default_factory=dict)
     now: str = ""
     last: dict[str, Any] | None = None
     timed_out: bool = False
@@ -53,6 +55,9 @@ class Report:
     def add(self, message: dict[str, Any]) -> None:
         if "tests" in message:
             self.tests = int(message["tests"])
+        elif "share" in message:
+            number, passed, of = message["share"]
+            self.shares[int(number)] = int(passed) / int(of)
         elif "results" in message:
             self.now = str(message["now"])
             for number, why in message["results"]:

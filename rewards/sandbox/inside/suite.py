@@ -17,6 +17,8 @@ from selfcorrect.rewards.sandbox.inside.foresight import foreseen_call, leaves_n
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
+CASE_PASSED, CASE_FAILED, CASES_OVER = "__selfcorrect_case_passed", "__selfcorrect_case_failed", "__selfcorrect_over"
+"""Called for every round of a loop whose rounds are counted."""
 POINT_HELD, POINT_FAILED = "_selfcorrect_held", "_selfcorrect_not_held"
 """Called by what the parent adds to the tests (also within classes, where names with two underscores are others)."""
 
@@ -36,12 +38,15 @@ class TestCode:
     Args:
         code: the source, or several sources that are run one after the other.
         entry_point: with it, the code defines `check(candidate)`, which is called with that function of the program.
+        by_case: count the rounds of a loop that is a test, as HumanEval+ and MBPP+ have it: a round that fails does not
+            end the loop.
 
     Raises:
         UnusableTests: no Python, or nothing in it tests anything.
     """
 
-    def __init__(self, code: str | list[str], entry_point: str | None = None) -> None:
+    def __init__(self, code: str | list[str], entry_point: str | None = None, *, by_case: bool = False) -> None:
+        self._by_case = by_case
         sources = [code] if isinstance(code, str) else code
         self.examples: list[Any] = []  # doctest.Example
         body = [statement for part in sources for statement in self._statements(part)]
@@ -104,7 +109,18 @@ class TestCode:
         self.count += 1
         catch_all = ast.ExceptHandler(type=None, name=None, body=[_call(FAILED, number)], **_SOMEWHERE)
         body = [statement, _call(PASSED, number)]
+        if self._by_case and isinstance(statement, ast.For) and _goes_round(statement):
+            failed = ast.ExceptHandler(type=None, name=None, body=[_call(CASE_FAILED, number)], **_SOMEWHERE)
+            case = [*statement.body, _call(CASE_PASSED, number)]
+            statement.body = [ast.Try(body=case, handlers=[failed], orelse=[], finalbody=[], **_SOMEWHERE)]
+            body.insert(1, _call(CASES_OVER, number))
         return ast.Try(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
+
+
+def _goes_round(loop: ast.For) -> bool:
+    """Whether every round of a loop is run, unless one raises."""
+    leaving = (ast.Break, ast.Continue, ast.Return, ast.Yield, ast.YieldFrom)
+    return not loop.orelse and not any(isinstance(node, leaving) for node in ast.walk(loop))
 
 
 def _testing(functions: dict[str, _AnyFunction]) -> set[str]:

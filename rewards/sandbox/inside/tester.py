@@ -19,6 +19,9 @@ from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
 from selfcorrect.rewards.sandbox.inside.proxies import is_remote
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
+    CASE_FAILED,
+    CASE_PASSED,
+    CASES_OVER,
     FAILED,
     PASSED,
     RUN_CASE,
@@ -65,6 +68,7 @@ class Tester:
         self._job: dict[str, Any] = parent.receive()
         self._results: list[tuple[int, str | None]] = []
         self._told: set[int] = set()
+        self._cases: dict[int, list[str | None]] = {}
         self._session = Session(program, self._is_slow)
         self._clean = not self._job["given"]
 
@@ -114,7 +118,8 @@ class Tester:
 
     def _run_code(self, suite: dict[str, Any]) -> None:
         entry_point = suite.get("entry_point")
-        code = _test_code(suite["code"] if isinstance(suite["code"], str) else tuple(suite["code"]), entry_point)
+        sources = suite["code"] if isinstance(suite["code"], str) else tuple(suite["code"])
+        code = _test_code(sources, entry_point, bool(self._job.get("by_case")))
         self._clean = self._clean and code.leaves_nothing
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
@@ -127,6 +132,7 @@ class Tester:
             if entry_point in defined:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
             space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
+            space.update({CASE_PASSED: self._case, CASE_FAILED: self._case, CASES_OVER: self._cases_over})
             foreseen = [
                 (str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls
             ]
@@ -190,6 +196,24 @@ class Tester:
         self._note(number, self._why(error))
         self._forgive()
 
+    def _case(self, number: int) -> None:
+        """One round of a loop has passed, or has raised."""
+        error = sys.exc_info()[1]
+        self._clean = self._clean and isinstance(error, (AssertionError, type(None)))
+        failed = error is not None or self._session.fault is not None
+        self._cases.setdefault(number, []).append(self._why(error) if failed else None)
+        self._forgive()
+
+    def _cases_over(self, number: int) -> None:
+        """The loop has come to its end: how many of its rounds passed is known, and whether all did."""
+        cases = self._cases.pop(number, [])
+        failed = [why for why in cases if why is not None]
+        if failed:
+            self._results.append((number, failed[0]))
+            self._told.add(number)
+            self._report({"share": [number, len(cases) - len(failed), len(cases)]})
+            raise AssertionError
+
     def _forgive(self) -> None:
         """The next test starts without this one's fault. A program that ended stays ended: every call says so."""
         self._session.fault = self._session.last = None
@@ -230,9 +254,9 @@ class Tester:
 
 
 @functools.lru_cache(maxsize=64)
-def _test_code(code: str | tuple[str, ...], entry_point: str | None) -> TestCode:
+def _test_code(code: str | tuple[str, ...], entry_point: str | None, by_case: bool) -> TestCode:
     """Made ready once, for all the programs this process sees with the same tests."""
-    return TestCode(code if isinstance(code, str) else list(code), entry_point)
+    return TestCode(code if isinstance(code, str) else list(code), entry_point, by_case=by_case)
 
 
 def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:

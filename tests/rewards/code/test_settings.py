@@ -205,6 +205,33 @@ def test_a_fraction_is_the_score_where_it_is_asked_for() -> None:
         assert checker.check_sync("def f(x): return x", tests).score == 0.0
 
 
+HUMAN_EVAL_PLUS = {
+    "entry_point": "f",
+    "code": "def assertion(out, exp, atol):\n    assert out == exp\n\ndef check(candidate):\n"
+    "    inputs = [[0], [1], [2], [3]]\n    results = [0, 1, 4, 9]\n"
+    "    for i, (inp, exp) in enumerate(zip(inputs, results)):\n        assertion(candidate(*inp), exp, 0)\n"
+    "    assert candidate(5) == 25\n",
+}
+
+
+def test_the_rounds_of_a_loop_are_counted_where_a_fraction_is_asked_for() -> None:
+    """By hand: identity passes 2 of 4 rounds and not the other test, (1/2 + 0) / 2; with 5 right, (1/2 + 1) / 2."""
+    with UnitTestChecker(deadline=20.0, workers=1, partial=True) as checker:
+        assert checker.check_sync("def f(x): return x * x", HUMAN_EVAL_PLUS).score == 1.0
+        verdict = checker.check_sync("def f(x): return x", HUMAN_EVAL_PLUS)
+        assert (verdict.status, verdict.score) == (Status.WRONG, 0.25)
+        assert verdict.reason == "passed 0 of 2 tests; test 1 failed: f(2) returned 2"
+        assert checker.check_sync("def f(x): return 25 if x == 5 else x", HUMAN_EVAL_PLUS).score == 0.75
+        raises = "def f(x):\n    if x > 1: raise ValueError('no')\n    return x"
+        assert checker.check_sync(raises, HUMAN_EVAL_PLUS).score == 0.25
+        leaves = "import os\ndef f(x):\n    if x > 1: os._exit(0)\n    return x"
+        assert checker.check_sync(leaves, HUMAN_EVAL_PLUS).score == 0.25
+        ends = {"code": "for i in range(3):\n    assert f(i) == i * i\n    if i > 5: break"}
+        assert checker.check_sync("def f(x): return x", ends).score == 0.0  # a loop that may be left is one test
+    with UnitTestChecker(deadline=20.0, workers=1) as checker:
+        assert checker.check_sync("def f(x): return x", HUMAN_EVAL_PLUS).score == 0.0
+
+
 ODD_MACHINES = {
     "few open files": ("resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))", ""),
     "no socketpair": ("import socket; socket.socketpair = refuse", "ulimit"),
