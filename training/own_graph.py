@@ -165,6 +165,8 @@ def train(
         )
     known = playable(graph)
     learning = None if trainable is None else checked_names(trainable, known, "trainable")
+    for role in config.credit_by_role:
+        checked_names(role.split("/"), known, "config.credit_by_role")
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
     signals = FunctionRewards(reward_fn, weights)

@@ -2,17 +2,20 @@
 ways of credit say they maximise.
 
 Each turn is one token of three. Token 2 ends the episode, and so does the third turn: 15 episodes, of 1, 2 and 3 turns.
-With `fixed` no token ends it: 27 episodes of 3 turns.
+With `fixed` no token ends it: 27 episodes of 3 turns. `Spoken` says each turn in one or two tokens of a smaller
+vocabulary, for what works token by token.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from selfcorrect.training.credit.gae import Decay
 from selfcorrect.training.credit.table import NAN, CallTable
 
 VOCABULARY, LONGEST, STOP = 3, 3, 2
@@ -159,3 +162,140 @@ class Toy:
 
 def to_go(rewards: list[float], gamma: float) -> list[float]:
     return [sum(gamma ** (j - k) * rewards[j] for j in range(k, len(rewards))) for k in range(len(rewards))]
+
+
+# Turns of several tokens.
+
+SAID: tuple[Tokens, ...] = ((0, 0), (1,), (0, 1))
+"""What each of the toy's three turns is, token by token."""
+State = tuple[Tokens, Tokens]
+"""The turns so far, and the tokens of the turn that has begun."""
+Values = Mapping[State, float]
+Level = Literal["token", "turn"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision: a token, or at level "turn" a whole turn."""
+
+    state: State
+    score: Tensor
+    turn: int
+    reward: float | None
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The episodes and rewards of a `Toy` by a policy that draws token by token.
+
+    Args:
+        toy: its episodes and rewards; not its logits.
+        seed, scale: of the logits; at scale 0 both tokens are as likely everywhere.
+    """
+
+    toy: Toy
+    seed: int = 0
+    scale: float = 1.0
+
+    @cached_property
+    def logits(self) -> dict[State, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        prefixes = [turns for k in range(LONGEST) for turns in itertools.product(range(VOCABULARY), repeat=k)]
+        return {
+            (turns, said): (self.scale * torch.randn(2, generator=generator, dtype=torch.float64)).requires_grad_()
+            for turns in prefixes
+            for said in ((), (0,))
+        }
+
+    def drawn(self, tokens: Tokens) -> list[tuple[State, int]]:
+        """Every token of an episode, after what it was drawn."""
+        return [
+            ((tokens[:k], SAID[turn][:place]), token)
+            for k, turn in enumerate(tokens)
+            for place, token in enumerate(SAID[turn])
+        ]
+
+    def logprob(self, tokens: Tokens) -> Tensor:
+        return torch.stack([self.logits[state].log_softmax(0)[token] for state, token in self.drawn(tokens)]).sum()
+
+    @cached_property
+    def probabilities(self) -> list[float]:
+        return [float(self.logprob(tokens).exp().detach()) for tokens in self.toy.episodes]
+
+    def steps(self, tokens: Tokens, level: Level = "token") -> list[Step]:
+        """The decisions of an episode; the reward of a turn comes with its last one."""
+        if (tokens, level) not in self._steps:
+            self._steps[tokens, level] = self._decided(tokens, level)
+        return self._steps[tokens, level]
+
+    @cached_property
+    def _steps(self) -> dict[tuple[Tokens, Level], list[Step]]:
+        return {}
+
+    def _decided(self, tokens: Tokens, level: Level) -> list[Step]:
+        paid = self.toy.paid(tokens)
+        found: list[Step] = []
+        for state, token in self.drawn(tokens):
+            turn, said = len(state[0]), (*state[1], token)
+            reward = paid[turn] if said == SAID[tokens[turn]] else 0.0
+            if level == "turn" and state[1]:
+                before = found.pop()
+                found.append(Step(before.state, before.score + self.score(state, token), turn, reward))
+            else:
+                found.append(Step(state, self.score(state, token), turn, reward))
+        return found
+
+    def score(self, state: State, token: int) -> Tensor:
+        """grad log pi of a token, flattened over all logits."""
+        return self._scores[state][token]
+
+    @cached_property
+    def _scores(self) -> dict[State, Tensor]:
+        """(2, logits) for each state."""
+        size, found = len(self.logits), {}
+        for number, (state, logits) in enumerate(self.logits.items()):
+            flat = torch.zeros(2, size, 2, dtype=torch.float64)
+            flat[:, number] = torch.eye(2) - logits.softmax(0).detach()
+            found[state] = flat.flatten(1)
+        return found
+
+    def returns(self, steps: Sequence[Step], within: Decay, across: Decay) -> list[float]:
+        """Discounted rewards from each step on; a reward that nobody knows counts as 0."""
+        found, following = [], 0.0
+        for number in reversed(range(len(steps))):
+            ends = number + 1 == len(steps) or steps[number + 1].turn != steps[number].turn
+            following = (steps[number].reward or 0.0) + (across if ends else within).discount * following
+            found.append(following)
+        return found[::-1]
+
+    def exact(self, within: Decay, across: Decay, level: Level = "token") -> Tensor:
+        """The gradient of sum over steps of E[return from the step], each with regard to that step alone."""
+        return self.expected(lambda steps: self.returns(steps, within, across), level)
+
+    def expected(self, advantages: Callable[[list[Step]], Sequence[float]], level: Level = "token") -> Tensor:
+        """The exact expectation of the gradient that advantages give, one a step of each episode."""
+        total = torch.zeros(2 * len(self.logits), dtype=torch.float64)
+        for probability, tokens in zip(self.probabilities, self.toy.episodes, strict=True):
+            steps = self.steps(tokens, level)
+            for step, advantage in zip(steps, advantages(steps), strict=True):
+                total = total + probability * advantage * step.score
+        return total
+
+    def perfect(self, within: Decay, across: Decay, level: Level = "token") -> Values:
+        """What a critic that errs nowhere says in each state: the mean return from there on."""
+        sums: dict[State, list[float]] = {}
+        for probability, tokens in zip(self.probabilities, self.toy.episodes, strict=True):
+            steps = self.steps(tokens, level)
+            for step, value in zip(steps, self.returns(steps, within, across), strict=True):
+                total = sums.setdefault(step.state, [0.0, 0.0])
+                total[0] += probability * value
+                total[1] += probability
+        return {state: value / probability for state, (value, probability) in sums.items()}
+
+    def whole(self) -> Tensor:
+        """The gradient of E[sum of rewards], by automatic differentiation."""
+        total = torch.zeros((), dtype=torch.float64)
+        for tokens in self.toy.episodes:
+            total = total + self.logprob(tokens).exp() * sum(reward or 0.0 for reward in self.toy.paid(tokens))
+        grads = torch.autograd.grad(total, list(self.logits.values()), allow_unused=True)
+        return torch.cat([torch.zeros(2, dtype=torch.float64) if grad is None else grad for grad in grads])

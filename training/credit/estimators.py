@@ -1,6 +1,6 @@
 """From a table of calls to their advantages, by the settings of credit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -66,21 +66,26 @@ def credited(
         credit: what a call is paid for.
         baseline: what that is compared with; only for the kinds of credit that leave the choice.
         by_role: another credit for calls of these roles (nodes of a graph). Every way sees the whole table: a call's
-            return may contain rewards of other nodes' calls.
+            return may contain rewards of other nodes' calls. A batch need not have reached every node.
 
     Raises:
-        ConfigurationError: an estimator of the user's own cannot be found, or does not return (C,) finite numbers;
-            or a role has no call.
+        ConfigurationError: an estimator of the user's own cannot be found, or does not return (C,) finite numbers.
     """
     advantages_C = _advantages(table, credit, baseline)
     for role, other in by_role.items():
-        if role not in table.roles:
-            raise ConfigurationError(
-                f"credit for {role!r}{nearest(role, table.roles)}: the calls are {', '.join(table.roles)}"
-            )
-        here_C = table.roles_C == table.roles.index(role)
-        advantages_C = torch.where(here_C, _advantages(table, other, baseline), advantages_C)
+        if role in table.roles:
+            here_C = table.roles_C == table.roles.index(role)
+            advantages_C = torch.where(here_C, _advantages(table, other, baseline), advantages_C)
     return advantages_C
+
+
+def refuse_unknown_roles(by_role: Collection[str], known: Sequence[str]) -> None:
+    """Raise a ConfigurationError if there is credit for a role that no call can have."""
+    for role in by_role:
+        if role not in known:
+            raise ConfigurationError(
+                f"credit_by_role names {role!r}{nearest(role, known)}: the calls are {', '.join(known)}"
+            )
 
 
 def call_advantages(

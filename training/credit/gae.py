@@ -86,16 +86,22 @@ def gae(
     for place in reversed(range(values_EN.shape[1])):
         here_E = turns_EN[:, place]
         same_E, none_E = here_E == turn_E, turn_E < 0
-        discount_E = torch.where(same_E, within.discount, across.discount).masked_fill(none_E, 0.0).to(values_EN.dtype)
-        trace_E = torch.where(same_E, within.trace, across.trace).to(values_EN.dtype)
-        future_E = discount_E * (value_E + trace_E * running_E)
-        future_E = torch.where(discount_E > 0, future_E, torch.zeros_like(future_E))  # 0 times unknown is 0
+        discount_E = _chosen(same_E, within.discount, across.discount, like=values_EN).masked_fill(none_E, 0.0)
+        trace_E = _chosen(same_E, within.trace, across.trace, like=values_EN)
+        # 0 times unknown is 0: what does not flow back makes nothing unknown.
+        trusted_E = torch.where(trace_E > 0, trace_E * running_E, torch.zeros_like(running_E))
+        future_E = torch.where(discount_E > 0, discount_E * (value_E + trusted_E), torch.zeros_like(running_E))
         running_E = rewards_EN[:, place] + future_E - values_EN[:, place]
         running_E = torch.where(here_E >= 0, running_E, torch.zeros_like(running_E))
         advantages_EN[:, place] = running_E
         value_E, turn_E = values_EN[:, place], here_E
     returns_EN = torch.where(turns_EN >= 0, advantages_EN + values_EN, torch.zeros_like(values_EN))
     return advantages_EN, returns_EN
+
+
+def _chosen(where_E: Tensor, yes: float, no: float, *, like: Tensor) -> Tensor:
+    """(E,) of the dtype of `like`: torch.where makes float32 of two numbers."""
+    return torch.where(where_E, like.new_tensor(yes), like.new_tensor(no))
 
 
 def earned(rewards_C: Tensor, unjudged_C: Tensor, episodes_C: Tensor, *, across: bool) -> Tensor:

@@ -243,7 +243,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
     """Settings of one `TurnPPOTrainer`."""
 
     credit_by_role: dict[str, CreditSettings] = Field(default_factory=dict)
-    """Another credit for the calls of some roles: of nodes of a graph, or "critique"."""
+    """Another credit for the calls of some roles: "critique", or in a graph of one's own a node, or "subgraph/node"."""
     output_dir: Path = Field(strict=False)
     """Where checkpoints go."""
     steps: PositiveInt

