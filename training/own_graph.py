@@ -164,9 +164,7 @@ def train(
             "in the graph and here"
         )
     known = playable(graph)
-    learning = None if trainable is None else checked_names(trainable, known, "trainable")
-    for role in config.credit_by_role:
-        checked_names(role.split("/"), known, "config.credit_by_role")
+    learning = _named_nodes(trainable, config, known)
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
     signals = FunctionRewards(reward_fn, weights)
@@ -184,6 +182,15 @@ def _held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | None) -
     available = getattr(task, "available", None)
     count = _HELD_OUT if available is None else min(_HELD_OUT, available("test"))
     return list(task.problems("test", count, seed=0)) if count else []
+
+
+def _named_nodes(
+    trainable: Collection[str] | None, config: TurnPPOConfig, known: PlayableGraph
+) -> frozenset[str] | None:
+    """The nodes of `trainable`; those that have a credit of their own are looked for too."""
+    for role in config.credit_by_role:
+        checked_names(role.split("/"), known, "config.credit_by_role")
+    return None if trainable is None else checked_names(trainable, known, "trainable")
 
 
 def _kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[str, float]:
