@@ -23,6 +23,7 @@ from .arms.reinforced import score_no_stage1 as score_no_stage1
 from .arms.reinforced import single_turn as single_turn
 from .arms.reinforced import train_score as train_score
 from .arms.reinforced import train_with as train_with
+from .arms.score_turns import score_turns as score_turns
 from .arms.sft import pair_sft as pair_sft
 from .arms.sft import sft as sft
 from .arms.specs import ArmSpec as ArmSpec

@@ -18,6 +18,7 @@ from selfcorrect.training.arms.specs import (
     branched_episode,
     drawing_again_loop,
     first_answer_only,
+    growing_episode,
     judged_episode,
     paired,
     refining_base_loop,
@@ -31,6 +32,9 @@ from selfcorrect.training.arms.specs import (
 )
 
 _SCORE = Command("Train a policy to correct itself with SCoRe. Settings: the preset, --config, the options, --set.")
+_TURNS = Command(
+    "SCoRe for more than two turns: Stage I teaches one answer after the other. Needs --set graph.revisions=2 or more."
+)
 _SINGLE = Command("Reward the first answer only; there is no second turn while training.")
 _MULTI = Command("Reward every answer by itself: no Stage I, no progress bonus.")
 _MULTI_RETURN = Command(
@@ -117,6 +121,13 @@ _ALL: tuple[ArmSpec, ...] = (
     reinforced("score-no-stage1", "SCoRe without Stage I", _RL + "score_no_stage1"),
     reinforced("score-no-shaping", "SCoRe without the progress bonus", _RL + "score_no_shaping"),
     reinforced("score-stage2-star", "SCoRe with STaR as Stage II", _STAGE2),
+    reinforced(
+        "score-turns",
+        "SCoRe, Stage I answer by answer",
+        "selfcorrect.training.arms.score_turns:score_turns",
+        episode=growing_episode,
+        command=_TURNS,
+    ),
     reinforced(
         "pag",
         "RL, the policy judges itself",

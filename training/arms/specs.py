@@ -224,6 +224,16 @@ def drawing_again_loop(settings: "RunSettings", policy: Any, checker: "Checker")
     return sample_again_loop(settings, policy)
 
 
+def growing_episode(settings: "RunSettings", costs: "Costs") -> float:
+    """Mean over the steps of `score_turns`: a part of Stage I plays no more answers than it teaches."""
+    from selfcorrect.training.arms.score_turns import stage_one_lengths
+
+    one = stage_one_lengths(settings)
+    answers = sum(steps * (part + 1) for part, steps in enumerate(one))
+    answers += settings.score.stage_two_steps * settings.graph.revisions
+    return costs.attempt + answers / settings.score.total_steps * costs.revise
+
+
 def first_answer_only(settings: "RunSettings", costs: "Costs") -> float:
     return costs.attempt
 

@@ -1,7 +1,6 @@
 """STaR: learn from one's own right answers, again and again from the beginning; and SCoRe whose Stage II is
 that."""
 
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.state import EpisodeState, answers
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.score_turns import cost_of, put_together
 from selfcorrect.training.arms.supervised.examples import (
     Example,
     correct_answers,
@@ -26,7 +26,7 @@ from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.opening import open_graph, prompts_for, refuse_objective
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
 
 
@@ -166,8 +166,7 @@ def score_stage2_star(
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)
     first = _stage_one(settings, run, sink)
     second = _stage_two(settings, run, first, sink)
-    _put_together(run, first, second)
-    return RunResult(run.path, _final(first)["before"], _final(second)["after"])
+    return put_together(run, [first, second])
 
 
 def _stage_one(settings: RunSettings, run: RunDirectory, sink: ProgressSink) -> RunDirectory:
@@ -190,7 +189,7 @@ def _stage_two(settings: RunSettings, run: RunDirectory, first: RunDirectory, si
 def stage_two_settings(settings: RunSettings, first: RunDirectory) -> RunSettings:
     """STaR on Stage I's policy, at the cost of the steps that Stage II would have had at Stage I's tokens a step."""
     optimiser, score, loops = settings.optimiser, settings.score, settings.star.loops
-    tokens_per_step = _cost(first).generated_tokens / score.stage_one_steps
+    tokens_per_step = cost_of(first).generated_tokens / score.stage_one_steps
     updates = score.stage_two_steps * optimiser.minibatches * optimiser.ppo_epochs
     own = {
         "tokens": max(1, round(tokens_per_step * score.stage_two_steps / loops)),
@@ -203,30 +202,3 @@ def stage_two_settings(settings: RunSettings, first: RunDirectory) -> RunSetting
             "evaluation": settings.evaluation.model_copy(update={"every": min(1, settings.evaluation.every)}),
         }
     )
-
-
-def _put_together(run: RunDirectory, first: RunDirectory, second: RunDirectory) -> None:
-    """The outer run: both parts' steps one after the other, the base before, what STaR made of it after."""
-    steps = first.read_metrics()
-    run.truncate_metrics(0)
-    for row in steps:
-        run.append_metrics(row)
-    for row in second.read_metrics():
-        run.append_metrics({**row, "step": len(steps) + row["step"], "stage": 2})
-    shutil.rmtree(run.model_path, ignore_errors=True)
-    shutil.copytree(second.model_path, run.model_path)
-    one, other = _cost(first), _cost(second)
-    budget = Budget(one.generated_tokens + other.generated_tokens, one.optimiser_steps + other.optimiser_steps)
-    run.write_final(_final(first)["before"], _final(second)["after"], budget=budget)
-    run.write_report()
-
-
-def _final(run: RunDirectory) -> dict[str, dict[str, object]]:
-    final = run.read_final()
-    assert final is not None, f"{run.path} is finished"
-    return final
-
-
-def _cost(run: RunDirectory) -> Budget:
-    cost = _final(run)["budget"]
-    return Budget(int(str(cost["generated_tokens"])), int(str(cost["optimiser_steps"])))

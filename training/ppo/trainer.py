@@ -78,7 +78,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         signals: what the calls of batch number n are paid; see `SignalsAt`.
         config: the settings.
         reference: folder, Hub id or model of the fixed reference; None is a copy of the policy's model as it is now, or
-            with `peft_config` the base model under the adapter. It is never re-loaded from a name by chance.
+            with `peft_config` the model under the adapter. It is never re-loaded from a name by chance.
         peft_config: train an adapter only.
         trainable: names of the nodes whose calls learn; None is all.
         inputs, context: the graph's input for a problem and its run context; None are those of `build_graph`.
@@ -126,7 +126,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._player = EpisodePlayer(
             policy, graph, signals, config, trainable, inputs, context, rules or EpisodeRules()
         )
-        uses_reference = config.kl and peft_config is None
+        uses_reference = config.kl and (peft_config is None or reference is not None)
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
         self._critic = (
             None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)

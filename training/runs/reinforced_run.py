@@ -25,13 +25,14 @@ from selfcorrect.training.runs.opening import (
     chosen_lora,
     lora_config,
     open_graph,
+    open_policy,
     open_run_policy,
     ppo_config,
     prompts_for,
 )
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
-from selfcorrect.training.settings import GIVEN, RunSettings
+from selfcorrect.training.settings import GIVEN, PolicySettings, RunSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Plan:
         training_revisions: how often an answer is revised while training; None is as often as in evaluation.
         training_critique: the way to critique while training; None is that of evaluation.
         normalise_by: advantages of calls with the same role are brought to mean 0 and variance 1, or left as they are.
+        reference: the policy that the KL is to; None is the one that is trained, as it was at the beginning.
     """
 
     arm: str
@@ -51,6 +53,7 @@ class Plan:
     training_revisions: int | None = None
     training_critique: str | None = None
     normalise_by: NormaliseBy = "nothing"
+    reference: PolicySettings | None = None
 
 
 def train_plan(
@@ -105,6 +108,7 @@ class _Session:
             self._problems(config),
             self._signals_at,
             config,
+            reference=None if self.plan.reference is None else open_policy(self.plan.reference).model,
             peft_config=lora_config(chosen_lora(self.settings.policy)),
             callbacks=[self._log(config)],
         )
