@@ -242,6 +242,11 @@ class ScoreSettings(Settings):
     """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
     first turn."""
 
+    offline_attempts: Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)] | None = None
+    """First answers in Stage II that the policy does not draw itself (section 5.3): a share of a problem's episodes,
+    which begin with attempts that the base policy draws before the run; or a file of JSON Lines with a problem's id and
+    the text of an attempt at it, with which up to half of the problem's episodes begin."""
+
     @property
     def total_steps(self) -> int:
         """Training steps of both stages."""
@@ -317,6 +322,21 @@ class RunSettings(CreditedSettings, KeepingSettings):
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
         refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem)
+        return self
+
+    @model_validator(mode="after")
+    def _some_first_answers_of_its_own(self) -> Self:
+        share, episodes = self.score.offline_attempts, self.optimiser.episodes_per_problem
+        if share is None:
+            return self
+        if self.credit.kind == "tree":
+            raise ValueError("score.offline_attempts and credit 'tree' both decide how episodes begin: choose one")
+        meant = round(share * episodes) if isinstance(share, float) else episodes // 2
+        if not 1 <= meant < episodes:
+            raise ValueError(
+                f"score.offline_attempts is {meant} of the {episodes} optimiser.episodes_per_problem: it must be at "
+                "least one, and not all"
+            )
         return self
 
 

@@ -38,7 +38,8 @@ def train_score(
         DivergenceError: loss or gradient was not finite; the last checkpoint can be resumed with other settings.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
-    return train_with(score_schedule(settings), settings, out=out, progress=progress, resume=resume)
+    plan = Plan("score", score_schedule(settings), stage_two_from=settings.score.stage_one_steps)
+    return train_plan(plan, settings, out=out, progress=progress, resume=resume)
 
 
 def train_with(
@@ -80,7 +81,7 @@ def score_without(
             score, without the progress bonus.
     """
     kept = ablated(settings, parts)
-    plan = Plan(ablation_name(parts), score_schedule(kept))
+    plan = Plan(ablation_name(parts), score_schedule(kept), stage_two_from=kept.score.stage_one_steps)
     return train_plan(plan, kept, out=out, progress=progress, resume=resume)
 
 

@@ -74,9 +74,9 @@ def _plans(settings: RunSettings) -> list[tuple[Plan, str]]:
     for number, steps in enumerate(stage_one_lengths(settings)):
         letter = chr(ord("a") + number)
         paid = StageOne(score.beta1, score.beta2, learning_answer=number + 1, name=f"stage 1({letter})")
-        plans.append((_plan(paid, steps, training_revisions=number + 1), f"stage1{letter}"))
+        plans.append((_plan(paid, steps, training_revisions=number + 1, stage_two_from=steps), f"stage1{letter}"))
     two = own_objective(settings) or objective_named("stage-2", score)
-    return [*plans, (_plan(two, score.stage_two_steps, reference=settings.policy), "stage2")]
+    return [*plans, (_plan(two, score.stage_two_steps, reference=settings.policy, stage_two_from=0), "stage2")]
 
 
 def _plan(objective: Objective, steps: int, **options: object) -> Plan:

@@ -22,8 +22,9 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
     `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of
     episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
     shares of answers and calls; `no_spread` is the share of problems whose last answers all scored the same, which
-    teach nothing. `calls` of the `draws` that the policy made were recorded (`unrecorded` were made where nobody
-    recorded), `episodes_failed` is the share of episodes that raised.
+    teach nothing. They leave out the episodes whose first answer was given: `offline` is their share,
+    `offline_accuracy_t1` and so on their accuracies. `calls` of the `draws` that the policy made were recorded
+    (`unrecorded` were made where nobody recorded), `episodes_failed` is the share of episodes that raised.
     """
     calls = [call for episode in episodes for call in episode.calls]
     metrics = {
@@ -34,9 +35,11 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
         "episodes_failed": sum(episode.error is not None for episode in episodes) / len(episodes),
     }
     metrics.update(_reward_metrics(episodes))
-    scored = [episode.scores for episode in episodes if episode.scores]
+    own = [episode for episode in episodes if not episode.offline]
+    scored = [episode.scores for episode in own if episode.scores]
     if scored:
-        metrics.update(_answer_metrics(episodes, scored))
+        metrics.update(_answer_metrics(own, scored))
+    metrics.update(_offline_metrics([episode for episode in episodes if episode.offline], len(episodes)))
     return metrics
 
 
@@ -107,6 +110,16 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
         metrics["unchanged"] = _unchanged(episodes)
     metrics["no_spread"] = _no_spread(episodes)
     return metrics
+
+
+def _offline_metrics(given: Sequence[Episode], count: int) -> dict[str, float]:
+    scored = [episode.scores for episode in given if episode.scores]
+    accuracies = {
+        f"offline_accuracy_t{turn + 1}": sum(score == 1 for score in judged) / len(judged)
+        for turn in range(max(map(len, scored), default=0))
+        if (judged := [scores[min(turn, len(scores) - 1)] for scores in scored if None not in scores])
+    }
+    return {"offline": len(given) / count, **accuracies} if given else {}
 
 
 def _unchanged(episodes: Sequence[Episode]) -> float:

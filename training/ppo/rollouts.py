@@ -11,12 +11,13 @@ from selfcorrect.agents.playing import EpisodeRules, final_state, threads_that_r
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
-from selfcorrect.agents.state import EpisodeState, Turn, answer_text, verdict_of, verdict_record
+from selfcorrect.agents.state import EpisodeState, Generation, Turn, answer_text, verdict_of, verdict_record
 from selfcorrect.agents.tracing import Credit, episode_traced, is_traced, tell_credit
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.credit.estimators import refuse_unknown_roles
 from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import BatchObjective, Objective, PlayedTurn, TurnSignal
@@ -36,7 +37,8 @@ class Episode:
             common.
         draws: how many draws the policy made, those of tries that reached nobody too.
         error: why the episode failed; it has no state then, and calls only if the failure is paid for.
-        copied_calls: how many of these were played in another episode; they do not learn here.
+        copied_calls: how many of these were played elsewhere; they do not learn here.
+        offline: whether the first of them was not drawn by the policy that is trained.
     """
 
     problem: Problem
@@ -49,6 +51,12 @@ class Episode:
     draws: int = 0
     error: SelfCorrectError | None = None
     copied_calls: int = 0
+    offline: bool = False
+
+    @classmethod
+    def begun(cls, problem: Problem, attempt: Generation) -> "Episode":
+        """An episode of which there is a first answer, which the policy that is trained did not draw."""
+        return cls(problem, None, [PolicyCall("attempt", "", attempt, Sampling())], [], [], offline=True)
 
     def as_trunk(self, number: int) -> "Episode":
         """The same, as what others will branch from after its first call."""
@@ -158,7 +166,14 @@ def _repaid(episode: Episode, rewards: Sequence[Score]) -> Episode:
         replace(signal, reward=reward, unjudged=signal.unjudged and reward is None)
         for signal, reward in zip(episode.signals, rewards, strict=True)
     ]
+    if episode.offline:
+        signals[0] = _given(signals[0])
     return replace(episode, signals=signals)
+
+
+def _given(first: TurnSignal) -> TurnSignal:
+    """Of an answer that the policy did not draw: it does not learn, and nothing is compared with it."""
+    return replace(first, reward=None, learns=False, unjudged=False)
 
 
 async def collect(
@@ -264,8 +279,15 @@ def _grafted(episode: Episode, trunk: Episode | None) -> Episode:
     """The episode as a branch of `trunk`, whose first call does not learn again."""
     if trunk is None:
         return episode
-    signals = [replace(episode.signals[0], learns=False), *episode.signals[1:]]
-    return replace(episode, signals=signals, trunk=trunk.trunk, shared_calls=trunk.shared_calls, copied_calls=1)
+    first = _given(episode.signals[0]) if trunk.offline else replace(episode.signals[0], learns=False)
+    return replace(
+        episode,
+        signals=[first, *episode.signals[1:]],
+        trunk=trunk.trunk,
+        shared_calls=trunk.shared_calls,
+        copied_calls=1,
+        offline=trunk.offline,
+    )
 
 
 def _begun(problem: Problem, seed: int, trunk: Episode | None) -> EpisodeState:
@@ -288,6 +310,9 @@ def _no_calls(problem: Problem, others: int) -> str:
 
 SignalsAt = Callable[[int], Signals]
 """From the batch number (from 0) to what its turns are paid: the schedule of stages."""
+BegunWith = Callable[[Sequence[Problem], int, int], Sequence[Generation | None]]
+"""From the problems of a batch, each as often as it is played, that number, and the batch number to the first answers
+with which episodes begin; None where the policy draws it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +320,12 @@ class EpisodePlayer:
     """Plays problems in a graph.
 
     Args:
-        policy, graph, signals_at, trainable, inputs, context, rules: see `TurnPPOTrainer`.
+        policy, graph, signals_at, trainable, inputs, context, rules, begun_with: see `TurnPPOTrainer`.
         config: gives the temperature and the run's seed.
+
+    Raises:
+        ConfigurationError: first answers are given to a graph of the user's own or to trees, which begin otherwise; or
+            a call of `build_graph`'s graphs has none of the roles of `config.credit_by_role`.
     """
 
     policy: Any
@@ -307,13 +336,20 @@ class EpisodePlayer:
     inputs: Callable[[Problem], dict[str, Any]] | None
     context: Any
     rules: EpisodeRules
+    begun_with: BegunWith | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs is None:
+            refuse_unknown_roles(self.config.credit_by_role, ("answer", "critique"))
+        if self.begun_with is not None and (self.inputs is not None or isinstance(self.config.credit, Tree)):
+            raise ConfigurationError("begun_with needs a graph of build_graph, and does not go with credit 'tree'")
 
     def play(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
         """One episode of each of `problems`, which are what the process with number `process` plays of batch number
         `batch`, `again` for the n-th time."""
         seeds = self._seeds(len(problems), batch, process, again)
         if not isinstance(self.config.credit, Tree):
-            return self._collected(problems, seeds, batch)
+            return self._collected(problems, seeds, batch, trunks=self._begun(problems, batch))
         return self._branching(problems, seeds, batch, self.config.credit.branches)
 
     def tell_credit(self, episodes: Sequence[Episode], means: Callable[[int], list[float | None]], batch: int) -> None:
@@ -350,6 +386,16 @@ class EpisodePlayer:
         )
         grown = iter(others)
         return [next(grown) if row % branches else trunks[row // branches] for row in range(len(problems))]
+
+    def _begun(self, problems: list[Problem], batch: int) -> list[Episode | None]:
+        """The first answers that some of the episodes have already."""
+        if self.begun_with is None:
+            return []
+        given = self.begun_with(problems, self.config.episodes_per_problem, batch)
+        return [
+            None if attempt is None else Episode.begun(problem, attempt)
+            for problem, attempt in zip(problems, given, strict=True)
+        ]
 
     def _collected(
         self, problems: list[Problem], seeds: list[int], batch: int, *, trunks: Sequence[Episode | None] = ()

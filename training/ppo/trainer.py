@@ -26,7 +26,7 @@ from selfcorrect.agents.recording import unrecorded_draws
 from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.credit.estimators import call_advantages, refuse_unknown_roles
+from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import (
     RowTensors,
@@ -54,7 +54,7 @@ from selfcorrect.training.ppo.metrics import (
     without_spread,
 )
 from selfcorrect.training.ppo.precision import prepare_weights, stored_otherwise
-from selfcorrect.training.ppo.rollouts import Episode, EpisodePlayer, SignalsAt
+from selfcorrect.training.ppo.rollouts import BegunWith, Episode, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
     completion_logprobs,
@@ -85,10 +85,11 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: transformers callbacks.
         rules: for episodes that fail, ask a person, or take long; None drops those that fail.
         shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
+        begun_with: first answers with which some episodes begin; they do not learn. Needs a graph of `build_graph`.
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
-        ConfigurationError: `config.credit_by_role` names what no call of `build_graph`'s graphs is.
+        ConfigurationError: the player refuses its arguments; see `EpisodePlayer`.
         DivergenceError: while training, the loss is not finite.
     """
 
@@ -110,6 +111,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: list[Any] | None = None,
         shuffled: bool = False,
         rules: EpisodeRules | None = None,
+        begun_with: BegunWith | None = None,
     ) -> None:
         if len(problems) < config.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
@@ -117,14 +119,12 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower "
                 "problems_per_step or add problems"
             )
-        if inputs is None:
-            refuse_unknown_roles(config.credit_by_role, ("answer", "critique"))
         self._policy, self._problems, self.settings = policy, list(problems), config
         without_dropout(policy.model)
         self._positions = has_absolute_positions(policy.model)
         computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
         self._player = EpisodePlayer(
-            policy, graph, signals, config, trainable, inputs, context, rules or EpisodeRules()
+            policy, graph, signals, config, trainable, inputs, context, rules or EpisodeRules(), begun_with
         )
         uses_reference = config.kl and (peft_config is None or reference is not None)
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
@@ -298,8 +298,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return factor
 
     def _over_all_ranks(self, mean: "MeanOfTokens") -> float:
-        device = self.accelerator.device
-        sums = self.accelerator.gather(torch.tensor([[mean.total, mean.count]], device=device)).sum(0)
+        sums = self.accelerator.gather(torch.tensor([[mean.total, mean.count]], device=self.accelerator.device)).sum(0)
         return float(sums[0] / sums[1].clamp(min=1))
 
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:

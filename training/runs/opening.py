@@ -141,11 +141,13 @@ def own_objective(settings: RunSettings) -> Objective | None:
 
 
 def refuse_objective(settings: RunSettings, arm: str) -> None:
-    """Raise a ConfigurationError if an objective is chosen for an arm that has one of its own."""
+    """Raise a ConfigurationError if an objective, or first answers for Stage II, are chosen for an arm without."""
     if settings.score.objective is not None:
         raise ConfigurationError(
             f"{arm} pays by its own objective; score.objective is for `train score` (with --no-stage1, for all steps)"
         )
+    if settings.score.offline_attempts is not None:
+        raise ConfigurationError(f"{arm} has no Stage II: score.offline_attempts is for `train score` and score-turns")
 
 
 def ppo_config(

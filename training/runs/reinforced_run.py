@@ -1,17 +1,20 @@
 """A run of reinforcement learning from beginning to end: evaluate, train, evaluate again, write everything down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.prompts import refuse_unreadable
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
-from selfcorrect.training.ppo.rollouts import CheckerRewards
+from selfcorrect.training.ppo.rollouts import BegunWith, CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import (
+    epochs,
     fit,
     last_checkpoint,
     open_trainer,
@@ -21,6 +24,13 @@ from selfcorrect.training.runs.fitting import (
 )
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.memory import refuse_too_large
+from selfcorrect.training.runs.offline_attempts import (
+    SHARE_OF_FILE,
+    OfflineAttempts,
+    attempts_in,
+    episodes_of,
+    sampled_attempts,
+)
 from selfcorrect.training.runs.opening import (
     chosen_lora,
     lora_config,
@@ -46,6 +56,7 @@ class Plan:
         training_critique: the way to critique while training; None is that of evaluation.
         normalise_by: advantages of calls with the same role are brought to mean 0 and variance 1, or left as they are.
         reference: the policy that the KL is to; None is the one that is trained, as it was at the beginning.
+        stage_two_from: the batch in which Stage II begins; None is an arm without.
     """
 
     arm: str
@@ -54,6 +65,7 @@ class Plan:
     training_critique: str | None = None
     normalise_by: NormaliseBy = "nothing"
     reference: PolicySettings | None = None
+    stage_two_from: int | None = None
 
 
 def train_plan(
@@ -68,6 +80,8 @@ def train_plan(
         TrainingError: also where nothing could be learnt from `stop_after_idle` batches in a row.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
+    if settings.score.offline_attempts is not None and plan.stage_two_from is None:
+        raise ConfigurationError(f"{plan.arm} has no Stage II: score.offline_attempts would have no effect")
     with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Session(run, settings, plan, sink).play_through(resume=resume)
 
@@ -90,6 +104,7 @@ class _Session:
         self.training_graph = self._training_graph()
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
         asked = (problem.prompt for problem in self.held_out.problems)
+        self._offline_tokens = 0
         refuse_unreadable(self.policy, asked, name=self.settings.policy.model)
 
     def play_through(self, *, resume: bool) -> RunResult:
@@ -102,13 +117,16 @@ class _Session:
         checkpoint = last_checkpoint(config.output_dir) if resume else None
         done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
         self.run.truncate_metrics(done)
+        problems = self._problems(config)
+        base = None if self.plan.reference is None else open_policy(self.plan.reference)
         trainer = open_trainer(
             self.policy,
             self.training_graph,
-            self._problems(config),
+            problems,
             self._signals_at,
             config,
-            reference=None if self.plan.reference is None else open_policy(self.plan.reference).model,
+            reference=None if base is None else base.model,
+            begun_with=self._first_answers(problems, config, base or self.policy),
             peft_config=lora_config(chosen_lora(self.settings.policy)),
             callbacks=[self._log(config)],
         )
@@ -131,6 +149,27 @@ class _Session:
             self.settings.evaluation.every,
             Watch(config.episodes_per_step, self.run.read_metrics(), stop_after_idle=config.stop_after_idle),
         )
+
+    def _first_answers(self, problems: Sequence[Problem], config: TurnPPOConfig, base: Any) -> BegunWith | None:
+        """Those of `score.offline_attempts`, for the problems of Stage II."""
+        source, begins = self.settings.score.offline_attempts, self.plan.stage_two_from
+        order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
+        later = [] if begins is None else order[begins * config.problems_per_step :]
+        if source is None or begins is None or not later:
+            return None
+        if isinstance(source, str):
+            known = attempts_in(Path(source), later, self.policy, prompts_for(self.settings, self.policy))
+            return OfflineAttempts(known, SHARE_OF_FILE, begins).begin
+        each, kept = episodes_of(source, config.episodes_per_problem), self.run.path / "offline_attempts.jsonl"
+        graph = self._graph_of(base, revisions=0)
+        self.progress.message(f"drawing first answers of the base policy for Stage II: {each} a problem")
+        known = sampled_attempts(graph, later, each, temperature=config.temperature, seed=config.seed, kept=kept)
+        self._offline_tokens = sum(len(one["completion_ids"]) for drawn in known.values() for one in drawn)
+        return OfflineAttempts(known, source, begins).begin
+
+    def _graph_of(self, policy: Any, *, revisions: int) -> Any:
+        graph = self.settings.graph.model_copy(update={"revisions": revisions, "fewest_revisions": None})
+        return open_graph(self.settings.model_copy(update={"graph": graph}), policy, self.task.checker)
 
     def _training_graph(self) -> Any:
         """The graph of evaluation, unless settings or plan train in one of another length."""
@@ -158,7 +197,7 @@ class _Session:
         """What the run cost, from its log: so an interrupted run counts whole."""
         steps = self.run.read_metrics()
         return Budget(
-            generated_tokens=round(sum(step["tokens"] for step in steps)),
+            generated_tokens=round(sum(step["tokens"] for step in steps)) + self._offline_tokens,
             optimiser_steps=len(steps) * self._config().updates_per_step,
         )
 
