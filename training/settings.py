@@ -19,7 +19,12 @@ from selfcorrect.tasks.equations import EquationsSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
-from selfcorrect.training.credit.settings import RECIPES, refuse_idle_baseline, refuse_stunted_trees
+from selfcorrect.training.credit.settings import (
+    RECIPES,
+    refuse_given_answers_alone,
+    refuse_idle_baseline,
+    refuse_stunted_trees,
+)
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
@@ -326,17 +331,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
 
     @model_validator(mode="after")
     def _some_first_answers_of_its_own(self) -> Self:
-        share, episodes = self.score.offline_attempts, self.optimiser.episodes_per_problem
-        if share is None:
-            return self
-        if self.credit.kind == "tree":
-            raise ValueError("score.offline_attempts and credit 'tree' both decide how episodes begin: choose one")
-        meant = round(share * episodes) if isinstance(share, float) else episodes // 2
-        if not 1 <= meant < episodes:
-            raise ValueError(
-                f"score.offline_attempts is {meant} of the {episodes} optimiser.episodes_per_problem: it must be at "
-                "least one, and not all"
-            )
+        refuse_given_answers_alone(self.score.offline_attempts, self.credit, self.optimiser.episodes_per_problem)
         return self
 
 

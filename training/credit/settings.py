@@ -124,6 +124,23 @@ def refuse_idle_baseline(credits: Sequence[CreditSettings], baseline: Baseline, 
         )
 
 
+def refuse_given_answers_alone(given: float | str | None, credit: CreditSettings, episodes: int) -> None:
+    """Raise where first answers that are given (`score.offline_attempts`) would begin none or all of a problem's
+    `episodes`, or those of trees.
+
+    Raises:
+        ValueError: telling how many it would be.
+    """
+    if given is not None and isinstance(credit, Tree):
+        raise ValueError("score.offline_attempts and credit 'tree' both decide how episodes begin: choose one")
+    meant = round(given * episodes) if isinstance(given, float) else episodes // 2
+    if given is not None and not 1 <= meant < episodes:
+        raise ValueError(
+            f"score.offline_attempts is {meant} of the {episodes} optimiser.episodes_per_problem: it must be at least "
+            "one, and not all"
+        )
+
+
 def refuse_stunted_trees(credit: CreditSettings, by_role: Sequence[CreditSettings], episodes: int) -> None:
     """Raise where episodes cannot branch as a tree's settings say.
 

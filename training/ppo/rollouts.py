@@ -310,9 +310,9 @@ def _no_calls(problem: Problem, others: int) -> str:
 
 SignalsAt = Callable[[int], Signals]
 """From the batch number (from 0) to what its turns are paid: the schedule of stages."""
-BegunWith = Callable[[Sequence[Problem], int, int], Sequence[Generation | None]]
-"""From the problems of a batch, each as often as it is played, that number, and the batch number to the first answers
-with which episodes begin; None where the policy draws it."""
+BegunWith = Callable[[Sequence[Problem], int, int], Sequence[Episode | None]]
+"""From the problems of a batch, each as often as it is played, that number, and the batch number to the episodes that
+are begun already (`Episode.begun`); None where the policy draws the first answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +349,8 @@ class EpisodePlayer:
         `batch`, `again` for the n-th time."""
         seeds = self._seeds(len(problems), batch, process, again)
         if not isinstance(self.config.credit, Tree):
-            return self._collected(problems, seeds, batch, trunks=self._begun(problems, batch))
+            begun = self.begun_with and self.begun_with(problems, self.config.episodes_per_problem, batch)
+            return self._collected(problems, seeds, batch, trunks=begun or ())
         return self._branching(problems, seeds, batch, self.config.credit.branches)
 
     def tell_credit(self, episodes: Sequence[Episode], means: Callable[[int], list[float | None]], batch: int) -> None:
@@ -386,16 +387,6 @@ class EpisodePlayer:
         )
         grown = iter(others)
         return [next(grown) if row % branches else trunks[row // branches] for row in range(len(problems))]
-
-    def _begun(self, problems: list[Problem], batch: int) -> list[Episode | None]:
-        """The first answers that some of the episodes have already."""
-        if self.begun_with is None:
-            return []
-        given = self.begun_with(problems, self.config.episodes_per_problem, batch)
-        return [
-            None if attempt is None else Episode.begun(problem, attempt)
-            for problem, attempt in zip(problems, given, strict=True)
-        ]
 
     def _collected(
         self, problems: list[Problem], seeds: list[int], batch: int, *, trunks: Sequence[Episode | None] = ()

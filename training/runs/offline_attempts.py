@@ -26,6 +26,7 @@ from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError
 from selfcorrect.files import json_line, write_whole
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.ppo.rollouts import Episode
 
 SHARE_OF_FILE = 0.5
 """The largest share of a problem's episodes that attempts of a file begin."""
@@ -47,17 +48,17 @@ class OfflineAttempts:
     share: float
     first_batch: int
 
-    def begin(self, problems: Sequence[Problem], episodes: int, batch: int) -> list[Generation | None]:
-        """For each row of a batch, whose every `episodes` rows are one problem's, its first answer if it has one. The
-        same batch always gets the same."""
+    def begin(self, problems: Sequence[Problem], episodes: int, batch: int) -> list[Episode | None]:
+        """For each row of a batch, whose every `episodes` rows are one problem's, the episode as it is begun, if it is.
+        The same batch always gets the same."""
         if batch < self.first_batch:
             return [None] * len(problems)
-        rows: list[Generation | None] = []
+        rows: list[Episode | None] = []
         for problem in problems[::episodes]:
             known = self.by_problem.get(problem.id, ())
             count = min(len(known), episodes_of(self.share, episodes))
             chosen = random.Random(f"{batch} {problem.id}").sample(list(known), count)
-            rows += [*[None] * (episodes - count), *chosen]
+            rows += [*[None] * (episodes - count), *(Episode.begun(problem, attempt) for attempt in chosen)]
         return rows
 
 

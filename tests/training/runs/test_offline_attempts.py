@@ -50,7 +50,8 @@ def test_a_share_of_a_problems_episodes_begin_with_an_attempt_and_the_rest_do_no
     rows = [problem for problem in PROBLEMS[:3] for _ in range(8)]
     given = OfflineAttempts(known, 0.25, first_batch=5).begin(rows, 8, 5)
     assert [attempt is not None for attempt in given] == [False] * 6 + [True] * 2 + [False] * 7 + [True] + [False] * 8
-    assert len({attempt["text"] for attempt in given if attempt is not None}) == 3
+    begun = [episode for episode in given if episode is not None]
+    assert all(episode.offline for episode in begun) and len({episode.calls[0].text for episode in begun}) == 3
 
 
 def test_stage_one_has_none_and_a_resumed_run_has_the_same() -> None:
