@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from enumerated import Toy, to_go
 
+from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.settings import combine
 from selfcorrect.training import (
     DEMO,
@@ -42,7 +43,7 @@ from selfcorrect.training import (
 from selfcorrect.training.credit.estimators import credited
 from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSettings
 from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
-from selfcorrect.training.ppo.rollouts import EpisodePlayer
+from selfcorrect.training.ppo.player import EpisodePlayer
 from selfcorrect.training.runs.opening import open_graph, open_policy, ppo_config
 
 RESULTS = ROOT / "benchmarks" / "results" / "credit-table.json"
@@ -139,6 +140,7 @@ def variances(problems: int) -> list[float]:
         None,
         None,
         None,
+        EpisodeRules(),
     )
     asked = [problem for problem in task.problems("train", problems, seed=7) for _ in range(EPISODES)]
     halves = [player.play(asked, batch=batch, process=0) for batch in (0, 1)]

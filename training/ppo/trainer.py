@@ -53,8 +53,9 @@ from selfcorrect.training.ppo.metrics import (
     with_lengths,
     without_spread,
 )
+from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, SignalsAt
 from selfcorrect.training.ppo.precision import prepare_weights, stored_otherwise
-from selfcorrect.training.ppo.rollouts import BegunWith, Episode, EpisodePlayer, SignalsAt
+from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
     completion_logprobs,
@@ -67,9 +68,8 @@ from selfcorrect.training.ppo.scoring import (
 class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Per-turn PPO in a LangGraph graph.
 
-    Every step plays `episodes_per_problem` episodes of each of `problems_per_step` problems through `graph`, pays
-    every policy call its own reward, compares it with the same call of the other episodes of that problem, and updates
-    the policy.
+    Every step plays `episodes_per_problem` episodes of each of `problems_per_step` problems through `graph`, pays every
+    policy call its own reward, compares it with the same call of that problem's other episodes, updates the policy.
 
     Args:
         policy: a `TransformersPolicy`; its model is trained, in place.
@@ -85,11 +85,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: transformers callbacks.
         rules: for episodes that fail, ask a person, or take long; None drops those that fail.
         shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
-        begun_with: first answers with which some episodes begin; they do not learn. Needs a graph of `build_graph`.
+        begun_with: first answers of some episodes, which do not learn; for a graph of `build_graph`.
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
-        ConfigurationError: the player refuses its arguments; see `EpisodePlayer`.
         DivergenceError: while training, the loss is not finite.
     """
 
@@ -123,9 +122,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         without_dropout(policy.model)
         self._positions = has_absolute_positions(policy.model)
         computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
-        self._player = EpisodePlayer(
-            policy, graph, signals, config, trainable, inputs, context, rules or EpisodeRules(), begun_with
-        )
+        rules = rules or EpisodeRules()
+        self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context, rules, begun_with)
         uses_reference = config.kl and (peft_config is None or reference is not None)
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
         self._critic = (

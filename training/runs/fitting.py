@@ -15,7 +15,7 @@ from selfcorrect.errors import DivergenceError, TaskError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
-from selfcorrect.training.ppo.rollouts import SignalsAt
+from selfcorrect.training.ppo.player import SignalsAt
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
 from selfcorrect.training.runs.held_out import left_out_text

@@ -10,7 +10,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
-from selfcorrect.training.ppo.rollouts import BegunWith, CheckerRewards
+from selfcorrect.training.ppo.player import BegunWith
+from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import (

@@ -1,0 +1,124 @@
+"""Plays the episodes of one batch: with which first answers, what they are paid, and the seeds that make a resumed run
+draw the same ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfcorrect.agents.episodes import run_blocking
+from selfcorrect.agents.playing import EpisodeRules
+from selfcorrect.agents.policy import Sampling, derive_seed
+from selfcorrect.agents.tracing import Credit, is_traced, tell_credit
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.credit.estimators import refuse_unknown_roles
+from selfcorrect.training.credit.settings import Tree
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.rollouts import Episode, Signals, collect
+
+SignalsAt = Callable[[int], Signals]
+"""From the batch number (from 0) to what its turns are paid: the schedule of stages."""
+BegunWith = Callable[[Sequence[Problem], int, int], Sequence[Episode | None]]
+"""From the problems of a batch, each as often as it is played, that number, and the batch number to the episodes that
+are begun already (`Episode.begun`); None where the policy draws the first answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodePlayer:
+    """Plays problems in a graph.
+
+    Args:
+        policy, graph, signals_at, trainable, inputs, context, rules, begun_with: see `TurnPPOTrainer`.
+        config: gives the temperature and the run's seed.
+
+    Raises:
+        ConfigurationError: first answers are given to a graph of the user's own or to trees, which begin otherwise; or
+            a call of `build_graph`'s graphs has none of the roles of `config.credit_by_role`.
+    """
+
+    policy: Any
+    graph: Any
+    signals_at: SignalsAt
+    config: TurnPPOConfig
+    trainable: frozenset[str] | None
+    inputs: Callable[[Problem], dict[str, Any]] | None
+    context: Any
+    rules: EpisodeRules
+    begun_with: BegunWith | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs is None:
+            refuse_unknown_roles(self.config.credit_by_role, ("answer", "critique"))
+        if self.begun_with is not None and (self.inputs is not None or isinstance(self.config.credit, Tree)):
+            raise ConfigurationError("begun_with needs a graph of build_graph, and does not go with credit 'tree'")
+
+    def play(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
+        """One episode of each of `problems`, which are what the process with number `process` plays of batch number
+        `batch`, `again` for the n-th time."""
+        seeds = self._seeds(len(problems), batch, process, again)
+        if not isinstance(self.config.credit, Tree):
+            begun = self.begun_with and self.begun_with(problems, self.config.episodes_per_problem, batch)
+            return self._collected(problems, seeds, batch, trunks=begun or ())
+        return self._branching(problems, seeds, batch, self.config.credit.branches)
+
+    def tell_credit(self, episodes: Sequence[Episode], means: Callable[[int], list[float | None]], batch: int) -> None:
+        """Tell traces, where there are any, what every call was paid.
+
+        Args:
+            means: from the number of calls of all episodes to the advantage of each, in their order.
+        """
+        callbacks = (self.rules.config or {}).get("callbacks")
+        if not is_traced(callbacks):
+            return
+        advantages = iter(means(sum(len(episode.calls) for episode in episodes)))
+        credits = [
+            Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(advantages), call.trace)
+            for episode in episodes
+            for turn, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True), 1)
+        ]
+        tell_credit(credits, callbacks)
+
+    def _branching(self, problems: list[Problem], seeds: list[int], batch: int, branches: int) -> list[Episode]:
+        """In every `branches` rows the first episode is played whole, and its first answer revised anew in the
+        others."""
+        if self.inputs is not None:
+            raise ConfigurationError("credit 'tree' branches after a first answer: it needs a graph of build_graph")
+        whole = self._collected(problems[::branches], seeds[::branches], batch)
+        trunks = [episode.as_trunk(seed) for episode, seed in zip(whole, seeds[::branches], strict=True)]
+        grafted = [trunk if trunk.calls else None for trunk in trunks]  # where the first one failed, all begin anew
+        rest = [row for row in range(len(problems)) if row % branches]
+        others = self._collected(
+            [problems[row] for row in rest],
+            [seeds[row] for row in rest],
+            batch,
+            trunks=[grafted[row // branches] for row in rest],
+        )
+        grown = iter(others)
+        return [next(grown) if row % branches else trunks[row // branches] for row in range(len(problems))]
+
+    def _collected(
+        self, problems: list[Problem], seeds: list[int], batch: int, *, trunks: Sequence[Episode | None] = ()
+    ) -> list[Episode]:
+        return run_blocking(
+            collect(
+                self.graph,
+                problems,
+                self.signals_at(batch),
+                sampling=Sampling(temperature=self.config.temperature),
+                seeds=seeds,
+                policy=self.policy,
+                trainable=self.trainable,
+                inputs=self.inputs,
+                context=self.context,
+                rules=self.rules,
+                trunks=trunks,
+                batch=batch,
+            )
+        )
+
+    def _seeds(self, count: int, batch: int, process: int, again: int) -> list[int]:
+        """Seeds that depend on the run's seed, the batch and the row only, so that a resumed run draws the same
+        episodes."""
+        first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
+        seeds = [first + row for row in range(count)]
+        return [derive_seed(seed, again) for seed in seeds] if again else seeds
