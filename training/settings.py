@@ -19,12 +19,7 @@ from selfcorrect.tasks.equations import EquationsSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
-from selfcorrect.training.credit.settings import (
-    RECIPES,
-    refuse_given_answers_alone,
-    refuse_idle_baseline,
-    refuse_stunted_trees,
-)
+from selfcorrect.training.credit.settings import RECIPES, GivenAnswers, refuse_idle_baseline, refuse_stunted_trees
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
@@ -227,7 +222,7 @@ class GraphSettings(Settings):
 _USUAL_LOOP = (1, "instruction")
 
 
-class ScoreSettings(Settings):
+class ScoreSettings(GivenAnswers):
     """SCoRe (arXiv 2409.12917): steps and weights of its two stages."""
 
     stage_one_steps: Count = 150
@@ -246,11 +241,6 @@ class ScoreSettings(Settings):
     beta_first: NonNegative | None = None
     """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
     first turn."""
-
-    offline_attempts: Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)] | None = None
-    """First answers in Stage II that the policy does not draw itself (section 5.3): a share of a problem's episodes,
-    which begin with attempts that the base policy draws before the run; or a file of JSON Lines with a problem's id and
-    the text of an attempt at it, with which up to half of the problem's episodes begin."""
 
     @property
     def total_steps(self) -> int:
@@ -326,12 +316,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
-        refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem)
-        return self
-
-    @model_validator(mode="after")
-    def _some_first_answers_of_its_own(self) -> Self:
-        refuse_given_answers_alone(self.score.offline_attempts, self.credit, self.optimiser.episodes_per_problem)
+        refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem, self.score.offline_attempts)
         return self
 
 

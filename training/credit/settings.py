@@ -124,7 +124,16 @@ def refuse_idle_baseline(credits: Sequence[CreditSettings], baseline: Baseline, 
         )
 
 
-def refuse_given_answers_alone(given: float | str | None, credit: CreditSettings, episodes: int) -> None:
+class GivenAnswers(Settings):
+    """First answers that the policy does not draw itself."""
+
+    offline_attempts: Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)] | None = None
+    """First answers in Stage II that the policy does not draw itself (section 5.3): a share of a problem's episodes,
+    which begin with attempts that the base policy draws before the run; or a file of JSON Lines with a problem's id and
+    the text of an attempt at it, with which up to half of the problem's episodes begin."""
+
+
+def _refuse_given_answers_alone(given: float | str | None, credit: CreditSettings, episodes: int) -> None:
     """Raise where first answers that are given (`score.offline_attempts`) would begin none or all of a problem's
     `episodes`, or those of trees.
 
@@ -141,12 +150,19 @@ def refuse_given_answers_alone(given: float | str | None, credit: CreditSettings
         )
 
 
-def refuse_stunted_trees(credit: CreditSettings, by_role: Sequence[CreditSettings], episodes: int) -> None:
-    """Raise where episodes cannot branch as a tree's settings say.
+def refuse_stunted_trees(
+    credit: CreditSettings,
+    by_role: Sequence[CreditSettings],
+    episodes: int,
+    given: float | str | None = None,
+) -> None:
+    """Raise where episodes cannot branch as a tree's settings say, or begin as `score.offline_attempts`, `given`, does.
 
     Raises:
-        ValueError: `episodes`, those of a problem, are not at least two trees of `branches`; or single roles branch.
+        ValueError: `episodes`, those of a problem, are not at least two trees of `branches`; or single roles branch; or
+            none or all of them would begin with given answers.
     """
+    _refuse_given_answers_alone(given, credit, episodes)
     if any(isinstance(other, Tree) for other in by_role):
         raise ValueError("credit 'tree' decides how episodes are played: it cannot be that of single roles")
     if isinstance(credit, Tree) and (episodes % credit.branches or episodes < 2 * credit.branches):
