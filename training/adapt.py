@@ -27,7 +27,7 @@ from selfcorrect.training.agreement import AgreementGuard, AgreementSignals, Bat
 from selfcorrect.training.ppo.config import OptimiserSettings, TurnPPOConfig
 from selfcorrect.training.runs.fitting import fit, open_trainer
 from selfcorrect.training.runs.opening import lora_config
-from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.progress import ProgressSink, usual_progress
 from selfcorrect.training.settings import LoraSettings
 
 # How to adapt to problems without answers: how much is sampled, what is paid, when it ends.
@@ -122,7 +122,7 @@ def adapt(
     chosen = settings or AdaptSettings()
     _refuse_unusable(policy, problems)
     signals = AgreementSignals(chosen.samples, chosen.min_agreement, chosen.kl, key or _strict_key)
-    sink = progress or SilentProgress()
+    sink = progress or usual_progress()
     guard = AgreementGuard(signals, chosen.guard, sink)
     trainer = _trainer(policy, problems, prompts, out, chosen, signals, guard)
     guard.watch(trainer)

@@ -12,7 +12,7 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.own_graph_rewards import FunctionRewards, RewardFn
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.runs.fitting import training_problems
-from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.progress import ProgressSink, usual_progress
 
 # What can be known of a graph before it is played: that it can be, and the names of its nodes.
 
@@ -168,7 +168,7 @@ def train(
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
     signals = FunctionRewards(reward_fn, weights)
-    kept, sink = _held_out(task, held_out), progress or SilentProgress()
+    kept, sink = _held_out(task, held_out), progress or usual_progress()
     seams = (rules or EpisodeRules(), inputs, learning, context)
     run = OwnGraphRun(known.graph, policy, problems, kept, signals, config, sink, *seams)
     return Trained(*run.play(reference, peft_config, resume=resume))

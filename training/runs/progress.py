@@ -18,8 +18,12 @@ sampled:
 Others (policy_loss, entropy, clipped, ...) are written down and drawn as they come.
 """
 
+import os
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @runtime_checkable
@@ -53,3 +57,51 @@ class SilentProgress:
     def message(self, text: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+# What Python programs get that give no sink of their own.
+
+
+def usual_progress(console: "Console | None" = None) -> ProgressSink:
+    """A bar where a person looks, on a terminal or in a notebook; nothing in pipes, log files and tests, nor of the
+    other processes of a distributed run.
+
+    Args:
+        console: where to show it; None is standard error.
+    """
+    from rich.console import Console
+
+    shown = console or Console(stderr=True)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return SilentProgress()
+    return BarProgress(shown) if shown.is_terminal or shown.is_jupyter else SilentProgress()
+
+
+_SHOWN = {"accuracy_t1": "accuracy@1", "accuracy_t2": "accuracy@2", "reward": "reward", "agreement": "agreement"}
+
+
+class BarProgress:
+    """rich's bar, redrawn in place, with the figures of the last step beside it; it knows terminals and notebooks."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=console)
+        self._task = self._bar.add_task("", total=None, figures="", visible=False)
+        self._steps = 0
+
+    def start(self, total_steps: int, stage: str) -> None:
+        self._steps += total_steps
+        self._bar.start()
+        self._bar.update(self._task, total=self._steps, description=stage, visible=True)
+
+    def step(self, metrics: Mapping[str, float]) -> None:
+        told = [f"{label} {metrics[name]:.3f}" for name, label in _SHOWN.items() if metrics.get(name) is not None]
+        self._bar.update(self._task, completed=metrics["step"], figures=", ".join(told))
+
+    def message(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._bar.stop()

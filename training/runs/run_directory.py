@@ -24,7 +24,7 @@ from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
 from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
-from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.progress import ProgressSink, usual_progress
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
 
 # Episodes as people read them: texts and verdicts, no token ids.
@@ -126,7 +126,9 @@ class RunDirectory:
             run._same_arm(arm)
             run._same_settings(settings)
         elif run.config_path.exists() or run.metrics_log_path.exists():
-            raise TrainingError(f"{out} already holds a run; resume it, or choose another folder")
+            raise TrainingError(
+                f"{out} already holds a run: go on with it by resume=True (--resume {out}), or choose another folder"
+            )
         prove_writable(run.path)
         run.checkpoints_path.mkdir(exist_ok=True)
         write_whole(run.config_path, settings_as_yaml(placed(settings)))
@@ -306,12 +308,12 @@ def opened_run(
 def opened(
     kind: type[Folder], arm: str, settings: Settings, *, out: Path, progress: ProgressSink | None, resume: bool
 ) -> Iterator[tuple[Folder, ProgressSink]]:
-    """The run's folder, and whom to tell of it (nobody if `progress` is None); that one is told when it is over.
+    """The run's folder, and whom to tell of it (`usual_progress` if nobody is given), who is told when it is over.
 
     Raises:
         TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`.
     """
-    sink = progress or SilentProgress()
+    sink = progress or usual_progress()
     with alone_in(Path(out)):
         run = kind.create(Path(out), settings, resume=resume, arm=arm)
         try:
