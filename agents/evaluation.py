@@ -57,6 +57,8 @@ class EvaluationReport:
         stopped_right_ci95: its Wilson interval.
         left_out: ids of problems that the policy cannot be shown, for they are too long for its context; the figures
             are of the others.
+        delta_by_turn, i_to_c_by_turn, c_to_i_by_turn: delta and flips from each answer to the next, the first pair
+            first; an episode that ended early keeps its last answer.
     """
 
     setting: str
@@ -81,6 +83,9 @@ class EvaluationReport:
     stopped_right: float
     stopped_right_ci95: Interval
     left_out: list[str] = field(default_factory=list)
+    delta_by_turn: list[float] = field(default_factory=list)
+    i_to_c_by_turn: list[float] = field(default_factory=list)
+    c_to_i_by_turn: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: intervals are lists, nan is None."""
@@ -254,7 +259,19 @@ def report_on(states: Sequence[EpisodeState], *, setting: str = "") -> Evaluatio
         answers=share(len(given), len(states)),
         tokens=share(sum(map(_tokens, turns)), len(states)),
         **_own_stops(states, scores),
+        **_turn_by_turn(scores, longest),
     )
+
+
+def _turn_by_turn(scores: Sequence[Sequence[Score]], longest: int) -> dict[str, list[float]]:
+    """Delta and flips from each answer to the next."""
+    found: dict[str, list[float]] = {"delta_by_turn": [], "i_to_c_by_turn": [], "c_to_i_by_turn": []}
+    for turn in range(longest - 1):
+        fixed, broken, judged = flips([[_at(episode, turn), _at(episode, turn + 1)] for episode in scores])
+        found["delta_by_turn"].append(share(fixed - broken, judged))
+        found["i_to_c_by_turn"].append(share(fixed, judged))
+        found["c_to_i_by_turn"].append(share(broken, judged))
+    return found
 
 
 def _own_stops(states: Sequence[EpisodeState], scores: Sequence[Sequence[Score]]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from selfcorrect.training.ppo.rollouts import Episode
 def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int = 0) -> dict[str, float]:
     """Shares over the episodes of one batch, as sampled (not greedy).
 
-    `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer of
-    episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
+    `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer (of
+    more than two answers `delta_t2` ... each with the one before) of episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
     shares of answers and calls; `no_spread` is the share of problems whose last answers all scored the same, which
     teach nothing. They leave out the episodes whose first answer was given: `offline` is their share,
     `offline_accuracy_t1` and so on their accuracies. `calls` of the `draws` that the policy made were recorded
@@ -108,7 +108,23 @@ def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]
         metrics["c_to_i"] = sum(first == 1 and last != 1 for first, last in pairs) / len(pairs)
         metrics["delta"] = metrics["i_to_c"] - metrics["c_to_i"]
         metrics["unchanged"] = _unchanged(episodes)
+    if longest > 2:
+        metrics.update(_turn_by_turn(scored, longest))
     metrics["no_spread"] = _no_spread(episodes)
+    return metrics
+
+
+def _turn_by_turn(scored: list[list[float | None]], longest: int) -> dict[str, float]:
+    """`delta_t2`, `i_to_c_t2`, `c_to_i_t2`: from the first answer to the second; and so on."""
+    metrics: dict[str, float] = {}
+    for turn in range(1, longest):
+        reached = [[scores[min(place, len(scores) - 1)] for place in (turn - 1, turn)] for scores in scored]
+        pairs = [(before, after) for before, after in reached if before is not None and after is not None]
+        if pairs:
+            fixed = sum(before != 1 and after == 1 for before, after in pairs) / len(pairs)
+            broken = sum(before == 1 and after != 1 for before, after in pairs) / len(pairs)
+            names = (f"{name}_t{turn + 1}" for name in ("i_to_c", "c_to_i", "delta"))
+            metrics.update(zip(names, (fixed, broken, fixed - broken), strict=True))
     return metrics
 
 

@@ -4,7 +4,7 @@ of the answers."""
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -52,6 +52,31 @@ CHARTS = (
         clipped=True,
     ),
 )
+
+
+_LATER = ("#2da44e", "#bf8700", "#8250df", "#1b7c83", "#e5534b", "#bc4c00")
+_ORDINALS = ("third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+def charts_of(steps: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
+    """The charts of a run: of episodes of more than two answers with a curve for each (up to eight), and with delta
+    from each answer to the next."""
+    later = [turn for turn in range(3, 9) if any(step.get(f"accuracy_t{turn}") is not None for step in steps)]
+    if not later:
+        return CHARTS
+    accuracy, _, flips, kl = CHARTS
+    gained = (Curve("delta_t2", "second − first", "#2f81f7"), *_later("delta_t{}", later, "{} − the one before"))
+    return (
+        replace(accuracy, curves=(*accuracy.curves, *_later("accuracy_t{}", later, "{} answer"))),
+        Chart("delta: last − first", (Curve("delta", "delta", "#2f81f7"),)),
+        Chart("delta from answer to answer", gained),
+        flips,
+        replace(kl, curves=(*kl.curves, *_later("kl_t{}", later, "{} answer"))),
+    )
+
+
+def _later(name: str, turns: Sequence[int], label: str) -> list[Curve]:
+    return [Curve(name.format(turn), label.format(_ORDINALS[turn - 3]), _LATER[turn - 3]) for turn in turns]
 
 
 def charts_svg(charts: Sequence[Chart], steps: Sequence[Mapping[str, Any]]) -> list[Markup]:

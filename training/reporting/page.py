@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfcorrect.settings import settings_as_yaml
-from selfcorrect.training.reporting.charts import CHARTS, Chart, Curve, charts_svg, flips_svg
+from selfcorrect.training.reporting.charts import Chart, Curve, charts_of, charts_svg, flips_svg
 from selfcorrect.training.reporting.rows import Result, interval_of, render, result_rows, side_by_side
 from selfcorrect.training.settings import RunSettings
 
@@ -28,7 +28,7 @@ def report_page(
         rows=[] if final is None else result_rows(final["before"], final["after"]),
         problems=0 if final is None else final["after"]["n"],
         flips=[] if final is None else [flips_svg(final[when], when) for when in ("before", "after")],
-        charts=charts_svg(CHARTS, steps),
+        charts=charts_svg(charts_of(steps), steps),
         alarms=alarms_of(steps),
         episodes=side_by_side(episodes),
         yaml=settings_as_yaml(settings),

@@ -58,6 +58,8 @@ _LABELS = {
     "stopped": "stopped by its own word",
     "stopped_right": "of those, right",
 }
+_PAIRS = {"delta": "delta", "i_to_c": "incorrect → correct", "c_to_i": "correct → incorrect"}
+"""What is told from each answer to the next."""
 _LESS_IS_BETTER = {"c_to_i"}
 _NEUTRAL = {"unchanged", "edit_distance", "unjudged", "truncated", "tokens_per_turn", "tokens", "answers", "stopped"}
 _MANY_TURNS = 4
@@ -89,7 +91,15 @@ def result_rows(*reports: Mapping[str, Any]) -> list[Result]:
     present = {name for report in flat for name in report}
     turns = sorted(int(name[10:]) for name in filter(re.compile(r"accuracy_t\d+").fullmatch, present))
     accuracies = [f"accuracy_t{turn}" for turn in shown_turns(turns)]
-    return [_row(name, flat) for name in [*accuracies, *_LABELS] if name in present and _says_something(name, flat)]
+    gained = [f"{name}_t{turn}" for name in _PAIRS for turn in later_turns(turns)]
+    names = [*accuracies, "delta", *gained, *(name for name in _LABELS if name != "delta")]
+    return [_row(name, flat) for name in names if name in present and _says_something(name, flat)]
+
+
+def later_turns(turns: Sequence[int]) -> list[int]:
+    """The answers that are shown with what changed since the one before: of episodes of more than two, from the
+    second."""
+    return [turn for turn in shown_turns(turns) if turn > 1] if turns and turns[-1] > 2 else []
 
 
 def shown_turns(turns: Sequence[int]) -> list[int]:
@@ -121,19 +131,27 @@ def _by_turn(report: Mapping[str, Any]) -> dict[str, Any]:
         zip(report.get("accuracy", []), report.get("accuracy_ci95", []), strict=True), start=1
     ):
         flat |= {f"accuracy_t{turn}": value, f"accuracy_t{turn}_ci95": interval}
+    for name in _PAIRS:
+        flat |= {f"{name}_t{turn}": value for turn, value in enumerate(report.get(f"{name}_by_turn", []), start=2)}
     return flat
 
 
 def _row(name: str, reports: Sequence[Mapping[str, Any]]) -> Result:
     intervals = [interval_of(report, name) for report in reports]
-    signed = "+.3f" if name == "delta" else ".3f"
+    signed = "+.3f" if name.startswith("delta") else ".3f"
     return Result(
         name=name,
-        label=_LABELS.get(name, f"accuracy@{name[10:]}"),
+        label=_LABELS.get(name) or _label_of_turn(name),
         values=tuple(_value(report.get(name), signed) for report in reports),
         intervals=tuple("" if found is None else f"[{found[0]:{signed}}, {found[1]:{signed}}]" for found in intervals),
         change=_change(name, intervals),
     )
+
+
+def _label_of_turn(name: str) -> str:
+    """ "accuracy@3", "delta, 2 → 3"."""
+    figure, _, turn = name.rpartition("_t")
+    return f"accuracy@{turn}" if figure == "accuracy" else f"{_PAIRS[figure]}, {int(turn) - 1} → {turn}"
 
 
 def _value(value: Any, form: str) -> str:

@@ -76,7 +76,8 @@ class HeldOut:
         problems = self.task.problems("test", count, seed=_VALIDATION_SEED + self.seed)
         report, _ = evaluate(graph, problems, self.task.checker)
         figures = report.as_dict()
-        return {name: figures[name] for name in _VALIDATION_FIGURES}
+        later = {f"accuracy_t{turn}": value for turn, value in enumerate(figures["accuracy"], 1) if turn > 2}
+        return {name: figures[name] for name in _VALIDATION_FIGURES} | later
 
     def _evaluate(self, graph: CorrectionGraph) -> Evaluated:
         report, episodes = evaluate(graph, self.problems, self.task.checker, seed=self.seed)
