@@ -93,3 +93,28 @@ def test_edit_distance_of_empty_texts() -> None:
 def test_means_by_turn_are_over_the_episodes_that_have_the_turn() -> None:
     assert mean_by_turn([[10, 20], [30], [20, 0]]) == [20, 10]
     assert mean_by_turn([]) == []
+
+
+def test_three_answers_tell_what_each_turn_changed() -> None:
+    """Fixed at the second turn, broken at the third, never right, ended after the first answer, and one unjudged."""
+    rows: list[list[float | None]] = [[0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0], [1.0, None, 1.0]]
+    report = report_on([state_of(row) for row in rows])
+    assert report.delta_by_turn == pytest.approx([1 / 4, -1 / 4])
+    assert report.i_to_c_by_turn == pytest.approx([1 / 4, 0.0])
+    assert report.c_to_i_by_turn == pytest.approx([0.0, 1 / 4])
+    assert report.as_dict()["delta_by_turn"] == [0.25, -0.25]
+
+
+def state_of(scores: Sequence[float | None]) -> Any:
+    status = {1.0: "correct", 0.0: "wrong", None: "unjudged"}
+    verdicts = [
+        {"status": status[score], "score": score, "answer": None, "reason": "", "seconds": 0.0} for score in scores
+    ]
+    generation = {"text": "x", "completion_ids": [1], "finish_reason": "stop"}
+    return {
+        "problem": {"id": "p"},
+        "turns": [
+            {"role": "revise" if number else "attempt", "generation": generation, "verdict": verdict}
+            for number, verdict in enumerate(verdicts)
+        ],
+    }

@@ -34,6 +34,22 @@ LOOKS = {
 TITLES = {"accuracy_t2": "accuracy@2", "delta": "delta", "accuracy_final": "final accuracy"}
 
 
+PAIRS = {
+    "accuracy_t3": "accuracy@3",
+    "delta_t2": "delta 1→2",
+    "i_to_c_t2": "i→c 1→2",
+    "c_to_i_t2": "c→i 1→2",
+    "delta_t3": "delta 2→3",
+    "i_to_c_t3": "i→c 2→3",
+    "c_to_i_t3": "c→i 2→3",
+    "delta_t4": "delta 3→4",
+    "i_to_c_t4": "i→c 3→4",
+    "c_to_i_t4": "c→i 3→4",
+}
+"""Columns of episodes of three or four answers: every turn, and what it changed. Those of longer ones are in
+compare.json."""
+
+
 def columns_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The columns of a table with these rows and their heads: of longer episodes those about many looks too, where any
     arm was evaluated so long."""
@@ -45,6 +61,8 @@ def columns_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         for name, head in LOOKS.items()
         if not name.startswith("accuracy_t") or int(name.removeprefix("accuracy_t")) <= max(answered)
     }
+    if max(answered) <= 4:
+        looks = {name: head for name, head in PAIRS.items() if int(name[-1]) <= max(answered)} | looks
     return COLUMNS | looks
 
 
@@ -54,7 +72,7 @@ def figure_text(name: str, figure: Mapping[str, Any]) -> str:
         return "–"
     if name in ("answers", "tokens"):
         return format(figure["mean"], ".1f")
-    return format(figure["mean"], "+.3f" if name == "delta" else ".3f")
+    return format(figure["mean"], "+.3f" if name.startswith("delta") else ".3f")
 
 
 def interval_text(name: str, figure: Mapping[str, Any]) -> str:
@@ -62,7 +80,7 @@ def interval_text(name: str, figure: Mapping[str, Any]) -> str:
     low, high = figure["interval"]
     if low is None or high is None:
         return ""
-    form = ".1f" if name in ("answers", "tokens") else "+.3f" if name == "delta" else ".3f"
+    form = ".1f" if name in ("answers", "tokens") else "+.3f" if name.startswith("delta") else ".3f"
     return f"[{low:{form}}, {high:{form}}]"
 
 

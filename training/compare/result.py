@@ -141,7 +141,7 @@ def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
     """Every figure of an arm: mean, interval, and each seed's."""
     row: dict[str, Any] = {"seeds": list(seeds)}
     row["longest"] = max(len(evaluation.report["accuracy"]) for evaluation in seeds.values())
-    for figure in (*FIGURES, *LOOKS):
+    for figure in (*FIGURES, *LOOKS, *_by_turn(row["longest"])):
         values = [_figure(evaluation, figure) for evaluation in seeds.values()]
         known = [math.nan if value is None else float(value) for value in values]
         mean: Mean = mean_over_seeds([value for value in known if not math.isnan(value)])
@@ -152,8 +152,19 @@ def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
     return row
 
 
+def _by_turn(longest: int) -> list[str]:
+    """Figures of every turn of episodes of more than two answers; those of answers 4, 8 and 16 are `LOOKS`."""
+    turns = range(2, longest + 1) if longest > 2 else ()
+    accuracies = [f"accuracy_t{turn}" for turn in turns if turn > 2 and f"accuracy_t{turn}" not in LOOKS]
+    return [*accuracies, *(f"{name}_t{turn}" for turn in turns for name in ("delta", "i_to_c", "c_to_i"))]
+
+
 def _figure(evaluation: Evaluation, figure: str) -> float | None:
-    """A figure of the report, or an accuracy after so many answers, which it holds as a list."""
+    """A figure of the report, or one after so many answers, of which it holds a list."""
+    name, _, turn = figure.rpartition("_t")
+    if f"{name}_by_turn" in evaluation.report:
+        changes: list[float | None] = evaluation.report[f"{name}_by_turn"]
+        return changes[int(turn) - 2] if int(turn) - 2 < len(changes) else None
     if figure in evaluation.report or not figure.startswith("accuracy_t"):
         return evaluation.report.get(figure)
     reached: list[float | None] = evaluation.report["accuracy"]
