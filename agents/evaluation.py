@@ -263,7 +263,7 @@ def report_on(states: Sequence[EpisodeState], *, setting: str = "") -> Evaluatio
     )
 
 
-def _turn_by_turn(scores: Sequence[Sequence[Score]], longest: int) -> dict[str, list[float]]:
+def _turn_by_turn(scores: Sequence[Sequence[Score]], longest: int) -> dict[str, Any]:
     """Delta and flips from each answer to the next."""
     found: dict[str, list[float]] = {"delta_by_turn": [], "i_to_c_by_turn": [], "c_to_i_by_turn": []}
     for turn in range(longest - 1):

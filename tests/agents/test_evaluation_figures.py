@@ -1,7 +1,9 @@
 """Figures against numbers worked out by hand, and properties that any figure must have."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from selfcorrect.agents.evaluation import (
     mcnemar,
     mean_by_turn,
     paired_interval,
+    report_on,
     wilson,
 )
 
@@ -107,10 +110,8 @@ def test_three_answers_tell_what_each_turn_changed() -> None:
 
 def state_of(scores: Sequence[float | None]) -> Any:
     status = {1.0: "correct", 0.0: "wrong", None: "unjudged"}
-    verdicts = [
-        {"status": status[score], "score": score, "answer": None, "reason": "", "seconds": 0.0} for score in scores
-    ]
-    generation = {"text": "x", "completion_ids": [1], "finish_reason": "stop"}
+    verdicts = [{"status": status[score], "answer": None, "reason": "", "seconds": 0.0} for score in scores]
+    generation = {"text": "x", "prompt_ids": [1], "completion_ids": [1], "finish_reason": "stop"}
     return {
         "problem": {"id": "p"},
         "turns": [

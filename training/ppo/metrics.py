@@ -20,9 +20,10 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
     """Shares over the episodes of one batch, as sampled (not greedy).
 
     `accuracy_t1` ... are over judged answers; `delta`, `i_to_c`, `c_to_i` compare the first and the last answer (of
-    more than two answers `delta_t2` ... each with the one before) of episodes whose answers are all judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are
-    shares of answers and calls; `no_spread` is the share of problems whose last answers all scored the same, which
-    teach nothing. They leave out the episodes whose first answer was given: `offline` is their share,
+    more than two answers `delta_t2` and so on compare each with the one before) of episodes whose answers are all
+    judged (an episode that ended early keeps its answer); `unjudged` and `truncated` are shares of answers and calls;
+    `no_spread` is the share of problems whose last answers all scored the same, which teach nothing. They leave out
+    the episodes whose first answer was given: `offline` is their share,
     `offline_accuracy_t1` and so on their accuracies. `calls` of the `draws` that the policy made were recorded
     (`unrecorded` were made where nobody recorded), `episodes_failed` is the share of episodes that raised.
     """

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from selfcorrect.training.reporting import rows
-from selfcorrect.training.reporting.charts import CHARTS, Flips, chart_svg, flips_svg, readable_limit, running_mean
+from selfcorrect.training.reporting.charts import (
+    CHARTS,
+    Flips,
+    chart_svg,
+    charts_of,
+    flips_svg,
+    readable_limit,
+    running_mean,
+)
 from selfcorrect.training.reporting.page import report_page
 from selfcorrect.training.reporting.rows import chosen, kind_of, render, result_rows
 from selfcorrect.training.runs.run_directory import RunDirectory
@@ -233,3 +241,18 @@ def test_of_many_answers_the_powers_of_two_and_the_last_are_shown() -> None:
 
 def test_own_stops_have_no_row_where_nothing_stopped() -> None:
     assert not {"stopped", "stopped_right", "answers"} & {row.name for row in result_rows(MANY | {"stopped": 0.0})}
+
+
+def test_three_answers_have_rows_and_curves_for_every_turn() -> None:
+    by_turn = {"delta_by_turn": [0.1, 0.05], "i_to_c_by_turn": [0.12, 0.06], "c_to_i_by_turn": [0.02, 0.01]}
+    report = AFTER | by_turn | {"accuracy": [0.5, 0.6, 0.65], "accuracy_ci95": [[0.4, 0.6]] * 3}
+    told = {row.label: row.values for row in result_rows(report)}
+    assert told["accuracy@3"] == ("0.650",)
+    assert told["delta, 1 → 2"] == ("+0.100",) and told["delta, 2 → 3"] == ("+0.050",)
+    assert told["incorrect → correct, 2 → 3"] == ("0.060",) and told["correct → incorrect, 2 → 3"] == ("0.010",)
+    assert not any("→ 3" in row.label for row in result_rows(AFTER | {"delta_by_turn": [0.05]}))
+    steps = [step | {"accuracy_t3": 0.4, "kl_t3": 0.1, "delta_t2": 0.02, "delta_t3": 0.01} for step in STEPS]
+    names = [{curve.name for curve in chart.curves} for chart in charts_of(steps)]
+    assert names[0] == {"accuracy_t1", "accuracy_t2", "accuracy_t3"}
+    assert {"delta_t2", "delta_t3"} in names and {"kl_t1", "kl_t2", "kl_t3"} in names
+    assert charts_of(STEPS) == CHARTS and "third answer" in chart_svg(charts_of(steps)[0], steps)
