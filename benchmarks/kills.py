@@ -54,8 +54,9 @@ class Game(TypedDict, total=False):
 def tiny_policy(folder: Path) -> None:
     """Write a random Llama with the Countdown tokenizer."""
     import torch
-    from selfcorrect.training.pretraining.vocabulary import make_tokenizer, vocabulary
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from selfcorrect.training.pretraining.second_looks import make_tokenizer, vocabulary
 
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
@@ -159,7 +160,7 @@ class Noting:
     """Writes down which turn is being drawn, which its seed tells, before it is drawn."""
 
     def __init__(self, policy: Any, path: Path) -> None:
-        from selfcorrect.agents.seeding import derive_seed
+        from selfcorrect.agents.policy import derive_seed
 
         self._policy, self._path = policy, path
         self._turn_of = {derive_seed(SEED, turn): turn for turn in range(TURNS)}
@@ -326,11 +327,7 @@ def main() -> None:
     told: dict[str, Any] = {}
     with TemporaryDirectory() as made:
         model = Path(made) / "model"
-        child = os.fork()  # as every run: this process stays without threads of torch
-        if child == 0:
-            tiny_policy(model)
-            os._exit(0)
-        os.waitpid(child, 0)
+        played(Kind(lambda to, out, store: tiny_policy(to), lambda out: (None, [])), model, Path(made) / "making")
         for what in asked:
             if what == "postgres" and (reason := why_no_postgres()):
                 told[what] = {"skipped": reason}
