@@ -60,6 +60,7 @@ REFUSED = [
     (["train", "star", "--set", "score.alpha=2"], "--set score.alpha: star does not read settings of score"),
     (["train", "star", "--set", "optimiser.clip=0.1"], "optimiser.clip: star does not read settings of optimiser"),
     (["train", "score", "--set", "star.loops=2"], "star.loops: score does not read settings of star"),
+    (["train", "score", "--set", "looks.decay=0.5"], "looks.decay: score does not read settings of looks"),
     (["train", "sft", "--set", "pair_sft.steps=2"], "pair_sft.steps: sft does not read settings of pair_sft"),
     (["train", "vstar", "--set", "score.beta1=2"], "score.beta1: vstar does not read settings of score"),
     (["demo", "--set", "vstar.rounds=2"], "vstar.rounds: score does not read settings of vstar"),

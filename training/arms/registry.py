@@ -12,6 +12,8 @@ from typing import Any
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, load, shown_kind
 from selfcorrect.training.arms.specs import (
+    GROUPS_OF_SOME,
+    READS_LOOKS,
     ArmSpec,
     Choice,
     Command,
@@ -44,13 +46,23 @@ _MULTI_SUM = Command("Multi-turn RL whose answers are all paid for all that foll
 _PAG = Command("PAG: the policy judges its own answer and revises only what it calls wrong; both are rewarded.")
 _JUDGE_THEN_ACT = Command(
     "The policy judges its answer, revises what it calls wrong and stops at what it calls right: the word is paid for "
-    "being true, right and wrong answers alike, and a further turn costs something."
+    "being true, right and wrong answers alike, and a further turn costs something.",
+    reads=READS_LOOKS,
 )
-_S2R = Command("S2R: imitate episodes whose verdicts are true, then pay verdicts and answers 1 or -1.")
-_SELF_REWARDING = Command("Self-rewarding correction: imitate episodes that end right, then pay all turns the outcome.")
-_UFO = Command('UFO: after a wrong answer only "try again" is said; early and new answers are paid.')
-_REFLECT_RETRY = Command("Reflect, retry, reward: reflections on wrong answers are paid if the next answer is right.")
-_MURPHY = Command("MURPHY: revisions of one wrong answer are compared with each other, and pay it what became of them.")
+_S2R = Command(
+    "S2R: imitate episodes whose verdicts are true, then pay verdicts and answers 1 or -1.", reads=READS_LOOKS
+)
+_SELF_REWARDING = Command(
+    "Self-rewarding correction: imitate episodes that end right, then pay all turns the outcome.", reads=READS_LOOKS
+)
+_UFO = Command('UFO: after a wrong answer only "try again" is said; early and new answers are paid.', reads=READS_LOOKS)
+_REFLECT_RETRY = Command(
+    "Reflect, retry, reward: reflections on wrong answers are paid if the next answer is right.", reads=READS_LOOKS
+)
+_MURPHY = Command(
+    "MURPHY: revisions of one wrong answer are compared with each other, and pay it what became of them.",
+    reads=READS_LOOKS,
+)
 _STAR = Command(
     "STaR: sample, keep what is right, fine-tune the original policy on it; and again with the new policy.",
     lambda settings: settings.star.loops,
@@ -205,7 +217,7 @@ def _own(address: str, found: Any) -> ArmSpec:
             f"-> RunResult, got {shown_kind(found)}"
         )
     says = (inspect.getdoc(found) or address).splitlines()[0]
-    return reinforced(address, says, address, command=Command(says))
+    return reinforced(address, says, address, command=Command(says, reads=GROUPS_OF_SOME))
 
 
 ARMS: Registry[ArmSpec] = Registry("arm", {spec.name: spec for spec in _ALL}, accept=_own)

@@ -54,8 +54,10 @@ class Command:
     reads: tuple[str, ...] = ("score", "optimiser", "credit")
 
 
-GROUPS_OF_SOME = ("score", "optimiser", "credit", "star", "pair_sft", "sft", "vstar")
+GROUPS_OF_SOME = ("score", "optimiser", "credit", "looks", "star", "pair_sft", "sft", "vstar")
 """Groups of settings that only some arms read."""
+READS_LOOKS = ("score", "optimiser", "credit", "looks")
+"""What most arms of many turns read."""
 
 
 def _as_given(settings: "RunSettings", costs: "Costs") -> "RunSettings":

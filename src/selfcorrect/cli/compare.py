@@ -1,5 +1,6 @@
 """`selfcorrect compare`: every way to teach correction, at equal cost."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -215,5 +216,6 @@ def _show(result: dict[str, Any], out: Path) -> None:
             "report": out / "compare.html",
             "figures": out / "compare.json",
             "runs": f"{out}/ARM/seed-N, each with its own report.html",
+            "next": f"selfcorrect eval --model {shlex.quote(str(out))}/ARM/seed-0/model --task TASK",
         }
     )
