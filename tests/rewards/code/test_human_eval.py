@@ -17,9 +17,9 @@ def problems() -> list[dict[str, Any]]:
     return list(data.read_problems().values())
 
 
-@pytest.fixture(scope="module")
-def checker() -> Iterator[UnitTestChecker]:
-    with UnitTestChecker(deadline=30.0) as checker:
+@pytest.fixture(scope="module", params=["jail", pytest.param("together", marks=pytest.mark.slow)])
+def checker(request: pytest.FixtureRequest) -> Iterator[UnitTestChecker]:
+    with UnitTestChecker(deadline=30.0, isolation=request.param) as checker:
         yield checker
 
 
