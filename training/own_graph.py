@@ -147,7 +147,8 @@ def train(
         resume: go on from the last whole checkpoint of the run in `config.output_dir`; needs `config.save_every`.
             Without it, a folder that holds a run is refused.
         rules: for episodes that fail, take long or ask a person, and the graph's run config; None drops what fails.
-        held_out: problems for greedy evaluations before and after; None takes up to 200 of a task's test split.
+        held_out: problems for greedy evaluations before, after and while training; None takes up to 200 of a task's
+            test split.
 
     Raises:
         GraphError: the graph cannot be played or calls no policy, a node's name is unknown, or `reward_fn` does not pay
@@ -168,13 +169,20 @@ def train(
     weights = _kl_weights(kl, known) if config.kl else 0.0
     problems = _problems(task, config)
     signals = FunctionRewards(reward_fn, weights)
-    kept, sink = _held_out(task, held_out), progress or usual_progress()
+    kept, sink = _held_out(task, held_out, config), progress or usual_progress()
     seams = (rules or EpisodeRules(), inputs, learning, context)
     run = OwnGraphRun(known.graph, policy, problems, kept, signals, config, sink, *seams)
     return Trained(*run.play(reference, peft_config, resume=resume))
 
 
-def _held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | None) -> list[Problem]:
+def _held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | None, config: TurnPPOConfig) -> list[Problem]:
+    kept = _chosen_held_out(task, given)
+    if config.evaluate_every and not kept:
+        raise ConfigurationError("evaluate_every has no effect without held-out problems: give held_out=[...] too")
+    return kept
+
+
+def _chosen_held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | None) -> list[Problem]:
     if given is not None:
         return list(given)
     if isinstance(task, Sequence):

@@ -17,17 +17,25 @@ from selfcorrect.files import json_line, prove_writable, write_whole
 from selfcorrect.settings import settings_as_yaml
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.own_graph_rewards import FunctionRewards, kind_of
-from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig, refuse_missing
 from selfcorrect.training.ppo.metrics import rollout_metrics
 from selfcorrect.training.ppo.rollouts import Episode, collect
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.reporting.page import own_graph_page
 from selfcorrect.training.runs.alarms import Watch
-from selfcorrect.training.runs.fitting import fit, last_checkpoint, open_trainer, save_trained
+from selfcorrect.training.runs.best import BestCheckpoint
+from selfcorrect.training.runs.fitting import (
+    fit,
+    keep_beginning,
+    last_checkpoint,
+    open_trainer,
+    resumable,
+    save_trained,
+)
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, alone_in
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir"}
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir", "report_to"}
 _KEPT_EPISODES = 200
 """How many episodes of each policy the folder keeps."""
 
@@ -100,12 +108,15 @@ class OwnGraphRun:
 
     def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
         """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
+        refuse_missing(self.config.report_to)
         with alone_in(self.config.output_dir):
             begun = RunDirectory(self.config.output_dir).config_path.is_file()
             run = OwnRunDirectory.begin(self.config, resume=resume)
             checkpoint = self._checkpoint(run, resume=resume, begun=begun)
             done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.config.updates_per_step
             run.truncate_metrics(done)
+            if self.config.save_every:
+                keep_beginning(self.policy, run.checkpoints_path, resume=resume)
             before, rows = self._before(run)
             self._fit(run, checkpoint, reference, peft_config)
             after, trained_rows = self._evaluate("after")
@@ -116,25 +127,27 @@ class OwnGraphRun:
             return steps, run.model_path, before, after
 
     def _fit(self, run: OwnRunDirectory, checkpoint: Path | None, reference: Any, peft_config: Any) -> None:
+        config = self.config.model_copy(update={"output_dir": run.checkpoints_path})
+        best = BestCheckpoint(config, run.read_metrics(), self.progress.message)
         something_learns = _SomethingLearns(self.trainable)
         trainer = open_trainer(
             self.policy,
             self.graph,
             self.problems,
             lambda batch: self.signals,
-            self.config.model_copy(update={"output_dir": run.checkpoints_path}),
+            config,
             reference=reference,
             peft_config=peft_config,
             trainable=self.trainable,
             inputs=_checked_inputs(self.inputs),
             context=self.context,
             rules=self.rules,
-            callbacks=[something_learns, _Figures(run, self.config, self.progress)],
+            callbacks=[something_learns, _Figures(run, config, self.progress, self._validate), best],
         )
         something_learns.watch(trainer)
         self.progress.start(self.config.steps, "train")
         try:
-            fit(trainer, resume_from=checkpoint)
+            fit(trainer, resume_from=checkpoint, best=best)
         finally:
             self.progress.close()
         self.policy.model = save_trained(trainer, self.policy.tokenizer, run.model_path)
@@ -143,7 +156,7 @@ class OwnGraphRun:
         """Where to go on: None is at the beginning, also of a run that was killed before its first checkpoint."""
         if not resume:
             return None
-        checkpoint = last_checkpoint(run.checkpoints_path)
+        checkpoint = resumable(run.checkpoints_path, self.progress.message)
         if checkpoint is None and not begun:
             raise ConfigurationError(
                 f"there is no checkpoint in {run.path} to resume from; set save_every, or start with resume=False"
@@ -160,11 +173,15 @@ class OwnGraphRun:
         write_whole(kept, json.dumps({"report": report, "episodes": rows}))
         return report, rows
 
+    def _validate(self) -> Row:
+        return self._evaluate("while training")[0]
+
     def _evaluate(self, who: str) -> tuple[Row, list[Row]]:
         """Greedy episodes of the held-out problems: the mean reward of each call, as in training."""
         if not self.held_out:
             return {}, []
-        self.progress.message(f"evaluating on {len(self.held_out)} held-out problems")
+        if who != "while training":
+            self.progress.message(f"evaluating on {len(self.held_out)} held-out problems")
         episodes = run_blocking(
             collect(
                 self.graph, self.held_out, self.signals, sampling=Sampling(temperature=0.0),
@@ -198,16 +215,22 @@ def _episode_row(episode: Episode, who: str) -> Row:
 class _Figures(TrainerCallback):  # type: ignore[misc]
     """Writes the figures of every step down and shows them, with the alarms that stand."""
 
-    def __init__(self, run: OwnRunDirectory, config: TurnPPOConfig, progress: ProgressSink) -> None:
+    def __init__(
+        self, run: OwnRunDirectory, config: TurnPPOConfig, progress: ProgressSink, validate: Callable[[], Row]
+    ) -> None:
         self._run, self._progress, self._updates = run, progress, config.updates_per_step
+        self._validate, self._every = validate, config.evaluate_every
         self._watch = Watch(config.episodes_per_step, run.read_metrics(), stop_after_idle=config.stop_after_idle)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "tokens" not in logs:
             return
         figures = {"step": state.global_step // self._updates, **logs}
+        if self._every and figures["step"] % self._every == 0:
+            figures.update({f"eval_{name}": value for name, value in self._validate().items()})
         standing = self._watch.standing(figures)
         figures.update({f"alarm/{alarm.name}": 1.0 for alarm in standing})
+        logs.update(figures)  # for the callbacks behind this one
         self._run.append_metrics(figures)
         self._progress.step(figures)
         for alarm in self._watch.untold(standing):

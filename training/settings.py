@@ -20,7 +20,7 @@ from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
 from selfcorrect.training.credit.settings import RECIPES, GivenAnswers, refuse_idle_baseline, refuse_stunted_trees
-from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings
+from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings, refuse_unmeasured
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
 # Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
@@ -62,8 +62,7 @@ class PreferenceSettings(FitSettings):
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 3e-3
     beta: Positive = 1.0
-    """Small values move the verifier far from the supervised model, whose knowledge the likelihood still needs: 0.1
-    did worse here."""
+    """0.1, which lets the verifier far from the supervised model whose knowledge it still needs, did worse here."""
     pairs_per_problem: PositiveInt = 4
     """At most this many pairs of a problem's correct x incorrect product."""
     measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
@@ -317,6 +316,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
         refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem, self.score.offline_attempts)
+        refuse_unmeasured(self.best, self.save_every, self.evaluation.every, "evaluation.every")
         return self
 
 

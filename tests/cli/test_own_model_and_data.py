@@ -1,6 +1,7 @@
 """A chat model and a data set of one's own, by the command line alone: code and mathematics, trained for a step."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,54 @@ def mbpp(tmp_path: Path) -> Path:
     path = tmp_path / "mbpp.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.skipif("SELFCORRECT_MBPP" not in os.environ, reason="SELFCORRECT_MBPP names the published mbpp.jsonl")
+def test_the_published_mbpp_trains_from_the_command_line(run: Any, chat_model: Path, tmp_path: Path) -> None:
+    out, task = tmp_path / "run", f"mbpp:{os.environ['SELFCORRECT_MBPP']}"
+    done = run("train", "score", "--model", chat_model, "--task", task, "--prompts", "code", "--out", out, *FEW)
+    assert done.status == 0, done.stderr
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == 2 and all(step["unjudged"] == 0 for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("arm", "own"),
+    [
+        (["score"], []),
+        (["sft"], ["sft.problems=8", "sft.steps=3", "sft.batch_size=4", "policy.max_new_tokens=200"]),
+    ],
+    ids=["score", "sft"],
+)
+def test_a_file_in_the_format_of_gsm8k_trains_for_some_steps_and_is_reported(
+    arm: list[str], own: list[str], run: Any, chat_model: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "question": f"Tom has {n} bags of 2 apples. How many apples?",
+            "answer": f"{n}*2=<<{n}*2={2 * n}>>{2 * n}\n#### {2 * n}",
+        }
+        for n in range(1, 41)
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out, chosen = tmp_path / "run", [part for setting in own for part in ("--set", setting)]
+    done = run(
+        "train", *arm, "--model", chat_model, "--task", f"gsm8k:{path}", "--out", out, *FEW, *chosen,
+        "--report-to", "tensorboard",
+    )  # fmt: skip
+    assert done.status == 0, done.stderr
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == (2 if arm == ["score"] else 1)
+    assert list(out.glob("**/tensorboard/events.*"))
+    if arm == ["sft"]:
+        assert steps[0]["examples/gold"] == 8 and steps[0]["sft_loss"] > 0
+
+
+def test_a_service_that_is_unknown_ends_the_command_in_words(run: Any, chat_model: Path, tmp_path: Path) -> None:
+    done = run("train", "score", "--model", chat_model, "--out", tmp_path / "run", "--report-to", "tensorboard,paper")
+    assert done.status == 2 and "report_to: expected 'tensorboard', 'trackio'" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_code_trains_from_the_command_line(run: Any, chat_model: Path, mbpp: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.rewards.checker import Checker, Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, StageTwo
@@ -34,6 +34,14 @@ class LikesPlus:
 
     def validate_reference(self, reference: Any) -> str | None:
         return None
+
+
+class Easy(CountdownTask):
+    """Countdown for `LikesPlus`: there is something to learn from."""
+
+    @property
+    def checker(self) -> Checker:
+        return LikesPlus()
 
 
 class Log(TrainerCallback):  # type: ignore[misc]

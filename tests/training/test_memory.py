@@ -7,10 +7,19 @@ import pytest
 
 from selfcorrect.errors import TrainingError
 from selfcorrect.settings import combine
+from selfcorrect.training.arms.sft import sft
+from selfcorrect.training.arms.star import star
 from selfcorrect.training.runs import memory
-from selfcorrect.training.runs.memory import adapter_parameters, memory_estimate, refuse_too_large
+from selfcorrect.training.runs.memory import (
+    adapter_parameters,
+    memory_estimate,
+    refuse_too_large,
+    supervised_load,
+    vstar_load,
+)
 from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.settings import DEMO, LoraSettings, RunSettings
+from selfcorrect.training.vstar.rounds import vstar
 
 PARAMETERS = 219 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
 """Of the tiny Llama, head tied to the embeddings: per layer four square and three gated matrices, two norms."""
@@ -75,6 +84,34 @@ def test_caches_logits_and_activations_are_estimated(tiny_model_folder: Path, vo
     assert saving["activations"] == 128 * tokens * (2 * 32 * 4 + 34 * 32 * 2)
     smaller = memory_estimate(on(tiny_model_folder, optimiser={"gradient_accumulation": 4})).likely
     assert smaller["activations"] == likely["activations"] // 4
+
+
+def test_supervised_arms_hold_the_policy_that_samples_beside_the_one_that_learns(
+    tiny_model_folder: Path, vocabulary: int
+) -> None:
+    parameters = PARAMETERS + (vocabulary - 219) * 32
+    settings = on(tiny_model_folder, star={"batch_size": 8, "problems": 3, "samples_per_problem": 2})
+    needed = memory_estimate(settings, supervised_load(settings.star))
+    assert sum(needed.certain.values()) == (4 + 4 + 4 + 8) * parameters
+    assert needed.likely["activations"] == 8 * 2 * (128 + 40) * (34 * 32 * 2 * 2)
+    assert needed.likely["logits"] == 3 * 6 * vocabulary * 4
+
+
+def test_vstar_is_counted_with_dpo_of_all_weights_beside_two_models(tiny_model_folder: Path, vocabulary: int) -> None:
+    parameters = PARAMETERS + (vocabulary - 219) * 32
+    settings = on(tiny_model_folder, vstar={"generator": {"batch": 8}, "likelihood": {"batch": 16}})
+    needed = memory_estimate(settings, vstar_load(settings))
+    assert sum(needed.certain.values()) == (4 + 4 + 8 + 2 * 4) * parameters
+    assert needed.likely["activations"] == 2 * 16 * 2 * (128 + 40) * (34 * 32 * 2 * 2)
+
+
+@pytest.mark.parametrize("arm", [star, sft, vstar], ids=["star", "sft", "vstar"])
+def test_every_arm_refuses_what_cannot_fit_before_it_loads_a_model(
+    arm: Any, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(TrainingError, match="training needs about .* free on cpu: try .*batch"):
+        arm(on(tiny_model_folder), out=tmp_path / "run")
 
 
 def test_what_cannot_fit_is_refused_and_what_may_not_fit_is_told(

@@ -5,11 +5,14 @@ run of the trainer needs besides. Every default stands here, once.
 """
 
 import os
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, WholeSettings
 from selfcorrect.training.credit.settings import (
     Baseline,
@@ -24,6 +27,18 @@ from selfcorrect.training.ppo.trl_options import fault_of
 NormaliseBy = Literal["nothing", "role"]
 NormaliseLoss = Literal["token", "turn"] | int
 Surrogate = Literal["clip", "cispo", "gspo"]
+ReporterName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+"""Each has an extra of its name."""
+
+
+def refuse_missing(names: Sequence[str]) -> None:
+    """Raise a ConfigurationError if the package of a service is not installed."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"report_to: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install with: "
+            f"pip install 'selfcorrect[{','.join(missing)}]'"
+        )
 
 
 class CriticConfig(Settings):
@@ -170,7 +185,7 @@ class OptimiserSettings(Settings):
     """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
     samples; for engines whose numbers differ from the trainer's (vLLM)."""
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Further options of `trl.GRPOConfig`, by name (weight_decay, deepspeed, fsdp, report_to, ...): those of
+    """Further options of `trl.GRPOConfig`, by name (weight_decay, deepspeed, fsdp, ...): those of
     `trl_options.HONOURED` and `PASSED_ON`."""
 
     @property
@@ -228,6 +243,35 @@ class OptimiserSettings(Settings):
         return self
 
 
+class BestSettings(Settings):
+    """Which checkpoint is the best of a run, and what is done with it. Only those of the last stage are compared."""
+
+    metric: str = Field(default="episode_reward", min_length=1)
+    """A figure of metrics.jsonl. One that begins with "eval_" is of held-out problems, and a checkpoint is saved
+    wherever it is better than before; any other is of the episodes of a step, which the checkpoint before it has
+    played: those after each `save_every` steps are compared. The mean reward
+    of an episode, KL left out, is SCoRe's choice."""
+    higher_is_better: bool = True
+    patience: Count = 0
+    """The run stops after so many comparisons in a row without a better one; 0 is never."""
+    final: bool = True
+    """Whether its weights are the run's result, rather than the last ones."""
+
+    @property
+    def held_out(self) -> bool:
+        return self.metric.startswith("eval_")
+
+
+def refuse_unmeasured(best: BestSettings | None, save_every: int, evaluate_every: int, setting: str) -> None:
+    """Raise a ValueError if `best` would never compare anything; `setting` is the name of `evaluate_every`."""
+    if best is None:
+        return
+    if best.held_out and not evaluate_every:
+        raise ValueError(f"best.metric {best.metric} is measured where {setting} says, and that is 0: never")
+    if not best.held_out and not save_every:
+        raise ValueError(f"best.metric {best.metric} compares checkpoints, and save_every 0 writes none")
+
+
 class KeepingSettings(Settings):
     """What every run of training has: a seed, and checkpoints."""
 
@@ -237,6 +281,10 @@ class KeepingSettings(Settings):
     """Training steps between checkpoints; 0 saves at the end only."""
     keep_checkpoints: PositiveInt = 2
     """How many of the newest are kept."""
+    best: BestSettings | None = None
+    """Keep the best checkpoint, too; reinforced arms and `train` only."""
+    report_to: list[ReporterName] = Field(default_factory=list)
+    """Services that are told the figures of every step and shown some episodes; each is an extra of this package."""
 
 
 class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeSettings):
@@ -250,6 +298,8 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
     """How many training steps: each plays episodes and learns from them."""
     stages: list[int] = Field(default_factory=list)
     """The steps of each stage, where there are several."""
+    evaluate_every: Count = 0
+    """Training steps between evaluations on held-out problems; 0 evaluates only before and after."""
 
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:
@@ -259,6 +309,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
         refuse_stunted_trees(self.credit, list(self.credit_by_role.values()), self.episodes_per_problem)
         if self.stage_switch != "carry" and len(self.stages) < 2:
             raise ValueError(f"stage_switch {self.stage_switch!r} has no effect: the run has one stage")
+        refuse_unmeasured(self.best, self.save_every, self.evaluate_every, "evaluate_every")
         return self
 
     @model_validator(mode="after")
@@ -322,7 +373,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             "logging_steps": self.updates_per_step,
             "save_strategy": "steps" if self.save_every else "no",
             "save_steps": max(1, self.save_every) * self.updates_per_step,
-            "save_total_limit": self.keep_checkpoints,
+            "save_total_limit": self.keep_checkpoints + (self.best is not None),
             "report_to": [],
             "disable_tqdm": True,
             "dataloader_pin_memory": False,

@@ -26,6 +26,7 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
     the episodes whose first answer was given: `offline` is their share,
     `offline_accuracy_t1` and so on their accuracies. `calls` of the `draws` that the policy made were recorded
     (`unrecorded` were made where nobody recorded), `episodes_failed` is the share of episodes that raised.
+    `episode_reward` is the mean of what the calls of an episode were paid in all, KL left out.
     """
     calls = [call for episode in episodes for call in episode.calls]
     metrics = {
@@ -84,11 +85,14 @@ class MeanOfTokens:
 
 def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     by_kind: dict[str, list[float]] = {}
+    paid = [[signal.reward for signal in episode.signals if signal.reward is not None] for episode in episodes]
+    whole = [sum(rewards) for rewards in paid if rewards]
     for episode in episodes:
         for signal in episode.signals:
             if signal.reward is not None:
                 by_kind.setdefault(signal.kind.replace(" ", "_"), []).append(signal.reward)
-    return {f"reward/{kind}": sum(rewards) / len(rewards) for kind, rewards in by_kind.items()}
+    figures = {f"reward/{kind}": sum(rewards) / len(rewards) for kind, rewards in by_kind.items()}
+    return figures | ({"episode_reward": sum(whole) / len(whole)} if whole else {})
 
 
 def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]]) -> dict[str, float]:

@@ -53,13 +53,18 @@ def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = Fal
     return policy.compute_dtype is torch.bfloat16
 
 
-def stored_otherwise(folder: Path, model: Any) -> bool:
-    """Whether weights in `folder` have names that `model` does not."""
-    names: set[str] = set()
+def load_stored_otherwise(folder: Path, held: Any) -> None:
+    """Load the weights in `folder` once more if they have names that the model `held` does not: mixtures of experts,
+    which are stored expert by expert and held together, come out of transformers' loading of a checkpoint with the
+    weights that they had before, and a warning."""
+    if hasattr(held, "peft_config"):
+        return
+    stored: set[str] = set()
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
-            names.update(file.keys())
-    return bool(names - set(model.state_dict()))
+            stored.update(file.keys())
+    if stored - set(held.state_dict()):
+        held.load_state_dict(type(held).from_pretrained(folder, dtype=held.dtype).state_dict())
 
 
 def _dtype_of(model: Any) -> torch.dtype:

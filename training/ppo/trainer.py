@@ -54,7 +54,7 @@ from selfcorrect.training.ppo.metrics import (
     without_spread,
 )
 from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, SignalsAt
-from selfcorrect.training.ppo.precision import prepare_weights, stored_otherwise
+from selfcorrect.training.ppo.precision import load_stored_otherwise, prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
@@ -63,6 +63,7 @@ from selfcorrect.training.ppo.scoring import (
     hidden_before_each_token,
     without_dropout,
 )
+from selfcorrect.training.reporting.services import Reporters, episode_rows
 
 
 class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -86,6 +87,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         rules: for episodes that fail, ask a person, or take long; None drops those that fail.
         shuffled: play the problems in the order given; else TRL shuffles them anew in every epoch.
         begun_with: first answers of some episodes, which do not learn; for a graph of `build_graph`.
+        reporters: tells `config.report_to`; None is one with its files in `config.output_dir`.
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
@@ -111,6 +113,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         shuffled: bool = False,
         rules: EpisodeRules | None = None,
         begun_with: BegunWith | None = None,
+        reporters: Reporters | None = None,
     ) -> None:
         if len(problems) < config.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
@@ -132,6 +135,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._controllers, self._entropies = Controllers(config), MeanOfTokens()
         self._generation_seconds, self._unrecorded = 0.0, 0
         self.last_episodes: list[Episode] = []
+        self.reporters = reporters or Reporters.beside(config.output_dir, config.report_to)
+        self.reporters.rows = lambda step: episode_rows(self.last_episodes)
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],
@@ -141,7 +146,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             ),
             processing_class=policy.tokenizer,
             peft_config=peft_config,
-            callbacks=[*(callbacks or []), *self._keepers()],
+            callbacks=[*(callbacks or []), *self._keepers(), self.reporters],
             optimizers=(config.own_optimiser(policy.model), None),
         )
         self.remove_callback(PrinterCallback)  # figures go to whoever listens to on_log
@@ -161,12 +166,9 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         config = self.settings
         if config.stage_switch != "restart":
             return super().create_scheduler(num_training_steps, optimizer)
-        updates = config.updates_per_step
-        rate = rate_of_stages(
-            [steps * updates for steps in config.stages],
-            warmup=config.warmup_steps * updates,
-            decays=config.learning_rate_decay,
-        )
+        updates, decays = config.updates_per_step, config.learning_rate_decay
+        lengths = [steps * updates for steps in config.stages]
+        rate = rate_of_stages(lengths, warmup=config.warmup_steps * updates, decays=decays)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate)
         return self.lr_scheduler
 
@@ -176,14 +178,13 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return int(self.state.global_step) // self.settings.updates_per_step
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """As transformers does; but mixtures of experts, which are stored expert by expert and held together, would
-        come out of it with the weights of the run's beginning and a warning."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        held = self.accelerator.unwrap_model(model or self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if not sharded and not hasattr(held, "peft_config") and stored_otherwise(Path(resume_from_checkpoint), held):
-            stored = type(held).from_pretrained(resume_from_checkpoint, dtype=held.dtype)
-            held.load_state_dict(stored.state_dict())
+        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+            load_stored_otherwise(Path(resume_from_checkpoint), self.accelerator.unwrap_model(model or self.model))
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Give the policy the weights of a checkpoint of this run."""
+        self._load_from_checkpoint(str(checkpoint), self.model_wrapped)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As transformers does. A full disk is told as such; a torn checkpoint is passed over on resume."""
@@ -191,7 +192,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
 
     # Seam 1: episodes.
-
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor | Any]:
         """Play, judge and pay the episodes of `inputs` (each problem repeated as often as it is to be played)."""
         training = self.model.training
@@ -353,7 +353,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         )
 
     # Seam 2: the loss.
-
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         bonus = self._controllers.entropy_coefficient
         with_entropy = bonus > 0 or self.settings.log_entropy or self._controllers.watch_entropy

@@ -15,7 +15,6 @@ HONOURED: dict[str, str] = {
     "lr_scheduler_kwargs": "of `lr_scheduler_type`",
     "lr_scheduler_type": "any scheduler of transformers",
     "optim": "any optimiser of transformers",
-    "report_to": "who else is told the figures of every step",
     "run_name": "what `report_to` calls the run",
     "weight_decay": "of the optimiser",
 }
@@ -76,6 +75,7 @@ INSTEAD: dict[str, str] = {
     "num_train_epochs": "score.stage_one_steps and score.stage_two_steps, or steps of TurnPPOConfig",
     "output_dir": "--out, or output_dir of TurnPPOConfig",
     "per_device_train_batch_size": "optimiser.minibatches and optimiser.gradient_accumulation",
+    "report_to": "--report-to, or report_to",
     "resume_from_checkpoint": "--resume",
     "save_steps": "save_every",
     "save_strategy": "save_every",

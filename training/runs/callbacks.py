@@ -23,7 +23,8 @@ Evaluation = Callable[[], Mapping[str, float]]
 
 
 class RunLog(TrainerCallback):  # type: ignore[misc]
-    """Writes every step to metrics.jsonl and to the progress sink, and announces each stage.
+    """Writes every step to metrics.jsonl and to the progress sink, and announces each stage. Callbacks behind it see
+    the step with held-out figures and alarms.
 
     Args:
         run: where the steps are written.
@@ -59,6 +60,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
             metrics.update({f"eval_{name}": value for name, value in self._evaluation().items()})
         standing = self._watch.standing(metrics)
         metrics.update({f"alarm/{alarm.name}": 1.0 for alarm in standing})
+        logs.update(metrics)
         self._run.append_metrics(metrics)
         self._progress.step(metrics)
         for alarm in self._watch.untold(standing):

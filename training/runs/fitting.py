@@ -1,9 +1,10 @@
 """The one loop that fits a policy: problems in an order that a resumed run takes up, Ctrl-C, checkpoints, saving."""
 
 import json
+import os
 import random
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +13,13 @@ from safetensors import SafetensorError, safe_open
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import DivergenceError, TaskError
-from selfcorrect.files import told
+from selfcorrect.files import replacing, told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.player import SignalsAt
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.reporting.services import Reporters
+from selfcorrect.training.runs.best import BestCheckpoint
 from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
 from selfcorrect.training.runs.held_out import left_out_text
 from selfcorrect.training.runs.progress import ProgressSink
@@ -99,20 +102,72 @@ def open_trainer(
     """The trainer on `problems`, epoch after epoch; `seams` are further arguments of `TurnPPOTrainer`."""
     order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
     watched = [*callbacks, FiniteGradients(), BoundedKL(config)]
-    return RunTrainer(policy, graph, order, signals, config, callbacks=watched, shuffled=True, **seams)
+    # The run's folder is the one that holds that of its checkpoints.
+    reporters = Reporters.beside(config.output_dir.parent, config.report_to)
+    return RunTrainer(
+        policy, graph, order, signals, config, callbacks=watched, shuffled=True, reporters=reporters, **seams
+    )
+
+
+def keep_beginning(policy: Any, checkpoints: Path, *, resume: bool) -> None:
+    """Keep the weights that a run of a given policy begins with, and give them back to the policy where it is resumed.
+
+    Whoever resumes with the object that was trained would else anchor the rest of the run to half-trained weights, or
+    put an adapter on a base that has one in it already.
+
+    Args:
+        policy: a `TransformersPolicy`, whose model is changed in place; adapters on it are taken off.
+        checkpoints: the run's folder of them; the weights are in its folder `beginning`.
+        resume: whether the run goes on.
+    """
+    kept = checkpoints / "beginning"
+    if not (resume and kept.is_dir()):
+        if int(os.environ.get("RANK", "0")) == 0:
+            with replacing(kept) as unfinished:
+                policy.model.save_pretrained(unfinished)
+        return
+    model = policy.model.unload() if hasattr(policy.model, "peft_config") else policy.model
+    model.load_state_dict(type(model).from_pretrained(kept, dtype=model.dtype).state_dict())
+    policy.model = model
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`, or None. One that a crash or a full disk tore is passed over."""
-    numbered = [(int(path.name.removeprefix("checkpoint-")), path) for path in folder.glob("checkpoint-[0-9]*")]
-    return next((path for _, path in sorted(numbered, reverse=True) if is_whole(path)), None)
+    return next(filter(is_whole, sorted(folder.glob("checkpoint-[0-9]*"), key=_number, reverse=True)), None)
+
+
+def resumable(folder: Path, tell: Callable[[str], None]) -> Path | None:
+    """As `last_checkpoint`; newer ones that are torn are told."""
+    found = last_checkpoint(folder)
+    number = -1 if found is None else _number(found)
+    torn = sorted((path for path in folder.glob("checkpoint-[0-9]*") if _number(path) > number), key=_number)
+    if torn:
+        names = ", ".join(path.name for path in torn)
+        place = "from the beginning" if found is None else f"from {found.name}"
+        tell(f"{names} is torn, as a crash or a full disk leaves it: the run goes on {place}")
+    return found
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether the files of a checkpoint can be read to their ends, and the trainer's state, which is written last, is
-    among them."""
+    """Whether all files of a checkpoint are there and can be read to their ends: weights, optimiser, and the trainer's
+    state, which is written last."""
     files = [path for path in checkpoint.rglob("*") if path.is_file()]
-    return (checkpoint / "trainer_state.json").is_file() and all(map(_is_readable, files))
+    parts = [("trainer_state.json",), ("*.safetensors", "*.bin", *_SHARDED), ("optimizer*", *_SHARDED)]
+    there = all(any(any(checkpoint.glob(pattern)) for pattern in patterns) for patterns in parts)
+    return there and all(map(_is_readable, files)) and all(map(_has_its_shards, checkpoint.glob("*.index.json")))
+
+
+_SHARDED = ("global_step*", "*fsdp*")
+"""What DeepSpeed and FSDP write in the place of the weights' and the optimiser's files."""
+
+
+def _has_its_shards(index: Path) -> bool:
+    shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+    return all((index.parent / shard).is_file() for shard in shards)
 
 
 def _is_readable(path: Path) -> bool:
@@ -129,26 +184,38 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def fit(trainer: TurnPPOTrainer, *, resume_from: Path | None = None, saves: bool = True) -> None:
-    """Train to the end, from `resume_from` on if there is such a checkpoint.
+def fit(
+    trainer: TurnPPOTrainer,
+    *,
+    resume_from: Path | None = None,
+    saves: bool = True,
+    best: BestCheckpoint | None = None,
+) -> None:
+    """Train to the end, from `resume_from` on if there is such a checkpoint, or until `best`, which is one of the
+    trainer's callbacks, says that it is over; the trainer then has the weights that `best` gives back.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the step was finished and, unless not `saves`, a checkpoint written.
         DivergenceError: loss or gradient was not finite, or one step moved the KL past `max_kl`; tells the last good
             checkpoint.
-        TrainingError: nothing could be learnt from `stop_after_idle` batches in a row.
+        TrainingError: nothing could be learnt from `stop_after_idle` batches in a row; the disk is full.
     """
     config = trainer.settings
     interrupt = StopOnInterrupt(config.updates_per_step, saves=saves)
     trainer.add_callback(interrupt)
     try:
-        with interrupt.listening():
-            trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        if resume_from is None or best is None or not best.is_over:  # else it was interrupted after its end
+            with interrupt.listening():
+                trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     except DivergenceError as error:
         last = last_checkpoint(config.output_dir) or "none is kept"
         raise DivergenceError(f"{error} (last good checkpoint: {last})") from error
+    finally:
+        trainer.reporters.close()
     if interrupt.interrupted:
         raise KeyboardInterrupt
+    if best is not None:
+        best.give_back(trainer)
 
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> Any:

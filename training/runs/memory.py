@@ -1,9 +1,10 @@
-"""What a run of reinforcement learning will need, before anything is loaded, against what the machine has.
+"""What a run will need, before anything is loaded, against what the machine has.
 
 Weights, gradients, moments of Adam and the reference are counted from the model's config; they are needed for certain.
 Caches and activations are estimated: from the settings, with prompts taken to be as long as `_PROMPT` tokens a turn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, 
 from selfcorrect.errors import TrainingError
 from selfcorrect.training.runs.opening import chosen_lora
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.settings import LoraSettings, RunSettings
+from selfcorrect.training.settings import GIVEN, LoraSettings, RunSettings, SupervisedSettings
 
 _PROMPT = 128
 """Tokens of the prompt of a turn, where nobody knows."""
@@ -47,15 +48,52 @@ class MemoryEstimate:
         return f"about {self.total / 1e9:.1f} GB" + (f" ({listed})" if listed else "")
 
 
-def memory_estimate(settings: RunSettings) -> MemoryEstimate:
-    """What training `settings` needs on the device that they choose.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an arm keeps and computes beside the weights that it trains.
+
+    Attributes:
+        references: further whole models in the same place: the KL reference, DPO's.
+        rows: of one forward and backward pass.
+        drawn: rows that are decoded at once.
+        adapts: `policy.lora` holds for what is trained.
+    """
+
+    references: int
+    rows: int
+    drawn: int
+    adapts: bool = True
+
+
+def reinforced_load(settings: RunSettings) -> Load:
+    """Per-turn PPO's; under adapters the base is the reference."""
+    optimiser = settings.optimiser
+    references = int(chosen_lora(settings.policy) is None and optimiser.kl)
+    rows = max(1, optimiser.episodes_per_step // (optimiser.minibatches * optimiser.gradient_accumulation))
+    return Load(references, rows, min(_AT_ONCE, optimiser.episodes_per_step))
+
+
+def supervised_load(group: SupervisedSettings) -> Load:
+    """That of STaR, Pair-SFT and SFT: they sample with one model and fine-tune another."""
+    return Load(1, group.batch_size, min(_AT_ONCE, group.problems * group.samples_per_problem))
+
+
+def vstar_load(settings: RunSettings) -> Load:
+    """That of V-STaR's widest fit: DPO of all weights, two answers a pair, beside its reference and the policy."""
+    vstar = settings.vstar
+    return Load(2, max(vstar.generator.batch, 2 * vstar.likelihood.batch), _AT_ONCE, adapts=False)
+
+
+def memory_estimate(settings: RunSettings, load: Load | None = None) -> MemoryEstimate:
+    """What training `settings` needs on the device that they choose; `load` is that of the reinforced arms by default.
 
     Raises:
         PolicyError: the model has no config that can be read.
         ConfigurationError: the device is not there, or lacks the dtype.
     """
     model = weightless(settings.policy.model)
-    lora, optimiser = chosen_lora(settings.policy), settings.optimiser
+    load = load or reinforced_load(settings)
+    lora, optimiser = chosen_lora(settings.policy) if load.adapts else None, settings.optimiser
     computes = choose_dtype(settings.policy.dtype, choose_device(settings.policy.device)) or torch.float32
     kept = computes if lora is not None or optimiser.pure_bf16 else torch.float32
     parameters = parameter_count(settings.policy.model)
@@ -65,9 +103,9 @@ def memory_estimate(settings: RunSettings) -> MemoryEstimate:
         "adapters": 0 if lora is None else trained * 4,
         "gradients": trained * (2 if optimiser.pure_bf16 else 4),
         "moments of Adam": trained * 8,
-        "reference": parameters * kept.itemsize if lora is None and optimiser.kl else 0,
+        "reference": load.references * parameters * kept.itemsize,
     }
-    return MemoryEstimate(certain, _likely(settings, model.config.get_text_config(), computes.itemsize))
+    return MemoryEstimate(certain, _likely(settings, load, model.config.get_text_config(), computes.itemsize))
 
 
 def adapter_parameters(model: Any, lora: LoraSettings) -> int:
@@ -85,10 +123,9 @@ def _adapted(name: str, lora: LoraSettings) -> bool:
     return lora.target_modules == "all-linear" or name.rpartition(".")[2] in lora.target_modules
 
 
-def _likely(settings: RunSettings, config: Any, itemsize: int) -> dict[str, int]:
+def _likely(settings: RunSettings, load: Load, config: Any, itemsize: int) -> dict[str, int]:
     optimiser, turns = settings.optimiser, 1 + settings.graph.revisions
     tokens = turns * (_PROMPT + (settings.policy.max_new_tokens or 512))
-    rows = max(1, optimiser.episodes_per_step // (optimiser.minibatches * optimiser.gradient_accumulation))
     layers, hidden, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or hidden // heads
     cached = 2 * layers * (getattr(config, "num_key_value_heads", None) or heads) * head_size * itemsize
@@ -96,30 +133,45 @@ def _likely(settings: RunSettings, config: Any, itemsize: int) -> dict[str, int]
     kept = (
         (2 * hidden * layers * itemsize // 2 + per_layer) if optimiser.activation_checkpointing else per_layer * layers
     )
-    drawn = min(_AT_ONCE, optimiser.episodes_per_step)
     return {
-        "caches": drawn * tokens * cached,
-        "activations": rows * tokens * kept,
-        "logits": 3 * drawn * int(config.vocab_size) * 4,
+        "caches": load.drawn * tokens * cached,
+        "activations": load.rows * tokens * kept,
+        "logits": 3 * load.drawn * int(config.vocab_size) * 4,
     }
 
 
-def refuse_too_large(settings: RunSettings, progress: ProgressSink) -> None:
-    """Tell that a run will hardly fit into the memory; refuse one that cannot.
+def refuse_too_large(
+    settings: RunSettings,
+    progress: ProgressSink,
+    load: Load | None = None,
+    *,
+    advice: Sequence[str] | None = None,
+) -> None:
+    """Tell that a run will hardly fit into the memory; refuse one that cannot. A policy that was given has its place
+    already.
+
+    Args:
+        settings: the run's.
+        progress: told of what may not fit.
+        load: the arm's, if it is not a reinforced one.
+        advice: that arm's settings that need less memory.
 
     Raises:
         TrainingError: what is needed for certain is more than is free.
     """
+    if settings.policy.model == GIVEN:
+        return
     device = choose_device(settings.policy.device)
     free = free_bytes(device)
     if free is None:
         return
-    needed = memory_estimate(settings)
+    needed = memory_estimate(settings, load)
+    smaller = _advice(settings) if advice is None else ", ".join(advice)
     told = f"training needs {needed.words()}, and {free / 1e9:.1f} GB are free on {device}"
     if sum(needed.certain.values()) > free:
-        raise TrainingError(f"{told}: try {_advice(settings)}, or a smaller model")
+        raise TrainingError(f"{told}: try {smaller}, or a smaller model")
     if needed.total > free:
-        progress.message(f"{told}: if it does not fit, try {_advice(settings)}")
+        progress.message(f"{told}: if it does not fit, try {smaller}")
 
 
 def _advice(settings: RunSettings) -> str:

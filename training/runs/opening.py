@@ -150,6 +150,14 @@ def refuse_objective(settings: RunSettings, arm: str) -> None:
         raise ConfigurationError(f"{arm} has no Stage II: score.offline_attempts is for `train score` and score-turns")
 
 
+def refuse_best(settings: RunSettings, arm: str) -> None:
+    """Raise a ConfigurationError if a best checkpoint is asked of an arm whose steps are whole fits."""
+    if settings.best is not None:
+        raise ConfigurationError(
+            f"{arm} has no checkpoints to choose from: leave `best` away, it is for reinforced arms"
+        )
+
+
 def ppo_config(
     settings: RunSettings,
     checkpoints: Path,
@@ -165,7 +173,13 @@ def ppo_config(
         chosen["normalise_by"] = normalise_by
     kept = {name: getattr(settings, name) for name in KeepingSettings.model_fields}
     return TurnPPOConfig(
-        **chosen, **kept, credit=settings.credit, output_dir=checkpoints, steps=steps, stages=list(stages)
+        **chosen,
+        **kept,
+        credit=settings.credit,
+        output_dir=checkpoints,
+        steps=steps,
+        stages=list(stages),
+        evaluate_every=settings.evaluation.every,
     )
 
 

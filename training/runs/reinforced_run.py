@@ -13,12 +13,14 @@ from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.ppo.player import BegunWith
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
+from selfcorrect.training.runs.best import BestCheckpoint
 from selfcorrect.training.runs.callbacks import RunLog
 from selfcorrect.training.runs.fitting import (
     epochs,
     fit,
-    last_checkpoint,
+    keep_beginning,
     open_trainer,
+    resumable,
     save_trained,
     shown_problems,
     training_problems,
@@ -98,8 +100,7 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
-        if self.settings.policy.model != GIVEN:  # a policy that was given has its place already
-            refuse_too_large(self.settings, self.progress)
+        refuse_too_large(self.settings, self.progress)
         self.policy = open_run_policy(self.settings)
         self.graph = open_graph(self.settings.for_evaluation, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
@@ -109,17 +110,20 @@ class _Session:
         refuse_unreadable(self.policy, asked, name=self.settings.policy.model)
 
     def play_through(self, *, resume: bool) -> RunResult:
+        if self.settings.policy.model == GIVEN and self.settings.save_every:
+            keep_beginning(self.policy, self.run.checkpoints_path, resume=resume)
         before = self.held_out.before(self.graph)
         self._train(resume=resume)
         return self.held_out.finish(self.graph, before, self._budget())
 
     def _train(self, *, resume: bool) -> None:
         config = self._config()
-        checkpoint = last_checkpoint(config.output_dir) if resume else None
+        checkpoint = resumable(config.output_dir, self.progress.message) if resume else None
         done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
         self.run.truncate_metrics(done)
         problems = self._problems(config)
         base = None if self.plan.reference is None else open_policy(self.plan.reference)
+        best = BestCheckpoint(config, self.run.read_metrics(), self.progress.message)
         trainer = open_trainer(
             self.policy,
             self.training_graph,
@@ -129,9 +133,9 @@ class _Session:
             reference=None if base is None else base.model,
             begun_with=self._first_answers(problems, config, base or self.policy),
             peft_config=lora_config(chosen_lora(self.settings.policy)),
-            callbacks=[self._log(config)],
+            callbacks=[self._log(config), best],
         )
-        fit(trainer, resume_from=checkpoint)
+        fit(trainer, resume_from=checkpoint, best=best)
         save_trained(trainer, self.policy.tokenizer, self.run.model_path)
 
     def _problems(self, config: TurnPPOConfig) -> list[Problem]:
@@ -147,7 +151,7 @@ class _Session:
             self.plan.schedule,
             config.updates_per_step,
             lambda: self.held_out.validate(self.graph),
-            self.settings.evaluation.every,
+            config.evaluate_every,
             Watch(config.episodes_per_step, self.run.read_metrics(), stop_after_idle=config.stop_after_idle),
         )
 

@@ -24,6 +24,7 @@ from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
 from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
+from selfcorrect.training.ppo.config import refuse_missing
 from selfcorrect.training.runs.progress import ProgressSink, usual_progress
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
 
@@ -51,7 +52,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
     return row
 
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every"}
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every", "report_to"}
 _MAY_GROW_ON_RESUME = {"score.stage_two_steps", "star.loops", "steps"}
 """What makes a run longer: the steps of its last stage, STaR's loops, Quiet-STaR's steps."""
 
@@ -300,7 +301,12 @@ Folder = TypeVar("Folder", bound=RunDirectory)
 def opened_run(
     arm: str, settings: RunSettings, *, out: Path, progress: ProgressSink | None, resume: bool
 ) -> AbstractContextManager[tuple[RunDirectory, ProgressSink]]:
-    """`opened` for a plain folder."""
+    """`opened` for a plain folder.
+
+    Raises:
+        ConfigurationError: also if a service of `report_to` is not installed.
+    """
+    refuse_missing(settings.report_to)
     return opened(RunDirectory, arm, settings, out=out, progress=progress, resume=resume)
 
 

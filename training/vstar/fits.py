@@ -14,12 +14,14 @@ import torch
 from transformers import TrainerCallback
 
 from selfcorrect.agents.choosing.sample_pool import Sample
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype
 from selfcorrect.errors import ConfigurationError, DivergenceError, TrainingError
 from selfcorrect.rewards.checker import STEP_SEPARATOR, prefixes, split_steps
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
+from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_policy
 from selfcorrect.training.settings import FitSettings, GeneratorSettings, PolicySettings
 
@@ -145,14 +147,19 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     Args:
         tell: called with the numbers of every logged step.
+        reporters: tells the services of the run, too.
 
     Raises, in training:
         DivergenceError: a loss is not finite.
     """
 
-    def __init__(self, tell: Callable[[Mapping[str, float]], None]) -> None:
-        self._tell = tell
+    def __init__(self, tell: Callable[[Mapping[str, float]], None], reporters: Reporters | None = None) -> None:
+        self._tell, self._reporters = tell, reporters
         self.steps = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self._reporters is not None:
+            self._reporters.on_train_begin(args, state, control, **rest)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         self.steps = int(state.global_step)
@@ -165,6 +172,19 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
                 "the run"
             )
         self._tell(figures)
+        if self._reporters is not None:
+            self._reporters.on_log(args, state, control, logs=logs, **kwargs)
+
+
+def placing(device: str, dtype: str) -> dict[str, Any]:
+    """`policy.device` and `policy.dtype` as arguments of a trainer that loads a float32 model itself: where it learns,
+    and what it computes in.
+
+    Raises:
+        ConfigurationError: the device is not there, or lacks the dtype.
+    """
+    chosen = choose_device(device)
+    return {"use_cpu": chosen.type == "cpu", "bf16": choose_dtype(dtype, chosen) is torch.bfloat16}
 
 
 def refuse_divergence(model: Any) -> None:
@@ -234,6 +254,7 @@ def train_generator(
     wording: Wording,
     out: Path,
     seed: int,
+    reporters: Reporters | None = None,
 ) -> dict[str, float]:
     """Fine-tune the base (never the last round's generator: STaR and V-STaR start over every round) and save it to
     `out`.
@@ -245,6 +266,7 @@ def train_generator(
         wording: how problems are shown.
         out: the generator's folder.
         seed: of the order and of dropout.
+        reporters: tells the services of the run.
 
     Returns:
         The losses as `fine_tune` gives them, and `optimiser_steps`.
@@ -258,7 +280,8 @@ def train_generator(
     examples = solutions(samples, encoder)
     steps = math.ceil(len(examples) / settings.batch) * settings.epochs
     tuning = Tuning(steps=steps, batch_size=settings.batch, learning_rate=settings.learning_rate)
-    losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=lora_config(chosen_lora(base)))
+    peft_config = lora_config(chosen_lora(base))
+    losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=peft_config, reporters=reporters)
     return {**losses, "optimiser_steps": steps}
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
@@ -14,7 +13,7 @@ from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.ppo.config import checkpointing_argument
 from selfcorrect.training.settings import PreferenceSettings
-from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, refuse_divergence
+from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placing, refuse_divergence
 
 
 def train_likelihood(
@@ -26,6 +25,8 @@ def train_likelihood(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> LikelihoodVerifier:
     """A verifier that prefers right answers, not calibrated yet.
 
@@ -37,6 +38,7 @@ def train_likelihood(
         work: a folder for TRL's own files.
         seed: of the order and of dropout.
         log: told of the steps.
+        device, dtype: where it learns, and what it computes in, as in `policy`.
 
     Raises:
         TrainingError: `pairs` is empty, or none can be read by the model.
@@ -52,7 +54,7 @@ def train_likelihood(
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,
-        args=dpo_config(settings, work, seed),
+        args=dpo_config(settings, work, seed, **placing(device, dtype)),
         train_dataset=_dataset(rows),
         processing_class=_padding(tokenizer),
         callbacks=[log] if log is not None else [],
@@ -98,7 +100,7 @@ def preference_rows(pairs: Sequence[Pair], encoder: ResponseEncoder) -> list[dic
     return rows
 
 
-def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
+def dpo_config(settings: PreferenceSettings, work: Path, seed: int, **placed: Any) -> Any:
     """The `trl.DPOConfig` of these settings."""
     from trl import DPOConfig
 
@@ -112,7 +114,6 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
         beta=settings.beta,
         loss_type=["sigmoid"],
         max_length=None,
-        bf16=choose_dtype("auto", choose_device()) is torch.bfloat16,
         seed=seed,
         logging_steps=10,
         save_strategy="no",
@@ -120,6 +121,7 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=False,
         **{checkpointing_argument(): False},
+        **placed,
     )
 
 

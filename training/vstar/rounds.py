@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,11 @@ from selfcorrect.files import replacing, write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
-from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
+from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
+from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import Kind, RunSettings
@@ -87,6 +90,7 @@ def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = N
         DivergenceError: a fit went wrong; the rounds before it are kept.
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
+    refuse_best(settings, "vstar")
     with opened_run("vstar", settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Vstar(run, settings, sink).play_through()
 
@@ -102,6 +106,8 @@ class _Vstar:
     def __post_init__(self) -> None:
         self.base = model_location(self.settings.policy.model)
         self.task = self.settings.task.open()
+        smaller = ["a smaller vstar.generator.batch and vstar.likelihood.batch", "a smaller policy.max_new_tokens"]
+        refuse_too_large(self.settings, self.progress, vstar_load(self.settings), advice=smaller)
         self.policy = open_policy(self.settings.policy)
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
@@ -134,7 +140,16 @@ class _Vstar:
         def train(unfinished: Path) -> dict[str, float]:
             seed = derive_seed(self.settings.seed, number)
             base, fit = self.settings.policy, self.settings.vstar.generator
-            return train_generator(base, [*earlier, *new], fit, wording=self.wording, out=unfinished, seed=seed)
+            with closing(self._reporters(f"round-{number}")) as reporters:
+                return train_generator(
+                    base,
+                    [*earlier, *new],
+                    fit,
+                    wording=self.wording,
+                    out=unfinished,
+                    seed=seed,
+                    reporters=reporters,
+                )
 
         self.progress.message(f"round {number}: training the generator from the base")
         judged = [one for one in new if one.correct is not None]
@@ -153,22 +168,30 @@ class _Vstar:
 
             def train(unfinished: Path, kind: Kind = kind) -> dict[str, float]:
                 last: dict[str, float] = {}
-                log = StepLog(last.update)
-                verifier = train_verifier(
-                    kind,
-                    self.base,
-                    samples,
-                    vstar,
-                    wording=self.wording,
-                    work=self._work,
-                    seed=self._small_seed,
-                    log=log,
-                )
+                with closing(self._reporters(f"verifier-{kind}")) as reporters:
+                    log = StepLog(last.update, reporters)
+                    verifier = train_verifier(
+                        kind,
+                        self.base,
+                        samples,
+                        vstar,
+                        wording=self.wording,
+                        work=self._work,
+                        seed=self._small_seed,
+                        log=log,
+                        device=self.settings.policy.device,
+                        dtype=self.settings.policy.dtype,
+                    )
                 calibrate(verifier, fresh, unfinished, temperature=vstar.temperature)
                 return {"optimiser_steps": log.steps, **_fit_figures(last)}
 
             self.progress.message(f"training the {kind} verifier")
             self._once(self.run.path / "verifiers" / kind, vstar.rounds + offset, {"tokens": 0}, train)
+
+    def _reporters(self, part: str) -> Reporters:
+        """Tells the services of one fit of the run."""
+        name = f"{self.run.path.name}-{part}"
+        return Reporters(self.settings.report_to, run_name=name, folder=self.run.path / "services" / part)
 
     def _once(
         self, folder: Path, step: int, figures: Mapping[str, float], train: Callable[[Path], dict[str, float]]

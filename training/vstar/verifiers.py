@@ -21,6 +21,7 @@ from selfcorrect.training.vstar.fits import (
     StepLog,
     optimiser_for,
     outcome_labels,
+    placing,
     preference_pairs,
     refuse_divergence,
     step_labels,
@@ -42,6 +43,8 @@ def train_head(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> ClassifierVerifier | StepwiseVerifier:
     """A verifier whose logits fit the targets of `answers`, by binary cross-entropy over all weights.
 
@@ -54,6 +57,7 @@ def train_head(
         work: a folder for the trainer's own files.
         seed: of the order and of dropout.
         log: told of the steps.
+        device, dtype: where it learns, and what it computes in, as in `policy`.
 
     Raises:
         TrainingError: none of `answers` can be read.
@@ -65,7 +69,7 @@ def train_head(
     causal = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = ScoringModel(causal.base_model)
     rows = head_rows(kind, answers, ResponseEncoder(tokenizer, wording, longest=context_of(causal)))
-    _fit(model, rows, settings, work, seed, log)
+    _fit(model, rows, settings, work, seed, log, placing(device, dtype))
     refuse_divergence(model)
     card = VerifierCard(
         kind=kind,
@@ -117,7 +121,13 @@ def scored_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _fit(
-    model: ScoringModel, rows: list[Row], settings: HeadSettings, work: Path, seed: int, log: StepLog | None
+    model: ScoringModel,
+    rows: list[Row],
+    settings: HeadSettings,
+    work: Path,
+    seed: int,
+    log: StepLog | None,
+    placed: dict[str, Any],
 ) -> None:
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -141,6 +151,7 @@ def _fit(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
+        **placed,
     )
     trainer = HeadTrainer(
         model=model,
@@ -168,6 +179,8 @@ def train_verifier(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> ModelVerifier:
     """A verifier of `kind` that starts from `base` and learns from the labelled answers of all rounds; not calibrated
     yet.
@@ -177,15 +190,18 @@ def train_verifier(
         DivergenceError: the fit went wrong.
     """
     seen = _different(samples)
+    how: dict[str, Any] = {
+        "wording": wording, "work": work, "seed": seed, "log": log, "device": device, "dtype": dtype
+    }  # fmt: skip
     if kind == "likelihood":
         pairs = preference_pairs(seen, per_problem=settings.likelihood.pairs_per_problem, seed=seed)
-        return train_likelihood(base, pairs, settings.likelihood, wording=wording, work=work, seed=seed, log=log)
+        return train_likelihood(base, pairs, settings.likelihood, **how)
     if kind == "classifier":
         labels, fit = outcome_labels(seen), settings.classifier
     else:
         # all samples, not only the different ones: how often a text came is what the frequencies count
         labels, fit = step_labels(samples, separator=wording.separator), settings.stepwise
-    return train_head(kind, base, labels, fit, wording=wording, work=work, seed=seed, log=log)
+    return train_head(kind, base, labels, fit, **how)
 
 
 def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, *, temperature: float) -> None:

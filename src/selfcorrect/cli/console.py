@@ -72,7 +72,7 @@ def _tell(error: SelfCorrectError, *, as_json: bool) -> None:
     if as_json:
         write_json({"error": {"kind": type(error).__name__, "message": str(error)}})
     notes.print("Error:", style="bold red", end=" ")
-    notes.print(str(error), style="red", markup=False)
+    notes.print(str(error), style="red", markup=False, emoji=False)  # arms.star:star is no star
 
 
 def _quiet_libraries() -> None:

@@ -153,6 +153,15 @@ def problem_count(says: str, *, least: int = 1) -> typer.models.OptionInfo:
 
 
 Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(
+        "--report-to",
+        metavar="SERVICE,...",
+        help="Services that are told the figures of every step and shown some episodes: tensorboard, trackio, wandb, "
+        "mlflow. Each is an extra of the package.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default a new one under runs/.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in a YAML or TOML file.")]
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the interrupted run in this folder.")]

@@ -27,6 +27,7 @@ from selfcorrect.cli.options import (
     Overrides,
     Preset,
     PromptsName,
+    ReportTo,
     Resume,
 )
 from selfcorrect.cli.train_quiet_star import quiet_star
@@ -52,6 +53,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "out": (Out, None),
     "resume": (Resume, None),
     "seed": (OptionalSeed, None),
+    "report_to": (ReportTo, None),
     "overrides": (Overrides, None),
 }
 """The options of every arm: the fields of `RunRequest`."""

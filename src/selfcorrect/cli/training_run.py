@@ -48,6 +48,7 @@ class RunRequest:
     seed: int | None = None
     prompts: str | None = None
     limit: int | None = None
+    report_to: str | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     usual: PresetName = "full"
     arm: tuple[str, Sequence[str]] | None = None
@@ -65,12 +66,13 @@ class RunRequest:
             self.prompts,
             self.limit,
             self.preset,
+            self.report_to,
         )
         if self.resume is not None and any(option is not None for option in (*given, *self.chosen.values())):
             raise ConfigurationError(
                 "--resume goes on with a run's own settings in its own folder: leave --config and --out away, and "
-                "--preset, --model, --device, --dtype, --task, --map, --prompts, --max-answer-tokens, --seed and the "
-                "arm's own choices too"
+                "--preset, --model, --device, --dtype, --task, --map, --prompts, --max-answer-tokens, --report-to, "
+                "--seed and the arm's own choices too"
             )
         if self.columns and self.task is None:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
@@ -125,6 +127,8 @@ class RunRequest:
         if self.task is not None:
             task = task_settings(self.task, self.columns)
             given["task"] = {"kind": task.kind, **task.model_dump(mode="json", exclude_unset=True)}
+        if self.report_to is not None:
+            given["report_to"] = self.report_to.split(",")
         if self.prompts is not None:
             given["prompts"] = prompt_settings(self.prompts).model_dump(mode="json", exclude_unset=True)
         return given

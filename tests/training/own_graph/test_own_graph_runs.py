@@ -1,5 +1,6 @@
 """A run of a graph of one's own has what every run has: a folder, evaluations, alarms, resume, a lock."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -11,13 +12,20 @@ from typing import Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
+from safetensors import SafetensorError
+from small_trainer import Easy
 from word_game import config, graph_of, likes_plus, policy_from, problems, question
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.settings import combine
+from selfcorrect.training.arms.reinforced import train_score
 from selfcorrect.training.own_graph import Trained, train
-from selfcorrect.training.runs.fitting import is_whole, last_checkpoint
+from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.runs.fitting import is_whole, last_checkpoint, resumable
+from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.runs.run_directory import alone_in
+from selfcorrect.training.settings import RunSettings
 
 
 def run(folder: Path, out: Path, *, resume: bool = False, **settings: Any) -> Trained:
@@ -135,3 +143,147 @@ def test_the_graph_is_given_its_config(tiny_model_folder: Path, tmp_path: Path) 
     )  # fmt: skip
     assert {tone for tone, _ in seen} == {"dry"}
     assert {name for _, name in seen} == {"p1", "p2"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_checkpoint_without_one_of_its_files_is_torn(name: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes((tiny_model_folder / "model.safetensors").read_bytes())
+    torch.save({"state": torch.zeros(100)}, checkpoint / "optimizer.pt")
+    (checkpoint / "trainer_state.json").write_text("{}")
+    assert is_whole(checkpoint)
+    (checkpoint / name).unlink()
+    assert not is_whole(checkpoint)
+
+
+def test_a_checkpoint_that_lacks_a_shard_is_torn(tiny_model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    (tmp_path / "trainer_state.json").write_text("{}")
+    torch.save({}, tmp_path / "optimizer.pt")
+    weights, index = tmp_path / "model-00001-of-00002.safetensors", tmp_path / "model.safetensors.index.json"
+    weights.write_bytes((tiny_model_folder / "model.safetensors").read_bytes())
+    index.write_text(json.dumps({"weight_map": {"a": weights.name}}))
+    assert is_whole(tmp_path)
+    index.write_text(json.dumps({"weight_map": {"a": weights.name, "b": "model-00002-of-00002.safetensors"}}))
+    assert not is_whole(tmp_path)
+
+
+def test_torn_checkpoints_are_told_by_name(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert resumable(tmp_path, said.append) is None and not said
+    (tmp_path / "checkpoint-9").mkdir()
+    (tmp_path / "checkpoint-10").mkdir()
+    assert resumable(tmp_path, said.append) is None
+    assert len(said) == 1 and said[0].startswith("checkpoint-9, checkpoint-10 is torn")
+    assert said[0].endswith("goes on from the beginning")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file data.pkl"),
+    ],
+    ids=["OSError", "safetensors", "torch"],
+)
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before_and_says_so(
+    error: Exception, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = TurnPPOTrainer.save_model
+
+    def full(self: Any, output_dir: str | None = None, **how: Any) -> None:
+        saved(self, output_dir, **how)
+        if self.state.global_step == 3:
+            weights = Path(output_dir or "") / "model.safetensors"
+            weights.write_bytes(weights.read_bytes()[:-100])
+            raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TurnPPOTrainer, "save_model", full)
+        with pytest.raises(TrainingError, match=r"cannot write .*checkpoint-3: .*free some space and resume"):
+            run(tiny_model_folder, tmp_path / "run")
+    resumed = run(tiny_model_folder, tmp_path / "run", resume=True)
+    assert [step["step"] for step in resumed.steps] == [1, 2, 3, 4]
+
+
+# A run that is resumed with the very object that it has trained.
+
+
+class Dies(SilentProgress):
+    """Ends a run in its third step, after the checkpoint of the second."""
+
+    def step(self, metrics: Mapping[str, float]) -> None:
+        if metrics["step"] == 3:
+            raise RuntimeError("the power went")
+
+
+def adapter(lora: bool) -> Any:
+    from peft import LoraConfig
+
+    modules = ["q_proj", "down_proj"]
+    return LoraConfig(r=4, target_modules=modules, task_type="CAUSAL_LM", init_lora_weights=True) if lora else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True], ids=["all weights", "LoRA"])
+def test_a_run_resumed_with_the_same_policy_keeps_the_reference_of_its_beginning(
+    lora: bool, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    def run(policy: Any, out: Path, **how: Any) -> Trained:
+        chosen = {"steps": 5, "save_every": 1, "learning_rate": 0.05}
+        return train(
+            graph_of(policy), problems(4), policy=policy, reward_fn=likes_plus, inputs=question,
+            config=config(out, **chosen), kl=1.0, peft_config=adapter(lora), **how,
+        )  # fmt: skip
+
+    whole, parts = policy_from(tiny_model_folder), policy_from(tiny_model_folder)
+    expected = run(whole, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="power"):
+        run(parts, tmp_path / "parts", progress=Dies())
+    resumed = run(parts, tmp_path / "parts", resume=True)
+    assert expected.steps[-1]["kl_t1"] != 0
+    assert [step.get("kl_t1") for step in resumed.steps] == [step.get("kl_t1") for step in expected.steps]
+    assert same_weights(parts, whole) and not same_weights(parts, policy_from(tiny_model_folder))
+
+
+def same_weights(one: Any, other: Any) -> bool:
+    import torch
+
+    left, right = one.model.state_dict(), other.model.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 4}], ids=["all weights", "LoRA"])
+def test_score_resumed_with_the_same_policy_keeps_the_reference_of_its_beginning(
+    lora: dict[str, int] | None, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    changes = {
+        "policy": {"max_new_tokens": 5, "lora": lora},
+        "score": {"stage_one_steps": 0, "stage_two_steps": 5, "beta1": 1.0},
+        "optimiser": {"problems_per_step": 4, "episodes_per_problem": 4, "learning_rate": 0.05},
+        "evaluation": {"problems": 2},
+        "save_every": 1,
+    }
+    settings = combine(RunSettings(), changes, [])
+
+    def weights_of(policy: Any, out: Path, **how: Any) -> dict[str, Any]:
+        train_score(settings, out=out, policy=policy, task=Easy(3), **how)
+        return dict(load_file(out / "model" / "model.safetensors"))
+
+    expected = weights_of(policy_from(tiny_model_folder), tmp_path / "whole")
+    policy = policy_from(tiny_model_folder)
+    with pytest.raises(RuntimeError, match="power"):
+        weights_of(policy, tmp_path / "parts", progress=Dies())
+    found = weights_of(policy, tmp_path / "parts", resume=True)
+    start = load_file(tiny_model_folder / "model.safetensors")
+    assert all(bool((expected[name] == found[name]).all()) for name in expected)
+    assert any(bool((expected[name] != start[name]).any()) for name in expected)

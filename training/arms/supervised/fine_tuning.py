@@ -9,6 +9,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.ppo.config import checkpointing_argument
 from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.callbacks import FiniteGradients
 from selfcorrect.training.runs.fitting import save_trained
 
@@ -42,6 +43,7 @@ def fine_tune(
     seed: int,
     folder: Path,
     peft_config: Any = None,
+    reporters: Reporters | None = None,
 ) -> dict[str, float]:
     """Learn `examples` with `policy`'s model, in place, and save model and tokenizer in `folder`; adapters are merged.
 
@@ -56,6 +58,8 @@ def fine_tune(
         DivergenceError: a gradient was not finite.
     """
     trainer = sft_trainer(policy, examples, tuning, seed=seed, folder=folder, peft_config=peft_config)
+    if reporters is not None:
+        trainer.add_callback(reporters)
     trainer.train()
     save_trained(trainer, policy.tokenizer, folder)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]

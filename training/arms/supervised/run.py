@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from selfcorrect.tasks.problem import Task
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
+from selfcorrect.training.reporting.services import Reporters, example_rows
 from selfcorrect.training.runs.held_out import Evaluated, HeldOut
-from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_run_policy
+from selfcorrect.training.runs.memory import refuse_too_large, supervised_load
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_run_policy, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
@@ -73,6 +76,7 @@ def train_supervised(
         DivergenceError: a gradient was not finite.
         TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
+    refuse_best(settings, plan.arm)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError(f"{plan.arm} runs in one process; start it without accelerate launch or torchrun")
     with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
@@ -89,6 +93,8 @@ class _Session:
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
         self.group: SupervisedSettings = getattr(self.settings, self.plan.group)
+        smaller = ["policy.lora", f"a smaller {self.plan.group}.batch_size", "a smaller policy.max_new_tokens"]
+        refuse_too_large(self.settings, self.progress, supervised_load(self.group), advice=smaller)
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
 
     def play_through(self) -> RunResult:
@@ -112,7 +118,15 @@ class _Session:
         examples, figures = self._sampled(loop, seed)
         self._refuse_nothing(loop, examples, figures)
         self.progress.message(f"loop {loop}: fine-tuning the original policy on {len(examples):,} examples")
-        with replacing(self._model(loop)) as unfinished:  # when it is there, the loop is finished
+        reporters = Reporters(
+            self.settings.report_to,
+            run_name=f"{self.run.path.name}-loop-{loop}",
+            folder=self._folder(loop),
+            opening=example_rows(examples),
+            stays_open=True,
+        )
+        # when the model is there, the loop is finished
+        with closing(reporters), replacing(self._model(loop)) as unfinished:
             losses = fine_tune(
                 open_run_policy(self.settings),
                 examples,
@@ -120,12 +134,14 @@ class _Session:
                 seed=seed,
                 folder=unfinished,
                 peft_config=lora_config(chosen_lora(self.settings.policy)),
+                reporters=reporters,
             )
             row = {"step": loop, "stage": 1, **figures, **losses, "optimiser_steps": float(self.group.steps)}
             if self.settings.evaluation.every and loop % self.settings.evaluation.every == 0:
                 shown = self.held_out.validate(self._graph(self._opened(unfinished)))
                 row |= {f"eval_{name}": value for name, value in shown.items()}
             self.run.append_metrics(row)
+            reporters.log(row)
         self.progress.step(row)
 
     def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:
@@ -137,7 +153,9 @@ class _Session:
             return [Example.of_row(json.loads(line)) for line in lines], json.loads(figures_file.read_text("utf-8"))
         self.progress.message(f"loop {loop}: sampling")
         harvest = self.plan.harvest(self._policy(loop - 1), self.task)
-        examples, figures = gather(self.task, self.group, seed, harvest)
+        examples, figures = gather(
+            self.task, self.group, seed, harvest, lambda text: self.progress.message(f"loop {loop}: {text}")
+        )
         rows.parent.mkdir(parents=True, exist_ok=True)
         write_whole(rows, "".join(json_line(example.as_row()) for example in examples))
         write_whole(figures_file, json.dumps(finite(figures)))

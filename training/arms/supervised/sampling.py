@@ -1,15 +1,18 @@
 """Sampling for the supervised arms: problem after problem, until there is enough."""
 
+import asyncio
 import itertools
 import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfcorrect.agents.evaluation import evaluate, report_on
+from selfcorrect.agents.episodes import play, run_blocking
+from selfcorrect.agents.evaluation import judge, report_on
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import TaskError
@@ -56,14 +59,19 @@ sampled."""
 
 
 def gather(
-    task: Task, settings: SupervisedSettings, seed: int, harvest: Harvest
+    task: Task,
+    settings: SupervisedSettings,
+    seed: int,
+    harvest: Harvest,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Example], dict[str, float]]:
     """Harvest as much as `settings` ask for; the distinct examples, and the figures of the sampling.
 
-    The result is a function of the arguments: nothing else is random.
+    The result is a function of the arguments: nothing else is random. `tell` hears now and then how far it is.
     """
     start = time.perf_counter()
     everything, asked = Sampled(), 0
+    _HEARD.set(_Told(settings, tell))
     problems = problems_of(task, settings, derive_seed(seed, 0))
     for number in itertools.count(1):
         size = _next_size(settings, asked, everything.tokens)
@@ -73,6 +81,7 @@ def gather(
         repeated = [problem for problem in batch for _ in range(settings.samples_per_problem)]
         everything.add(harvest(repeated, derive_seed(seed, number)))
         asked += len(batch)
+    _HEARD.set(None)
     examples = distinct(everything.examples)
     return examples, _figures(everything, examples, asked, time.perf_counter() - start)
 
@@ -108,7 +117,46 @@ def sampled_episodes(
     """One judged episode per entry of `problems`."""
     if not problems:
         return []
-    return evaluate(graph, problems, checker, sampling=Sampling(temperature=temperature), seed=seed)[1]
+    return run_blocking(_judged(graph, problems, checker, Sampling(temperature=temperature), seed))
+
+
+async def _judged(
+    graph: Any, problems: Sequence[Problem], checker: Checker, sampling: Sampling, seed: int
+) -> list[EpisodeState]:
+    told = _HEARD.get()
+    played = await play(graph, problems, sampling=sampling, seed=seed, on_episode=told and told.finished)
+    return list(await asyncio.gather(*(judge(state, checker) for state in played)))
+
+
+_TOLD_TIMES = 20
+"""How often a loop's sampling tells how far it is."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """Counts the episodes, or tokens, of a loop, and tells each twentieth of them."""
+
+    settings: SupervisedSettings
+    tell: Callable[[str], None]
+    episodes: int = 0
+    tokens: int = 0
+    part: int = 0
+
+    def finished(self, state: EpisodeState) -> None:
+        self.episodes += 1
+        self.tokens += sum(len(turn["generation"]["completion_ids"]) for turn in state["turns"])
+        budget = self.settings.tokens
+        wanted = budget or self.settings.problems * self.settings.samples_per_problem
+        done = self.tokens if budget else self.episodes
+        part = min(_TOLD_TIMES, _TOLD_TIMES * done // wanted)
+        if part > self.part:
+            self.part = part
+            unit = "tokens" if budget else "episodes"
+            self.tell(f"sampled {done:,} of {wanted:,} {unit} ({done / wanted:.0%})")
+
+
+_HEARD: ContextVar[_Told | None] = ContextVar("_HEARD", default=None)
+"""Who hears of the episodes of the loop that is being sampled: arms make their own graphs and need not pass it on."""
 
 
 def _lightened(state: EpisodeState) -> EpisodeState:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
@@ -21,7 +22,7 @@ from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.arms.sft import second_prompt
 from selfcorrect.training.arms.star import harvest_with
 from selfcorrect.training.arms.supervised.examples import hinted
-from selfcorrect.training.arms.supervised.sampling import Sampled, gather, problems_of
+from selfcorrect.training.arms.supervised.sampling import Sampled, gather, problems_of, sampled_episodes
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, mixed
 from selfcorrect.training.pretraining.second_looks import make_tokenizer
 from selfcorrect.training.runs.opening import open_graph
@@ -155,3 +156,26 @@ def test_examples_of_two_turns_refuse_other_loops(graph: GraphSettings) -> None:
     with pytest.raises(ConfigurationError, match=r"star\.data makes examples of two turns"):
         harvest_with(RunSettings(graph=graph, star=StarSettings(data="multi")))
     harvest_with(RunSettings(graph=graph, star=StarSettings(data="single")))
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ({"problems": 40}, [f"sampled {n} of 40 episodes ({n / 40:.0%})" for n in range(2, 41, 2)]),
+        ({"tokens": 60}, ["of 60 tokens"]),
+    ],
+    ids=["episodes", "tokens"],
+)
+def test_sampling_tells_how_far_it_is_a_score_of_times(budget: dict[str, int], told: list[str]) -> None:
+    policy = ScriptedPolicy(["1 + 1 = 2"], tokenizer=make_tokenizer())
+    graph, task = build_graph(policy, revisions=0, prompts=COUNTDOWN), CountdownTask(3)
+    said: list[str] = []
+
+    def harvest(problems: Sequence[Problem], seed: int) -> Sampled:
+        return Sampled(sampled_episodes(graph, problems, task.checker, temperature=1.0, seed=seed))
+
+    gather(task, StarSettings(samples_per_problem=1, **budget), 0, harvest, said.append)
+    if "problems" in budget:
+        assert said == told
+    else:
+        assert 1 <= len(said) <= 20 and all(told[0] in text for text in said)
