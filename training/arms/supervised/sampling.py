@@ -124,7 +124,9 @@ async def _judged(
     graph: Any, problems: Sequence[Problem], checker: Checker, sampling: Sampling, seed: int
 ) -> list[EpisodeState]:
     told = _HEARD.get()
-    played = await play(graph, problems, sampling=sampling, seed=seed, on_episode=told and told.finished)
+    played = await play(
+        graph, problems, sampling=sampling, seed=seed, on_episode=None if told is None else told.finished
+    )
     return list(await asyncio.gather(*(judge(state, checker) for state in played)))
 
 
