@@ -112,10 +112,12 @@ class _Crew(Generic[AnyMember]):
         self._all.append(member)
         return member
 
-    def start_one(self) -> None:
+    def start_one(self, *, spare: bool = False) -> None:
+        """Start a member if there is none; as a `spare`, if none is idle and one more may be."""
         with self._changed:
-            if not self._all and not self.closed:
-                self._idle.append(self._hire())
+            wanted = not self._idle and len(self._all) < self._size if spare else not self._all
+            if wanted and not self.closed:
+                self._idle.insert(0, self._hire())
 
     def pids(self) -> list[int]:
         with self._changed:
@@ -202,9 +204,10 @@ class ProcessPool(Generic[AnyMember]):
             raise PoolClosed from None
         return await waiting
 
-    def start(self) -> None:
-        """Start one member now, in the background, so that the first job need not wait for it."""
-        self.present().start_one()
+    def start(self, *, spare: bool = False) -> None:
+        """Start one member now, in the background, so that the first job need not wait for it; as a `spare`, so that
+        the next need not wait for the successor of one that may have to be killed."""
+        self.present().start_one(spare=spare)
 
     def pids(self) -> list[int]:
         """The ids of the processes that live now."""
@@ -316,7 +319,7 @@ class WorkerPool:
         Raises:
             CheckerError: workers cannot be started on this machine, or the payload is over 60 kB of JSON.
         """
-        job = _Job(payload, self._settings["deadline"])
+        job = _Job(payload, self._settings["deadline"], lambda: self._pool.start(spare=True))
         try:
             return self._pool.run(job, job.deadline)
         except MemberLost:
@@ -359,38 +362,68 @@ class WorkerPool:
 
 
 class _Job:
-    """One job, tried in one worker after the other: until it is done, or has killed two workers by itself."""
+    """One job, tried in one worker after the other: until it is done, has killed two workers by itself, or its deadline
+    has passed. Once it has killed one, the time until another has started counts as its own."""
 
-    def __init__(self, payload: Any, deadline: float) -> None:
+    def __init__(self, payload: Any, deadline: float, takes_long: Callable[[], None]) -> None:
         self.deadline = deadline
-        self._payload, self._spent, self._crashes = payload, 0.0, 0
+        self._payload, self._takes_long = payload, takes_long
+        self._spent, self._crashes, self._cpu, self._stage = 0.0, 0, 0.0, ""
 
     def __call__(self, worker: WorkerProcess) -> tuple[Outcome, bool]:
         """One try; the outcome, and whether the worker may serve again."""
+        begun, cpu_before = time.monotonic(), 0.0
         seconds = max(0.05, self.deadline - self._spent)
-        stage, begun, cpu_before = "", time.monotonic(), 0.0
         try:
-            worker.wait_until_ready()
-            begun, cpu_before = time.monotonic(), worker.cpu_at_rest
-            worker.send(self._payload, seconds)
-            while "stage" in (message := worker.receive(begun + seconds)):
-                stage = str(message["stage"])
+            if not worker.wait_until_ready(begun + seconds if self._crashes else None):
+                return self._timed_out(seconds, self._cpu), True
+            if self._crashes:
+                seconds = max(0.05, begun + seconds - time.monotonic())
+            begun, cpu_before, self._stage = time.monotonic(), worker.cpu_at_rest, ""
+            message = self._asked(worker, seconds)
         except DeadlinePassed:
             spent = worker.end().cpu_seconds - cpu_before
-            return Outcome("timed out", f"no result in {seconds:g} s", stage, spent, time.monotonic() - begun), False
+            return self._timed_out(time.monotonic() - begun, spent), False
         except WorkerGone:
-            return self._after_its_end(worker.end(), stage, time.monotonic() - begun), False
+            return self._after_its_end(worker.end(), time.monotonic() - begun), False
         spent, took = worker.cpu_at_rest - cpu_before, time.monotonic() - begun
         if "error" in message:
             # After running out of memory or stack a process is not to be trusted with the next job.
             reusable = message["error"] not in ("MemoryError", "RecursionError")
-            return Outcome("failed", message["error"], stage, spent, took), reusable
-        return Outcome("done", message["result"], stage, spent, took), True
+            return Outcome("failed", message["error"], self._stage, spent, took), reusable
+        return Outcome("done", message["result"], self._stage, spent, took), True
 
-    def _after_its_end(self, ending: Ending, stage: str, seconds: float) -> Outcome:
+    def _asked(self, worker: WorkerProcess, seconds: float) -> dict[str, Any]:
+        """The worker's answer. A job that takes long may well have its worker killed: a spare one starts meanwhile."""
+        worker.send(self._payload, seconds)
+        now = time.monotonic()
+        until, patience = now + seconds, now + _LONG * seconds
+        while True:
+            try:
+                message = worker.receive(min(patience, until))
+            except DeadlinePassed:
+                if patience >= until:
+                    raise
+                patience = until
+                self._takes_long()
+                continue
+            if "stage" not in message:
+                return message
+            self._stage = str(message["stage"])
+
+    def _timed_out(self, seconds: float, cpu_seconds: float) -> Outcome:
+        return Outcome("timed out", f"no result in {self.deadline:g} s", self._stage, cpu_seconds, seconds)
+
+    def _after_its_end(self, ending: Ending, seconds: float) -> Outcome:
         """Only a job that kills its worker twice by itself is given up; for any other end it is tried again."""
         self._spent += seconds
         self._crashes += not ending.from_outside
         if self._crashes < 2:
+            self._cpu = ending.cpu_seconds
             raise MemberLost
-        return Outcome("crashed", f"the worker ended with code {ending.exit_code}", stage, ending.cpu_seconds, seconds)
+        said = f"the worker ended with code {ending.exit_code}"
+        return Outcome("crashed", said, self._stage, ending.cpu_seconds, seconds)
+
+
+_LONG = 0.25
+"""The part of its deadline after which a job may well be one whose worker has to be killed."""

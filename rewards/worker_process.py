@@ -80,22 +80,25 @@ class WorkerProcess:
         """Whether it ended by itself or was killed from outside since it was last used."""
         return not self.alive or _has_ended(self.pid)
 
-    def wait_until_ready(self) -> None:
-        """Block until the worker has loaded its handler.
+    def wait_until_ready(self, until: float | None = None) -> bool:
+        """Block until the worker has loaded its handler; whether it has by `until`, a `time.monotonic()` instant.
 
         Raises:
             CheckerError: it says that it cannot (a missing package, say), or says nothing for a minute.
             WorkerGone: it died.
         """
         if self.ready:
-            return
+            return True
         try:
-            message = self._receive(time.monotonic() + START_SECONDS)
+            message = self._receive(time.monotonic() + START_SECONDS if until is None else until)
         except DeadlinePassed:
+            if until is not None:
+                return False
             raise CheckerError(f"a checker's worker process did not start within {START_SECONDS:.0f} s") from None
         if "failed" in message:
             raise CheckerError(f"a checker's worker process cannot start: {message['failed']}")
         self.ready = True
+        return True
 
     def send(self, payload: Any, seconds: float) -> None:
         """Hand over a job; `seconds` is its deadline, after which an orphaned worker ends itself."""

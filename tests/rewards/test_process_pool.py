@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -195,12 +196,54 @@ def test_past_its_deadline_a_job_is_tried_ten_times_in_all_and_then_lost() -> No
 def test_only_a_jobs_own_crashes_count_against_it() -> None:
     """Killed from outside, crashed, killed, crashed: the second crash is its end, whatever others did between."""
     endings = iter([-9, -11, -15, -9, -11])
-    job = _Job({}, deadline=60.0)
+    job = _Job({}, 60.0, lambda: None)
     for code in itertools.islice(endings, 4):
         with pytest.raises(MemberLost):
-            job._after_its_end(Ending(code, 0.0), "", 0.1)
-    outcome = job._after_its_end(Ending(next(endings), 0.0), "stage", 0.1)
-    assert (outcome.kind, outcome.stage) == ("crashed", "stage")
+            job._after_its_end(Ending(code, 0.0), 0.1)
+    assert job._after_its_end(Ending(next(endings), 0.0), 0.1).kind == "crashed"
+
+
+class SlowToStart:
+    """A worker that is asked how long it may take to start, and takes longer."""
+
+    cpu_at_rest = 0.0
+
+    def __init__(self) -> None:
+        self.until: float | None = None
+
+    def wait_until_ready(self, until: float | None = None) -> bool:
+        self.until = until
+        return False
+
+
+def test_what_comes_after_a_jobs_own_crash_is_part_of_its_deadline() -> None:
+    """Otherwise an answer that crashes the judge takes as long as another judge takes to start."""
+    job, worker = _Job({}, 5.0, lambda: None), SlowToStart()
+    with pytest.raises(MemberLost):
+        job._after_its_end(Ending(-11, 2.0), 3.0)
+    before = time.monotonic()
+    outcome, sound = job(worker)  # type: ignore[arg-type]
+    assert worker.until is not None and 1.9 <= worker.until - before <= 2.1
+    assert (outcome.kind, outcome.cpu_seconds, outcome.kept_busy, sound) == ("timed out", 2.0, True, True)
+
+
+def test_a_worker_killed_from_outside_costs_the_job_no_time() -> None:
+    job, worker = _Job({}, 5.0, lambda: None), SlowToStart()
+    with pytest.raises(MemberLost):
+        job._after_its_end(Ending(-9, 2.0), 3.0)
+    job(worker)  # type: ignore[arg-type]
+    assert worker.until is None
+
+
+def test_while_a_job_takes_long_a_spare_worker_starts() -> None:
+    """Its own may have to be killed, and the next job must not wait for a successor."""
+    with WorkerPool(HANDLER, workers=2, deadline=0.4) as pool:
+        pool.run(echo("warm"))
+        assert len(pool.worker_pids) == 1
+        assert pool.run({"do": "spin"}).kind == "timed out"
+        assert len(pool.worker_pids) == 2  # the spare, and the successor
+        pool.run(echo("short"))
+        assert len(pool.worker_pids) == 2
 
 
 def test_close_ends_jobs_under_way_and_leaves_no_process() -> None:
