@@ -18,7 +18,7 @@ from typing import Any
 
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.checker import Status, Verdict
-from selfcorrect.rewards.process_pool import Outcome, WorkerPool
+from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.reasoning_gym:scored"
 

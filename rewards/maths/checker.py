@@ -16,7 +16,7 @@ from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, op
 from selfcorrect.rewards.maths.text import clean
 from selfcorrect.rewards.maths.value_comparison import EquivalenceRules, Pair
 from selfcorrect.rewards.maths.values import NoValue, TooCostly
-from selfcorrect.rewards.process_pool import Outcome
+from selfcorrect.rewards.worker_pool import Outcome
 
 _Finding = tuple[Status, str | None, str]
 _Questions = Generator[list[Pair], Outcome, _Finding]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 from selfcorrect.rewards.maths.value_comparison import Pair
-from selfcorrect.rewards.process_pool import Outcome, WorkerPool
+from selfcorrect.rewards.worker_pool import Outcome, WorkerPool
 
 HANDLER = "selfcorrect.rewards.maths.symbolic_worker:judge"
 MAX_PAIRS = 40

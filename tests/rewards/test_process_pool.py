@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from selfcorrect.errors import CheckerError, ConfigurationError
-from selfcorrect.rewards.process_pool import MemberLost, Outcome, ProcessPool, WorkerPool, _Job
+from selfcorrect.rewards.process_pool import MemberLost, ProcessPool
+from selfcorrect.rewards.worker_pool import Outcome, WorkerPool, _Job
 from selfcorrect.rewards.worker_process import Ending
 
 HERE = Path(__file__).parent
@@ -308,7 +309,7 @@ def test_a_forked_child_has_workers_of_its_own(pool: WorkerPool) -> None:
 def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys
-        from selfcorrect.rewards.process_pool import WorkerPool
+        from selfcorrect.rewards.worker_pool import WorkerPool
         sys.path.insert(0, sys.argv[1])
         pool = WorkerPool("pool_handlers:serve", workers=1, deadline=0.5)
         pool.run({"do": "echo"})

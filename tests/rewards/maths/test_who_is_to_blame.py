@@ -10,7 +10,7 @@ import pytest
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.rewards.maths.symbolic import findings
-from selfcorrect.rewards.process_pool import Outcome
+from selfcorrect.rewards.worker_pool import Outcome
 
 pytestmark = pytest.mark.slow
 
