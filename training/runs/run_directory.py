@@ -286,7 +286,8 @@ class RunDirectory:
         if wanted < had:
             raise ConfigurationError(f"{name} was {had} in {self.path} and can only be raised, not lowered to {wanted}")
         finished = self.final_path.exists() and name != "star.loops"
-        if finished and not any(self.checkpoints_path.glob("checkpoint*")):
+        kept = {path.name for path in self.checkpoints_path.glob("*")} - {"before.json", "README.md", "work"}
+        if finished and not kept:
             raise TrainingError(
                 f"{self.path} is finished and keeps no checkpoint, so it cannot be made longer (save_every was 0); "
                 f"train on from its model: --model {self.model_path}"

@@ -111,8 +111,13 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(small: QuietSettings, tmp
 
 def test_a_run_is_resumed_with_its_own_settings_only(small: QuietSettings, tmp_path: Path) -> None:
     train_quiet_star(small.model_copy(update={"steps": 1}), out=tmp_path / "run")
-    with pytest.raises(ConfigurationError, match="other settings of steps"):
-        train_quiet_star(small, out=tmp_path / "run", resume=True)
+    with pytest.raises(ConfigurationError, match="other settings of seed"):
+        train_quiet_star(small.model_copy(update={"seed": 9}), out=tmp_path / "run", resume=True)
+    train_quiet_star(
+        small.model_copy(update={"steps": 2}), out=tmp_path / "run", resume=True
+    )  # a longer one is no other
+    assert [row["step"] for row in QuietRun(tmp_path / "run").read_metrics()] == [1, 2]
+    assert "quiet-star (Quiet-STaR)" in (tmp_path / "run" / "model" / "README.md").read_text()
     with pytest.raises(TrainingError, match="already holds a run"):
         train_quiet_star(small, out=tmp_path / "run")
     with pytest.raises(TrainingError, match="no run to resume"):
