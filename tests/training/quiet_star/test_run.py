@@ -15,6 +15,7 @@ from selfcorrect.errors import ConfigurationError, DivergenceError, PolicyError,
 from selfcorrect.training.quiet_star.loop import warm_up
 from selfcorrect.training.quiet_star.run import train_quiet_star
 from selfcorrect.training.quiet_star.settings import (
+    QuietRun,
     QuietSettings,
     StepSettings,
     ThoughtSettings,
