@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, shown_kind
+from selfcorrect.registry import Registry, is_address, shown_kind
 from selfcorrect.rewards.checker import Checker, Status, Verdict
 
 _DEADLINE = 10.0
@@ -23,6 +23,26 @@ class KeyedChecker(Protocol):
     def answer_key(self, response: str, problem: str) -> str | None:
         """What `response` to the prompt `problem` is counted as; None where no answer can be read, which takes it out
         of the vote. It never sees a reference."""
+        ...
+
+
+@runtime_checkable
+class StrictlyKeyedChecker(Protocol):
+    """A checker whose answers can also be told apart more strictly than a vote of many needs: in test-time adaptation
+    the winner is taught, and few answers vote."""
+
+    def strict_answer_key(self, response: str, problem: str) -> str | None:
+        """As `KeyedChecker.answer_key`."""
+        ...
+
+
+@runtime_checkable
+class AnswerFinder(Protocol):
+    """A checker that knows which part of a response is the answer: a verifier is shown that alone."""
+
+    def final_answer(self, response: str, problem: str) -> str:
+        """The answer in `response` without what a revision says about the answer before it; all of it if none is
+        found."""
         ...
 
 
@@ -116,7 +136,8 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
     },
     accept=_own,
 )
-"""What makes a checker, by the name that a `Problem` carries."""
+"""What makes a checker, by the name that a `Problem` carries. What else is to be known of one are methods of its own:
+`KeyedChecker`, `StrictlyKeyedChecker`, `AnswerFinder`."""
 
 
 def checker_named(name: str) -> Checker:
@@ -126,3 +147,10 @@ def checker_named(name: str) -> Checker:
         ConfigurationError: there is none.
     """
     return CHECKERS.find(name)()
+
+
+@cache
+def known_checker(name: str) -> Checker | None:
+    """As `checker_named`, but always the same one, to be asked what it knows of answers; None for a name that is
+    nobody's."""
+    return checker_named(name) if name in CHECKERS or is_address(name) else None

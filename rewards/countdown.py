@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from selfcorrect.rewards.answer_keys import countdown_expression, countdown_last_equation, countdown_steps, steps_of
 from selfcorrect.rewards.checker import Status, Verdict
 
 _STEP = re.compile(
@@ -48,6 +49,18 @@ class CountdownChecker:
         if type(target) is not int:
             return f"'target' must be a whole number, got {target!r}"
         return None
+
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The last equation; see `answer_keys`."""
+        return countdown_last_equation(response, steps_of(problem))
+
+    def strict_answer_key(self, response: str, problem: str) -> str | None:
+        """All equations: different ways to the target are different answers."""
+        return countdown_expression(response, steps_of(problem))
+
+    def final_answer(self, response: str, problem: str) -> str:
+        """The last steps, as many as the problem needs."""
+        return countdown_steps(response, steps_of(problem))
 
     def _judge(self, response: str, numbers: list[int], target: int) -> tuple[Status, str | None, str]:
         from sympy import Integer

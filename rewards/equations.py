@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
+from selfcorrect.rewards.answer_keys import equation_values, unknowns_of
 from selfcorrect.rewards.checker import Status, Verdict
 
 _STEP = re.compile(
@@ -53,6 +54,10 @@ class EquationChecker:
         if not all(type(number) is int and number >= 1 for number in [*coefficients, total]):
             return f"'coefficients' and 'total' must be positive whole numbers, got {coefficients!r} and {total!r}"
         return None
+
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The values of the unknowns, as far as the steps tell them."""
+        return equation_values(response, unknowns_of(problem))
 
 
 def _judge(response: str, coefficients: Sequence[int], total: int) -> tuple[Status, str | None, str]:

@@ -85,6 +85,10 @@ class ReasoningGymChecker:
             return f"its scorer fails on its own answer: {outcome.result}"
         return None if outcome.result["score"] >= _SUCCESS else f"its scorer does not accept its own answer {gold!r}"
 
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The answer that is marked, for votes."""
+        return found_answer(response)
+
     def close(self) -> None:
         """End the workers; they start anew when they are needed again."""
         self._pool.close()

@@ -52,6 +52,12 @@ class Judge:
     def answer_key(self, response, problem):
         return response.lower().strip()
 
+    def strict_answer_key(self, response, problem):
+        return response.strip() + problem
+
+    def final_answer(self, response, problem):
+        return response.rpartition(";")[2].strip()
+
 
 WORDS = Prompts("Sum: {problem}", "Again.", "Check.", "Found: {reason}", "wrong", "right")
 
@@ -121,7 +127,7 @@ def test_every_registry_finds_it(toys: Path) -> None:
     from selfcorrect.agents.loading import named_policy
     from selfcorrect.agents.policies.scripted import ScriptedPolicy
     from selfcorrect.agents.prompts import PROMPTS
-    from selfcorrect.agents.search.answer_keys import answer_key
+    from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strict_answer_key
     from selfcorrect.agents.search.strategies import sized, strategy_named
     from selfcorrect.rewards.checkers import checker_named
     from selfcorrect.tasks.problem import Problem
@@ -143,6 +149,8 @@ def test_every_registry_finds_it(toys: Path) -> None:
     assert isinstance(policy, ScriptedPolicy)
     problem = Problem(id="a", prompt="2 + 2", reference=4, checker="toybox.toys:Judge")
     assert answer_key(problem)(" Four ") == "four"
+    assert strict_answer_key(problem)(" Four ") == "Four2 + 2"
+    assert shown_to_verifier(problem, "three; no: four; Four") == "Four"
 
 
 def command(toys: Path, *arguments: str) -> Any:

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
+from selfcorrect.agents.search.state import AnswerKey, strict_answer_key
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.settings import NonNegative, WholeSettings
@@ -121,7 +121,7 @@ def adapt(
     """
     chosen = settings or AdaptSettings()
     _refuse_unusable(policy, problems)
-    signals = AgreementSignals(chosen.samples, chosen.min_agreement, chosen.kl, key or _strict_key)
+    signals = AgreementSignals(chosen.samples, chosen.min_agreement, chosen.kl, key or strict_answer_key)
     sink = progress or usual_progress()
     guard = AgreementGuard(signals, chosen.guard, sink)
     trainer = _trainer(policy, problems, prompts, out, chosen, signals, guard)
@@ -199,9 +199,3 @@ def _refuse_unusable(policy: Any, problems: Sequence[Problem]) -> None:
         raise TaskError("there are no problems to adapt to")
     if len(set(ids)) < len(ids):
         raise TaskError("two problems have one id: their answers would vote together")
-
-
-def _strict_key(problem: Problem) -> AnswerKey:
-    from selfcorrect.agents.search.answer_keys import expression_key
-
-    return expression_key(problem) if problem.checker == "countdown" else answer_key(problem)

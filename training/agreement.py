@@ -14,8 +14,8 @@ from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.recording import PolicyCall
-from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.search import search_all
+from selfcorrect.agents.search.state import AnswerKey
 from selfcorrect.agents.search.strategies import Majority
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.rewards.shaping import Score

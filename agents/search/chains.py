@@ -16,7 +16,6 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Sampling, derive_seed
-from selfcorrect.agents.search.answer_keys import shown_to_verifier
 from selfcorrect.agents.search.selection import ChainRules, Pick, affordable, choose
 from selfcorrect.agents.search.state import (
     Candidate,
@@ -25,6 +24,7 @@ from selfcorrect.agents.search.state import (
     SearchState,
     context_of,
     scores_of,
+    shown_to_verifier,
     without_generation,
 )
 from selfcorrect.agents.state import Generation, Message

@@ -8,10 +8,10 @@ from typing import Any, cast
 from selfcorrect.agents.episodes import rare_garbage_collection, run_blocking
 from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.search.answer_keys import AnswerKey
 from selfcorrect.agents.search.chains import SearchGraph
 from selfcorrect.agents.search.selection import groups
 from selfcorrect.agents.search.state import (
+    AnswerKey,
     Candidate,
     SearchContext,
     SearchModels,

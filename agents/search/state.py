@@ -4,7 +4,7 @@ The state is plain data only, so that any LangGraph checkpointer can store it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
@@ -12,10 +12,10 @@ from langgraph.runtime import Runtime
 
 from selfcorrect.agents.policy import Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.search.answer_keys import AnswerKey, answer_key
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import StepVerifier, Verifier
+from selfcorrect.rewards.checkers import AnswerFinder, KeyedChecker, StrictlyKeyedChecker, known_checker
 from selfcorrect.tasks.problem import Problem
 
 
@@ -150,6 +150,35 @@ def without_generation(candidate: Candidate) -> Candidate:
     shown = candidate.copy()
     shown.pop("generation", None)
     return shown
+
+
+# What a vote counts as the same answer, and what a verifier is shown: the problem's checker knows.
+
+AnswerKey = Callable[[str], str | None]
+"""From a response to what it is counted as; None where no answer can be read, which takes it out of the vote."""
+
+
+def answer_key(problem: Problem) -> AnswerKey:
+    """The key function for answers to `problem`: its checker's `answer_key`, or else the text as it is."""
+    checker = known_checker(problem.checker)
+    if isinstance(checker, KeyedChecker):
+        return lambda response: checker.answer_key(response, problem.prompt)
+    return lambda response: response.strip() or None
+
+
+def strict_answer_key(problem: Problem) -> AnswerKey:
+    """The key function that keeps more answers apart, where the checker of `problem` has one; else `answer_key`."""
+    checker = known_checker(problem.checker)
+    if isinstance(checker, StrictlyKeyedChecker):
+        return lambda response: checker.strict_answer_key(response, problem.prompt)
+    return answer_key(problem)
+
+
+def shown_to_verifier(problem: Problem, response: str) -> str:
+    """The answer in `response` without what a revision says about the answer before it, where the checker of `problem`
+    can tell; else all of it."""
+    checker = known_checker(problem.checker)
+    return checker.final_answer(response, problem.prompt) if isinstance(checker, AnswerFinder) else response
 
 
 # Who takes part in a search: the policy, its prompts, and who scores.

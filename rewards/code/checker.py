@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
+from selfcorrect.rewards.answer_keys import program_text
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.code.extraction import CUT_OFF, find_program
 from selfcorrect.rewards.code.findings import Finding, Limits, judge_report, judge_script, unfinished
@@ -163,6 +164,10 @@ class UnitTestChecker:
             if found.status is Status.UNJUDGED:
                 return found.reason
         return None
+
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The program, for votes."""
+        return program_text(response)
 
     def start(self) -> None:
         """Start processes in the background, so that the first check does not wait for them (a fifth of a second)."""

@@ -5,6 +5,7 @@ from collections.abc import Generator
 from typing import Any, Self, get_args
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.answer_keys import math_answer
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation
 from selfcorrect.rewards.maths.comparison import Comparison
@@ -106,6 +107,10 @@ class MathChecker:
         if not verdict.correct:
             return f"{reference!r:.80} does not accept itself: {verdict.reason}"
         return self._opaque(read)
+
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The answer as it is found, without layout: two forms of one value stay apart."""
+        return math_answer(response)
 
     def start(self) -> None:
         """Start a worker in the background, so that the first check that needs one does not wait for it (half a

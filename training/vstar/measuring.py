@@ -20,7 +20,7 @@ from selfcorrect.agents.choosing.calibration import (
     risk_coverage,
 )
 from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
-from selfcorrect.agents.search.answer_keys import answer_key
+from selfcorrect.agents.search.state import answer_key
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.tasks.problem import Problem

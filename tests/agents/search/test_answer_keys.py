@@ -2,7 +2,9 @@
 
 import pytest
 
-from selfcorrect.agents.search.answer_keys import answer_key, countdown_expression, expression_key, shown_to_verifier
+from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strict_answer_key
+from selfcorrect.rewards.answer_keys import countdown_expression
+from selfcorrect.rewards.checkers import CHECKERS, KeyedChecker, known_checker
 from selfcorrect.tasks.problem import Problem
 
 
@@ -29,7 +31,7 @@ def test_of_a_revised_answer_the_last_steps_count() -> None:
 
 
 def test_expressions_keep_all_equations_apart_and_forget_their_order() -> None:
-    key = expression_key(problem("1 2 3 4 get 10 :"))
+    key = strict_answer_key(problem("1 2 3 4 get 10 :"))
     assert key("1 + 2 = 3 ; 4 + 3 = 7 ; 7 + 3 = 10") == key("3 + 4 = 7 ; 2 + 1 = 3 ; 3 + 7 = 10")
     assert key("1 + 2 = 3 ; 4 + 3 = 7 ; 7 + 3 = 10") != key("1 + 2 = 3 ; 4 + 4 = 7 ; 7 + 3 = 10")
     assert countdown_expression("7 - 3 = 4") != countdown_expression("3 - 7 = 4")
@@ -62,3 +64,8 @@ def test_equations_vote_by_the_values_of_their_unknowns() -> None:
 def test_programs_and_other_texts_vote_as_they_are() -> None:
     assert answer_key(problem("?", "code"))("```python\nx = 1\n```") == "x = 1"
     assert answer_key(problem("?", "none"))(" yes ") == "yes" and answer_key(problem("?", "none"))("  ") is None
+
+
+@pytest.mark.parametrize("name", CHECKERS)
+def test_every_checker_of_the_registry_brings_its_own_key(name: str) -> None:
+    assert isinstance(known_checker(name), KeyedChecker)

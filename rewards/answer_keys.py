@@ -1,61 +1,22 @@
-"""What a vote counts as the same answer: a function from a response to a key, one for each kind of task.
+"""What a vote counts as the same answer: a function from a response to a key, one for each kind of checker.
 
 Mathematics: the checker's own extraction, without white space and signs of layout: "\\frac{1}{2}" and "1/2" stay apart,
-    as a
-vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually
+as a vote has no reference to settle it. Countdown: every right answer reaches the same target, and a wrong one usually
 claims to, so the value says nothing; what is counted is the last equation (`countdown_last_equation`): a right one can
 be reached by several first steps, while slips are scattered. On 1,000 training problems a vote of 64 answers of the
 embedded policy was right in 0.478 of the cases by last equation, in 0.451 by all equations, in 0.439 by text.
 Equations: the values of the unknowns, as far as the steps tell them. Code: the program, without outer white space.
-    Anything
-else: the text.
+
+The checkers' methods `answer_key` are made of these; see `selfcorrect.rewards.checkers.KeyedChecker`.
 """
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
-
-from selfcorrect.registry import is_address
-from selfcorrect.rewards.checkers import KeyedChecker, checker_named
-from selfcorrect.tasks.problem import Problem
-
-AnswerKey = Callable[[str], str | None]
-"""From a response to what it is counted as; None where no answer can be read, which takes it out of the vote."""
 
 _STEP = re.compile(r"(?<![\w.])(\d{1,9})\s*([-+*/])\s*(\d{1,9})\s*=\s*(\d{1,9})(?![\w.])")
 _PROMPT = re.compile(r"\s*((?:\d{1,6}\s+)+)(?:get\b|hint\b)|numbers ((?:\d{1,6}\s+)*\d{1,6})\b")
 _UNKNOWN = re.compile(r"\b[xyzw]\b")
 _LAYOUT = re.compile(r"\s+|\\[,;!]|\\left|\\right|\$")
-
-
-def answer_key(problem: Problem) -> AnswerKey:
-    """The key function for answers to `problem`, chosen by its checker."""
-    if problem.checker == "countdown":
-        steps = _steps_of(problem)
-        return lambda response: countdown_last_equation(response, steps)
-    if problem.checker == "equations":
-        unknowns = len(set(_UNKNOWN.findall(problem.prompt.partition("=")[0])))
-        return lambda response: equation_values(response, unknowns)
-    if problem.checker in ("math", "math-lenient"):
-        return math_answer
-    if problem.checker == "code":
-        return program
-    own = _own_checker(problem.checker)
-    if own is not None:
-        return lambda response: own.answer_key(response, problem.prompt)
-    return lambda response: response.strip() or None
-
-
-def _own_checker(name: str) -> KeyedChecker | None:
-    """A checker of a user's own that says which answers are the same."""
-    checker = checker_named(name) if is_address(name) else None
-    return checker if isinstance(checker, KeyedChecker) else None
-
-
-def expression_key(problem: Problem) -> AnswerKey:
-    """The key function of a Countdown problem that tells all different ways apart; see `countdown_expression`."""
-    steps = _steps_of(problem)
-    return lambda response: countdown_expression(response, steps)
 
 
 @lru_cache(maxsize=65_536)
@@ -76,10 +37,8 @@ def countdown_expression(response: str, steps: int | None = None) -> str | None:
     return " ; ".join([*sorted(earlier), last])
 
 
-def shown_to_verifier(problem: Problem, response: str) -> str:
-    """The answer in `response` without what a revision says about the answer before it: of Countdown, its steps as
-    written."""
-    steps = _steps_of(problem) if problem.checker == "countdown" else None
+def countdown_steps(response: str, steps: int | None) -> str:
+    """The last `steps` equations of `response` as they are written; all of it where there are fewer."""
     found = [] if steps is None else _STEP.findall(response)
     if steps is None or len(found) < steps:
         return response
@@ -113,7 +72,7 @@ def math_answer(response: str) -> str | None:
     return None if text is None else _LAYOUT.sub("", text).strip(".").casefold() or None
 
 
-def program(response: str) -> str | None:
+def program_text(response: str) -> str | None:
     """The program as the code checker would find it."""
     from selfcorrect.rewards.code.extraction import find_program
 
@@ -127,10 +86,15 @@ def _equation(left: str, operator: str, right: str, result: str) -> str:
     return f"{left} {operator} {right} = {result}"
 
 
-def _steps_of(problem: Problem) -> int | None:
-    """How many equations an answer needs: one less than the prompt has numbers. The prompt tells it, not the
-    reference."""
-    shown = _PROMPT.match(problem.prompt) or _PROMPT.search(problem.prompt)
+def steps_of(problem: str) -> int | None:
+    """How many equations an answer to a Countdown problem needs: one less than its prompt has numbers. The prompt tells
+    it, not the reference."""
+    shown = _PROMPT.match(problem) or _PROMPT.search(problem)
     if shown is None:
         return None
     return len((shown[1] or shown[2]).split()) - 1
+
+
+def unknowns_of(problem: str) -> int:
+    """How many unknowns the equation of a prompt has."""
+    return len(set(_UNKNOWN.findall(problem.partition("=")[0])))
