@@ -45,6 +45,10 @@ class TasksetChecker:
             return None
         return "expected {'taskset': NAME, 'config': {...}, 'most': N, 'index': N, 'key': HASH}"
 
+    def answer_key(self, response: str, problem: str) -> str | None:
+        """The whole response: only the task's own rewards know what of it is the answer."""
+        return response.strip() or None
+
     def close(self) -> None:
         """End the workers; they start anew when they are needed again."""
         self._pool.close()
