@@ -10,6 +10,7 @@ from selfcorrect.errors import ConfigurationError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,30 @@ def uniforms(seeds: "npt.NDArray[np.uint64]", position: int) -> "npt.NDArray[np.
     state = (state ^ (state >> np.uint64(27))) * np.uint64(_MIX2)
     state = state ^ (state >> np.uint64(31))
     return (state >> np.uint64(64 - _UNIFORM_BITS)).astype(np.float64) * 2.0**-_UNIFORM_BITS
+
+
+def device_uniforms(seeds_R: "Tensor", position_R: "Tensor") -> "Tensor":
+    """As `uniforms`, number for number, on the device of `seeds_R` (R,), for each its own position (R,).
+
+    Both are int64 with the bits of unsigned numbers: torch's products and sums wrap as those do, and its shifts are
+    made logical ones. The numbers are float64, on Apple's GPUs (which have none) float32.
+    """
+    import torch
+
+    state_R = seeds_R + (position_R + 1) * _signed(_GAMMA)
+    state_R = (state_R ^ _shifted(state_R, 30)) * _signed(_MIX1)
+    state_R = (state_R ^ _shifted(state_R, 27)) * _signed(_MIX2)
+    state_R = state_R ^ _shifted(state_R, 31)
+    wide = torch.float32 if seeds_R.device.type == "mps" else torch.float64
+    return _shifted(state_R, 64 - _UNIFORM_BITS).to(wide) * 2.0**-_UNIFORM_BITS
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _shifted(state_R: "Tensor", places: int) -> "Tensor":
+    return (state_R >> places) & ((1 << (64 - places)) - 1)
 
 
 def seed_array(seeds: Sequence[int]) -> "npt.NDArray[np.uint64]":

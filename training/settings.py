@@ -168,6 +168,9 @@ class PolicySettings(Settings):
     """What is computed in; "auto" is bfloat16 on accelerators that have it. Weights that are trained are float32."""
     attention: str = Field(default="auto", min_length=1)
     """transformers' implementation of attention: "sdpa", "eager", "flash_attention_2", ...; "auto" is its choice."""
+    decoding: Literal["auto", "dynamic", "static"] = "auto"
+    """How turns are written: "dynamic" in batches to their end, "static" in a batch that goes on, which episodes join
+    and leave, by CUDA graphs on NVIDIA GPUs; "auto" is "dynamic" in training."""
 
 
 class GraphSettings(Settings):

@@ -59,15 +59,11 @@ class Batcher(Generic[Request, Result]):
             return self._run_batch(requests)
 
 
-class _Queue(Generic[Request, Result]):
-    """The waiting requests of one event loop."""
+class _Arrivals(Generic[Request, Result]):
+    """Collects the requests of one event loop until no more come."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        run: Callable[[Sequence[Request]], "asyncio.Future[Sequence[Result | Exception]]"],
-    ) -> None:
-        self._loop, self._run = loop, run
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._waiting: list[tuple[Request, asyncio.Future[Result]]] = []
         self._watched = False
 
@@ -90,11 +86,32 @@ class _Queue(Generic[Request, Result]):
         else:
             self._flush()
 
-    def _flush(self) -> None:
+    def _taken(self) -> "list[tuple[Request, asyncio.Future[Result]]]":
+        """All that wait, but for those whose callers are gone."""
         batch = [(request, future) for request, future in self._waiting if not future.done()]
         self._waiting = []
         if not batch:
             self._watched = False
+        return batch
+
+    def _flush(self) -> None:
+        raise NotImplementedError
+
+
+class _Queue(_Arrivals[Request, Result]):
+    """The waiting requests of one event loop, answered a batch at a time."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        run: Callable[[Sequence[Request]], "asyncio.Future[Sequence[Result | Exception]]"],
+    ) -> None:
+        super().__init__(loop)
+        self._run = run
+
+    def _flush(self) -> None:
+        batch = self._taken()
+        if not batch:
             return
         running = self._run([request for request, _ in batch])
         running.add_done_callback(lambda answered: self._deliver([future for _, future in batch], answered))
@@ -106,10 +123,15 @@ class _Queue(Generic[Request, Result]):
         error = answered.exception()
         answers = [error] * len(futures) if error is not None else answered.result()
         for future, answer in zip(futures, answers, strict=True):
-            if future.done():  # its caller was cancelled meanwhile
-                continue
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            settle(future, answer)
         self._watch()
+
+
+def settle(future: "asyncio.Future[Result]", answer: Result | BaseException | None) -> None:
+    """Give `future` its answer or exception, unless its caller was cancelled meanwhile."""
+    if future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)  # type: ignore[arg-type]

@@ -87,6 +87,14 @@ class Guides:
     def __bool__(self) -> bool:
         return bool(self._of)
 
+    def add(self, request: int, guide: Guide) -> None:
+        """A row of number `request` comes to the batch."""
+        self._of[request] = guide
+
+    def drop(self, request: int) -> None:
+        """It leaves."""
+        self._of.pop(request, None)
+
     def masked(self, logits_RV: "Tensor", requests_R: Sequence[int]) -> "Tensor":
         """`logits_RV` without the tokens that a row's schema does not allow next."""
         masked_RV = logits_RV

@@ -208,18 +208,10 @@ class Decoding:
         return torch.tensor(left, device=self._tokens.device)
 
     def _draw_new(self, rows: RunningRows, uniform_R: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Tokens that lead to no completion drawn before, and their log-probabilities under the model as it is, or as
-        its guide leaves it."""
         requests_R = rows.request_R.tolist() if self._cursors or self._guides else []
-        whole_RV = self._guides.masked(self._logits_RV, requests_R)
-        logits_RV = self._cursors.without_drawn(whole_RV, requests_R, rows.temperature_R)
-        tokens_R, logprobs_R = draw(logits_RV, rows.temperature_R, rows.top_p_R if self._cuts else None, uniform_R)
-        if logits_RV is not whole_RV:
-            logprobs_R = logprobs_of(whole_RV, rows.temperature_R, tokens_R)
-        drawn_R = tokens_R.tolist() if requests_R else []
-        self._cursors.advance(requests_R, drawn_R)
-        self._guides.advance(requests_R, drawn_R)
-        return tokens_R, logprobs_R
+        top_p_R = rows.top_p_R if self._cuts else None
+        held = Held(self._guides, self._cursors)
+        return draw_held(self._logits_RV, rows.temperature_R, top_p_R, uniform_R, requests_R, held)
 
     def _uniforms(self, step: int) -> Tensor:
         device = self._tokens.device
@@ -259,7 +251,9 @@ class Decoding:
         """Which rows' text, with the token just drawn, holds one of their stop texts."""
         rows = self._running
         found = [
-            not done and _holds_stop(self._text_of, self._tokens[request, : step + 1], self._requests[request].stop)
+            not done
+            and bool(stop := self._requests[request].stop)
+            and holds_stop(self._text_of, self._tokens[request, : step + 1].tolist(), stop)
             for request, done in zip(rows.request_R.tolist(), rows.done_R.tolist(), strict=True)
         ]
         return torch.tensor(found, device=self._tokens.device)
@@ -272,11 +266,42 @@ class Decoding:
         ]
 
 
-def _holds_stop(text_of: Callable[[list[int]], str], tokens: Tensor, stop: tuple[str, ...]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What rows of a batch are held to: schemas, and completions that are not to be drawn again."""
+
+    guides: Guides
+    cursors: Cursors
+
+    def __bool__(self) -> bool:
+        return bool(self.guides) or bool(self.cursors)
+
+
+def draw_held(
+    logits_RV: Tensor,
+    temperature_R: Tensor,
+    top_p_R: Tensor | None,
+    uniform_R: Tensor | None,
+    requests_R: Sequence[int],
+    held: Held,
+) -> tuple[Tensor, Tensor]:
+    """As `draw`: tokens that lead to no completion drawn before, and their log-probabilities under the model as it is,
+    or as its guide leaves it. `requests_R` says which request each row belongs to; none is needed where nothing is
+    held."""
+    whole_RV = held.guides.masked(logits_RV, requests_R)
+    free_RV = held.cursors.without_drawn(whole_RV, requests_R, temperature_R)
+    tokens_R, logprobs_R = draw(free_RV, temperature_R, top_p_R, uniform_R)
+    if free_RV is not whole_RV:
+        logprobs_R = logprobs_of(whole_RV, temperature_R, tokens_R)
+    drawn_R = tokens_R.tolist() if requests_R else []
+    held.cursors.advance(requests_R, drawn_R)
+    held.guides.advance(requests_R, drawn_R)
+    return tokens_R, logprobs_R
+
+
+def holds_stop(text_of: Callable[[list[int]], str], tokens: list[int], stop: tuple[str, ...]) -> bool:
     """Whether the text of the last tokens holds a stop text; a token is taken to write at least one character or
     part."""
-    if not stop:
-        return False
     reach = 4 * max(map(len, stop)) + 4
-    tail = text_of(tokens[-reach:].tolist())
+    tail = text_of(tokens[-reach:])
     return any(text in tail for text in stop)

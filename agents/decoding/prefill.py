@@ -32,7 +32,7 @@ class Reader:
         self.model = model
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         accepted = inspect.signature(inner.forward).parameters
-        self._takes_positions = "position_ids" in accepted
+        self.takes_positions = "position_ids" in accepted
         self._takes_last = "logits_to_keep" in accepted
         self.config = inner.config
 
@@ -44,7 +44,7 @@ class Reader:
     def read(self, ids_RC: Tensor, mask_RC: Tensor, positions_RC: Tensor, cache: Any) -> Tensor:
         """Append `ids_RC` to `cache`; the float32 logits (R, V) after the last column. `mask_RC` spans the whole
         cache."""
-        arguments: dict[str, Any] = {"position_ids": positions_RC} if self._takes_positions else {}
+        arguments: dict[str, Any] = {"position_ids": positions_RC} if self.takes_positions else {}
         if self._takes_last:
             arguments["logits_to_keep"] = 1
         output = self.model(
@@ -55,14 +55,19 @@ class Reader:
 
 def prefill(reader: Reader, prompts: Sequence[list[int]]) -> Start:
     """Read whole prompts. Equal ones (several episodes of one problem) are read once."""
+    start, rows = read_once(reader, prompts)
+    return start if len(set(rows)) == len(prompts) else _spread(start, torch.tensor(rows, device=reader.device))
+
+
+def read_once(reader: Reader, prompts: Sequence[list[int]]) -> tuple[Start, list[int]]:
+    """Read whole prompts, equal ones once; what was read, and the row of each prompt in it."""
     row_of: dict[tuple[int, ...], int] = {}
     rows = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
     ids_RC, mask_RC = left_padded([list(prompt) for prompt in row_of], reader.device)
     positions_RC = (mask_RC.long().cumsum(1) - 1).clamp_(min=0)
     cache = new_cache(reader.config)
     logits_RV = reader.read(ids_RC, mask_RC, positions_RC, cache)
-    start = Start(cache, mask_RC, positions_RC[:, -1], logits_RV)
-    return start if len(row_of) == len(prompts) else _spread(start, torch.tensor(rows, device=reader.device))
+    return Start(cache, mask_RC, positions_RC[:, -1], logits_RV), rows
 
 
 def resume(reader: Reader, cache: Any, mask_RC: Tensor, new_ids: Sequence[list[int]]) -> Start:

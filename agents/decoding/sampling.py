@@ -82,6 +82,15 @@ class Cursors:
         """Whether any row is still in its tree."""
         return bool(self._at)
 
+    def add(self, request: int, tree: DrawnTree) -> None:
+        """A row of number `request` comes to the batch."""
+        if tree.root.follow:
+            self._at[request] = tree.root
+
+    def drop(self, request: int) -> None:
+        """It leaves."""
+        self._at.pop(request, None)
+
     def without_drawn(self, logits_RV: "Tensor", requests_R: Sequence[int], temperature_R: "Tensor") -> "Tensor":
         """`logits_RV`, by which draws at `temperature_R` leave out what is drawn already; `logits_RV` itself if no
         row has any."""
@@ -184,7 +193,7 @@ def _draw(
     if uniform_B is not None:
         probs_BV = logprobs_BV.to(widest_float(logits_BV.device)).exp()
         if top_p_B is not None:
-            probs_BV = nucleus(probs_BV, top_p_B)
+            probs_BV = nucleus(probs_BV, top_p_B, order_BV=logprobs_BV)
         tokens_B = torch.where(greedy_B, tokens_B, invert(probs_BV, uniform_B))
     return tokens_B, logprobs_BV.gather(1, tokens_B[:, None])[:, 0]
 
@@ -199,9 +208,14 @@ def invert(probs_BV: "Tensor", uniform_B: "Tensor") -> "Tensor":
     return torch.searchsorted(cumulated_BV, target_B1, right=True)[:, 0].clamp_(max=probs_BV.shape[1] - 1)
 
 
-def nucleus(probs_BV: "Tensor", top_p_B: "Tensor") -> "Tensor":
-    """`probs_BV` with 0 outside the smallest set of likeliest tokens whose mass reaches `top_p` (never empty)."""
-    sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True)
+def nucleus(probs_BV: "Tensor", top_p_B: "Tensor", order_BV: "Tensor | None" = None) -> "Tensor":
+    """`probs_BV` with 0 outside the smallest set of likeliest tokens whose mass reaches `top_p` (never empty).
+
+    `order_BV` orders as the probabilities do (their logarithms in float32): sorting is what a cut costs, and GPUs sort
+    single precision much faster than double.
+    """
+    order_BV = (probs_BV if order_BV is None else order_BV).argsort(dim=-1, descending=True, stable=True)
+    sorted_BV = probs_BV.gather(-1, order_BV)
     mass_BV = sorted_BV.cumsum(dim=-1)
     kept_BV = sorted_BV.clone()
     kept_BV[:, 1:].masked_fill_(mass_BV[:, :-1] >= top_p_B[:, None], 0.0)  # the likelier ones reach it already

@@ -1,5 +1,6 @@
-"""The key/value cache of the last batch, kept so that the next turn of its conversations need not read them again."""
+"""Key/value caches of finished turns, kept so that the next turn of their conversations need not read them again."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,56 @@ class TurnCache:
                 group, row = kept.places[number]
                 self._places[(*request.prompt_ids, *result.ids)] = (offset + group, row)
         self._weights = fingerprint(model)
+
+
+class Shelf:
+    """Remembers conversations one by one, as they leave a batch that goes on: the latest of them, at most `limit_rows`
+    and `limit_bytes`."""
+
+    def __init__(self) -> None:
+        self.limit_bytes = self.limit_rows = 0
+        self._groups: deque[tuple[Rows, list[tuple[int, ...]]]] = deque()
+        self._places: dict[tuple[int, ...], tuple[Rows, int]] = {}
+        self._weights: Fingerprint | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(rows.bytes for rows, _ in self._groups)
+
+    def forget(self) -> None:
+        self._groups.clear()
+        self._places.clear()
+
+    def open(self, model: Any, limit_bytes: int) -> None:
+        """Before a batch begins: forget what other weights have read."""
+        weights = fingerprint(model)
+        if weights != self._weights:
+            self.forget()
+        self._weights, self.limit_bytes = weights, limit_bytes
+
+    def put(self, conversations: Sequence[tuple[int, ...]], rows: Rows) -> None:
+        """Remember `rows`, row i of which has read the ids `conversations[i]` but for the last; of what is too much,
+        the oldest is forgotten."""
+        self._groups.append((rows, list(conversations)))
+        self._places.update({ids: (rows, row) for row, ids in enumerate(conversations)})
+        while self._groups and (self.bytes > self.limit_bytes or len(self._places) > self.limit_rows):
+            old, forgotten = self._groups.popleft()
+            for ids in forgotten:
+                if self._places.get(ids, (None, 0))[0] is old:
+                    del self._places[ids]
+
+    def knows(self, request: Request) -> bool:
+        """Whether `request` continues a conversation that is remembered."""
+        return request.known > 0 and tuple(request.prompt_ids[: request.known]) in self._places
+
+    def recall(self, reader: Reader, requests: Sequence[Request]) -> Start:
+        """`requests`, all of them known, read by continuing what is remembered; row i is that of request i."""
+        found = [self._places[tuple(request.prompt_ids[: request.known])] for request in requests]
+        sources = list({id(rows): rows for rows, _ in found}.values())
+        number_of = {id(rows): number for number, rows in enumerate(sources)}
+        places = [(number_of[id(rows)], row) for rows, row in found]
+        cache, mask_RC = assemble(reader.config, sources, places)
+        return resume(reader, cache, mask_RC, [request.prompt_ids[request.known - 1 :] for request in requests])
 
 
 def fingerprint(model: Any) -> Fingerprint:

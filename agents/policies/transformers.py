@@ -2,28 +2,23 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.constraints import Constraints, Guide
 from selfcorrect.agents.decoding.engine import Decoded, Decoding, Remembered, Request, Ticket
+from selfcorrect.agents.decoding.joining import Joining
 from selfcorrect.agents.decoding.prefill import Reader, prefill
 from selfcorrect.agents.decoding.sampling import EXHAUSTED, DrawnTree, refuse_cut_draws
 from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.listening import Tell, listener
-from selfcorrect.agents.policies.pretrained import (
-    choose_device,
-    choose_dtype,
-    decoding_attention,
-    free_bytes,
-    load_model_and_tokenizer,
-)
+from selfcorrect.agents.policies.ongoing import OngoingAnswers, generating
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, free_bytes, load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
     PromptIds,
     Template,
@@ -170,7 +165,9 @@ def _unfinished(partial: Generation | None) -> PromptIds:
     return PromptIds(ids, len(ids))
 
 
-__all__ = ["TransformersPolicy", "eos_ids"]
+__all__ = ["DecodingName", "TransformersPolicy", "eos_ids"]
+
+DecodingName = Literal["auto", "dynamic", "static"]
 
 _CACHE_SHARE = 0.25
 """Of the memory that is free: the most that key/value caches of finished turns may take until the next turn."""
@@ -195,6 +192,9 @@ class TransformersPolicy:
         max_batch: at most this many rows are decoded at a time; the rest of a flush waits.
         device: move the model there first; None leaves it where it is.
         compute_dtype: compute in it under autocast, whatever the dtype of the weights; None computes in theirs.
+        decoding: "dynamic" decodes what comes together as one batch to its end, with caches that grow; "static" lets
+            calls join and leave a batch that goes on, in steps of fixed shapes (CUDA graphs on NVIDIA GPUs), where the
+            model can be decoded so; "auto" is "static" with `in_thread`, else "dynamic".
         reuse_cache: continue key/value caches across turns, while they fit into a quarter of the free memory.
         in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
 
@@ -217,6 +217,7 @@ class TransformersPolicy:
         max_batch: int = 256,
         device: str | torch.device | None = None,
         compute_dtype: torch.dtype | None = None,
+        decoding: DecodingName = "auto",
         reuse_cache: bool = True,
         in_thread: bool = False,
     ) -> None:
@@ -231,7 +232,16 @@ class TransformersPolicy:
         self._eos_ids = eos_ids(model, tokenizer)
         self._completions = Completions(tokenizer, self._eos_ids)
         self._memory = TurnCache(0) if reuse_cache else None  # its limit is set at every flush
-        self._coalescer: Batcher[LocalCall, Generation] = Batcher(self._generate_batch, in_thread=in_thread)
+        self._ongoing = OngoingAnswers(
+            self,
+            generating=lambda: generating(self.model, self.compute_dtype, cached=not self._captures),
+            shelf_bytes=_cache_limit if reuse_cache else None,
+        )
+        self._coalescer: Batcher[LocalCall, Generation] | Joining[LocalCall, Generation]
+        if decoding == "static" or (decoding == "auto" and in_thread):
+            self._coalescer = Joining(self._ongoing, in_thread=in_thread)
+        else:
+            self._coalescer = Batcher(self._generate_batch, in_thread=in_thread)
 
     @classmethod
     def from_pretrained(
@@ -259,6 +269,11 @@ class TransformersPolicy:
         place = choose_device(device)
         weights = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place) or "auto"
         return cls(*load_model_and_tokenizer(path_or_id, weights, attention), device=place, **options)
+
+    @property
+    def _captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs."""
+        return bool(next(self.model.parameters()).device.type == "cuda")
 
     @property
     def on_cpu(self) -> bool:
@@ -313,6 +328,8 @@ class TransformersPolicy:
         """Drop the key/value cache of the last batch. Changed weights are noticed without this; it frees memory."""
         if self._memory is not None:
             self._memory.forget()
+        if not self._ongoing.busy:
+            self._ongoing.forget()
 
     def _generate_batch(self, calls: Sequence[LocalCall]) -> list[Generation | Exception]:
         requests = [self._request_or_error(call) for call in calls]
@@ -349,7 +366,7 @@ class TransformersPolicy:
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         results: dict[int, Decoded] = {}
         remembered: list[tuple[Sequence[Request], Sequence[Decoded], Remembered | None]] = []
-        with _generating(self.model, self.compute_dtype):
+        with generating(self.model, self.compute_dtype):
             reader = Reader(self.model)
             if self._memory is not None:
                 self._memory.limit_bytes = _cache_limit(reader.device)
@@ -377,18 +394,3 @@ class TransformersPolicy:
 def _cache_limit(device: torch.device) -> int:
     free = free_bytes(device)
     return _CACHE_BYTES_UNKNOWN if free is None else int(_CACHE_SHARE * free)
-
-
-@contextmanager
-def _generating(model: Any, compute_dtype: torch.dtype | None) -> Iterator[None]:
-    """Evaluation mode without gradients, computing in `compute_dtype`; the model's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
-    computing = torch.autocast(device.type, compute_dtype, enabled=compute_dtype is not None)
-    model.eval()
-    try:
-        with torch.no_grad(), computing, decoding_attention(device):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

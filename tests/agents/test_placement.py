@@ -125,7 +125,7 @@ def test_the_policy_reads_and_draws_with_the_back_ends_of_its_device(monkeypatch
         asked.append(device)
         return decoding_attention(GPU)
 
-    monkeypatch.setattr("selfcorrect.agents.policies.transformers.decoding_attention", on_a_gpu)
+    monkeypatch.setattr("selfcorrect.agents.policies.ongoing.decoding_attention", on_a_gpu)
     asyncio.run(policy.generate([Message(role="user", content="3 5")], GREEDY))
     assert asked == [CPU]  # it asks for those of the device that the model is on
     assert len(seen) > 1 and not any(seen)

@@ -41,7 +41,7 @@ class TypingPolicy(TransformersPolicy):
 
     def __init__(self, script: Callable[[str, int], str], family: str | None = "qwen3", **options: Any) -> None:
         tokenizer = family_tokenizer(family)
-        super().__init__(llama(len(tokenizer), positions=16_384), tokenizer, **options)
+        super().__init__(llama(len(tokenizer), positions=16_384), tokenizer, decoding="dynamic", **options)
         self.script = script
 
     def _decode_all(self, requests: Sequence[Request]) -> list[Decoded]:

@@ -56,6 +56,7 @@ def open_policy(settings: PolicySettings) -> TransformersPolicy:
         attention=settings.attention,
         compute_dtype=None if computes in (None, weights) else computes,
         template=settings.template,
+        decoding=settings.decoding,
         **limit,
     )
 

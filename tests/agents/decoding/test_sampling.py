@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfcorrect.agents.decoding.sampling import draw, invert, nucleus
-from selfcorrect.agents.policy import derive_seed, seed_array, uniforms
+from selfcorrect.agents.policy import derive_seed, device_uniforms, seed_array, uniforms
 
 
 def test_splitmix64_gives_its_published_first_numbers() -> None:
@@ -23,6 +23,14 @@ def test_a_rows_number_depends_on_its_seed_and_position_alone(seeds: list[int], 
     alone = [uniforms(seed_array([seed]), position)[0] for seed in seeds]
     assert together.tolist() == alone
     assert ((together >= 0) & (together < 1)).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 5000)), min_size=1, max_size=20))
+def test_a_device_draws_the_same_numbers(rows: list[tuple[int, int]]) -> None:
+    seeds = seed_array([seed for seed, _ in rows])
+    expected = [uniforms(seeds[row : row + 1], position)[0] for row, (_, position) in enumerate(rows)]
+    positions = torch.tensor([position for _, position in rows])
+    assert device_uniforms(torch.from_numpy(seeds.view("int64")), positions).tolist() == expected
 
 
 def test_neighbouring_seeds_and_positions_are_uniform_and_unrelated() -> None:

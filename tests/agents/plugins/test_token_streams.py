@@ -12,6 +12,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from small_models import llama
 from typing_policy import family_tokenizer
 
+from selfcorrect.agents.decoding.continuous import ContinuousDecoding
 from selfcorrect.agents.decoding.engine import Decoding
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
@@ -155,17 +156,22 @@ def test_langgraph_streams_the_final_tokens_once_and_counts_usage_once() -> None
 
 
 @pytest.mark.parametrize("kind", ["generate", "extend"])
-def test_who_hangs_up_leaves_the_batch_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = policy(max_new_tokens=1500)
+@pytest.mark.parametrize(
+    ("decoding", "batch", "drawing"), [("dynamic", Decoding, "_draw"), ("static", ContinuousDecoding, "_draw_on")]
+)
+def test_who_hangs_up_leaves_the_batch_at_once(
+    monkeypatch: pytest.MonkeyPatch, kind: str, decoding: str, batch: type, drawing: str
+) -> None:
+    model = policy(max_new_tokens=1500, decoding=decoding)
     model._eos_ids = []  # endless, but for the limit
-    steps: list[int] = []
-    draw = Decoding._draw
+    steps: list[Any] = []
+    draw = getattr(batch, drawing)
 
-    def counted(self: Decoding, step: int) -> Any:
+    def counted(self: Any, *step: int) -> Any:
         steps.append(step)
-        return draw(self, step)
+        return draw(self, *step)
 
-    monkeypatch.setattr(Decoding, "_draw", counted)
+    monkeypatch.setattr(batch, drawing, counted)
     message = [Message(role="user", content="hi")]
 
     async def hang_up() -> None:

@@ -1,0 +1,335 @@
+"""A batch that goes on: rows join it and leave it between two steps, so that nobody waits for the slowest of others.
+
+What a row draws depends on its prompt and its seed alone (up to the rounding of the matrix products), whoever shares
+the batch and whenever it joined. Shapes: G rows that join together, R rows of a step, V vocabulary.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfcorrect.agents.decoding.constraints import Guides
+from selfcorrect.agents.decoding.engine import Decoded, Held, Request, draw_held, holds_stop
+from selfcorrect.agents.decoding.fixed_step import FixedStep, SlotRows
+from selfcorrect.agents.decoding.prefill import Reader, read_once
+from selfcorrect.agents.decoding.sampling import Cursors
+from selfcorrect.agents.decoding.slots import SlotStore
+from selfcorrect.agents.decoding.turn_cache import Shelf
+from selfcorrect.agents.policy import seed_array
+
+_JOIN_AFTER = 0.5
+"""Rows join when as many steps were lost to those who wait as this share of the running rows: each join reads prompts
+by a call of the model of its own, while all others stand still."""
+_MOST_STEPS = 16
+"""They wait at most for so many steps."""
+_MOST_HOLES = 0.25
+"""Slots are moved together when more than this share of those that are decoded belongs to nobody."""
+_FEWEST_SLOTS = 8
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A request on its way. `length` is how many columns its slot holds on the device, at most `last`."""
+
+    number: int
+    request: Request
+    slot: int = -1
+    length: int = 0
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def last(self) -> int:
+        return len(self.request.prompt_ids) + self.request.max_new_tokens - 1
+
+    @property
+    def gone(self) -> bool:
+        return self.request.ticket is not None and self.request.ticket.gone
+
+    @property
+    def tells(self) -> bool:
+        return self.request.ticket is not None and self.request.ticket.tell is not None
+
+
+class ContinuousDecoding:
+    """Decodes what is added until it ends. Not for several threads at once.
+
+    Args:
+        reader: the model; one for which `why_not_fixed` has no reason.
+        eos_ids: tokens that end a completion.
+        text_of: ids -> text, for stop strings.
+        max_rows: at most so many rows are decoded at a time; the others wait.
+        shelf: where conversations are kept for their next turn; None keeps none.
+        capture: decode by CUDA graphs.
+        steps_a_look: steps between two looks of the host at what was drawn. A row that ended is decoded on until then.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        eos_ids: Sequence[int],
+        text_of: Callable[[list[int]], str],
+        max_rows: int,
+        shelf: Shelf | None,
+        capture: bool = False,
+        steps_a_look: int = 1,
+    ) -> None:
+        self._reader, self._text_of, self._eos_ids = reader, text_of, set(eos_ids)
+        self._max_rows, self._shelf, self._steps_a_look = max_rows, shelf, steps_a_look
+        self._store, self._slots = SlotStore(), SlotRows(reader.device, steps_a_look)
+        self._step = FixedStep(reader, self._store, self._slots, capture=capture)
+        self._waiting: deque[Row] = deque()
+        self._running: dict[int, Row] = {}
+        self._resting: list[Row] = []  # ended, still in their slots
+        self._held = Held(Guides([]), Cursors([]))
+        self._lost = self._waited = 0
+        self._peak = self._peak_before = 0
+        self.steps = 0
+        """Steps made so far."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    @property
+    def rows(self) -> int:
+        """How many requests have neither ended nor left."""
+        return len(self._waiting) + len(self._running)
+
+    def add(self, number: int, request: Request) -> None:
+        """`request` waits from now on; `number` is what the caller knows it by."""
+        self._waiting.append(Row(number, request))
+
+    def advance(self) -> list[tuple[int, Decoded]]:
+        """Let rows leave and join, and draw until one ends or the others should be heard again; who ended."""
+        self._leave()
+        self._peak = max(self._peak, self.rows)
+        ended = self._join() if self._should_join() else []
+        for _ in range(_MOST_STEPS // 2):
+            if ended or not self._running or self._should_join():
+                break
+            ended = self._draw_on()
+            self._leave()
+        if not self.busy:
+            self._vacate()
+            self._peak, self._peak_before = 0, self._peak
+        return [(row.number, Decoded(row.ids, row.logprobs, row.stopped)) for row in ended]
+
+    # Joining and leaving.
+
+    def _leave(self) -> None:
+        """Take out those whose callers are gone."""
+        self._waiting = deque(row for row in self._waiting if not row.gone)
+        for row in [row for row in self._running.values() if row.gone]:
+            self._rest(row)
+
+    def _rest(self, row: Row) -> None:
+        del self._running[row.slot]
+        self._resting.append(row)
+        self._held.guides.drop(row.number)
+        self._held.cursors.drop(row.number)
+
+    def _should_join(self) -> bool:
+        if not self._waiting or len(self._running) >= self._max_rows:
+            return False
+        return self._lost >= _JOIN_AFTER * len(self._running) or self._waited >= _MOST_STEPS
+
+    def _join(self) -> list[Row]:
+        """Read the prompts of those who wait, as many as there is room for, and draw their first tokens; who ended by
+        that."""
+        self._vacate()
+        self._lost = self._waited = 0
+        group = self._next(self._max_rows - len(self._running))
+        free = [slot for slot in range(self._max_rows) if slot not in self._running][: len(group)]
+        for row, slot in zip(group, free, strict=True):
+            row.slot, row.length = slot, len(row.request.prompt_ids)
+            self._running[slot] = row
+        logits_GV = self._read(group)
+        self._enter(group)
+        self._close_up()
+        return self._note_first(group, *self._first(group, logits_GV))
+
+    def _next(self, most: int) -> list[Row]:
+        """Who joins now: conversations that go on first, since their caches are kept until they do."""
+        order = sorted(self._waiting, key=lambda row: row.request.known == 0)  # stable: else in the order of arrival
+        group = order[:most]
+        chosen = set(map(id, group))
+        self._waiting = deque(row for row in self._waiting if id(row) not in chosen)
+        return group
+
+    def _read(self, group: list[Row]) -> Tensor:
+        """Fill the slots of `group`; the logits (G, V) after their prompts. `group` is put in the order of these."""
+        known = [row for row in group if self._shelf is not None and self._shelf.knows(row.request)]
+        fresh = [row for row in group if row not in known]
+        group[:] = [*known, *fresh]
+        logits = []
+        if known:
+            assert self._shelf is not None
+            start = self._shelf.recall(self._reader, [row.request for row in known])
+            logits.append(self._fill(start, list(range(len(known))), known))
+        if fresh:
+            start, rows = read_once(self._reader, [row.request.prompt_ids for row in fresh])
+            logits.append(self._fill(start, rows, fresh))
+        return torch.cat(logits)
+
+    def _fill(self, start: Any, rows: list[int], group: list[Row]) -> Tensor:
+        slots = max(row.slot for row in group) + 1
+        if slots > self._store.rows:
+            slots = min(self._max_rows, max(_FEWEST_SLOTS, 1 << (slots - 1).bit_length()))
+        self._reserve(slots, max(row.length for row in group) + self._steps_a_look + 1, start.cache)
+        numbers = torch.tensor(rows, device=self._reader.device)
+        self._store.fill(start.cache, start.mask_RC, numbers, self._tensor([row.slot for row in group]))
+        return start.logits_RV[numbers]  # type: ignore[no-any-return]
+
+    def _reserve(self, slots: int, columns: int, like: Any) -> None:
+        self._store.reserve(slots, columns, like)
+        if self._store.rows > len(self._slots.token_S):
+            self._slots.grow(self._store.rows)
+
+    def _enter(self, group: list[Row]) -> None:
+        """Tell the device how each of `group` draws."""
+        slots_G, requests, rows = self._tensor([row.slot for row in group]), [row.request for row in group], self._slots
+        rows.length_S[slots_G] = self._tensor([row.length for row in group])
+        rows.last_S[slots_G] = self._tensor([row.last for row in group])
+        rows.place_S[slots_G] = 0
+        seeds = torch.from_numpy(seed_array([request.seed for request in requests]).view("int64"))
+        rows.seed_S[slots_G] = seeds.to(rows.seed_S.device)
+        for to, given in (
+            (rows.temperature_S, [float(request.temperature) for request in requests]),
+            (rows.top_p_S, [float(request.top_p) for request in requests]),
+        ):
+            to[slots_G] = torch.tensor(given, device=to.device)
+        for row in group:
+            if row.request.guide is not None:
+                self._held.guides.add(row.number, row.request.guide)
+            if row.request.drawn is not None:
+                self._held.cursors.add(row.number, row.request.drawn)
+
+    def _first(self, group: list[Row], logits_GV: Tensor) -> tuple[list[int], list[float]]:
+        """Draw what follows the prompts."""
+        slots_G, rows = self._tensor([row.slot for row in group]), self._slots
+        samples, cuts = _wants(group)
+        uniform_G = rows.uniforms(len(rows.seed_S))[slots_G] if samples else None
+        top_p_G = rows.top_p_S[slots_G] if cuts else None
+        numbers = [row.number for row in group] if self._held else []
+        tokens_G, logprobs_G = draw_held(
+            logits_GV, rows.temperature_S[slots_G], top_p_G, uniform_G, numbers, self._held
+        )
+        rows.token_S[slots_G] = tokens_G
+        rows.place_S[slots_G] = 1
+        return tokens_G.tolist(), logprobs_G.tolist()
+
+    def _note_first(self, group: list[Row], tokens: list[int], logprobs: list[float]) -> list[Row]:
+        return [
+            row
+            for row, token, logprob in zip(group, tokens, logprobs, strict=True)
+            if self._note(row, [token], [logprob])
+        ]
+
+    def _vacate(self) -> None:
+        """Free the slots of those who ended, and keep what was read of them for their next turn."""
+        resting, self._resting = self._resting, []
+        kept = [row for row in resting if not row.gone and row.ids]
+        if self._shelf is not None and self._shelf.limit_bytes > 0 and kept:
+            # the last token of a completion was drawn but never read
+            lengths = [len(row.request.prompt_ids) + len(row.ids) - 1 for row in kept]
+            # episodes that are under way: each may come back; most of what ended long ago will not
+            self._shelf.limit_rows = 2 * max(self._peak, self._peak_before)
+            conversations = [(*row.request.prompt_ids, *row.ids) for row in kept]
+            self._shelf.put(conversations, self._store.take(self._tensor([row.slot for row in kept]), lengths))
+        if resting:
+            slots = self._tensor([row.slot for row in resting])
+            self._slots.length_S[slots] = 0
+            self._slots.last_S[slots] = 0
+
+    def _close_up(self) -> None:
+        """Move the running rows to the first slots, if too many of these belong to nobody."""
+        count, decoded = len(self._running), max(self._running, default=-1) + 1
+        if decoded - count <= _MOST_HOLES * decoded:
+            return
+        moving = [row for slot, row in self._running.items() if slot >= count]
+        free = [slot for slot in range(count) if slot not in self._running]
+        origins, targets = self._tensor([row.slot for row in moving]), self._tensor(free)
+        self._store.move(origins, targets, max(row.length for row in moving))
+        self._slots.move(origins, targets)
+        self._slots.length_S[origins] = 0
+        self._slots.last_S[origins] = 0
+        for row, slot in zip(moving, free, strict=True):
+            del self._running[row.slot]
+            row.slot = slot
+            self._running[slot] = row
+
+    # Steps.
+
+    def _draw_on(self) -> list[Row]:
+        """One look's steps of every running row; who ended."""
+        if len(self._resting) > _MOST_HOLES * (len(self._running) + len(self._resting)):
+            self._vacate()
+            self._close_up()
+        present = [*self._running.values(), *self._resting]
+        count = 1 if self._held or any(row.tells for row in self._running.values()) else self._steps_a_look
+        rows = max(row.slot for row in present) + 1
+        columns = max(row.length for row in present) + count
+        if columns > self._store.columns:
+            self._reserve(self._store.rows, columns, self._store.cache)
+        tokens, logprobs = self._steps(count, rows, columns)
+        for row in present:
+            row.length = min(row.length + count, row.last)
+        self.steps += count
+        if self._waiting:
+            self._lost += count * min(len(self._waiting), self._max_rows - len(self._running))
+            self._waited += count
+        drawn = [(row, tokens[row.slot], logprobs[row.slot]) for row in self._running.values()]
+        return [row for row, ids, values in drawn if self._note(row, ids, values)]
+
+    def _steps(self, count: int, rows: int, columns: int) -> tuple[list[list[int]], list[list[float]]]:
+        """Make `count` steps; for each row the tokens and their log-probabilities."""
+        slots, (samples, cuts) = self._slots, _wants(self._running.values())
+        slots.at_1.zero_()
+        if self._held:
+            self._step_held(rows, columns, samples=samples, cuts=cuts)
+        else:
+            shape = self._step.shape(rows, columns, samples=samples, cuts=cuts)
+            for _ in range(count):
+                self._step.run(shape)
+        return slots.drawn_NS[:count, :rows].T.tolist(), slots.logprob_NS[:count, :rows].T.tolist()
+
+    def _step_held(self, rows: int, columns: int, *, samples: bool, cuts: bool) -> None:
+        slots = self._slots
+        logits_RV = self._step.read(rows, columns)
+        numbers = [row.number if (row := self._running.get(slot)) else -1 for slot in range(rows)]
+        uniform_R = slots.uniforms(rows) if samples else None
+        top_p_R = slots.top_p_S[:rows] if cuts else None
+        slots.note(*draw_held(logits_RV, slots.temperature_S[:rows], top_p_R, uniform_R, numbers, self._held))
+
+    def _note(self, row: Row, tokens: Sequence[int], logprobs: Sequence[float]) -> bool:
+        """Add what was drawn to `row`, up to its end, and tell it; whether it ended."""
+        request = row.request
+        for token, logprob in zip(tokens, logprobs, strict=True):
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+            if token in self._eos_ids:
+                row.stopped = True
+            else:
+                if row.tells and not row.gone:
+                    request.ticket.tell(token)  # type: ignore[union-attr, misc]
+                row.stopped = bool(request.stop) and holds_stop(self._text_of, row.ids, request.stop)
+            if row.stopped or len(row.ids) >= request.max_new_tokens:
+                self._rest(row)
+                return True
+        return False
+
+    def _tensor(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._reader.device)
+
+
+def _wants(rows: Any) -> tuple[bool, bool]:
+    """Whether any of `rows` samples, and whether any cuts by top-p."""
+    requests = [row.request for row in rows]
+    return any(one.temperature > 0 for one in requests), any(one.top_p < 1 for one in requests)

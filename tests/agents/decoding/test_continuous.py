@@ -1,0 +1,291 @@
+"""A batch that rows join and leave at any step: the same tokens as ever, caches taken up again, nobody kept waiting."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_models import MODELS, WORDS, llama, problems, word_tokenizer
+from transformers import PreTrainedModel
+
+from selfcorrect.agents.decoding.continuous import ContinuousDecoding
+from selfcorrect.agents.decoding.engine import Decoded, Request, Ticket
+from selfcorrect.agents.decoding.fixed_step import CapturedSteps, why_not_fixed
+from selfcorrect.agents.decoding.prefill import Reader
+from selfcorrect.agents.decoding.turn_cache import Shelf
+from selfcorrect.agents.episodes import play_sync
+from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policy import GREEDY, Sampling
+from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.state import Generation, Message
+
+TOKENIZER = word_tokenizer(WORDS, pad_token="<pad>")
+EOS = TOKENIZER.eos_token_id
+PROMPTS = ["3 5 7 get 8 :", "1", "2 2 2", "3 5 7 get 8 :"] * 4
+
+
+def with_lora(vocabulary: int) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(llama(vocabulary), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for layer in adapted.base_model.model.model.layers:
+            layer.self_attn.q_proj.lora_B["default"].weight.fill_(0.3)
+    return adapted.eval()
+
+
+def with_eager_attention(vocabulary: int) -> PreTrainedModel:
+    model = llama(vocabulary)
+    model.set_attn_implementation("eager")
+    return model
+
+
+KINDS = {"llama": llama, "gpt2": MODELS["gpt2"], "eager": with_eager_attention, "lora": with_lora}
+
+
+def turns(model: Any, sampling: Sampling, **options: Any) -> list[list[Generation]]:
+    policy = TransformersPolicy(model, TOKENIZER, max_new_tokens=12, max_batch=7, **options)
+    graph = build_graph(policy, prompts=COUNTDOWN, revisions=2)
+    states = play_sync(graph, problems(PROMPTS), sampling=sampling, seed=3)
+    return [[turn["generation"] for turn in state["turns"]] for state in states]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["on the loop", "in a thread"])
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(), Sampling(temperature=0.7, top_p=0.8)], ids=["0", "1", "cut"])
+def test_episodes_are_those_of_batches_that_run_to_their_end(kind: str, in_thread: bool, sampling: Sampling) -> None:
+    model = KINDS[kind](len(TOKENIZER))
+    usual = turns(model, sampling, decoding="dynamic")
+    static = turns(model, sampling, decoding="static", in_thread=in_thread)
+    for expected, found in zip(usual, static, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            assert other["completion_ids"] == one["completion_ids"]
+            assert other["prompt_ids"] == one["prompt_ids"]
+            assert other["logprobs"] == pytest.approx(one["logprobs"], abs=1e-4)
+
+
+def test_a_greedy_answer_is_that_of_plain_generate() -> None:
+    model = llama(len(TOKENIZER))
+    for generation in turns(model, GREEDY, decoding="static")[0]:
+        ids = torch.tensor([generation["prompt_ids"]])
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+                                eos_token_id=EOS, pad_token_id=0)  # fmt: skip
+        assert output[0, ids.shape[1] :].tolist() == generation["completion_ids"]
+
+
+def test_later_turns_read_only_what_is_new_and_equal_prompts_are_read_once() -> None:
+    model, shapes = llama(len(TOKENIZER)), list[tuple[int, int]]()
+    model.register_forward_pre_hook(
+        lambda module, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    policy = TransformersPolicy(model, TOKENIZER, max_new_tokens=12, decoding="static")
+    play_sync(build_graph(policy, prompts=COUNTDOWN, revisions=2), problems([PROMPTS[0]] * 6), sampling=Sampling())
+    read = [shape for shape in shapes if shape[1] > 1][1:]  # after the trial of both ways
+    assert read[0] == (1, 6)
+    assert max(columns for _, columns in read[1:]) <= 4
+
+
+def test_a_model_with_sliding_windows_is_decoded_as_usual_and_the_log_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = MODELS["sliding"](len(TOKENIZER))
+    assert turns(model, Sampling(), decoding="static") == turns(model, Sampling(), decoding="dynamic")
+    assert "sliding window" in caplog.text
+
+
+def test_a_model_that_reads_masks_in_a_way_of_its_own_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama(len(TOKENIZER))
+    reader = Reader(model)
+    with torch.no_grad():
+        assert why_not_fixed(reader) is None
+        forward = model.model.forward
+
+        def without_mask(*args: Any, **given: Any) -> Any:
+            mask = given.get("attention_mask")
+            shown = torch.ones_like(mask) if mask is not None and mask.ndim == 4 else mask
+            return forward(*args, **{**given, "attention_mask": shown})
+
+        monkeypatch.setattr(model.model, "forward", without_mask)
+        assert "logits that are off by" in str(why_not_fixed(reader))
+
+
+# The batch itself, without a policy around it.
+
+
+def request(prompt: Sequence[int], seed: int, limit: int = 12, **more: Any) -> Request:
+    return Request(list(prompt), limit, 1.0, 1.0, seed, **more)
+
+
+def decoding(model: Any = None, *, max_rows: int = 4, eos: Sequence[int] = (EOS,), **options: Any) -> Any:
+    reader = Reader(model or llama(len(TOKENIZER)))
+    return ContinuousDecoding(
+        reader, eos_ids=eos, text_of=TOKENIZER.decode, max_rows=max_rows, shelf=options.pop("shelf", None), **options
+    )
+
+
+def to_the_end(batch: ContinuousDecoding) -> dict[int, Decoded]:
+    ended: dict[int, Decoded] = {}
+    with torch.no_grad():
+        while batch.busy:
+            ended.update(batch.advance())
+    return ended
+
+
+def alone(one: Request) -> Decoded:
+    batch = decoding()
+    batch.add(0, one)
+    return to_the_end(batch)[0]
+
+
+def test_who_comes_later_joins_and_may_be_done_before_the_others() -> None:
+    batch = decoding(eos=[])
+    batch.add(1, request([3, 4, 5], seed=1, limit=200))
+    with torch.no_grad():
+        batch.advance()
+        batch.add(2, request([6, 7], seed=2, limit=3))
+        answered: list[tuple[int, Decoded]] = []
+        while not answered:
+            answered += batch.advance()
+    assert [number for number, _ in answered] == [2]
+    assert batch.rows == 1 and batch.steps < 30
+
+
+def test_slots_that_are_free_again_are_filled_from_those_who_wait() -> None:
+    limits = [2] * 6 + [20] * 2
+    batch = decoding(eos=[], max_rows=4)
+    for number, limit in enumerate(limits):
+        batch.add(number, request([3 + number], seed=number, limit=limit))
+    ended = to_the_end(batch)
+    assert {number: len(one.ids) for number, one in ended.items()} == dict(enumerate(limits))
+    assert batch.steps <= 2 + 2 + 20  # one after the other, the two halves would take 1 + 19 with the long ones at once
+
+
+def test_who_hangs_up_leaves_before_the_next_step() -> None:
+    batch, ticket = decoding(eos=[]), Ticket()
+    batch.add(1, request([3], seed=1, limit=200, ticket=ticket))
+    batch.add(2, request([4], seed=2, limit=200))
+    with torch.no_grad():
+        batch.advance()
+        ticket.gone = True
+        batch.advance()
+        assert batch.rows == 1
+    assert list(to_the_end(batch)) == [2]
+
+
+def test_conversations_beyond_the_limit_are_forgotten_oldest_first() -> None:
+    shelf = Shelf()
+    shelf.limit_bytes = 10**9
+    batch = decoding(eos=[], max_rows=2, shelf=shelf)
+    first = to_the_end_of(batch, request([3, 4], seed=1, limit=3))
+    again = request([3, 4, *first.ids, 5], seed=2, limit=3, known=2 + len(first.ids))
+    assert shelf.knows(again)
+    shelf.limit_bytes = shelf.bytes
+    to_the_end_of(batch, request([6, 7], seed=3, limit=3))
+    assert not shelf.knows(again)
+
+
+def to_the_end_of(batch: ContinuousDecoding, one: Request) -> Decoded:
+    batch.add(0, one)
+    return to_the_end(batch)[0]
+
+
+# Steps that are captured, and looked at seldom: the code for a GPU, with a graph that only remembers what to call.
+
+
+class RememberedGraph:
+    """Stands for a CUDA graph: replaying calls the step that was captured."""
+
+    captured: CapturedSteps
+
+    def replay(self) -> None:
+        shape = next(shape for shape, graph in self.captured._graphs.items() if graph is self)
+        self.captured._step(shape)
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def capturing(graph: RememberedGraph, pool: Any = None) -> Iterator[None]:
+        parts = graph.captured._parts()
+        before = [part.clone() for part in parts]
+        yield  # a capture computes nothing
+        for part, value in zip(parts, before, strict=True):
+            part.copy_(value)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", RememberedGraph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(CapturedSteps, "_try_out", lambda self, shape: self._step(shape))
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_captured_steps_that_are_looked_at_seldom_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = decoding(capture=True, steps_a_look=8, max_rows=16)
+    captured = batch._step._captured
+    monkeypatch.setattr(RememberedGraph, "captured", captured, raising=False)
+    asked = [request([3 + number % 5] * (1 + number % 3), seed=number, limit=5 + 9 * number) for number in range(12)]
+    for number, one in enumerate(asked):
+        batch.add(number, one)
+    ended = to_the_end(batch)
+    for number, one in enumerate(asked):
+        expected = alone(one)
+        assert (ended[number].ids, ended[number].stopped) == (expected.ids, expected.stopped)
+        assert ended[number].logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+    assert all(shape.rows in (8, 16) and shape.columns % 64 == 0 for shape in captured._graphs)
+
+
+def test_a_stop_text_ends_a_row_where_it_stands_however_seldom_it_is_looked_for() -> None:
+    free = alone(request([3, 4], seed=5))
+    words = TOKENIZER.decode(free.ids[2:3])
+    stopped = request([3, 4], seed=5, stop=(words,))
+    batch = decoding(steps_a_look=8)
+    batch.add(0, stopped)
+    ended = to_the_end(batch)[0]
+    assert ended == alone(stopped)
+    assert ended.stopped and len(ended.ids) <= 3 and words in TOKENIZER.decode(ended.ids)
+
+
+def test_a_step_that_cannot_be_captured_is_run_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    one = request([3, 4], seed=7)
+    batch = decoding(capture=True, steps_a_look=8)  # on a machine without a GPU
+    batch.add(0, one)
+    assert to_the_end(batch)[0].ids == alone(one).ids
+    assert "not captured as CUDA graphs" in caplog.text
+
+
+def test_calls_of_a_policy_join_the_batch_that_is_under_way() -> None:
+    policy = TransformersPolicy(llama(len(TOKENIZER)), TOKENIZER, decoding="static", in_thread=True)
+    policy._eos_ids = []
+    order: list[str] = []
+
+    async def ask(name: str, limit: int) -> None:
+        await policy.generate([Message(role="user", content="3 5")], Sampling(max_new_tokens=limit, seed=1))
+        order.append(name)
+
+    async def crowd() -> None:
+        long = asyncio.create_task(ask("long", 200))
+        while policy._ongoing.decoding is None or policy._ongoing.decoding.steps < 1:
+            await asyncio.sleep(0.001)
+        await asyncio.gather(long, ask("short", 2))
+
+    asyncio.run(crowd())
+    assert order == ["short", "long"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_here_on_a_tiny_model(tmp_path: Path) -> None:
+    script, found = Path(__file__).parents[3] / "benchmarks" / "gpu.py", tmp_path / "gpu.json"
+    command = [sys.executable, str(script), "--tiny", "--device", "cpu", "--json", str(found)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row for row in json.loads(found.read_text())["rows"]}
+    ways = ["graph, dynamic", "graph, static", "generate", "generate, no cuDNN", "generate, static"]
+    assert all(rows[way]["tokens_per_second"] > 0 for way in ways)
+    assert sum(what.startswith("PPO:") for what in rows) == 4
