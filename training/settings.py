@@ -44,8 +44,7 @@ class FitSettings(Settings):
     """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
 
     optimiser: Optimiser = "adamw"
-    """Muon (for the weight matrices, AdamW for the rest) learns faster where small models learn all their weights;
-    it needs torch 2.9."""
+    """Muon (AdamW for what is no matrix) is faster where small models learn all their weights; it needs torch 2.9."""
     learning_rate: Positive = 1e-3
     """Of the optimiser, at its highest."""
     epochs: PositiveInt = 1
@@ -169,8 +168,7 @@ class PolicySettings(Settings):
     attention: str = Field(default="auto", min_length=1)
     """transformers' implementation of attention: "sdpa", "eager", "flash_attention_2", ...; "auto" is its choice."""
     decoding: Literal["auto", "dynamic", "static"] = "auto"
-    """How turns are written: "dynamic" in batches to their end, "static" in a batch that goes on, which episodes join
-    and leave, by CUDA graphs on NVIDIA GPUs; "auto" is "dynamic" in training."""
+    """"dynamic": in batches to their end; "static": in one that episodes join and leave; "auto": dynamic."""
 
 
 class GraphSettings(Settings):
