@@ -61,7 +61,7 @@ class PreferenceSettings(FitSettings):
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 3e-3
     beta: Positive = 1.0
-    """0.1, which lets the verifier far from the supervised model whose knowledge it still needs, did worse here."""
+    """Small values leave the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
     pairs_per_problem: PositiveInt = 4
     """At most this many pairs of a problem's correct x incorrect product."""
     measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
