@@ -61,7 +61,7 @@ class PreferenceSettings(FitSettings):
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 3e-3
     beta: Positive = 1.0
-    """Small values leave the supervised model, whose knowledge the likelihood still needs: 0.1 did worse here."""
+    """0.1, which lets the verifier far from the supervised model whose knowledge it still needs, did worse here."""
     pairs_per_problem: PositiveInt = 4
     """At most this many pairs of a problem's correct x incorrect product."""
     measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
@@ -175,8 +175,7 @@ class GraphSettings(Settings):
     """The loop that is played; see `selfcorrect.agents.graph.build_graph`."""
 
     build: str | None = None
-    """A loop of a user's own in the place of this one: `package.module:Name` of a function from a policy to its
-    compiled graph, whose turns go by the roles of `Turn`."""
+    """A user's own loop: `package.module:Name` of a function from a policy to its graph, with the roles of `Turn`."""
     revisions: int = Field(default=1, ge=1, le=MOST_REVISIONS)
     """How often an answer is revised."""
     fewest_revisions: int | None = Field(default=None, ge=0)
