@@ -30,7 +30,9 @@ class CritiqueMode:
         steps: what is played between an answer and the next, in order.
         turns: how many turns these steps write.
         stop: the natural rule for ending before all revisions are used.
-        needs_checker: whether the steps pass on what a checker found.
+        needs_checker: whether the steps pass on what a checker found, or the rule asks for it.
+        shows_findings: of a mode that needs a checker: whether its findings are shown in sentences, or only decide what
+            comes next.
         judges_itself: whether the policy writes a verdict of its own, which `OwnVerdict` reads.
         prompts: other words for the policy in this mode, by name: {"math": "pag"} takes PAG's for those of MATH.
     """
@@ -41,6 +43,7 @@ class CritiqueMode:
     stop: "Callable[[Prompts], Stop]"
     turns: int = 1
     needs_checker: bool = False
+    shows_findings: bool = True
     judges_itself: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
 
@@ -121,6 +124,7 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
             _revise,
             _checker_verdict,
             needs_checker=True,
+            shows_findings=False,
         ),
         "reflect": CritiqueMode(
             "the policy's own critique of what the checker calls wrong",
@@ -129,6 +133,7 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
             _checker_verdict,
             turns=2,
             needs_checker=True,
+            shows_findings=False,
             prompts={"math": "pag"},
         ),
     },

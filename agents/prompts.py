@@ -271,7 +271,8 @@ def refuse_feedback(policy: Any, critique: str | CritiqueMode, *, name: str) -> 
     """Raise a ConfigurationError if a checker's findings are to be shown to `policy`, which users call `name`, and its
     vocabulary lacks the words of sentences."""
     tokenizer = getattr(policy, "tokenizer", None)
-    if critique_mode(critique).needs_checker and not reads_english(tokenizer):
+    mode = critique_mode(critique)
+    if mode.needs_checker and mode.shows_findings and not reads_english(tokenizer):
         raise ConfigurationError(
             f"critique 'feedback' shows the policy what the checker found, in sentences, which {name} cannot read: its "
             f"vocabulary is {_home_of(tokenizer)}. Use critique 'instruction' or 'self', or name a language model"

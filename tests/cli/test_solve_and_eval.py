@@ -152,3 +152,39 @@ def test_a_folder_for_langgraphs_server_is_written_once(run: Any, tmp_path: Path
     graph = asyncio.run(getattr(module, name)())
     assert "answer" in graph.nodes
     assert run("init", "graph", folder).status == 2
+
+
+FORCED = ("--waits", "1", "--wait-word", "again :", "--think-end", "")
+
+
+def test_solve_and_eval_let_the_policy_look_again_inside_its_turn(run_json: Any) -> None:
+    episode = run_json("solve", "3 5 7 9 get 56", *FORCED)
+    assert [turn["text"].count(" again : ") for turn in episode["turns"]] == [1, 1]
+    plain = run_json("eval", "-n", "10")
+    forced = run_json("eval", "-n", "10", *FORCED)
+    assert forced["tokens"] > plain["tokens"] + 10
+
+
+def test_eval_measures_the_blind_spot(run: Any, run_json: Any) -> None:
+    found = run_json("eval", "-n", "30", "--blind-spot", *FORCED)
+    assert found["n"] > 5 and (found["own"], found["blind_spot"]) == (0.0, 1.0) and found["user"] > 0
+    words = run("eval", "-n", "30", "--blind-spot", *FORCED).stdout
+    assert "in its own unfinished turn" in words and "blind spot 1.000" in words
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("eval", ["--wait-word", "again :"], "nothing is steered"),
+        ("eval", ["--think-tokens", "5", "--wait-word", "again :"], "give --waits, too"),
+        ("eval", ["--think-tokens", "5", "--think-end", ""], "says there is none"),
+        ("eval", ["--waits", "1"], "cannot read 'Wait'"),
+        ("eval", ["--blind-spot", *FORCED, "--revisions", "2"], "has no part in it"),
+        ("solve", ["3 5 7 9 get 56", "--strategy", "majority:4", "--waits", "1"], "has no such loop"),
+    ],
+)
+def test_thinking_options_without_an_effect_are_refused(
+    run: Any, command: str, arguments: list[str], words: str
+) -> None:
+    done = run(command, *(["-n", "2"] if command == "eval" else []), *arguments)
+    assert done.status == 2 and words in done.stderr.replace("\n", " ") and "Traceback" not in done.stderr

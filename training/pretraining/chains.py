@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from selfcorrect.tasks.countdown import all_solutions
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Part, Text, mixed
+from selfcorrect.training.pretraining.corpus import Attempted, Part, Text
 from selfcorrect.training.pretraining.second_looks import EOS, SecondLook
 
 _POOLED = 16
@@ -33,7 +33,6 @@ class ChainMixture:
 
     Attributes:
         looks: the most looks of a chain; each number from 1 on is as likely.
-        chains: share of the documents that are chains; the others are as `Mixture` says.
         verdicts: chance that a look is preceded by a verdict, and that one ends the chain.
         stands_by: share of the looks that say "right" and repeat the answer.
         own: share of the changed answers that are another attempt of the model's own, which is not learnt.
@@ -44,8 +43,7 @@ class ChainMixture:
     """
 
     looks: int = 8
-    chains: float = 0.7
-    verdicts: float = 0.12
+    verdicts: float = 0.3
     stands_by: float = 0.45
     own: float = 0.4
     gaps: float = 0.5
@@ -86,14 +84,12 @@ def grouped(attempted: Sequence[Attempted]) -> list[Group]:
     return groups
 
 
-def chains_and_others(
-    groups: Sequence[Group], chains: ChainMixture, others: Mixture, rng: random.Random, look: SecondLook
+def chains_about(
+    groups: Sequence[Group], mixture: ChainMixture, rng: random.Random, look: SecondLook
 ) -> Iterator[Text]:
-    """Documents without end: chains, and those of `mixed` about the same attempts."""
-    alone = [item for group in groups for item in group.attempts]
-    rest = itertools.chain.from_iterable(mixed(alone, others, rng, look) for _ in itertools.count())
+    """Chains without end."""
     while True:
-        yield chained(rng.choice(groups), chains, rng, look) if rng.random() < chains.chains else next(rest)
+        yield chained(rng.choice(groups), mixture, rng, look)
 
 
 def of_like_length(documents: Iterator[Text], rows: int, rng: random.Random) -> Iterator[Text]:

@@ -161,9 +161,13 @@ def learn(
     steps: int,
     learning_rate: float,
     report: Report,
+    beside: tuple[Iterator[Text], int] | None = None,
 ) -> None:
-    """`steps` updates of `rows` documents; the learning rate rises over 50 steps and falls to 0 over the second
-    half."""
+    """`steps` updates of `rows` documents; the learning rate rises over 50 steps and falls to 0 over the second half.
+
+    `beside` are other documents, and how many of them a step learns too: in a pass of their own, so that short ones are
+    not padded to the length of long ones, and with as much weight as all of `documents`.
+    """
     optimisers = _optimisers(model, learning_rate)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
     losses: list[float] = []
@@ -173,8 +177,9 @@ def learn(
         for optimiser, peaks in zip(optimisers, rates, strict=True):
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
-        ids, learnt, positions = collate(tokenizer, list(itertools.islice(documents, rows)))
-        losses.append(_update(model, optimisers, ids, learnt, positions))
+        parts = [(documents, rows), *([] if beside is None else [beside])]
+        batches = [collate(tokenizer, list(itertools.islice(source, count))) for source, count in parts]
+        losses.append(_update(model, optimisers, batches))
         if step % 100 == 0 or step == steps:
             report(f"step {step}/{steps}: loss {sum(losses) / len(losses):.4f}, {time.perf_counter() - start:.0f} s")
             losses.clear()
@@ -209,18 +214,22 @@ def collate(tokenizer: Any, documents: Sequence[Text]) -> tuple[Tensor, Tensor, 
 
 
 def _update(
-    model: Any, optimisers: Sequence[torch.optim.Optimizer], ids: Tensor, learnt: Tensor, positions: Tensor
+    model: Any, optimisers: Sequence[torch.optim.Optimizer], batches: Sequence[tuple[Tensor, Tensor, Tensor]]
 ) -> float:
-    logits = model(input_ids=ids, position_ids=positions).logits[:, :-1]
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    loss = (losses.view(len(ids), -1) * learnt[:, 1:]).sum() / learnt.sum()
+    """One step on the mean of the batches' losses, which it returns."""
     for optimiser in optimisers:
         optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    total = 0.0
+    for ids, learnt, positions in batches:
+        logits = model(input_ids=ids, position_ids=positions).logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        loss = (losses.view(len(ids), -1) * learnt[:, 1:]).sum() / learnt.sum() / len(batches)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return float(loss.detach())
+    return total
 
 
 # The shape that small policies made here have.

@@ -10,15 +10,17 @@ does: it solves about half of the problems, and its second answers break about a
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.prompts import record_turns
 from selfcorrect.rewards.checker import Checker, judged_sync
-from selfcorrect.training.pretraining.chains import ChainMixture, chains_and_others, grouped, of_like_length
+from selfcorrect.training.pretraining.chains import ChainMixture, chains_about, grouped, of_like_length
 from selfcorrect.training.pretraining.corpus import (
     Attempted,
     Mixture,
@@ -59,9 +61,18 @@ class Recipe:
     attempts_each: int = 1
     """How many of them are at the same problem: chains of looks need several."""
     looks: int = 1
-    """The most looks at an answer that a document of the later phases holds."""
-    chain_rows: int = 64
-    """Documents per step where they are chains of looks, which are longer."""
+    """The most looks at an answer that a document of the second phase holds; above 1 it holds chains of looks, with
+    solutions beside them, and is the last phase."""
+    chain_rows: int = 20
+    """Chains of looks per step."""
+    beside_rows: int = 56
+    """Solutions per step that are learnt beside them, with as much weight: so the first answer stays as good."""
+    chain_verdicts: float = 0.3
+    """How often a chain holds a verdict before a look; see `ChainMixture`."""
+    made_for: int = 1
+    """With chains: for how many answers to a problem the policy is made, by the distances that are learnt."""
+    begins_with: str = ""
+    """A policy by its name or folder that goes on learning; "" begins with the first phase."""
     positions: int = 256
     """Tokens of the longest text that the model is for."""
     learning_rate: float = 0.02
@@ -88,8 +99,19 @@ EQUATIONS = Recipe(
 )
 """A policy for equations with three unknowns, of 0.35 million parameters."""
 
-LOOKS = Recipe(looks=8, attempts_each=4, positions=1024, mixed_steps=1200, verdict_steps=400)
-"""As the embedded policy, for up to 32 looks at an answer."""
+LOOKS = Recipe(
+    begins_with="embedded",
+    looks=8,
+    made_for=33,
+    positions=1024,
+    attempts=20_000,
+    attempts_each=4,
+    solution_steps=0,
+    mixed_steps=400,
+    verdict_steps=0,
+    mixed_learning_rate=0.006,
+)
+"""The embedded policy, gone on with for up to 32 looks at an answer."""
 
 RECIPES = {"countdown": COUNTDOWN, "equations": EQUATIONS, "looks": LOOKS}
 
@@ -112,18 +134,39 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
     """
     home = HOMES[recipe.task]
     task, tokenizer = home.open(recipe.numbers), home.tokenizer(recipe.positions)
+    if recipe.looks > 1:
+        record_turns(tokenizer, recipe.made_for)
     model = learn_solutions(recipe, tokenizer, report, first_phase)
     torch.manual_seed(recipe.seed + 1)
     stream = task.stream("train", seed=recipe.seed + 2)
     problems = list(itertools.islice(stream, recipe.attempts // recipe.attempts_each)) * recipe.attempts_each
     attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers)
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
-    corpus = _later_corpus(recipe, attempted, home.look)
-    rows = recipe.rows if recipe.looks == 1 else recipe.chain_rows
+    if recipe.looks > 1:
+        _learn_chains(recipe, model, tokenizer, attempted, report)
+        return model, tokenizer
     for steps, mixture, rate in _later_phases(recipe):
-        documents = corpus(mixture, random.Random(recipe.seed + steps))
-        learn(model, tokenizer, documents, rows=rows, steps=steps, learning_rate=rate, report=report)
+        documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.look)
+        learn(model, tokenizer, documents, rows=recipe.rows, steps=steps, learning_rate=rate, report=report)
     return model, tokenizer
+
+
+def _learn_chains(recipe: Recipe, model: Any, tokenizer: Any, attempted: Sequence[Attempted], report: Report) -> None:
+    """The second phase of a policy for many looks: chains, and fresh solutions beside them."""
+    home, rng = HOMES[recipe.task], random.Random(recipe.seed + recipe.mixed_steps)
+    mixture = ChainMixture(looks=recipe.looks, verdicts=recipe.chain_verdicts, farthest=recipe.made_for - 1)
+    chains = chains_about(grouped(attempted), mixture, rng, home.look)
+    fresh = map(solution, home.open(recipe.numbers).stream("train", seed=recipe.seed + 3))
+    learn(
+        model,
+        tokenizer,
+        of_like_length(chains, recipe.chain_rows, rng),
+        rows=recipe.chain_rows,
+        steps=recipe.mixed_steps,
+        learning_rate=recipe.mixed_learning_rate,
+        report=report,
+        beside=(fresh, recipe.beside_rows),
+    )
 
 
 def _later_phases(recipe: Recipe) -> list[tuple[int, Mixture, float]]:
@@ -134,9 +177,14 @@ def _later_phases(recipe: Recipe) -> list[tuple[int, Mixture, float]]:
 
 
 def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None) -> Any:
-    """The model after the first phase: it knows solutions, but no second turn."""
+    """The model after the first phase: it knows solutions, but no second turn. Or the policy that the recipe begins
+    with."""
     from transformers import LlamaForCausalLM
 
+    if recipe.begins_with:
+        return LlamaForCausalLM.from_pretrained(
+            model_location(recipe.begins_with), max_position_embeddings=recipe.positions
+        )
     if folder is not None and (folder / "config.json").exists():
         return LlamaForCausalLM.from_pretrained(folder, max_position_embeddings=recipe.positions)
     torch.manual_seed(recipe.seed)
@@ -178,21 +226,6 @@ def attempts(
     return made
 
 
-def _later_corpus(
-    recipe: Recipe, attempted: Sequence[Attempted], look: SecondLook
-) -> Callable[[Mixture, random.Random], Iterator[Text]]:
-    """The documents of a later phase, without end, by its mixture."""
-    if recipe.looks == 1:
-        return lambda mixture, rng: _again_and_again(attempted, mixture, rng, look)
-    groups = grouped(attempted)
-
-    def chains(mixture: Mixture, rng: random.Random) -> Iterator[Text]:
-        many = ChainMixture(looks=recipe.looks, verdicts=mixture.verdicts)
-        return of_like_length(chains_and_others(groups, many, mixture, rng, look), recipe.chain_rows, rng)
-
-    return chains
-
-
 def _again_and_again(
     attempted: Sequence[Attempted], mixture: Mixture, rng: random.Random, look: SecondLook
 ) -> Iterator[Text]:
@@ -211,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-phase", type=Path, help="keep the first phase here, or begin with it")
     for field in fields(Recipe):
         if field.name != "task":
-            kind = float if field.name.endswith("rate") else int
+            kind = type(field.default)
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help="default: the task's own")
     chosen = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     out, first_phase = chosen.pop("out"), chosen.pop("first_phase", None)

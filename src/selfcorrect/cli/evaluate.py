@@ -26,11 +26,23 @@ from selfcorrect.cli.options import (
     Temperature,
     problem_count,
 )
+from selfcorrect.cli.thinking import (
+    THINK_END,
+    WAIT_WORD,
+    BlindSpot,
+    ThinkEnd,
+    ThinkTokens,
+    Waits,
+    WaitWord,
+    measure_blind_spot,
+    steered,
+)
 from selfcorrect.errors import ConfigurationError, TrainingError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.critiques import CritiqueMode
     from selfcorrect.agents.evaluation import EvaluationReport
+    from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.state import EpisodeState
     from selfcorrect.cli.naming import NamedPolicy
     from selfcorrect.tasks.problem import Problem, Task
@@ -41,6 +53,7 @@ Part = Literal["test", "train", "all"]
 
 
 def evaluate_command(
+    ctx: typer.Context,
     model: ModelName = "embedded",
     device: Device = None,
     dtype: Dtype = None,
@@ -60,6 +73,11 @@ def evaluate_command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the episodes and the figures there; by default nowhere.")
     ] = None,
+    think_tokens: ThinkTokens = None,
+    waits: Waits = 0,
+    wait_word: WaitWord = WAIT_WORD,
+    think_end: ThinkEnd = THINK_END,
+    blind_spot: BlindSpot = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -74,11 +92,14 @@ def evaluate_command(
         asked.open()  # a broken file is told before a model is loaded
         if out is not None:
             _prove_free(out)
-        named = open_policy(model)
+        named = open_policy(model) if blind_spot else steered(open_policy(model), ctx)
         examination = _Examination(
             named, asked.worded(named.reads_english), mode, revisions, prompts, temperature, limit
         )
         problems = chosen_problems(examination.task, split, n, seed)
+        if blind_spot:
+            measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
+            return
         report, states = examination.hold(problems, seed, silent=as_json)
         figures = {
             "model": model,
@@ -110,6 +131,10 @@ class _Examination:
         self.named.warn_beyond(self.revisions)
         self.task: Task = self.asked.open()
 
+    @property
+    def words(self) -> "Prompts":
+        return self.named.prompts(self.mode, usual=self.asked.prompts_name, chosen=self.prompts)
+
     def hold(
         self, problems: "Sequence[Problem]", seed: int, *, silent: bool
     ) -> "tuple[EvaluationReport, list[EpisodeState]]":
@@ -125,7 +150,7 @@ class _Examination:
             graph = build_graph(
                 CountedPolicy(self.named.policy, tell, turns),
                 checker=self.task.checker if self.mode.needs_checker else None,
-                prompts=self.named.prompts(self.mode, usual=self.asked.prompts_name, chosen=self.prompts),
+                prompts=self.words,
                 revisions=self.revisions,
                 critique=self.mode,
             )

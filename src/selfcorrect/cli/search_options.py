@@ -106,7 +106,23 @@ def refuse_idle(
         raise ConfigurationError(f"--plan: only compute_optimal follows a plan, and {named} does not")
 
 
-_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread")
+_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread", "think_tokens", "waits", "wait_word", "think_end")
+MaxRisk = Annotated[
+    float | None,
+    typer.Option(
+        "--max-risk",
+        help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure.",
+    ),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint", help="A sqlite file or postgresql:// address that keeps every turn: call again to go on."
+    ),
+]
+Thread = Annotated[
+    str | None, typer.Option("--thread", help="The episode's name in --checkpoint; the question by default.")
+]
 
 
 def refuse_idle_of_solve(ctx: typer.Context, strategy: str | None) -> None:

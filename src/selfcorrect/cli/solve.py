@@ -21,8 +21,11 @@ from selfcorrect.cli.options import (
     Seed,
 )
 from selfcorrect.cli.search_options import (
+    Checkpoint,
+    MaxRisk,
     PlanFile,
     StepVerifierFolder,
+    Thread,
     VerifierFolder,
     open_plan,
     open_searchers,
@@ -30,6 +33,7 @@ from selfcorrect.cli.search_options import (
     strategy_of,
 )
 from selfcorrect.cli.tables import turn_lines
+from selfcorrect.cli.thinking import THINK_END, WAIT_WORD, ThinkEnd, ThinkTokens, Waits, WaitWord, steered
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -252,19 +256,13 @@ def solve(
     step_verifier: StepVerifierFolder = None,
     plan: PlanFile = None,
     limit: AnswerLimit = None,
-    max_risk: Annotated[
-        float | None,
-        typer.Option(
-            help="With --verifier: the share of wrong answers to accept; answers 'I don't know' when less sure."
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="A sqlite file or postgresql:// address that keeps every turn: call again to go on."),
-    ] = None,
-    thread: Annotated[
-        str | None, typer.Option(help="The episode's name in --checkpoint; the question by default.")
-    ] = None,
+    max_risk: MaxRisk = None,
+    checkpoint: Checkpoint = None,
+    thread: Thread = None,
+    think_tokens: ThinkTokens = None,
+    waits: Waits = 0,
+    wait_word: WaitWord = WAIT_WORD,
+    think_end: ThinkEnd = THINK_END,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -286,7 +284,7 @@ def solve(
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
     else:
         loop = (revisions, critique, temperature or 0.0)
-        asked = LoopRequest(question, answer, model, *loop, limit, seed, prompts, checkpoint, thread)
+        asked = LoopRequest(question, answer, model, *loop, limit, seed, prompts, checkpoint, thread, ctx)
         solve_by_correction(asked, as_json=as_json)
 
 
@@ -308,6 +306,7 @@ class LoopRequest:
     prompts: str | None
     checkpoint: str | None
     thread: str | None
+    ctx: typer.Context
 
 
 def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
@@ -319,7 +318,7 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
 def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     from selfcorrect.cli.naming import checker_of, problem_of_question
 
-    named = open_policy(request.model)
+    named = steered(open_policy(request.model), request.ctx)
     problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
     named.refuse_unreadable(problem.prompt)
     named.warn_beyond(request.revisions)

@@ -15,11 +15,11 @@ from selfcorrect.training.pretraining.chains import (
     ChainMixture,
     Group,
     chained,
-    chains_and_others,
+    chains_about,
     grouped,
     of_like_length,
 )
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, Part, collate
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Part, collate
 from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, HOMES
 
 CHECKER = CountdownChecker()
@@ -145,10 +145,10 @@ def test_problems_with_one_solution_are_left_out() -> None:
     assert grouped([Attempted(problem, str(problem.gold), True)]) == []
 
 
-def test_chains_and_other_documents_are_mixed_by_share(groups: list[Group]) -> None:
-    stream = chains_and_others(groups, ChainMixture(chains=0.7), Mixture(), random.Random(5), COUNTDOWN_LOOK)
-    kinds = [isinstance(document, Chain) for document in itertools.islice(stream, 2000)]
-    assert sum(kinds) / len(kinds) == pytest.approx(0.7, abs=0.05)
+def test_chains_come_without_end_and_about_all_problems(groups: list[Group]) -> None:
+    stream = chains_about(groups, ChainMixture(looks=2), random.Random(5), COUNTDOWN_LOOK)
+    asked = {chain.parts[0].text.split(" :")[0] for chain in itertools.islice(stream, 2000)}
+    assert asked == {group.problem.prompt.removesuffix(" :") for group in groups}
 
 
 def test_collating_learns_the_learnt_parts_and_moves_positions_behind_the_gap() -> None:

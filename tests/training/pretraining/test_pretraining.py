@@ -1,5 +1,6 @@
 """The script that makes small policies: a few steps of it for either task, and what its documents claim."""
 
+import itertools
 import json
 import random
 import re
@@ -7,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import LlamaForCausalLM
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
-from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of
+from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of, turns_made_for
 from selfcorrect.training.pretraining import pretrain
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, learn, mixed
 from selfcorrect.training.pretraining.pretrain import RECIPES
 from selfcorrect.training.pretraining.second_looks import EOS, HOMES, UNKNOWN, both_ends_worked_out
 
@@ -31,7 +33,35 @@ def test_a_few_steps_leave_a_policy_its_recipe_and_its_prompts(name: str, tmp_pa
     assert (recipe["task"], recipe["hidden"], recipe["solution_steps"]) == (RECIPES[name].task, 16, 2)
     policy = TransformersPolicy.from_pretrained(tmp_path / "policy")
     assert prompts_of(policy, english=PLAIN) == COUNTDOWN
-    assert (tmp_path / "first" / "config.json").exists()
+    goes_on = bool(RECIPES[name].begins_with)
+    assert (tmp_path / "first" / "config.json").exists() != goes_on
+    assert turns_made_for(policy) == (33 if goes_on else None)
+    assert policy.model.config.hidden_size == (128 if goes_on else 16)
+    assert policy.model.config.max_position_embeddings == RECIPES[name].positions
+
+
+def test_documents_that_are_learnt_beside_others_have_as_much_weight(tiny_model_folder: Path) -> None:
+    """One step on two kinds of documents is the step on the mean of their losses, however many there are of each."""
+    tokenizer = HOMES["countdown"].tokenizer()
+    one, other = Document("3 5 get 8 :", "3 + 5 = 8"), Document("3 5 get 15 :", "3 * 5 = 15 ; 15 * 1 = 15")
+    told: list[str] = []
+
+    def loss_of(documents: list[Document], beside: list[Document] | None = None) -> float:
+        model = LlamaForCausalLM.from_pretrained(tiny_model_folder)
+        learn(
+            model,
+            tokenizer,
+            itertools.cycle(documents),
+            rows=len(documents),
+            steps=1,
+            learning_rate=1e-3,
+            report=told.append,
+            beside=None if beside is None else (itertools.cycle(beside), len(beside)),
+        )
+        return float(told[-1].split("loss ")[1].split(",")[0])
+
+    alone = loss_of([one]), loss_of([other])
+    assert loss_of([one], [other] * 3) == pytest.approx(sum(alone) / 2, abs=2e-4)
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:

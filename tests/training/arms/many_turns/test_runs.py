@@ -9,7 +9,7 @@ import pytest
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
-from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.prompts import COUNTDOWN, refuse_feedback
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.settings import combine
@@ -22,6 +22,7 @@ from selfcorrect.training.arms.many_turns.s2r import s2r
 from selfcorrect.training.arms.many_turns.self_rewarding import self_rewarding
 from selfcorrect.training.arms.many_turns.ufo import ufo
 from selfcorrect.training.ppo.config import CriticConfig
+from selfcorrect.training.pretraining.second_looks import HOMES
 from selfcorrect.training.settings import (
     EvaluationSettings,
     GraphSettings,
@@ -126,3 +127,11 @@ def test_try_again_says_nothing_but_that() -> None:
     )
     (state,) = play_sync(graph, [PROBLEM])
     assert state["turns"][1]["generation"]["messages"][-1]["content"] == COUNTDOWN.revise
+
+
+def test_a_policy_that_reads_no_sentences_can_be_asked_to_try_again() -> None:
+    policy = ScriptedPolicy([], tokenizer=HOMES["countdown"].tokenizer())
+    for critique in ("try-again", "reflect", "refine"):
+        refuse_feedback(policy, critique, name="embedded")
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        refuse_feedback(policy, "feedback", name="embedded")
