@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import steered
 from selfcorrect.cli.options import (
+    THINK_END,
+    WAIT_WORD,
     AnswerLimit,
     AsJson,
+    BlindSpot,
     Columns,
     Critique,
     Device,
@@ -24,18 +28,12 @@ from selfcorrect.cli.options import (
     Seed,
     TaskName,
     Temperature,
-    problem_count,
-)
-from selfcorrect.cli.thinking import (
-    THINK_END,
-    WAIT_WORD,
-    BlindSpot,
     ThinkEnd,
     ThinkTokens,
     Waits,
     WaitWord,
-    measure_blind_spot,
-    steered,
+    problem_count,
+    refuse_typed,
 )
 from selfcorrect.errors import ConfigurationError, TrainingError
 
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.state import EpisodeState
     from selfcorrect.cli.naming import NamedPolicy
+    from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Problem, Task
     from selfcorrect.tasks.registry import TaskSettings
 
@@ -98,7 +97,7 @@ def evaluate_command(
         )
         problems = chosen_problems(examination.task, split, n, seed)
         if blind_spot:
-            measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
+            _measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
             return
         report, states = examination.hold(problems, seed, silent=as_json)
         figures = {
@@ -156,6 +155,47 @@ class _Examination:
             )
             sampling = Sampling(temperature=self.temperature, max_new_tokens=self.limit)
             return evaluate(graph, problems, self.task.checker, sampling=sampling, seed=seed)
+
+
+# The blind spot, in the place of an evaluation.
+
+
+def _measure_blind_spot(
+    named: "NamedPolicy",
+    problems: "Sequence[Problem]",
+    checker: "Checker",
+    prompts: "Prompts",
+    ctx: typer.Context,
+) -> None:
+    """Measure and show it.
+
+    Raises:
+        ConfigurationError: an option has no part in it, or the policy cannot be steered so.
+    """
+    idle = "--blind-spot compares three ways to meet one error, and this has no part in it"
+    refuse_typed(ctx, ("think_tokens", "revisions", "critique", "out"), idle)
+    from selfcorrect.agents.policies.thinking import ThinkingPolicy
+    from selfcorrect.agents.policy import Sampling
+    from selfcorrect.agents.solving.blind_spot import blind_spot
+
+    policy = steered(named, ctx, waits_at_least=1).policy
+    assert isinstance(policy, ThinkingPolicy)
+    asked = ctx.params
+    sampling = Sampling(temperature=asked["temperature"], max_new_tokens=asked["limit"])
+    with notes.status("drawing answers, and meeting the wrong ones in three ways ..."):
+        found = blind_spot(policy, problems, checker, prompts, sampling=sampling, seed=asked["seed"])
+    if asked["as_json"]:
+        write_json({"model": named.name, **found.as_dict()})
+        return
+    word = policy.thinking.wait
+    results.print(f"{found.n:,} wrong answers of {named.name}, drawn at temperature 1; mended:", markup=False)
+    for way, share, (low, high) in (
+        ("in its own unfinished turn", found.own, found.own_ci95),
+        (f"the same, with {word!r} behind it", found.forced, found.forced_ci95),
+        ("in a user's message", found.user, found.user_ci95),
+    ):
+        results.print(f"  {way:36} {share:.3f}  [{low:.3f}, {high:.3f}]", markup=False)
+    results.print(f"blind spot {found.blind_spot:.3f}, with {word!r} {found.blind_spot_forced:.3f}", markup=False)
 
 
 # Which problems.

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.cli.console import loading, notes
-from selfcorrect.cli.options import PLACING
+from selfcorrect.cli.options import PLACING, refuse_typed
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 
@@ -136,6 +138,28 @@ def open_policy(name: str, **options: Any) -> NamedPolicy:
         placing = {option: value for option, value in (PLACING.get() or {}).items() if value is not None}
         policy, _ = named_policy(name, **placing, **options)
     return NamedPolicy(name, policy)
+
+
+def steered(named: NamedPolicy, ctx: typer.Context, *, waits_at_least: int = 0) -> NamedPolicy:
+    """`named`, which thinks as the running command's options say; as it is where they say nothing.
+
+    Raises:
+        ConfigurationError: an option has no effect, or the policy cannot be steered so.
+    """
+    tokens, wait, end = ctx.params["think_tokens"], ctx.params["wait_word"], ctx.params["think_end"]
+    waits = max(ctx.params["waits"], waits_at_least)
+    if tokens is None and not waits:
+        refuse_typed(ctx, ("wait_word", "think_end"), "without --waits and --think-tokens nothing is steered")
+        return named
+    if not waits:
+        refuse_typed(ctx, ("wait_word",), "it is what --waits puts in: give --waits, too")
+        if not end:
+            raise ConfigurationError("--think-tokens closes a thinking section, and --think-end '' says there is none")
+    from selfcorrect.agents.policies.thinking import Thinking, ThinkingPolicy
+
+    return NamedPolicy(
+        named.name, ThinkingPolicy(named.policy, Thinking(tokens=tokens, waits=waits, wait=wait, end=end))
+    )
 
 
 # A policy that tells how far it is, for a progress bar.

@@ -152,6 +152,31 @@ def problem_count(says: str, *, least: int = 1) -> typer.models.OptionInfo:
     return option
 
 
+WAIT_WORD, THINK_END = "Wait", "</think>"
+ThinkTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--think-tokens",
+        min=1,
+        help="Of a model with a thinking section: close it after so many tokens, and let it answer.",
+    ),
+]
+Waits = Annotated[
+    int,
+    typer.Option(
+        "--waits", min=0, help="How often --wait-word takes the place of the end of its thinking (budget forcing)."
+    ),
+]
+WaitWord = Annotated[str, typer.Option("--wait-word", help="What is put there.")]
+ThinkEnd = Annotated[
+    str,
+    typer.Option(
+        "--think-end", help="What ends its thinking; '' for a model without a section: the end of its answer then."
+    ),
+]
+BlindSpot = Annotated[
+    bool, typer.Option("--blind-spot", help="Measure instead whether it mends its own errors as it does a user's.")
+]
 Temperature = Annotated[float, typer.Option(min=0, help="0 is greedy.")]
 ReportTo = Annotated[
     str | None,

@@ -8,8 +8,10 @@ import typer
 from rich.text import Text
 
 from selfcorrect.cli.console import loading, notes, reporting, results, write_json
-from selfcorrect.cli.naming import open_policy
+from selfcorrect.cli.naming import open_policy, steered
 from selfcorrect.cli.options import (
+    THINK_END,
+    WAIT_WORD,
     AnswerLimit,
     AsJson,
     Critique,
@@ -19,6 +21,10 @@ from selfcorrect.cli.options import (
     PromptsName,
     Revisions,
     Seed,
+    ThinkEnd,
+    ThinkTokens,
+    Waits,
+    WaitWord,
 )
 from selfcorrect.cli.search_options import (
     Checkpoint,
@@ -33,7 +39,6 @@ from selfcorrect.cli.search_options import (
     strategy_of,
 )
 from selfcorrect.cli.tables import turn_lines
-from selfcorrect.cli.thinking import THINK_END, WAIT_WORD, ThinkEnd, ThinkTokens, Waits, WaitWord, steered
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
