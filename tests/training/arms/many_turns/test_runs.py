@@ -1,5 +1,6 @@
 """Whole runs of the arms of many turns on a tiny policy: which loop is played, what is paid, what is refused."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
+from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN, refuse_feedback
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.countdown import CountdownChecker
@@ -22,6 +24,8 @@ from selfcorrect.training.arms.many_turns.s2r import s2r
 from selfcorrect.training.arms.many_turns.self_rewarding import self_rewarding
 from selfcorrect.training.arms.many_turns.ufo import ufo
 from selfcorrect.training.ppo.config import CriticConfig
+from selfcorrect.training.ppo.objectives import MultiTurn
+from selfcorrect.training.ppo.rollouts import CheckerRewards, collect
 from selfcorrect.training.pretraining.second_looks import HOMES
 from selfcorrect.training.settings import (
     EvaluationSettings,
@@ -135,3 +139,16 @@ def test_a_policy_that_reads_no_sentences_can_be_asked_to_try_again() -> None:
         refuse_feedback(policy, critique, name="embedded")
     with pytest.raises(ConfigurationError, match="cannot read"):
         refuse_feedback(policy, "feedback", name="embedded")
+
+
+def test_a_branch_of_an_answer_that_is_right_already_adds_nothing() -> None:
+    """MURPHY's branches end where the shared first answer does."""
+    policy = ScriptedPolicy([GOLD, BAD], tokenizer=HOMES["countdown"].tokenizer())
+    graph = build_graph(policy, checker=CountdownChecker(), prompts=COUNTDOWN, critique="try-again")
+    paid = CheckerRewards(MultiTurn(), CountdownChecker())
+    how: dict[str, Any] = {"sampling": Sampling(), "seeds": [1], "policy": policy}
+    (whole,) = asyncio.run(collect(graph, [PROBLEM], paid, **how))
+    trunk = whole.as_trunk(7)
+    (branch,) = asyncio.run(collect(graph, [PROBLEM], paid, **how, trunks=[trunk]))
+    assert (len(whole.calls), branch.scores, branch.trunk, branch.copied_calls) == (1, [1.0], 7, 1)
+    assert [signal.learns for signal in branch.signals] == [False]
