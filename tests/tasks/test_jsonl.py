@@ -151,9 +151,9 @@ def test_asking_for_more_than_a_split_holds_says_what_it_holds(tmp_path: Path) -
         task.problems("test", 50)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+@pytest.mark.parametrize("share", [0.0, 1.5, -1.0, float("nan")])
 def test_the_test_share_is_a_share(tmp_path: Path, share: float) -> None:
-    with pytest.raises(TaskError, match="test_share must be between 0 and 1"):
+    with pytest.raises(TaskError, match="test_share must be above 0 and at most 1"):
         opened(written(tmp_path, *many(2)), test_share=share)
 
 

@@ -215,10 +215,15 @@ def test_every_setting_of_the_trainer_can_be_set_from_a_file_and_from_an_overrid
     assert getattr(reached, name) == getattr(from_file.optimiser, name) != getattr(ppo_config(DEMO, tmp_path, 5), name)
 
 
+KEPT = {"report_to": ["tensorboard"], "best": {"metric": "episode_reward", "patience": 3}}
+"""What every run keeps, where it is no whole number."""
+
+
 @pytest.mark.parametrize("name", KeepingSettings.model_fields)
 def test_what_every_run_keeps_reaches_the_trainer(name: str, tmp_path: Path) -> None:
-    settings = combine(DEMO, {}, [f"{name}=11"])
-    assert getattr(ppo_config(settings, tmp_path, 5), name) == 11
+    settings = combine(DEMO, {name: KEPT.get(name, 11)}, [])
+    reached = getattr(ppo_config(settings, tmp_path, 5), name)
+    assert reached == getattr(settings, name) != getattr(ppo_config(DEMO, tmp_path, 5), name)
 
 
 def test_an_arm_normalises_where_the_settings_leave_it_open(tmp_path: Path) -> None:

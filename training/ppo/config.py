@@ -35,10 +35,11 @@ def refuse_missing(names: Sequence[str]) -> None:
     """Raise a ConfigurationError if the package of a service is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ConfigurationError(
-            f"report_to: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; install with: "
-            f"pip install 'selfcorrect[{','.join(missing)}]'"
-        )
+        from selfcorrect.distribution import install_command
+
+        commands = "; ".join(install_command(name) for name in missing)
+        are = "is" if len(missing) == 1 else "are"
+        raise ConfigurationError(f"report_to: {' and '.join(missing)} {are} not installed: {commands}")
 
 
 class CriticConfig(Settings):

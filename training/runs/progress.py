@@ -22,6 +22,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from tqdm import tqdm
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -74,14 +76,16 @@ def usual_progress(console: "Console | None" = None) -> ProgressSink:
     shown = console or Console(stderr=True)
     if int(os.environ.get("RANK", "0")) > 0:
         return SilentProgress()
-    return BarProgress(shown) if shown.is_terminal or shown.is_jupyter else SilentProgress()
+    if shown.is_jupyter:
+        return NotebookProgress()
+    return BarProgress(shown) if shown.is_terminal else SilentProgress()
 
 
 _SHOWN = {"accuracy_t1": "accuracy@1", "accuracy_t2": "accuracy@2", "reward": "reward", "agreement": "agreement"}
 
 
 class BarProgress:
-    """rich's bar, redrawn in place, with the figures of the last step beside it; it knows terminals and notebooks."""
+    """rich's bar on a terminal, redrawn in place, with the figures of the last step beside it."""
 
     def __init__(self, console: "Console") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -97,11 +101,43 @@ class BarProgress:
         self._bar.update(self._task, total=self._steps, description=stage, visible=True)
 
     def step(self, metrics: Mapping[str, float]) -> None:
-        told = [f"{label} {metrics[name]:.3f}" for name, label in _SHOWN.items() if metrics.get(name) is not None]
-        self._bar.update(self._task, completed=metrics["step"], figures=", ".join(told))
+        self._bar.update(self._task, completed=metrics["step"], figures=_figures(metrics))
 
     def message(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         self._bar.stop()
+
+
+class NotebookProgress:
+    """tqdm's line, which notebooks redraw in place: rich's bar would need widgets, and catches what libraries write."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._steps = 0
+
+    def start(self, total_steps: int, stage: str) -> None:
+        self._steps += total_steps
+        if self._bar is None:
+            self._bar = tqdm(total=self._steps)
+        self._bar.total = self._steps
+        self._bar.set_description(stage)
+
+    def step(self, metrics: Mapping[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(_figures(metrics), refresh=False)
+            self._bar.update(int(metrics["step"]) - self._bar.n)
+
+    def message(self, text: str) -> None:
+        tqdm.write(text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    """The figures that are told beside a bar."""
+    told = (f"{label} {metrics[name]:.3f}" for name, label in _SHOWN.items() if metrics.get(name) is not None)
+    return ", ".join(told)

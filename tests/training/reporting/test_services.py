@@ -136,7 +136,7 @@ def test_a_service_that_is_not_installed_is_refused_before_anything_is_written(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ppo_config, "find_spec", lambda name: None if name == "wandb" else find_spec(name))
-    with pytest.raises(ConfigurationError, match=r"report_to: wandb is not installed; .*selfcorrect\[wandb\]"):
+    with pytest.raises(ConfigurationError, match=r"report_to: wandb is not installed: pip install .*wandb"):
         score(settings_for(tiny_model_folder, "tensorboard", "wandb"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

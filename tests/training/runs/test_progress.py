@@ -7,14 +7,20 @@ import pytest
 from rich.console import Console
 
 from selfcorrect.errors import TrainingError
-from selfcorrect.training.runs.progress import BarProgress, ProgressSink, SilentProgress, usual_progress
+from selfcorrect.training.runs.progress import (
+    BarProgress,
+    NotebookProgress,
+    ProgressSink,
+    SilentProgress,
+    usual_progress,
+)
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import DEMO
 
 
 def test_a_bar_is_shown_where_a_person_looks_and_nothing_in_a_pipe() -> None:
     assert isinstance(usual_progress(Console(file=io.StringIO(), force_terminal=True)), BarProgress)
-    assert isinstance(usual_progress(Console(file=io.StringIO(), force_jupyter=True)), BarProgress)
+    assert isinstance(usual_progress(Console(file=io.StringIO(), force_jupyter=True)), NotebookProgress)
     assert isinstance(usual_progress(Console(file=io.StringIO())), SilentProgress)
     assert isinstance(usual_progress(), ProgressSink)
 
@@ -33,6 +39,20 @@ def test_the_bar_counts_the_steps_of_all_stages_and_shows_the_last_figures() -> 
     shown = console.file.getvalue()
     assert "evaluating [the] base policy" in shown and "stage 2" in shown
     assert "4/5" in shown and "accuracy@1 0.250, accuracy@2 0.750" in shown
+
+
+def test_a_notebook_gets_a_line_that_counts_the_steps_of_all_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    line = NotebookProgress()
+    line.message("evaluating [the] base policy")
+    line.start(3, "stage 1")
+    line.step({"step": 3, "accuracy_t1": 0.25})
+    line.start(2, "stage 2")
+    line.step({"step": 5, "accuracy_t1": 0.25, "accuracy_t2": 0.75})
+    line.close()
+    line.close()
+    shown = capsys.readouterr()
+    assert "evaluating [the] base policy" in shown.out
+    assert "stage 2" in shown.err and "5/5" in shown.err and "accuracy@1 0.250, accuracy@2 0.750" in shown.err
 
 
 def test_a_second_start_of_a_script_says_how_to_go_on(tmp_path: Path) -> None:

@@ -129,11 +129,11 @@ def test_a_loop_that_was_killed_while_sampling_is_sampled_anew(
     out = tmp_path / "run"
     calls: list[int] = []
 
-    def interrupted(task: Any, settings: Any, seed: int, harvest: Any) -> Any:
+    def interrupted(task: Any, settings: Any, seed: int, *rest: Any) -> Any:
         calls.append(seed)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return gather(task, settings, seed, harvest)
+        return gather(task, settings, seed, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(supervised_run, "gather", interrupted)
