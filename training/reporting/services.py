@@ -148,6 +148,8 @@ def _as_trackio_table(service: Any, title: str, rows: Sequence[Row], step: int) 
 
 
 def _as_mlflow_table(service: Any, title: str, rows: Sequence[Row], step: int) -> None:
+    # figures are written in the background, and a table reads the run: half a file of figures would end the training
+    service._ml_flow.flush_async_logging()
     service._ml_flow.log_table({name: [row[name] for row in rows] for name in rows[0]}, f"{title}.json")
 
 
