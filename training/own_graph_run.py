@@ -34,8 +34,9 @@ from selfcorrect.training.runs.fitting import (
 )
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, alone_in
+from selfcorrect.training.runs.stored_episodes import call_records
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir", "report_to"}
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir", "store_episodes", "report_to"}
 _KEPT_EPISODES = 200
 """How many episodes of each policy the folder keeps."""
 
@@ -142,6 +143,7 @@ class OwnGraphRun:
             inputs=_checked_inputs(self.inputs),
             context=self.context,
             rules=self.rules,
+            stored=run.training_episodes_path,
             callbacks=[something_learns, _Figures(run, config, self.progress, self._validate), best],
         )
         something_learns.watch(trainer)
@@ -192,14 +194,14 @@ class OwnGraphRun:
         )  # fmt: skip
         report = {name: value for name, value in rollout_metrics(episodes, 1.0).items() if "second" not in name}
         report["n"] = float(len(episodes))
-        return report, [_episode_row(episode, who) for episode in episodes[:_KEPT_EPISODES]]
+        return report, [_episode_row(episode, who, self.policy.tokenizer) for episode in episodes[:_KEPT_EPISODES]]
 
 
-def _episode_row(episode: Episode, who: str) -> Row:
+def _episode_row(episode: Episode, who: str, tokenizer: Any) -> Row:
     """One row of episodes.jsonl: what each call wrote and was paid."""
     turns = [
-        {"role": signal.kind, "text": call.text, "verdict": None, "reason": f"reward {signal.reward}"}
-        for call, signal in zip(episode.calls, episode.signals, strict=True)
+        {**turn, "role": signal.kind, "reason": f"reward {signal.reward}"}
+        for turn, signal in zip(call_records(episode, tokenizer), episode.signals, strict=True)
     ]
     problem, error = episode.problem, episode.error
     return {

@@ -127,13 +127,13 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def row_or_none(line: str) -> dict[str, Any] | None:
-    """The step that `line` tells of, or None if a crash tore it."""
+def row_or_none(line: str, name: str = "step") -> dict[str, Any] | None:
+    """The step (or other row with an entry `name`) that `line` tells of, or None if a crash tore it."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    return row if isinstance(row, dict) and name in row else None
 
 
 # What a run writes down at every step: a JSON Lines file that survives being killed.

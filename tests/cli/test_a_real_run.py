@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,17 @@ def test_every_step_is_in_the_log_once_across_the_interruption(finished: Path) -
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert [row["stage"] for row in rows] == [1] * 6 + [2] * 6
+
+
+def test_every_step_has_its_episodes_once_with_what_each_token_earned(finished: Path) -> None:
+    rows = [json.loads(line) for line in (finished / "training_episodes.jsonl").read_text().splitlines()]
+    assert Counter(row["step"] for row in rows) == dict.fromkeys(range(1, STEPS + 1), 4)
+    for turn in (turn for row in rows for turn in row["turns"]):
+        tokens = turn["tokens"]
+        assert len(tokens["ids"]) == len(tokens["pieces"]) == len(tokens["logprobs"]) == len(tokens["advantages"])
+        assert turn["node"] in ("attempt", "revise") and turn["verdict"] in ("correct", "wrong", "unreadable")
+        assert "".join(tokens["pieces"]).removesuffix(" <eos>").strip() == turn["text"].strip()
+    assert any(any(turn["tokens"]["advantages"]) for row in rows for turn in row["turns"])
 
 
 def test_the_folder_holds_all_that_it_promises(finished: Path) -> None:

@@ -132,3 +132,29 @@ def test_verifiers_evaluates_a_correction_graph_behind_our_server(verifiers, tmp
     assert len(episodes) == 4 and all(episode["ok"] for episode in episodes)
     scores = [trace["rewards"]["verdict"]["score"] for episode in episodes for trace in episode["traces"]]
     assert set(scores) <= {0.0, 1.0} and len(scores) == 4
+
+
+def test_stored_episodes_are_its_traces_without_a_digit_lost(verifiers, tmp_path):
+    from verifiers.v1.trace import WireTrace
+    from verifiers.v1.utils.trace_store import read_episodes
+
+    from selfcorrect.training.reporting.viewer import export
+
+    first = {"role": "attempt", "node": "attempt", "path": ["attempt"], "text": "3 +", "verdict": "wrong"}
+    first |= {"after": None, "prompt": "add", "reward": 0.25, "reason": "no"}
+    first["tokens"] = {"prompt_ids": [7, 8], "ids": [1, 2], "pieces": ["3", " +"], "logprobs": [-1 / 3, -2e-7]}
+    first["tokens"]["advantages"] = [0.30000001192092896, -0.5]
+    then = {**first, "after": 0, "reward": 1 / 3, "tokens": {**first["tokens"], "prompt_ids": [9], "ids": [4, 5]}}
+    apart = {**then, "after": None}
+    row = {"step": 3, "policy": "training", "id": "p", "prompt": "add", "reference": 8, "turns": [first, then, apart]}
+    (tmp_path / "training_episodes.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "traces.jsonl").write_text("".join(export("verifiers", [tmp_path])))
+    (episode,) = read_episodes(tmp_path, WireTrace)
+    (trace,) = episode.traces
+    joined, alone = trace.branches
+    assert joined.token_ids == [7, 8, 1, 2, 9, 4, 5] and alone.token_ids == [9, 4, 5]
+    assert joined.sampled_mask == [False, False, True, True, False, True, True]
+    assert joined.logprobs == [0.0, 0.0, -1 / 3, -2e-7, 0.0, -1 / 3, -2e-7]
+    assert joined.advantages == [0.0, 0.0, 0.30000001192092896, -0.5, 0.0, 0.30000001192092896, -0.5]
+    assert trace.reward == 1 / 3 and trace.info["selfcorrect"]["turns"][0]["verdict"] == "wrong"
+    assert trace.num_turns == 3 and episode.ok and episode.task.data.prompt == "add"

@@ -168,12 +168,13 @@ class RowTensors:
         spread_RT = values_C[self.calls_RT.clamp(min=0)]
         return torch.where(self.calls_RT >= 0, spread_RT, torch.zeros_like(spread_RT))
 
-    def means(self, values_RT: Tensor, calls: int) -> list[float | None]:
-        """For each of `calls` calls the mean of its tokens' values; None for a call that has none here."""
-        places = self.calls_RT[self.calls_RT >= 0]
-        counts_C = torch.bincount(places, minlength=calls)
-        sums_C = torch.bincount(places, values_RT[self.calls_RT >= 0].double(), minlength=calls)
-        return [float(total / n) if n else None for total, n in zip(sums_C, counts_C, strict=True)]
+    def by_call(self, values_RT: Tensor, calls: int) -> list[list[float]]:
+        """For each of `calls` calls the values of its tokens, in order; [] for a call that has none here."""
+        values: list[list[float]] = [[] for _ in range(calls)]
+        sampled_RT = self.calls_RT >= 0
+        for call, value in zip(self.calls_RT[sampled_RT].tolist(), values_RT[sampled_RT].tolist(), strict=True):
+            values[call].append(value)
+        return values
 
 
 def row_tensors(rows: Sequence[PlacedRow], *, pad_id: int, multiple_of: int = 1) -> RowTensors:

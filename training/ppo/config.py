@@ -182,6 +182,9 @@ class OptimiserSettings(Settings):
     stage_switch: Literal["carry", "reset", "restart"] = "carry"
     """What happens to the optimiser where a new stage begins: nothing; Adam's moments are forgotten ("reset"); and the
     learning rate begins its course anew, over the steps of the stage ("restart")."""
+    store_episodes: Count = 4
+    """Episodes of every step, evenly spread over its problems, that the run folder keeps token for token with what each
+    earned (training_episodes.jsonl, which `selfcorrect view` shows); 0 keeps none."""
     recompute_old_logprobs: bool = False
     """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
     samples; for engines whose numbers differ from the trainer's (vLLM)."""

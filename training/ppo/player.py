@@ -61,18 +61,18 @@ class EpisodePlayer:
             return self._collected(problems, seeds, batch, trunks=begun or ())
         return self._branching(problems, seeds, batch, self.config.credit.branches)
 
-    def tell_credit(self, episodes: Sequence[Episode], means: Callable[[int], list[float | None]], batch: int) -> None:
+    def tell_credit(self, episodes: Sequence[Episode], advantages: Sequence[Sequence[float]], batch: int) -> None:
         """Tell traces, where there are any, what every call was paid.
 
         Args:
-            means: from the number of calls of all episodes to the advantage of each, in their order.
+            advantages: of the tokens of each call of all episodes, in their order.
         """
         callbacks = (self.rules.config or {}).get("callbacks")
         if not is_traced(callbacks):
             return
-        advantages = iter(means(sum(len(episode.calls) for episode in episodes)))
+        means = iter(sum(tokens) / len(tokens) if tokens else None for tokens in advantages)
         credits = [
-            Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(advantages), call.trace)
+            Credit(episode.problem.id, batch, call.node, turn, signal.reward, next(means), call.trace)
             for episode in episodes
             for turn, (call, signal) in enumerate(zip(episode.calls, episode.signals, strict=True), 1)
         ]

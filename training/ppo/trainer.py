@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -257,14 +256,13 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             pad_id=self._tokenizer.pad_token_id,
             multiple_of=self.args.steps_per_generation,
         )
-        reference_RT = (
-            self._reference_logprobs(rows) if self.settings.kl and bool((table.kl_coefficients_C > 0).any()) else None
-        )
+        charged = self.settings.kl and bool((table.kl_coefficients_C > 0).any())
+        reference_RT = self._reference_logprobs(rows) if charged else None
         advantages_RT = self._advantages(rows, table)
         betas_RT = rows.spread(table.kl_coefficients_C) * self._steered(rows, table, reference_RT)
         if reference_RT is not None and self.settings.kl_over == "turn":
             advantages_RT = advantages_RT - future_kl_BT(rows.old_logprobs_RT, reference_RT, betas_RT, rows.calls_RT)
-        self._player.tell_credit(episodes, partial(rows.means, advantages_RT), self.batch_number)
+        self.tell_credit(episodes, rows.by_call(advantages_RT, len(table.rewards_C)))
         device = self.accelerator.device
         batch = trl_batch(rows, table, advantages_RT, betas_RT)
         if self.settings.critic is not None and self.batch_number < self.settings.critic.pretraining:
@@ -278,6 +276,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
+
+    def tell_credit(self, episodes: list[Episode], advantages: list[list[float]]) -> None:
+        """Tell who wants to know what every token of every call, of all episodes in order, was paid."""
+        self._player.tell_credit(episodes, advantages, self.batch_number)
 
     def _steered(self, rows: RowTensors, table: CallTable, reference_RT: Tensor | None) -> float:
         """The factor on this step's KL coefficients; the last step's entropy and this one's KL are taken note of."""
@@ -348,9 +350,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _adapter_off(self) -> AbstractContextManager[Any]:
         model = self.accelerator.unwrap_model(self.model)
-        return (
-            model.disable_adapter() if self.ref_model is None and hasattr(model, "disable_adapter") else nullcontext()
-        )
+        adapted = self.ref_model is None and hasattr(model, "disable_adapter")
+        return model.disable_adapter() if adapted else nullcontext()
 
     # Seam 2: the loss.
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

@@ -13,16 +13,18 @@ from safetensors import SafetensorError, safe_open
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import DivergenceError, TaskError
-from selfcorrect.files import replacing, told
+from selfcorrect.files import StepLog, replacing, told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.player import SignalsAt
+from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.best import BestCheckpoint
 from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
 from selfcorrect.training.runs.held_out import left_out_text
 from selfcorrect.training.runs.progress import ProgressSink
+from selfcorrect.training.runs.stored_episodes import training_rows
 
 Item = TypeVar("Item")
 
@@ -84,9 +86,21 @@ def shown_problems(problems: Sequence[Problem], policy: Any, prompts: Prompts, p
 
 
 class RunTrainer(TurnPPOTrainer):
-    """The trainer of a run, which writes a card of its own (`model_card`): TRL's would speak of GRPO."""
+    """The trainer of a run, which writes a card of its own (`model_card`): TRL's would speak of GRPO. `stored` is where
+    it keeps `store_episodes` of each step; None is nowhere."""
+
+    stored: StepLog | None = None
 
     def create_model_card(self, *_: Any, **__: Any) -> None: ...
+
+    def tell_credit(self, episodes: list[Episode], advantages: list[list[float]]) -> None:
+        """As the trainer does; and write some of them down."""
+        super().tell_credit(episodes, advantages)
+        count = self.settings.store_episodes
+        if self.stored is None or not count or not self.accelerator.is_main_process:
+            return
+        for row in training_rows(episodes, advantages, self._tokenizer, count=count, step=self.batch_number + 1):
+            self.stored.append(row)
 
 
 def open_trainer(
@@ -97,16 +111,20 @@ def open_trainer(
     config: TurnPPOConfig,
     *,
     callbacks: Sequence[Any] = (),
+    stored: Path | None = None,
     **seams: Any,
 ) -> TurnPPOTrainer:
-    """The trainer on `problems`, epoch after epoch; `seams` are further arguments of `TurnPPOTrainer`."""
+    """The trainer on `problems`, epoch after epoch; `stored` is the file for `store_episodes` of each
+    step, and `seams` are further arguments of `TurnPPOTrainer`."""
     order = epochs(problems, batches=config.steps, per_batch=config.problems_per_step, seed=config.seed)
     watched = [*callbacks, FiniteGradients(), BoundedKL(config)]
     # The run's folder is the one that holds that of its checkpoints.
     reporters = Reporters.beside(config.output_dir.parent, config.report_to)
-    return RunTrainer(
+    trainer = RunTrainer(
         policy, graph, order, signals, config, callbacks=watched, shuffled=True, reporters=reporters, **seams
     )
+    trainer.stored = None if stored is None else StepLog(stored)
+    return trainer
 
 
 def keep_beginning(policy: Any, checkpoints: Path, *, resume: bool) -> None:

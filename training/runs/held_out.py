@@ -35,6 +35,7 @@ class HeldOut:
         seed: of the episodes.
         run: where the figures go.
         progress: told of what is done.
+        tokenizer: the policy's; with it the episodes that are kept have their tokens.
     """
 
     problems: list[Problem]
@@ -42,11 +43,19 @@ class HeldOut:
     seed: int
     run: RunDirectory
     progress: ProgressSink
+    tokenizer: Any = None
 
     @classmethod
-    def of(cls, settings: EvaluationSettings, task: Task, run: RunDirectory, progress: ProgressSink) -> "HeldOut":
+    def of(
+        cls,
+        settings: EvaluationSettings,
+        task: Task,
+        run: RunDirectory,
+        progress: ProgressSink,
+        tokenizer: Any = None,
+    ) -> "HeldOut":
         """The problems that `settings` ask for, or all that the task holds out if those are fewer."""
-        return cls(held_out_problems(settings, task, progress), task, settings.seed, run, progress)
+        return cls(held_out_problems(settings, task, progress), task, settings.seed, run, progress, tokenizer)
 
     def before(self, graph: CorrectionGraph) -> Evaluated:
         """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
@@ -64,7 +73,8 @@ class HeldOut:
         self.progress.message("evaluating the trained policy")
         after, episodes = self._evaluate(graph)
         self.run.write_final(before[0], after, budget=budget)
-        self.run.write_episodes(episodes[:_KEPT_EPISODES], before=before[1][:_KEPT_EPISODES])
+        kept, base = episodes[:_KEPT_EPISODES], before[1][:_KEPT_EPISODES]
+        self.run.write_episodes(kept, before=base, tokenizer=self.tokenizer)
         self.run.write_report()
         self.run.write_card()
         return RunResult(self.run.path, before[0], after)

@@ -104,7 +104,8 @@ class _Session:
         self.policy = open_run_policy(self.settings)
         self.graph = open_graph(self.settings.for_evaluation, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
-        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
+        tokenizer = self.policy.tokenizer
+        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, tokenizer)
         asked = (problem.prompt for problem in self.held_out.problems)
         self._offline_tokens = 0
         refuse_unreadable(self.policy, asked, name=self.settings.policy.model)
@@ -133,6 +134,7 @@ class _Session:
             reference=None if base is None else base.model,
             begun_with=self._first_answers(problems, config, base or self.policy),
             peft_config=lora_config(chosen_lora(self.settings.policy)),
+            stored=self.run.training_episodes_path,
             callbacks=[self._log(config), best],
         )
         fit(trainer, resume_from=checkpoint, best=best)

@@ -4,7 +4,8 @@ config.yaml      the settings, complete
 arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
 metrics.json     {"before": ..., "after": ..., "budget": ...}: evaluations of base and trained policy, and the cost
-episodes.jsonl   episodes as people read them, without token ids
+episodes.jsonl   held-out episodes before and after, with their tokens and log-probabilities
+training_episodes.jsonl  some episodes of every step, with what each token earned
 model/           the trained policy; loads with AutoModelForCausalLM
 checkpoints/     what `resume` continues from
 report.html      all of it in one file
@@ -26,33 +27,34 @@ from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_
 from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
 from selfcorrect.training.ppo.config import refuse_missing
 from selfcorrect.training.runs.progress import ProgressSink, usual_progress
+from selfcorrect.training.runs.stored_episodes import token_records, verdict_fields
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
 
-# Episodes as people read them: texts and verdicts, no token ids.
+# Held-out episodes as they are kept; see `stored_episodes` for what a row holds.
 
 
-def episode_record(state: EpisodeState, *, policy: str) -> dict[str, Any]:
-    """One row of episodes.jsonl; `policy` says who played: "before" or "after"."""
+def episode_record(state: EpisodeState, *, policy: str, tokenizer: Any = None) -> dict[str, Any]:
+    """One row of episodes.jsonl; `policy` says who played: "before" or "after". With the policy's `tokenizer` the row
+    has its tokens."""
     problem: Mapping[str, Any] = state["problem"]
+    turns = state.get("turns", [])
+    generations = [turn["generation"] for turn in turns]
+    tokens = [{} for _ in turns] if tokenizer is None else token_records(generations, tokenizer)
     return {
         "id": problem["id"],
         "policy": policy,
         "prompt": problem["prompt"],
         "reference": problem["reference"],
-        "turns": [_turn_record(turn) for turn in state.get("turns", [])],
+        "turns": [_turn_record(turn) | more for turn, more in zip(turns, tokens, strict=True)],
         "stop_reason": state.get("stop_reason", ""),
     }
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:
-    verdict = turn["verdict"]
-    row: dict[str, Any] = {"role": turn["role"], "text": turn["generation"]["text"]}
-    if verdict is not None:
-        row |= {"verdict": verdict["status"], "answer": verdict["answer"], "reason": verdict["reason"]}
-    return row
+    return {"role": turn["role"], "text": turn["generation"]["text"], **verdict_fields(turn["verdict"])}
 
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every", "report_to"}
+_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every", "optimiser.store_episodes", "report_to"}
 _MAY_GROW_ON_RESUME = {"score.stage_two_steps", "star.loops", "steps"}
 """What makes a run longer: the steps of its last stage, STaR's loops, Quiet-STaR's steps."""
 
@@ -189,6 +191,11 @@ class RunDirectory:
         return self.path / "episodes.jsonl"
 
     @property
+    def training_episodes_path(self) -> Path:
+        """Some episodes of every step, with what each token earned."""
+        return self.path / "training_episodes.jsonl"
+
+    @property
     def model_path(self) -> Path:
         """The trained policy, as transformers loads it."""
         return self.path / "model"
@@ -214,6 +221,8 @@ class RunDirectory:
     def truncate_metrics(self, step: int) -> None:
         """Forget the steps after `step`."""
         StepLog(self.metrics_log_path).truncate(step)
+        if self.training_episodes_path.exists():
+            StepLog(self.training_episodes_path).truncate(step)
 
     def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any], *, budget: Budget | None = None) -> None:
         """Write metrics.json, all or nothing."""
@@ -229,10 +238,13 @@ class RunDirectory:
         final: dict[str, dict[str, Any]] = json.loads(self.final_path.read_text(encoding="utf-8"))
         return final
 
-    def write_episodes(self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = ()) -> None:
-        """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems."""
-        rows = [episode_record(state, policy="after") for state in episodes]
-        rows += [episode_record(state, policy="before") for state in before]
+    def write_episodes(
+        self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = (), tokenizer: Any = None
+    ) -> None:
+        """Write episodes.jsonl: those of the trained policy and, if given, of the base on the same problems; with their
+        `tokenizer`, token for token."""
+        rows = [episode_record(state, policy="after", tokenizer=tokenizer) for state in episodes]
+        rows += [episode_record(state, policy="before", tokenizer=tokenizer) for state in before]
         write_whole(self.episodes_path, "".join(map(json_line, rows)))
 
     def read_episodes(self) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import typer
 from selfcorrect.cli.adapt import adapt_command
 from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare
-from selfcorrect.cli.evaluate import evaluate_command
+from selfcorrect.cli.evaluate import evaluate_command, view
 from selfcorrect.cli.scale import scale, tune_budget
 from selfcorrect.cli.serve import init, mcp, serve
 from selfcorrect.cli.settings import settings_command
@@ -25,6 +25,7 @@ app.command()(demo)
 app.add_typer(train, name="train", help="Train a policy: selfcorrect train ARM. See selfcorrect train --help.")
 app.command()(compare)
 app.command("eval")(evaluate_command)
+app.command()(view)
 app.command()(solve)
 app.command()(scale)
 app.command("tune-budget")(tune_budget)

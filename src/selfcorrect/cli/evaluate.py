@@ -1,9 +1,10 @@
-"""`selfcorrect eval`: how well a policy answers, and what its revisions do to its answers."""
+"""`selfcorrect eval`: how well a policy answers, and what its revisions do to its answers; `selfcorrect view`: those
+answers, and the ones that a run kept, for reading."""
 
 import json
 import random
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -109,7 +110,7 @@ def evaluate_command(
             **report.as_dict(),
         }
         if out is not None:
-            _keep(out, figures, states, model)
+            _keep(out, figures, states, model, getattr(named.policy, "tokenizer", None))
         _show(figures, out, len(problems), task, as_json=as_json)
 
 
@@ -242,11 +243,12 @@ def _prove_free(out: Path) -> None:
     prove_writable(out)
 
 
-def _keep(out: Path, figures: Mapping[str, Any], states: "Sequence[EpisodeState]", model: str) -> None:
+def _keep(out: Path, figures: Mapping[str, Any], states: "Sequence[EpisodeState]", model: str, tokenizer: Any) -> None:
     from selfcorrect.files import finite, json_line, write_whole
     from selfcorrect.training.runs.run_directory import episode_record
 
-    write_whole(out / "episodes.jsonl", "".join(json_line(episode_record(state, policy=model)) for state in states))
+    rows = (episode_record(state, policy=model, tokenizer=tokenizer) for state in states)
+    write_whole(out / "episodes.jsonl", "".join(map(json_line, rows)))
     write_whole(out / "eval.json", json.dumps(finite(figures), indent=2) + "\n")
 
 
@@ -269,3 +271,79 @@ def _show(figures: dict[str, Any], out: Path | None, asked: int, given: str, *, 
         tell_files({"episodes": out / "episodes.jsonl", "figures": out / "eval.json"})
     policy, task = shlex.quote(figures["model"]), shlex.quote(given)
     tell_files({"next": f"selfcorrect train score --model {policy} --task {task}  (teach it to correct itself)"})
+
+
+# Reading what was kept.
+
+
+def view(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of eval --out.")],
+    other: Annotated[Path | None, typer.Argument(metavar="[RUN2]", help="Another one, to read beside it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the page goes; by default episodes.html in RUN.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="KIND:FILE",
+            help="Write traces, not a page: verifiers:FILE (its traces.jsonl), otel:FILE (OpenTelemetry GenAI spans).",
+        ),
+    ] = None,
+    serving: Annotated[
+        bool, typer.Option("--serve", help="Serve the page on this machine, read anew whenever it is loaded.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 is a free one.")] = 8800,
+) -> None:
+    """Read stored episodes: filters, search, tokens by log-probability and advantage, two runs side by side."""
+    with reporting(as_json=False):
+        from selfcorrect.files import write_whole
+        from selfcorrect.training.reporting.viewer import export, viewer_page
+
+        runs = [run] if other is None else [run, other]
+        if sum((out is not None, to is not None, serving)) > 1:
+            raise ConfigurationError("--out, --export and --serve go one at a time")
+        if to is not None:
+            kind, _, file = to.partition(":")
+            if not file:
+                raise ConfigurationError(f"--export {to} names no file; write --export verifiers:traces.jsonl")
+            write_whole(Path(file), "".join(export(kind, runs)))
+            tell_files({kind: file})
+            return
+        page = viewer_page(runs)
+        if serving:
+            _serve(lambda: viewer_page(runs), port)
+            return
+        written = out or run / "episodes.html"
+        write_whole(written, page)
+        tell_files({"episodes": written, "next": "open it in a browser; its key ? tells the keys"})
+
+
+def _serve(page: Callable[[], str], port: int) -> None:
+    """Serve `page` to browsers on this machine until Ctrl-C."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            local = (self.headers.get("Host") or "").rpartition(":")[0] in ("127.0.0.1", "localhost")
+            if not local or self.path != "/":  # another name for this machine would be another site's
+                self.send_error(404)
+                return
+            body = page().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot serve on port {port}: {error.strerror or error}; choose another --port"
+        ) from error
+    with server:
+        notes.print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it)", markup=False)
+        server.serve_forever()

@@ -1,0 +1,225 @@
+"""The viewer of episodes, in a real browser where there is one, and the traces that it exports."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import word_tokenizer
+
+from selfcorrect.cli.app import app
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.reporting.viewer import export, script_json, stored_rows, viewer_page
+from selfcorrect.training.runs.stored_episodes import pieces_of, token_records
+
+HOSTILE = '</script><img src=x onerror="window.broken = true">\u2028<!--'
+
+
+def episode(number: int, *, policy: str = "training", **changes: Any) -> dict[str, Any]:
+    """Two turns of two tokens: wrong, then right in every second one."""
+    first = {
+        "role": "attempt",
+        "node": "think",
+        "path": ["outer", "think"],
+        "text": "3 +",
+        "verdict": "wrong",
+        "reason": "no",
+        "reward": 0.0,
+        "learns": True,
+        "after": None,
+        "prompt": "add",
+        "tokens": {"prompt_ids": [9], "ids": [1, 2], "pieces": ["3", " +"], "logprobs": [-0.1, -1 / 3]}
+        | {"advantages": [0.30000001192092896, -0.5]},
+    }
+    last = first | {"node": "mend", "path": ["mend"], "verdict": "correct" if number % 2 else "wrong", "after": 0}
+    last |= {"reward": float(number % 2), "text": f"answer {number}"}
+    problem = {"id": f"p{number}", "prompt": f"problem {number}", "reference": 8}
+    return {"step": 1, "policy": policy, **problem, "turns": [first, last], "stop_reason": "revisions", **changes}
+
+
+def a_run(folder: Path, count: int, *, name: str = "training_episodes.jsonl", **changes: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    rows = [episode(number, **changes) for number in range(count)]
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def test_a_folder_without_episodes_says_what_writes_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="store_episodes"):
+        viewer_page([tmp_path])
+
+
+def test_a_line_that_a_crash_tore_is_left_out(tmp_path: Path) -> None:
+    file = a_run(tmp_path, 2) / "training_episodes.jsonl"
+    file.write_text(file.read_text() + '{"step": 2, "id": "torn')
+    assert [row["id"] for row in stored_rows(tmp_path)] == ["p0", "p1"]
+
+
+@given(st.text())
+def test_nothing_that_a_model_wrote_can_end_the_data(text: str) -> None:
+    written = script_json([text])
+    assert not set("<>&\u2028\u2029") & set(written)
+    assert json.loads(written) == [text]
+
+
+@given(st.lists(st.integers(0, 255), max_size=40))
+def test_pieces_of_bytes_make_up_the_text(values: list[int]) -> None:
+    class Bytes:
+        def decode(self, ids: list[int], **_: Any) -> str:
+            return bytes(ids).decode("utf-8", errors="replace")
+
+    text = list("é≠x😀".encode()) + values
+    pieces = pieces_of(Bytes(), text)
+    assert len(pieces) == len(text) and pieces[:10] == ["", "é", "", "", "≠", "x", "", "", "", "😀"]
+    if "\ufffd" not in Bytes().decode(text):
+        assert "".join(pieces) == Bytes().decode(text)
+
+
+def test_a_call_that_goes_on_stores_only_what_is_new() -> None:
+    tokenizer = word_tokenizer(["3", "+", "5", "="])
+    ids = tokenizer("3 + 5 =")["input_ids"]
+    one = {"prompt_ids": ids[:1], "completion_ids": ids[1:2], "logprobs": [-0.5]}
+    two = {"prompt_ids": ids[:3], "completion_ids": ids[3:], "logprobs": [-0.25] * len(ids[3:])}
+    other = {"prompt_ids": ids[2:3], "completion_ids": ids[:1], "logprobs": [-1.0]}
+    first, second, third = token_records([one, two, other], tokenizer)  # type: ignore[list-item]
+    assert (first["after"], second["after"], third["after"]) == (None, 0, None)
+    assert second["tokens"]["prompt_ids"] == ids[2:3] and third["tokens"]["prompt_ids"] == ids[2:3]
+
+
+def test_spans_are_of_calls_in_episodes(tmp_path: Path) -> None:
+    spans = [json.loads(line) for line in export("otel", [a_run(tmp_path, 1)])]
+    assert [span["name"] for span in spans] == ["invoke_agent selfcorrect", "chat think", "chat mend"]
+    assert {span["parent_id"] for span in spans[1:]} == {spans[0]["span_id"]}
+    assert spans[1]["attributes"]["selfcorrect.advantages"] == [0.30000001192092896, -0.5]
+    with pytest.raises(ConfigurationError, match="verifiers and otel"):
+        list(export("csv", [tmp_path]))
+
+
+def test_the_command_writes_a_page_or_traces_and_not_both(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(app, ["view", *map(str, arguments)])
+
+    folder = a_run(tmp_path / "run", 2)
+    assert run(folder).exit_code == 0 and (folder / "episodes.html").is_file()
+    assert run(folder, "--export", f"verifiers:{tmp_path / 'traces.jsonl'}").exit_code == 0
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 2
+    assert run(folder, "--export", "verifiers").exit_code == 2
+    assert run(folder, "--export", "otel:x", "--serve").exit_code == 2
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no chromium with its chromedriver here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+def shown(browser: Any, folder: Path, *runs: Path, width: int = 1280) -> Any:
+    """The page of `runs` in a window of that many CSS pixels."""
+    page = folder / "page.html"
+    page.write_text(viewer_page(runs), encoding="utf-8")
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(page.as_uri())
+    return browser
+
+
+def press(browser: Any, *keys: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    for key in keys:
+        ActionChains(browser).send_keys(key).perform()
+
+
+def text(browser: Any, id: str) -> str:
+    return str(browser.find_element("id", id).text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_a_model_wrote_is_text_in_the_browser(browser: Any, tmp_path: Path, width: int) -> None:
+    hostile = episode(1, prompt=HOSTILE, id=HOSTILE, stop_reason=HOSTILE)
+    hostile["turns"][0] |= {"text": HOSTILE, "reason": HOSTILE, "path": [HOSTILE], "prompt": HOSTILE}
+    hostile["turns"][0]["tokens"]["pieces"] = [HOSTILE, "w" * 500]
+    (tmp_path / "episodes.jsonl").write_text(json.dumps(hostile) + "\n")
+    page = shown(browser, tmp_path, tmp_path, width=width)
+    press(page, "\ue007")
+    assert page.execute_script("return window.broken === undefined && !document.querySelector('img')")
+    assert HOSTILE.split("\u2028")[0] in text(page, "detail")
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_thousands_of_episodes_are_filtered_and_few_are_drawn(browser: Any, tmp_path: Path) -> None:
+    page = shown(browser, tmp_path, a_run(tmp_path / "run", 5000))
+    assert text(page, "count") == "5000 of 5000 episodes"
+    drawn = "return document.querySelectorAll('.item').length"
+    assert 0 < page.execute_script(drawn) < 60
+    choose = (
+        "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
+    )
+    for field, value, left in (("outcome", "mended", 2500), ("problem", "p4999", 1), ("outcome", "spoilt", 0)):
+        page.execute_script(choose, field, value)
+        assert text(page, "count") == f"{left} of 5000 episodes"
+    for field in ("problem", "outcome"):
+        page.execute_script(choose, field, "")
+    for field, value, left in (("node", "outer/think", 5000), ("turns", "3", 0), ("turns", "2", 5000)):
+        page.execute_script(choose, field, value)
+        assert text(page, "count") == f"{left} of 5000 episodes"
+    page.execute_script(choose, "reward0", "0.5")
+    assert text(page, "count") == "2500 of 5000 episodes"
+    page.execute_script(choose, "length1", "3")
+    assert text(page, "count") == "0 of 5000 episodes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_keys_walk_search_colour_and_darken(browser: Any, tmp_path: Path, width: int) -> None:
+    page = shown(browser, tmp_path, a_run(tmp_path / "run", 300), width=width)
+    press(page, "j", "\ue015", "k", "\ue007")  # down, arrow down, up, Enter
+    assert "problem 1" in text(page, "detail") and "outer/think" in text(page, "detail")
+    press(page, "l", "\ue014")
+    assert "log-probability -0.3333" in text(page, "token") and "advantage -0.5" in text(page, "token")
+    colour = "return getComputedStyle(document.querySelector('.t')).backgroundColor"
+    unlikely = page.execute_script(colour)
+    press(page, "c")
+    assert page.execute_script(colour) != unlikely
+    before = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    press(page, "d")
+    assert page.execute_script("return getComputedStyle(document.body).backgroundColor") != before
+    press(page, "/", *"answer 299")
+    assert text(page, "count") == "1 of 300 episodes"
+    press(page, "\ue00c", "?")
+    assert page.execute_script("return document.getElementById('keys').open")
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_two_runs_stand_side_by_side_by_problem(browser: Any, tmp_path: Path) -> None:
+    runs = [a_run(tmp_path / "one", 3), a_run(tmp_path / "two", 2, policy="after")]
+    page = shown(browser, tmp_path, *runs)
+    press(page, "b", "b")  # the first source, then the second
+    assert page.execute_script("return document.querySelectorAll('#detail article').length") == 2
+    assert "two · after" in text(page, "detail") and "one · training" in text(page, "detail")
+    press(page, "j", "j")
+    assert "has no other episode of this problem" in text(page, "detail")
