@@ -162,6 +162,7 @@ def test_the_countdown_group_opens_the_task_it_describes() -> None:
 
 
 OTHER_VALUES: dict[str, object] = {
+    "store_episodes": 0,
     "learning_rate": 3e-6,
     "learning_rate_decay": False,
     "warmup_steps": 7,
