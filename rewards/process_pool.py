@@ -78,16 +78,19 @@ class _Crew(Generic[AnyMember]):
         """An idle member, or a new one, or the next to become free."""
         with self._changed:
             while not self.closed:
-                while self._idle:
-                    member = self._idle.pop()
-                    if not member.has_died():
-                        return member
-                    self._all.remove(member)
-                    member.end()
-                if len(self._all) < self._size:
-                    return self._hire()
+                if len(self._all) - len(self._idle) < self._size:
+                    return self._idle_or_new()
                 self._changed.wait()
         raise PoolClosed
+
+    def _idle_or_new(self) -> AnyMember:
+        while self._idle:
+            member = self._idle.pop()
+            if not member.has_died():
+                return member
+            self._all.remove(member)
+            member.end()
+        return self._hire()
 
     def give_back(self, member: AnyMember, sound: bool, replace: bool) -> None:
         """Make a member free for the next job, or end it; then `replace` says whether a new one starts at once."""
@@ -109,9 +112,10 @@ class _Crew(Generic[AnyMember]):
         return member
 
     def start_one(self, *, spare: bool = False) -> None:
-        """Start a member if there is none; as a `spare`, if none is idle and one more may be."""
+        """Start a member if there is none; as a `spare`, if none is idle: one beyond the size of the crew, which is of
+        those at work, stands ready then."""
         with self._changed:
-            wanted = not self._idle and len(self._all) < self._size if spare else not self._all
+            wanted = not self._idle and len(self._all) <= self._size if spare else not self._all
             if wanted and not self.closed:
                 self._idle.insert(0, self._hire())
 
@@ -147,7 +151,7 @@ class ProcessPool(Generic[AnyMember]):
 
     Args:
         make: starts a member; it may still be getting ready when it is returned.
-        size: how many at most; None means the number of processors, at most `at_most`.
+        size: how many work at a time at most; None means the number of processors, at most `at_most`.
         at_most: see `size`.
     """
 

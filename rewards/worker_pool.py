@@ -47,14 +47,15 @@ LOST = Outcome("lost", "its workers were killed from outside, each time", "", 0.
 class WorkerPool:
     """Processes that serve jobs of plain JSON data, for threads and for coroutines alike.
 
-    Workers start on demand. A job that passes its deadline has its worker killed (SIGKILL), and a new one takes the
-    place at once. A worker's crash is tried again on another worker. Pickling a pool carries its settings, never its
-    processes, and a forked child starts workers of its own.
+    Workers start on demand. A job that passes its deadline has its worker killed (SIGKILL), and one that was started
+    while the job took long takes the place at once. A worker's crash is tried again on another worker. Pickling a pool
+    carries its settings, never its processes, and a forked child starts workers of its own.
 
     Args:
         handler: "package.module:function"; the function takes the payload and a function that reports the stage
             reached.
-        workers: how many processes at most; None means the number of processors, at most 4.
+        workers: how many processes work at a time at most; None means the number of processors, at most 4. After a job
+            that took long one more stands ready.
         deadline: wall-clock seconds for a job, from its start in a worker (not while it waits for a free one).
         memory_mb: address space of a worker, in MiB; what it starts with counts.
     """
@@ -192,5 +193,5 @@ class _Job:
         return Outcome("crashed", said, self._stage, ending.cpu_seconds, seconds)
 
 
-_LONG = 0.25
+_LONG = 0.1
 """The part of its deadline after which a job may well be one whose worker has to be killed."""

@@ -9,8 +9,8 @@ from selfcorrect.rewards.answer_keys import math_answer
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation
 from selfcorrect.rewards.maths.comparison import Comparison
+from selfcorrect.rewards.maths.copies import Question, copied, read_question
 from selfcorrect.rewards.maths.finding.extraction import Unmarked, choice_letter, find_answer, without_choice_letter
-from selfcorrect.rewards.maths.form import Question, copied, read_question
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
 from selfcorrect.rewards.maths.references import Reference, read_reference
 from selfcorrect.rewards.maths.symbolic import MAX_PAIRS, Findings, findings, open_pool, worth_asking
@@ -39,7 +39,8 @@ class MathChecker:
     Args:
         deadline: wall-clock seconds in a worker for one check.
         memory_mb: address space of a worker, in MiB.
-        workers: worker processes at most; None means the number of processors, at most 4. They start when first needed.
+        workers: worker processes at work at most; None means the number of processors, at most 4. They start when first
+            needed; after an answer that took long one more stands ready.
         policy: which answers count, where that depends on the data set. The default is for training;
             `EquivalenceRules.lenient()` is for evaluation.
         unmarked: what becomes of a response that marks no answer, of one whose thinking section never ended, and of one
@@ -182,7 +183,8 @@ class MathChecker:
         """Try every reading of both sides. True as soon as one agrees, None while one is undecided."""
         question = read_question(problem) if problem is not None and self.policy.refuse_copies else None
         comparison = Comparison(self.policy, oracle, problem=problem, question=question)
-        verdicts = [comparison.same(r, a) for r in reference.answers for a in answers]
+        readings = reference.answers if self.policy.refuse_copies else reference.answers + reference.lenient
+        verdicts = [comparison.same(r, a) for r in readings for a in answers]
         if True in verdicts:
             return True, comparison
         return (None if None in verdicts else False), comparison

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.answers import UNORDERED, Answer, Collection, Labelled, Relation, Scalar, Words
+from selfcorrect.rewards.maths.copies import canonical
 from selfcorrect.rewards.maths.equality import equal, proportional, variables
-from selfcorrect.rewards.maths.form import canonical
 from selfcorrect.rewards.maths.syntax import Node, number
 from selfcorrect.rewards.maths.text import squeeze
 from selfcorrect.rewards.maths.value_comparison import ValueComparison
@@ -148,12 +148,20 @@ class Comparison(ValueComparison):
         if not self._kinds_agree(reference, answer):
             return self._wrong(f"the reference is {describe(reference)}, the answer {describe(answer)}")
         labelled = all(isinstance(item, Labelled) for item in reference.items + answer.items)
-        ordered = reference.kind not in UNORDERED and (reference.kind != "list" or self.policy.ordered_lists)
+        ordered = self._ordered(reference, answer)
         if reference.kind not in UNORDERED and len(reference.items) != len(answer.items):
             return self._wrong(f"it has {len(answer.items)} parts, the reference {len(reference.items)}")
         if ordered and not labelled:
             return self._all([self.same(r, a) for r, a in zip(reference.items, answer.items, strict=False)])
         return self._matching(reference, answer)
+
+    def _ordered(self, reference: Collection, answer: Collection) -> bool:
+        """Lists are, as the user says; but where nobody copies, "3 and 2" or {3, 2} says that it has no order."""
+        if reference.kind in UNORDERED:
+            return False
+        if reference.kind != "list":
+            return True
+        return self.policy.ordered_lists and (self.policy.refuse_copies or answer.kind == "list")
 
     def _kinds_agree(self, reference: Collection, answer: Collection) -> bool:
         if reference.kind == answer.kind:
@@ -161,6 +169,8 @@ class Comparison(ValueComparison):
         solutions = ("solutions", "or", "list", "{}")
         if reference.kind in ("solutions", "or"):  # meant as alternatives: in any order, in braces or not
             return answer.kind in solutions
+        if not self.policy.refuse_copies and {reference.kind, answer.kind} == {"list", "{}"}:
+            return True  # a set without braces, or a list with them: in evaluation the values count
         return answer.kind == "solutions" and reference.kind in ("list", "{}")
 
     def _matching(self, reference: Collection, answer: Collection) -> bool | None:
@@ -217,8 +227,9 @@ def _difference(relation: Relation) -> Node | None:
 
 def _same_identity(reference: Relation, answer: Relation) -> bool:
     """Equations that hold always, (a+b)^2 = a^2+2ab+b^2, are the same if their sides are; x = x says nothing."""
-    wanted, found = ([side.node for side in relation.sides] for relation in (reference, answer))
-    trees = [tree for tree in [*wanted, *found] if tree is not None]
+    sides = [*reference.sides, *answer.sides]
+    known = (side.node or (number(side.numeral.value) if side.numeral else None) for side in sides)
+    trees = [tree for tree in known if tree is not None]
     if len(trees) < 4 or canonical(trees[2]) == canonical(trees[3]):
         return False
     return all(_equal_or_not(first, trees[0]) for first in trees)

@@ -5,15 +5,11 @@ Equal values are not enough where the exercise is to rewrite: "17 \\cdot 23" say
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
+from selfcorrect.rewards.maths.copies import ONE, Canonical, factors_of, terms_of
 from selfcorrect.rewards.maths.equality import variables
-from selfcorrect.rewards.maths.finding.boxes import FORMULA
-from selfcorrect.rewards.maths.syntax import Node, parse
-from selfcorrect.rewards.maths.text import clean, squeeze
-from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
+from selfcorrect.rewards.maths.syntax import Node
 
 # Numbers: written out, or still to be worked out.
 
@@ -76,8 +72,36 @@ def _is_root(node: Node) -> bool:
 def _undone(node: Node) -> int:
     """How many sums, products, quotients and powers have plain numbers for operands. 2/3 is a number, no quotient."""
     operation = node.op in ("+", "-", "*", "/", "^") and not _is_root(node) and not is_written_number(node)
-    mine = operation and all(map(is_written_number, node.args))
+    mine = operation and (all(map(is_written_number, node.args)) or (node.op in ("*", "/") and _cancels(node)))
     return mine + sum(map(_undone, node.args))
+
+
+def _cancels(node: Node) -> bool:
+    """Whether whole numbers stand above and below the line of a quotient, 8\\pi/2, that have a common divisor."""
+    above, below = Fraction(1), Fraction(1)
+    for power, factor in factors_of(node, 1):
+        if factor[0] == "number" and isinstance(factor[1], Fraction) and factor[1].denominator == 1:
+            above, below = (above * factor[1], below) if power > 0 else (above, below * factor[1])
+    return below > 1 and Fraction(above, below).denominator != below
+
+
+def like_terms(node: Node) -> bool:
+    """Whether a sum in `node` has two terms that differ by a number only: 3x + 2x."""
+    inner = any(map(like_terms, node.args))
+    if inner or node.op not in ("+", "-"):
+        return inner
+    monomials = [_without_number(term) for _, term in terms_of(node, 1)]
+    return len(set(monomials)) < len(monomials)
+
+
+def _without_number(term: Canonical) -> Canonical:
+    if term[0] == "number":
+        return ONE
+    if term[0] != "product":
+        return term
+    factors = [part for part in term[1:] if isinstance(part, tuple)]
+    rest = [(power, factor) for power, factor in factors if factor[0] != "number"]
+    return rest[0][1] if len(rest) == 1 and rest[0][0] == 1 else ("product", *rest)
 
 
 _CLOSED_FORM = ("+", "-", "*", "/", "^", "neg", "number", "mixed", "root")
@@ -163,162 +187,10 @@ def wrong_form(answer: Node, reference: Node, problem: str | None) -> str:
     """
     if not variables(reference):
         return work_left(answer, reference)
+    if like_terms(answer) and not like_terms(reference):
+        return "its like terms are not combined"
     if is_factored(reference) and (problem is None or _FACTOR.search(problem)):
         return "" if factors(answer) >= factors(reference) else "it is not factored"
     if is_multiplied_out(reference) and (problem is None or _EXPAND.search(problem)):
         return "it is not multiplied out" if _holds_factored(answer) else ""
     return ""
-
-
-# Copies of the question.
-
-Canonical = tuple[object, ...]
-
-
-@lru_cache(maxsize=8192)
-def canonical(node: Node) -> Canonical:
-    """One shape for all orders of terms and factors. Nothing is worked out, but for zeros, ones and what cancels."""
-    if node.op == "number":
-        return ("number", node.value)
-    if node.op == "symbol":
-        return ("symbol", node.name)
-    if node.op in ("+", "-", "neg"):
-        return _of_terms(_terms(node, 1))
-    if node.op in ("*", "/") or (node.op == "^" and node.args[1] == Node("number", value=Fraction(1))):
-        return _of_factors(_factors(node, 1))
-    arguments = tuple(canonical(argument) for argument in node.args)
-    if node.op == "^" and arguments[1] == _ZERO:
-        return _ONE
-    return (node.op, *arguments)
-
-
-_ZERO: Canonical = ("number", Fraction(0))
-_ONE: Canonical = ("number", Fraction(1))
-
-
-def _terms(node: Node, sign: int) -> Iterator[tuple[int, Canonical]]:
-    if node.op == "neg":
-        yield from _terms(node.args[0], -sign)
-    elif node.op in ("+", "-"):
-        yield from _terms(node.args[0], sign)
-        yield from _terms(node.args[1], sign if node.op == "+" else -sign)
-    else:
-        inner = canonical(node)
-        if inner[0] == "negative":
-            sign, inner = -sign, inner[1]  # type: ignore[assignment]
-        yield sign, inner
-
-
-def _of_terms(terms: Iterator[tuple[int, Canonical]]) -> Canonical:
-    kept: list[tuple[int, Canonical]] = []
-    for sign, term in terms:
-        if (-sign, term) in kept:
-            kept.remove((-sign, term))
-        elif term != _ZERO:
-            kept.append((sign, term))
-    if not kept:
-        return _ZERO
-    if len(kept) == 1:
-        sign, term = kept[0]
-        return term if sign > 0 else ("negative", term)
-    return ("sum", *sorted(kept, key=repr))
-
-
-def _factors(node: Node, power: int) -> Iterator[tuple[int, Canonical]]:
-    if node.op in ("*", "/"):
-        yield from _factors(node.args[0], power)
-        yield from _factors(node.args[1], power if node.op == "*" else -power)
-    elif node.op == "^" and node.args[1] == Node("number", value=Fraction(1)):
-        yield from _factors(node.args[0], power)
-    else:
-        yield power, canonical(node)
-
-
-def _of_factors(found: Iterator[tuple[int, Canonical]]) -> Canonical:
-    kept: list[tuple[int, Canonical]] = []
-    negative = False
-    for power, factor in found:
-        if factor[0] == "negative":
-            negative, factor = not negative, factor[1]  # type: ignore[assignment]
-        if (-power, factor) in kept:
-            kept.remove((-power, factor))
-        elif factor == _ZERO and power > 0:
-            return _ZERO
-        elif factor != _ONE:
-            kept.append((power, factor))
-    product: Canonical
-    if not kept:
-        product = _ONE
-    elif len(kept) == 1 and kept[0][0] == 1:
-        product = kept[0][1]
-    else:
-        product = ("product", *sorted(kept, key=repr))
-    return ("negative", product) if negative else product
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a question already says.
-
-    Attributes:
-        shapes: the canonical shapes of all expressions in its formulas, and of all their parts.
-        text: its formulas, cleaned and without needless spaces, with a bar around each.
-    """
-
-    shapes: frozenset[Canonical]
-    text: str
-
-
-_SIDES = re.compile(r"=|<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|,|;|\\\\|&")
-_PLAIN_FORMULA = re.compile(
-    r"(?<![\w$\\])[-(\[{]{0,4}\d[\d.,]*(?:\s*[-+*/^×÷·]\s{0,3}[-(]{0,4}[\w.]+\)*)*%?"
-    r"|(?<![\w\\])\(?[a-z](?:\s*[-+*/^=]\s*\(?[\w.]+\)?)+"
-)
-_MAX_QUESTION = 8000
-_MAX_FORMULAS = 60
-
-
-@lru_cache(maxsize=2048)
-def read_question(problem: str) -> Question:
-    """The formulas of a question, in dollar signs or plain. Linear in its length; 8,000 characters of it are read."""
-    problem = problem[:_MAX_QUESTION]
-    formulas = [next(group for group in match.groups() if group is not None) for match in FORMULA.finditer(problem)]
-    formulas += [match[0] for match in _PLAIN_FORMULA.finditer(FORMULA.sub(" ", problem))]
-    shapes: set[Canonical] = set()
-    texts = []
-    for formula in formulas[:_MAX_FORMULAS]:
-        cleaned = clean(formula)
-        texts.append(squeeze(cleaned))
-        for side in {cleaned, *_SIDES.split(cleaned)}:
-            shapes |= _shapes(side)
-    return Question(frozenset(shapes), f"|{'|'.join(texts)}|")
-
-
-def _shapes(text: str) -> set[Canonical]:
-    try:
-        tree = parse(text.strip(" .,;:?"))
-    except (NotUnderstood, TooIntricate):
-        return set()
-    return {canonical(part) for part in _parts(tree)}
-
-
-def _parts(node: Node) -> Iterator[Node]:
-    yield node
-    for argument in node.args:
-        yield from _parts(argument)
-
-
-def copied(answer: str, tree: Node | None, reference: str, reference_tree: Node | None, question: Question) -> bool:
-    """Whether an answer, cleaned, stands in the question as it is, and is not how the reference is written."""
-    if squeeze(answer) == squeeze(reference):
-        return False
-    if tree is not None and reference_tree is not None:
-        shape = canonical(tree)
-        return shape in question.shapes and shape != canonical(reference_tree)
-    if tree is not None:
-        return canonical(tree) in question.shapes and bool(tree.args)
-    whole = squeeze(answer)
-    at = question.text.find(whole)
-    if len(whole) < 3 or at < 0:
-        return False
-    return not (question.text[at - 1].isalnum() or question.text[at + len(whole)].isalnum())

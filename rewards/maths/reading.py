@@ -17,6 +17,7 @@ from selfcorrect.rewards.maths.answers import (
     names_points,
     squeezed_label,
 )
+from selfcorrect.rewards.maths.equality import variables
 from selfcorrect.rewards.maths.numerals import read_numeral
 from selfcorrect.rewards.maths.syntax import Node, parse
 from selfcorrect.rewards.maths.text import MAX_ANSWER, Kind, clean, enclosed, split_top_level, unbalanced
@@ -130,6 +131,8 @@ def read_inequality(text: str) -> Answer:
     sides = [side.strip() for side in ORDER.split(text)]
     if any("=" in side or not side for side in sides):
         raise Unreadable("it mixes equations and inequalities")
+    if (between := _around_zero(signs, sides)) is not None:
+        return between
     if len(sides) == 2 and signs[0] == r"\ne":
         for label, excluded in (sides, sides[::-1]):
             if LABEL.fullmatch(label):
@@ -149,6 +152,41 @@ def read_inequality(text: str) -> Answer:
     return Relation(signs, tuple(read_scalar(side) for side in sides))
 
 
+_ABSOLUTE = re.compile(rf"\|\s*({LABEL.pattern})\s*\|")
+
+
+def _around_zero(signs: tuple[str, ...], sides: list[str]) -> Answer | None:
+    """|x| < 3 is (-3, 3), |x| > 3 all that lies outside, 1 < |x| < 3 two intervals; None for anything else."""
+    if len(sides) == 2 and _ABSOLUTE.fullmatch(sides[1]):
+        signs, sides = (_FLIPPED[signs[0]],), sides[::-1]
+    elif len(sides) == 3 and {">", r"\ge"} >= set(signs):
+        signs, sides = tuple(_FLIPPED[sign] for sign in reversed(signs)), sides[::-1]
+    name = next((found[1] for side in sides[:2] if (found := _ABSOLUTE.fullmatch(side))), None)
+    if name is None or r"\ne" in signs or len(sides) > 3 or not all(map(_is_distance, set(sides) - {f"|{name}|"})):
+        return None
+    if len(sides) == 3:
+        if _ABSOLUTE.fullmatch(sides[0]) or not set(signs) <= {"<", r"\le"}:
+            return None
+        (low, _, high), (low_sign, high_sign) = sides, signs
+        regions = [(f"-({high})", high_sign, f"-({low})", low_sign), (low, low_sign, high, high_sign)]
+    elif signs[0] in ("<", r"\le"):
+        regions = [(f"-({sides[1]})", signs[0], sides[1], signs[0])]
+    else:
+        regions = [("", "", f"-({sides[1]})", _FLIPPED[signs[0]]), (sides[1], _FLIPPED[signs[0]], "", "")]
+    intervals = tuple(_interval(name, *region) for region in regions)
+    if len(intervals) == 1:
+        return intervals[0]
+    return Labelled(squeezed_label(name), Collection("union", tuple(one.answer for one in intervals)))
+
+
+def _is_distance(text: str) -> bool:
+    """Whether `text` may be how far something is from zero: a constant that is not written as a negative one."""
+    scalar = read_scalar(text)
+    if scalar.numeral is not None:
+        return scalar.numeral.value >= 0
+    return scalar.node is not None and scalar.node.op != "neg" and not variables(scalar.node)
+
+
 def all_but(excluded: tuple[str, ...]) -> Answer:
     """All real numbers but these, as a union of open intervals; the numbers in ascending order where they are known."""
     scalars = [read_scalar(text) for text in excluded]
@@ -162,7 +200,7 @@ _INFINITY = Scalar(r"\infty", None, Node("infinity"))
 _MINUS_INFINITY = Scalar(r"-\infty", None, Node("neg", (Node("infinity"),)))
 
 
-def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Answer:
+def _interval(label: str, low: str, low_sign: str, high: str, high_sign: str) -> Labelled:
     """low < x < high as an interval with the label x; one side may be missing ("")."""
     if high_sign in (">", r"\ge"):
         low, low_sign, high, high_sign = high, _FLIPPED[high_sign], "", ""

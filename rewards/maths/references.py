@@ -18,6 +18,7 @@ class Reference:
     Attributes:
         text: the answer, as given; of a worked solution, the part that is marked as its answer.
         answers: its readings.
+        lenient: further ones that count where nobody learns from the verdict: "1,22" as 1.22.
         choice: the capital letter, if it may be a multiple-choice answer.
         opaque: the expressions in it that our own parser cannot read, cleaned.
     """
@@ -26,6 +27,7 @@ class Reference:
     answers: tuple[Answer, ...]
     choice: str | None
     opaque: tuple[str, ...]
+    lenient: tuple[Answer, ...] = ()
 
     @property
     def in_words(self) -> bool:
@@ -66,13 +68,14 @@ def _read(whole: str) -> Reference:
         choice = _choice_behind(text)
         text = found.text
     text = text.rstrip("\\")
-    answers = read_answer(text)
+    answers: tuple[Answer, ...] = read_answer(text)
+    lenient: tuple[Answer, ...] = ()
     if _SHORT_LIST.fullmatch(text):  # in a reference "1,3" is a list, whatever some countries write for 1.3
-        answers = answers[:1]
+        answers, lenient = answers[:1], answers[1:]
     bare = without_choice_letter(text)
     if bare != text:  # "(B) 42" is also 42
         answers += read_answer(bare)
-    return Reference(text, answers, choice or choice_letter(text), tuple(dict.fromkeys(_opaque(answers))))
+    return Reference(text, answers, choice or choice_letter(text), tuple(dict.fromkeys(_opaque(answers))), lenient)
 
 
 def _choice_behind(solution: str) -> str | None:

@@ -117,6 +117,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\mathrm\s*\{([edi])\}", r"\1"),
         (r"\\(?:underline|mathbf|bold|color\s*\{\w+\})\s*\{([^{}]*)\}", r"\1"),
         (r"\\%", "%"),
+        (r"^\s*(?:\\text\s*\{\s*(?:minus|negative)\s+([\d.,]+)\s*\}|(?:minus|negative)\s+([\d.,]+))\s*$", r"-\1\2"),
         (r"\{,\}", ","),
     )
 )

@@ -105,7 +105,8 @@ _CHANGES = (
     "five six seven eight nine ten sin cos tan ln exp choose i oder nicht vielleicht mal minus plus weniger unter ou "
     "o ni pas moins menos peut-être "
     "quizás puede tal vez bajo sous oppure forse meno или не нет минус может либо ниже примерно mn bn mio mrd tsd "
-    "hunderttausend myriad myriads inverse reciprocal owed owing loss debt deficit bc bce"
+    "hunderttausend myriad myriads inverse reciprocal owed owing loss debt deficit bc bce kilo mega giga tera "
+    "googol googols reverse reversed off away"
 )
 _CHANGING = frozenset(_CHANGES.split()) | set(FUNCTIONS + GREEK) | set(SCALES)
 _TENS = "(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
@@ -116,8 +117,10 @@ _CHANGING_KIND = re.compile(
 )
 """More of the kind, and any number word or ordinal."""
 _CHANGING_SIGNS = re.compile(
-    r"[十百千万萬亿億兆半倍成割折又零一二三四五六七八九不非或负負마배반만억천백조십]|分之|点|없|아니|또는|または|では"
+    r"[十百千万萬亿億兆半倍成割折又零一二三四五六七八九不非或负負마배반만억천백조십余餘多几幾超未]|以上|以下|이상|이하|미만|초과|分之|点|없|아니|또는|または|では"
 )
+_FIRST_IDEOGRAPH = 0x2E80
+"""Before it, a single letter behind a number is a variable, a prefix or whatever else; from it on, a counter: 42個."""
 _SYMBOL_LETTERS = frozenset("xyzabcdefijknpqrtuw")  # after a number, these alone are variables
 _WORD = r"(?:[AaPp]\.[Mm]\.?|[^\W\d_]+\.?|\$|€|£|¢)"
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
@@ -138,7 +141,7 @@ _IN_BRACKETS = re.compile(
     r'(?P<unit>[^\W\d_]{2,}\.?(?:\^\d)?(?:[ /][^\W\d_]{2,}\.?(?:\^\d)?)*)\s*"?\s*\)'
 )
 _RESIDUE = re.compile(
-    r"(?P<number>.*\S)\s*(?:\\pmod\s*\{?\s*|\(\s*(?:\\(?:bmod|mod)|\"?mod\"?)\s*)(?P<modulus>\w+)\s*[})]?"
+    r"(?P<number>.*\S)\s*(?:\\p?mod(?![a-zA-Z])\s*\{?\s*|\(\s*(?:\\(?:bmod|mod)|\"?mod\"?)\s*)(?P<modulus>\w+)\s*[})]?"
 )
 _MAX_WORDS = 6
 
@@ -196,11 +199,11 @@ def _unit_name(word: str, spaced: bool, quoted: bool) -> str:
     if _changes_the_number(word.lower().rstrip(".")):
         return ""
     known = _CANONICAL.get(word) or _CANONICAL.get(word.rstrip(".")) or _CANONICAL.get(word.lower())
-    if len(word) == 1 and not quoted and (not spaced or word in _SYMBOL_LETTERS):
+    if len(word) == 1 and ord(word) < _FIRST_IDEOGRAPH and not quoted and (not spaced or word in _SYMBOL_LETTERS):
         return "" if word not in "$€£¢" else str(known)
     if known and (len(word) > 1 or word in _CANONICAL):
         return known
-    if len(word) == 1:  # 42k, 42 M: thousands and millions, or whatever else
+    if len(word) == 1 and ord(word) < _FIRST_IDEOGRAPH:  # 42k, 42 M: thousands and millions, or whatever else
         return ""
     if not word.isascii():  # counted in another language, or by a sign that needs no space: 12个
         return word.lower() if word.replace(".", "").isalpha() and UNKNOWN not in word else ""

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.maths.answers import Scalar
+from selfcorrect.rewards.maths.copies import Question, copied
 from selfcorrect.rewards.maths.equality import (
     constant_apart,
     equal,
@@ -20,8 +21,6 @@ from selfcorrect.rewards.maths.equality import (
     within,
 )
 from selfcorrect.rewards.maths.form import (
-    Question,
-    copied,
     is_closed_form,
     is_written_number,
     unworked_notation,

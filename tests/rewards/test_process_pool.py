@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -245,6 +245,29 @@ def test_while_a_job_takes_long_a_spare_worker_starts() -> None:
         assert len(pool.worker_pids) == 2  # the spare, and the successor
         pool.run(echo("short"))
         assert len(pool.worker_pids) == 2
+
+
+def test_a_job_behind_one_that_was_killed_finds_a_spare_worker_even_in_a_pool_of_one() -> None:
+    with WorkerPool(HANDLER, workers=1, deadline=0.4) as pool:
+        pool.run(echo("warm"))
+        for _ in range(2):
+            assert pool.run({"do": "spin"}).kind == "timed out"
+            assert len(pool.worker_pids) == 2  # the spare, and the successor; never more
+        assert pool.run(echo("short")).result == "short"
+        assert len(pool.worker_pids) == 2
+
+
+def test_no_more_workers_work_at_a_time_than_the_pool_is_of() -> None:
+    """The spare one stands ready; it does not serve beside the one whose job takes long."""
+    with WorkerPool(HANDLER, workers=1, deadline=3.0) as pool, ThreadPoolExecutor(2) as threads:
+        pool.run(echo("warm"))
+        first = threads.submit(pool.run, {"do": "spin"})
+        while len(pool.worker_pids) < 2:
+            time.sleep(0.01)
+        second = threads.submit(pool.run, echo("behind"))
+        wait([first, second], return_when=FIRST_COMPLETED)
+        assert first.done()
+        assert second.result().result == "behind"
 
 
 def test_close_ends_jobs_under_way_and_leaves_no_process() -> None:

@@ -5,7 +5,8 @@ import re
 from selfcorrect.rewards.maths.text import UNKNOWN
 
 BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
-EMPTY_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{[\s.$]*\}")
+_NOTHING = r"(?:[\s.$]|\\(?:text|mathrm)\s*\{\s*\})*"
+EMPTY_BOX = re.compile(rf"\\(?:boxed|fbox|framebox)\s*\{{{_NOTHING}\}}")
 FORMULA = re.compile(
     r"\$\$(.{1,2000}?)\$\$|(?<!\\)\$((?:\\.|[^$\n\\])+)\$|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL
 )
@@ -66,7 +67,7 @@ def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
         if content is None:
             return (start, "") if not found else _joined(text, found)
         inside, after = content
-        if not inside.strip(" .$"):
+        if re.fullmatch(_NOTHING, inside):
             if not found and not skip_empty:
                 return start, ""
             continue
@@ -76,12 +77,17 @@ def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
     return _joined(text, found) if found else (-1, None)
 
 
+_NAMED = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])(?:_\{?\d\}?)?\s*=\s*[$\s({]*$")
+
+
 def _joined(text: str, found: list[tuple[int, int, str]]) -> tuple[int, str]:
     first, last = found[-1], found[0]
     joined = first[2]
+    names = [named[1] for box in found if (named := _NAMED.search(text[max(0, box[0] - 20) : box[0]]))]
+    listed = len(set(names)) == len(found)  # a = 3 and b = 4: in this order
     for before, box in zip(reversed(found[1:]), reversed(found[:-1]), strict=True):
         link = "or" if re.search(r"\bor\b", text[before[1] : box[0]], re.IGNORECASE) else "and"
-        joined += f" {link} {box[2]}"
+        joined += f", {box[2]}" if listed and link == "and" else f" {link} {box[2]}"
     around = text[: first[0]].rstrip(" $")[-1:] + text[last[1] :].lstrip(" $")[:1]
     if len(found) > 1 and around == "()":  # (\boxed{3}, \boxed{4}) is a point
         return first[0], f"({', '.join(box[2] for box in reversed(found))})"

@@ -31,8 +31,9 @@ _BROKEN_TEXT = re.compile(r"(\\text\{[^{}\n]*)\n([^{}\n]*\})")
 # Thinking aloud is not answering.
 
 _THOUGHT_TAG = re.compile(
-    r"<(?P<end>/?)(?:think|thinking|thought|reasoning|scratchpad)>|<\|(?:begin|(?P<ended>end))_of_(?:thought"
-    r"|thinking)\|>"
+    r"<(?P<end>/?)(?:[\w-]+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)>"
+    r"|<\|(?:begin|(?P<ended>end))_of_(?:thought|thinking)\|>|<\|(?P<last>/?)think(?:ing)?\|>"
+    r"|<\|channel\|>\s*(?:analysis|(?P<spoken>final))(?:<\|message\|>)?"
     r"|◁(?P<closed>/?)think▷|\[(?P<shut>/?)THINK\]",
     re.IGNORECASE,
 )

@@ -76,7 +76,7 @@ _CHANGES_AFTER = (
     r"squared|cubed|halved|doubled|tripled|quadrupled|factorial|percent|per cent|permille|below zero|under zero|above "
     r"zero|degrees below zero"
     r"|in (?:octal|hex(?:adecimal)?|binary|base \w+)|\(?base[ -]\w+\)?|octal|hex(?:adecimal)?|binary|mod(?:ulo)? \d+"
-    r"|to the power of \w+|times ten|and a (?:half|quarter|third)"
+    r"|to the (?:power of \w+|\w+ power|second|\w+(?:rd|th))|times ten|and a (?:half|quarter|third)"
     r"|and three[ -]quarters|minus|negative|times|divided by \d+|per mill?e?|倍|分之\d+|半|の\d+倍"
 )
 _BEHIND = re.compile(

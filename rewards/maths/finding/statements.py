@@ -144,7 +144,8 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
         stated = _stated(text[match.end() : match.end() + 2 * MAX_ANSWER])
         if not stated or BOX.search(stated):
             continue
-        if _says_a_value(stated) or (in_words and after < 0 and not _REMARK.fullmatch(stated)):
+        remark = _REMARK.fullmatch(stated) and value_of_sentence(stated) is None  # "verified by step 2"
+        if (_says_a_value(stated) and not remark) or (in_words and after < 0 and not _REMARK.fullmatch(stated)):
             return stated
     return None
 
@@ -160,6 +161,10 @@ def _says_a_value(stated: str) -> bool:
     return is_value(stated) or bool(FORMULA.search(stated) or _VALUE_WORDS.fullmatch(stated.strip(" .()'\"")))
 
 
+_INSTEAD = re.compile(r"\**[.;,]\s*(?:but\s+|rather\s+)?(?:it\s+is|it'?s|it\s+should\s+be)\s+(?!not\b)", re.IGNORECASE)
+"""After "the answer is not 42": what it is instead."""
+
+
 def _stated(text: str) -> str:
     """The stated answer at the beginning of `text`, up to the end of its sentence."""
     text = text.lstrip(" \t\r\n*:")
@@ -168,6 +173,8 @@ def _stated(text: str) -> str:
     stop = SENTENCE_END.search(text, end)
     whole = text[: stop.start() if stop else len(text)]
     stated = _POLITE.sub("", affirmed(whole))
+    if stop and not stated.strip(" *_`,.") and (instead := _INSTEAD.match(text, stop.start())):
+        return _stated(text[instead.end() :])
     if formula and not re.match(r"\s*(?:,|and\b|or\b|%|\\%|\w+(?:\s+per\s+\w+|\^\d)?\s*$)", stated[end:]):
         stated = stated[:end]
     if (

@@ -141,3 +141,26 @@ def test_rows_that_say_different_things(checker: MathChecker, reference: str, re
     verdict = checker.check_sync(response, reference)
     assert not verdict.correct, verdict
     assert verdict.score == 0.0
+
+
+# reference, response, and whether the lenient rules and the strict ones take it
+FORMS_THAT_GRADERS_FORGIVE = [
+    ("1,-2", r"They are \boxed{-2} and \boxed{1}.", True, False),
+    ("-12;-11;-10", r"\boxed{\{-12, -10, -11\}}", True, False),
+    (r"\{1, 2\}", r"\boxed{2, 1}", True, False),
+    ("1,22", r"\boxed{1.22}", True, False),
+    (r"1 \le |z| \le \frac{3}{2}", r"\boxed{z \in [-\frac32,-1] \cup [1,\frac32]}", True, True),
+    ("1,-2", r"\boxed{-2, 1}", False, False),
+    ("4, 3", r"We get $a = \boxed{3}$ and $b = \boxed{4}$.", False, False),
+    ("4, 3", r"We get $a = \boxed{4}$ and $b = \boxed{3}$.", True, True),
+    ("(1, 2)", r"\boxed{\{1, 2\}}", False, False),
+    ("391", r"\boxed{17\cdot 23}", False, False),
+]
+
+
+@pytest.mark.parametrize(("reference", "response", "by_lenient", "by_strict"), FORMS_THAT_GRADERS_FORGIVE)
+def test_the_lenient_rules_forgive_forms_where_public_graders_do(
+    checker: MathChecker, lenient: MathChecker, reference: str, response: str, by_lenient: bool, by_strict: bool
+) -> None:
+    assert lenient.check_sync(response, reference).correct is by_lenient
+    assert checker.check_sync(response, reference).correct is by_strict

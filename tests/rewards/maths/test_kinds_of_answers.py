@@ -94,6 +94,12 @@ CHANGING = [
     "seventeen",
     "minus one",
     "percent",
+    "kilo",
+    "googol",
+    "in reverse",
+    "points off",
+    "to the fourth",
+    "to the fifth power",
 ]
 
 
@@ -109,7 +115,9 @@ def test_what_changes_a_number_is_read_or_refused(number: int, words: str) -> No
 
 @given(
     NUMBERS,
-    st.sampled_from(["apples", "manzanas", "яблок", "Äpfel", "students", "marbles", "cm", "km/h", "square feet"]),
+    st.sampled_from(
+        ["apples", "manzanas", "яблок", "Äpfel", "個", "개", "students", "marbles", "cm", "km/h", "square feet"]
+    ),
 )
 def test_what_is_counted_or_measured_may_be_said(number: int, words: str) -> None:
     assert split_unit(clean(rf"{number}\text{{ {words}}}"))[1]
@@ -147,6 +155,13 @@ def test_a_denied_number_is_no_answer(number: int, other: int) -> None:
     if number != other:
         assert verdict(f"The answer is not {number} but {other}.", str(other)) is Status.CORRECT
         assert verdict(f"The answer is not {number} but {other}.", str(number)) is Status.WRONG
+        for instead in (
+            f"not {number}; it's {other}.",
+            f"not {number}. It is {other}.",
+            f"not {number}, it's {other}.",
+        ):
+            assert verdict(f"The answer is {instead}", str(other)) is Status.CORRECT
+            assert verdict(f"The answer is {instead}", str(number)) is not Status.CORRECT
 
 
 @given(
@@ -158,6 +173,7 @@ def test_a_denied_number_is_no_answer(number: int, other: int) -> None:
             "I hope my answer is helpful.",
             "So the answer is right.",
             "My answer is verified above.",
+            "The answer is verified by step 2.",
         ]
     ),
 )
@@ -170,15 +186,19 @@ def test_a_statement_without_a_value_does_not_overrule_one(first: int, second: i
 @given(NUMBERS)
 def test_a_thinking_section_that_never_ends_is_no_answer_in_training(number: int) -> None:
     with MathChecker(workers=1) as training:
-        for opened in ("<think>", "<thinking>", "<|begin_of_thought|>", "[THINK]", "<think>a</think><think>"):
+        for opened in (
+            *("<think>", "<thinking>", "<|begin_of_thought|>", "[THINK]", "<think>a</think><think>"),
+            *("<reflection>", "<seed:think>", "<|think|>", "<|channel|>analysis<|message|>"),
+        ):
             assert training.check_sync(rf"{opened}So \boxed{{{number}}}", str(number)).status is Status.UNREADABLE
-        assert training.check_sync(rf"<think>no</think>\boxed{{{number}}}", str(number)).correct
+        for shut in ("<think>no</think>", "<|think|>no<|/think|>", "<|channel|>analysis no<|channel|>final<|message|>"):
+            assert training.check_sync(rf"{shut}\boxed{{{number}}}", str(number)).correct
 
 
 @given(NUMBERS)
 def test_an_empty_last_box_is_no_answer_in_training(number: int) -> None:
     with MathChecker(workers=1) as training:
-        for empty in (r"\boxed{}", r"\boxed{ }", r"\boxed{"):
+        for empty in (r"\boxed{}", r"\boxed{ }", r"\boxed{", r"\boxed{\text{}}", r"\boxed{$$}"):
             assert training.check_sync(rf"\boxed{{{number}}}. So {empty}", str(number)).status is Status.UNREADABLE
     assert verdict(rf"\boxed{{{number}}}. So \boxed{{}}", str(number)) is Status.CORRECT
 
@@ -233,6 +253,25 @@ def test_disguises_of_an_exercise_are_not_its_result(a: int, b: int) -> None:
     assert verdict(rf"\boxed{{{exercise} = {a * b}}}", str(a * b)) is Status.CORRECT
 
 
+@given(st.integers(2, 60), st.integers(2, 60), st.sampled_from([r"\pi", r"\sqrt{2}", "e"]))
+def test_a_coefficient_that_is_not_worked_out_is_no_result(a: int, b: int, constant: str) -> None:
+    for answer in (rf"{a * b}{constant}/{b}", rf"\frac{{{a * b}{constant}}}{{{b}}}", rf"{b}\cdot {a}{constant}"):
+        assert verdict(rf"\boxed{{{answer}}}", f"{a}{constant}") is Status.WRONG, answer
+    assert verdict(rf"\boxed{{\frac{{{a * b + 1}{constant}}}{{{b}}}}}", rf"\frac{{{a * b + 1}}}{{{b}}}{constant}") is (
+        Status.CORRECT
+    )
+
+
+@given(st.integers(2, 60), st.integers(2, 60))
+def test_like_terms_are_wanted_combined(a: int, b: int) -> None:
+    total = f"{a + b}x"
+    for answer in (f"{a}x+{b}x", f"{b}x+{a}x", f"x+{a + b - 1}x", f"{a + b + 1}x-x"):
+        assert verdict(rf"\boxed{{{answer}}}", total) is Status.WRONG, answer
+        assert verdict(rf"\boxed{{{answer}}}", total, problem=f"Combine like terms: {a}x+{b}x") is Status.WRONG
+    assert verdict(rf"\boxed{{{total}}}", total, problem=f"Combine like terms: {a}x+{b}x") is Status.CORRECT
+    assert verdict(rf"\boxed{{{b}+{a}x+x^2}}", f"x^2+{a}x+{b}") is Status.CORRECT
+
+
 @given(st.integers(-9, 9), st.integers(-9, 9))
 def test_factored_and_multiplied_out_are_forms_of_their_own(a: int, b: int) -> None:
     out = f"x^2+({a + b})x+({a * b})" if a + b and a * b else f"x^2+{a + b}x+{a * b}"
@@ -280,6 +319,12 @@ REFERENCES: dict[str, tuple[list[str], list[str]]] = {
         [r"\begin{cases} -x, & \text{if } x < 0 \\ x, & \text{if } x \ge 0 \end{cases}"],
         ["x", r"\begin{cases} -x & x \ge 0 \\ x & x < 0 \end{cases}"],
     ),
+    r"\cos^2 x+\sin^2 x=1": ([r"\sin^2 x+\cos^2 x = 1", r"1 = \sin^2 x+\cos^2 x"], ["1 = 1", "0 = 0", "1"]),
+    r"5 \pmod 7": ([r"5 \mod 7", r"5 \mod{7}"], [r"5 \mod 8"]),
+    r"-42": ([r"\text{minus 42}", r"\text{negative 42}", "minus 42"], [r"\text{minus 41}", "42"]),
+    "(-3, 3)": (["|x| < 3", "3 > |x|", r"|y| < 3"], [r"|x| \le 3", "|x| > 3", "|x| < 4", "|x - 1| < 3"]),
+    r"|x| \ge 3": ([r"(-\infty,-3] \cup [3,\infty)", r"x \le -3 \text{ or } x \ge 3"], [r"x \ge 3", r"|y| \ge 3", "3"]),
+    r"[-2,-1) \cup (1,2]": ([r"1 < |x| \le 2", r"2 \ge |x| > 1"], [r"1 \le |x| \le 2", r"1 < x \le 2"]),
     r"\begin{cases} x = 1 \\ y = 2 \end{cases}": (["x = 1, y = 2", "(1, 2)"], ["x = 2, y = 1"]),
 }
 

