@@ -34,7 +34,9 @@ from selfcorrect.rewards.maths.finding.extraction import find_answer
         ("x = 4", "x = 4"),
         ("The points are (1, 2) and then (3, 4).", "(3, 4)"),
         (r"The answer is $\frac{1}{2}$, because half of it is left.", r"$\frac{1}{2}$"),
-        (r"$x = \boxed{3}$ and $y = \boxed{5}$", "3 and 5"),
+        (r"$x = \boxed{3}$ and $y = \boxed{5}$", "3, 5"),
+        (r"$x = \boxed{3}$ and $x = \boxed{5}$", "3 and 5"),
+        (r"$x_1 = \boxed{3}$ and $x_2 = \boxed{5}$", "3 and 5"),
         (r"\boxed{3} \text{ and } \boxed{5}", "3 and 5"),
     ],
 )
