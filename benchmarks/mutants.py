@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.toml")
 
 TESTS_OF = {
-    "rewards/countdown.py": ["tests/rewards/test_countdown.py"],
-    "rewards/equations.py": ["tests/rewards/test_equations.py"],
+    "rewards/countdown.py": ["tests/rewards/test_countdown.py", "tests/agents/search/test_answer_keys.py"],
+    "rewards/equations.py": ["tests/rewards/test_equations.py", "tests/agents/search/test_answer_keys.py"],
     "rewards/shaping.py": ["tests/rewards/test_shaping.py"],
     "training/ppo/advantages.py": [
         "tests/training/ppo/test_shapes.py",

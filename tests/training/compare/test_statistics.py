@@ -22,6 +22,31 @@ def test_one_degree_of_freedom_is_the_cauchy_distribution() -> None:
     assert found.p == pytest.approx(1 - 2 / math.pi * math.atan(2), abs=1e-12)
 
 
+def test_one_problem_leaves_the_noise_of_the_seeds() -> None:
+    # mean 0.2, standard error 0.1, t = 2 with one degree; a single problem's variance is not known, and adds nothing
+    found = paired_difference([[0.1], [0.3]], [[0.0], [0.0]])
+    assert found.p == pytest.approx(1 - 2 / math.pi * math.atan(2), abs=1e-12)
+
+
+def test_two_problems_have_one_degree_of_freedom() -> None:
+    # the seeds agree: the noise is that of the problems, 1 and 0, whose mean has the standard error 0.5
+    found = paired_difference([[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0]] * 2)
+    assert found.interval[1] - found.mean == pytest.approx(12.7062 * 0.5, abs=1e-4)
+
+
+def test_two_seeds_and_two_problems_share_one_degree_of_freedom() -> None:
+    # seeds and problems 0.5 and 0: variance 0.0625 each, and the residuals of +-0.25 make as much that is in both
+    found = paired_difference([[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0]] * 2)
+    assert found.interval[1] - found.mean == pytest.approx(12.7062 * 0.25, abs=1e-4)
+
+
+def test_without_a_value_nothing_is_said_and_the_counts_are_told() -> None:
+    nothing = paired_difference([], [])
+    assert (nothing.seeds, nothing.problems) == (0, 0) and all(map(math.isnan, nothing.interval))
+    unjudged = paired_difference([[None], [None]], [[1.0], [1.0]])
+    assert (unjudged.seeds, unjudged.problems) == (2, 0) and all(map(math.isnan, unjudged.interval))
+
+
 def test_two_degrees_of_freedom_have_a_closed_form() -> None:
     # three seeds: mean 0.2, standard error 0.1 / sqrt(3), t = 2 sqrt(3) with two degrees
     found = paired_difference([[0.1] * 2, [0.2] * 2, [0.3] * 2], [[0.0] * 2] * 3)
