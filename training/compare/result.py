@@ -25,6 +25,7 @@ from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 
 FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
 """The columns of the paper's table, and the share of unchanged answers."""
+_NO_SHARES = ("delta", "answers", "tokens")
 LOOKS = ("accuracy_t4", "accuracy_t8", "accuracy_t16", "answers", "tokens", "stopped", "stopped_right")
 """Further columns where answers are revised more than once; an episode that ended keeps its answer."""
 TESTED = ("accuracy_t2", "delta")
@@ -144,7 +145,9 @@ def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
     for figure in (*FIGURES, *LOOKS, *_by_turn(row["longest"])):
         values = [_figure(evaluation, figure) for evaluation in seeds.values()]
         known = [math.nan if value is None else float(value) for value in values]
-        mean: Mean = mean_over_seeds([value for value in known if not math.isnan(value)])
+        mean: Mean = mean_over_seeds(
+            [value for value in known if not math.isnan(value)], is_share=not figure.startswith(_NO_SHARES)
+        )
         row[figure] = {"mean": mean.mean, "interval": mean.interval, "by_seed": known}
     row["tokens_per_episode"] = fmean(tokens_per_episode(evaluation) for evaluation in seeds.values())
     row["truncated"] = fmean(evaluation.report["truncated"] or 0.0 for evaluation in seeds.values())

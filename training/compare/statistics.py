@@ -42,12 +42,20 @@ class Difference:
     problems: int
 
 
-def mean_over_seeds(values: Sequence[float]) -> Mean:
-    """Mean and t-interval of one figure per seed."""
+def mean_over_seeds(values: Sequence[float], *, is_share: bool = False) -> Mean:
+    """Mean and t-interval of one figure per seed. Where that of a share would leave [0, 1], it is the t-interval on the
+    scale of the mean's log-odds (by the delta method, whose factor is 1 / (m (1 - m))), which cannot."""
     if len(values) < 2:
         return Mean(fmean(values) if values else math.nan, (math.nan, math.nan), len(values))
     mean, half = fmean(values), _t95(len(values) - 1) * math.sqrt(variance(values) / len(values))
+    if is_share and 0 < mean < 1 and not half <= min(mean, 1 - mean):
+        centre, half = math.log(mean / (1 - mean)), half / (mean * (1 - mean))
+        return Mean(mean, (_share_at(centre - half), _share_at(centre + half)), len(values))
     return Mean(mean, (mean - half, mean + half), len(values))
+
+
+def _share_at(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
 
 
 def paired_difference(one: Grid, other: Grid) -> Difference:

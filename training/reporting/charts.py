@@ -105,7 +105,7 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> Markup:
         _mark_stages(axes, steps)
         _dress(axes, chart.title)
         if chart.clipped:
-            _clip(axes, [float(step[curve.name]) for curve in measured for step in steps if curve.name in step])
+            _clip(axes, [_measured(curve.name, steps) for curve in measured])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return inline_svg(buffer.getvalue())
@@ -135,13 +135,26 @@ def readable_limit(values: Sequence[float]) -> float | None:
     return 1.5 * usual if usual > 0 and ranked[-1] > _LARGE * usual else None
 
 
-def _clip(axes: Any, values: Sequence[float]) -> None:
+def _limit_of(curves: Sequence[Sequence[float]]) -> float | None:
+    """`readable_limit` of all values; or, where first steps alone tower over all the others, that of the others."""
+    later = max((value for curve in curves for value in curve[1:]), default=0.0)
+    first = max((curve[0] for curve in curves if curve), default=0.0)
+    if later > 0 and first > _LARGE * later:
+        return 1.5 * later
+    return readable_limit([value for curve in curves for value in curve])
+
+
+def _measured(name: str, steps: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [float(step[name]) for step in steps if step.get(name) is not None]
+
+
+def _clip(axes: Any, curves: Sequence[Sequence[float]]) -> None:
     """Cut the axis off above what is usual, and say what was highest."""
-    limit = readable_limit(values)
+    limit = _limit_of(curves)
     if limit is None:
         return
     axes.set_ylim(top=limit)
-    mark = f"▲ up to {max(values):,.3g}"
+    mark = f"▲ up to {max(map(max, curves)):,.3g}"
     axes.text(0.5, 0.98, mark, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK)
 
 

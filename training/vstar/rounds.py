@@ -112,7 +112,7 @@ class _Vstar:
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
         self.problems, self.kept = draw_problems(self.settings, self.task)
-        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
+        self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, self.policy.tokenizer)
 
     def play_through(self) -> RunResult:
         vstar = self.settings.vstar

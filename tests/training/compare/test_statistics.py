@@ -4,6 +4,8 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from selfcorrect.training.compare.statistics import holm, mean_over_seeds, paired_difference
@@ -149,3 +151,18 @@ def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
     assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
     found = holm({"a": math.nan, "b": 0.04})
     assert math.isnan(found["a"]) and found["b"] == 0.04
+
+
+@given(st.lists(st.floats(0.001, 0.999), min_size=2, max_size=6))
+def test_intervals_of_shares_stay_between_0_and_1(values: list[float]) -> None:
+    plain, share = mean_over_seeds(values), mean_over_seeds(values, is_share=True)
+    low, high = share.interval
+    assert 0 <= low <= share.mean <= high <= 1
+    if plain.interval[0] >= 0 and plain.interval[1] <= 1:
+        assert share == plain
+
+
+def test_the_interval_of_a_small_share_is_that_of_its_log_odds() -> None:
+    """0.01 and 0.03: mean 0.02, half 12.706 * 0.01 = 0.12706; log-odds -3.8918, half 0.12706 / 0.0196 = 6.4827."""
+    low, high = mean_over_seeds([0.01, 0.03], is_share=True).interval
+    assert (low, high) == pytest.approx((1 / (1 + math.exp(10.3745)), 1 / (1 + math.exp(-2.5909))), rel=1e-3)

@@ -256,3 +256,18 @@ def test_three_answers_have_rows_and_curves_for_every_turn() -> None:
     assert names[0] == {"accuracy_t1", "accuracy_t2", "accuracy_t3"}
     assert {"delta_t2", "delta_t3"} in names and {"kl_t1", "kl_t2", "kl_t3"} in names
     assert charts_of(STEPS) == CHARTS and "third answer" in chart_svg(charts_of(steps)[0], steps)
+
+
+@pytest.mark.slow
+def test_a_first_step_that_towers_over_the_others_does_not_flatten_a_short_run() -> None:
+    steps = [
+        {"step": n, "kl_t1": 152.0 if n == 1 else 0.01 * n, "kl_t2": 152.0 if n == 1 else 0.02} for n in range(1, 7)
+    ]
+    assert "up to 152" in chart_svg(CHARTS[3], steps)
+    assert "up to" not in chart_svg(CHARTS[3], steps[1:])
+
+
+@pytest.mark.slow
+def test_what_the_bands_mean_stands_on_the_page() -> None:
+    for words in ("stayed correct", "fixed", "broken", "stayed incorrect"):
+        assert f"</i> {words}</span>" in page()
