@@ -27,7 +27,7 @@ CHANGED_WEIGHTS: dict[str, Any] = {
     "optim": "sgd",
     "weight_decay": 0.5,
 }
-ELSEWHERE = {"full_determinism", "log_level", "run_name"}
+ELSEWHERE = {"full_determinism", "log_level", "project", "run_name"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
     told: ClassVar[list[tuple[str, float]]] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        self.told.append((args.run_name, (logs or {}).get("accuracy_t1", -1.0)))
+        self.told.append((f"{args.project} {args.run_name}", (logs or {}).get("accuracy_t1", -1.0)))
 
 
 def test_the_options_that_learn_nothing_new_do_what_they_say(
@@ -80,7 +80,7 @@ def test_the_options_that_learn_nothing_new_do_what_they_say(
 ) -> None:
     monkeypatch.setitem(integrations.INTEGRATION_TO_CALLBACK, "trackio", Reporter)
     before, verbosity = dict(os.environ), logging.get_verbosity()
-    options = {"full_determinism": True, "log_level": "critical", "run_name": "mine"}
+    options = {"full_determinism": True, "log_level": "critical", "run_name": "mine", "project": "ours"}
     monkeypatch.setattr("selfcorrect.training.ppo.config.find_spec", lambda name: True)
     monkeypatch.setattr(Reporter, "_trackio", SimpleNamespace(Table=dict, log=dict), raising=False)
     try:
@@ -93,7 +93,7 @@ def test_the_options_that_learn_nothing_new_do_what_they_say(
         logging.set_verbosity(verbosity)
         for name in set(os.environ) - set(before):
             del os.environ[name]
-    assert Reporter.told[0][0] == "mine" and 0 <= Reporter.told[0][1] <= 1
+    assert Reporter.told[0][0] == "ours mine" and 0 <= Reporter.told[0][1] <= 1
 
 
 def test_every_setting_that_is_named_instead_is_one() -> None:

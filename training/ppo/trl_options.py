@@ -15,13 +15,13 @@ HONOURED: dict[str, str] = {
     "lr_scheduler_kwargs": "of `lr_scheduler_type`",
     "lr_scheduler_type": "any scheduler of transformers",
     "optim": "any optimiser of transformers",
+    "project": "what trackio calls the project",
     "run_name": "what `report_to` calls the run",
     "weight_decay": "of the optimiser",
 }
 
 PASSED_ON: dict[str, str] = {
     "accelerator_config": "accelerate",
-    "activation_checkpointing_kwargs": "how activations are computed again",
     "ddp_backend": "several processes",
     "ddp_broadcast_buffers": "several processes",
     "ddp_bucket_cap_mb": "several processes",
@@ -31,12 +31,10 @@ PASSED_ON: dict[str, str] = {
     "deepspeed": "DeepSpeed",
     "fsdp": "FSDP",
     "fsdp_config": "FSDP",
-    "gradient_checkpointing_kwargs": "the older name of `activation_checkpointing_kwargs`",
     "log_level_replica": "several machines",
     "log_on_each_node": "several machines",
     "optim_args": "optimisers that take some",
     "optim_target_modules": "optimisers that take some",
-    "project": "trackio",
     "save_on_each_node": "several machines",
     "torch_empty_cache_steps": "memory of accelerators",
     "trackio_bucket_id": "trackio",
@@ -133,6 +131,8 @@ _SENSELESS: dict[str, str] = {
     "TF32 is on by itself where the device has it": "tf32",
     "sequences are not split over devices": "parallelism_config",
     "code that comes with a model is not run": "trust_remote_code",
+    "it does not reach the model's layers: TRL says how activations are computed again": "activation_checkpointing_kwargs "
+    "gradient_checkpointing_kwargs",
     _NO_EFFECT: "pad_to_multiple_of use_cache include_num_input_tokens_seen skip_memory_metrics debug do_train "
     "local_rank",
 }
