@@ -24,6 +24,11 @@ from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import PolicyError
 
 _SECONDS = 600.0
+_NEUTRAL = {
+    "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+}  # fmt: skip
+"""What a server would take from the model's generation_config if it were not told: a bent distribution, whose
+log-probabilities are not the model's."""
 
 
 class VLLMPolicy:
@@ -32,7 +37,7 @@ class VLLMPolicy:
 
     Prompts are sent as ids to `/completions` and ids come back, so later turns are appended, never tokenised again. The
     server batches concurrent episodes by itself. Its weights are its own: this policy is for evaluation, data, search
-    and applications; the trainer's generation with vLLM is TRL's (`TurnPPOConfig(trl={"use_vllm": True})`).
+    and applications. Training plays its episodes with the policy in its own process.
 
     Args:
         url: of the server's API, such as "http://localhost:8000/v1".
@@ -189,6 +194,7 @@ class VLLMPolicy:
             "max_tokens": sampling.max_new_tokens or self.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            **_NEUTRAL,
             "logprobs": 1,
             "return_token_ids": True,
             "skip_special_tokens": False,

@@ -3,6 +3,7 @@
 python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,3 +48,4 @@ if __name__ == "__main__":
     trained = train(model_folder, out_folder / "checkpoints")
     if trained.accelerator.is_main_process:
         trained.accelerator.unwrap_model(trained.model).save_pretrained(out_folder)
+        (out_folder / "log.json").write_text(json.dumps(trained.state.log_history), encoding="utf-8")

@@ -1,6 +1,7 @@
 """What is measured of every batch, of its episodes and of the update, and what of a batch is learnt from."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -69,6 +70,21 @@ def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float
         "tokens_per_second": tokens / max(seconds, 1e-9),
         "rollout_seconds": seconds,
     }
+
+
+_COUNTS = frozenset({"tokens", "tokens_per_second", "calls", "draws", "no_baseline"})
+"""Figures that grow with the number of processes; all others are shares, means and times."""
+
+
+def over_processes(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of a step from those of its processes: counts are added, shares, means and times averaged.
+
+    A process that lacks a figure, or has NaN, does not count in its mean. Processes play equally many episodes, so the
+    mean of their shares is the share of all, unless some of their episodes have none.
+    """
+    names = dict.fromkeys(name for mine in figures for name in mine)
+    known = {name: [mine[name] for mine in figures if not math.isnan(mine.get(name, math.nan))] for name in names}
+    return {name: sum(values) / (1 if name in _COUNTS else len(values)) for name, values in known.items() if values}
 
 
 @dataclass(slots=True)

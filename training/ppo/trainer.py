@@ -46,6 +46,7 @@ from selfcorrect.training.ppo.metrics import (
     comparison_metrics,
     cost_metrics,
     dropped,
+    over_processes,
     rollout_metrics,
     share_without_spread,
     update_metrics,
@@ -390,10 +391,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _record(self, metrics: dict[str, float]) -> None:
         gathered = gather_object([metrics]) if self.accelerator.num_processes > 1 else [metrics]
-        for name in metrics:
-            values = [one[name] for one in gathered if not math.isnan(one.get(name, math.nan))]
-            if values:
-                self._metrics["train"][name].append(sum(values) / len(values))
+        for name, value in over_processes(gathered).items():
+            self._metrics["train"][name].append(value)
 
 
 def _rewards_come_from_the_graph(**_: Any) -> list[float]:

@@ -108,6 +108,9 @@ def test_what_is_drawn_how_is_the_servers_to_know(server: Server, tokenizer: Any
         ask(policy, Sampling(temperature=0.7, top_p=0.9, max_new_tokens=2, seed=5, stop=(";",)))
     asked = server.asked[0]
     assert (asked["temperature"], asked["top_p"], asked["max_tokens"]) == (0.7, 0.9, 2)
+    neutral = {name: asked[name] for name in ("top_k", "min_p", "repetition_penalty")}
+    assert neutral == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}, "else generation_config decides"
+    assert asked["presence_penalty"] == asked["frequency_penalty"] == 0.0
     assert (asked["seed"], asked["stop"], asked["model"]) == (5, [";"], "small")
 
 
