@@ -131,8 +131,9 @@ _SENSELESS: dict[str, str] = {
     "TF32 is on by itself where the device has it": "tf32",
     "sequences are not split over devices": "parallelism_config",
     "code that comes with a model is not run": "trust_remote_code",
-    "it does not reach the model's layers: TRL says how activations are computed again": "activation_checkpointing_kwargs "
-    "gradient_checkpointing_kwargs",
+    "it does not reach the model's layers: TRL says how activations are computed again": (
+        "activation_checkpointing_kwargs gradient_checkpointing_kwargs"
+    ),
     _NO_EFFECT: "pad_to_multiple_of use_cache include_num_input_tokens_seen skip_memory_metrics debug do_train "
     "local_rank",
 }
