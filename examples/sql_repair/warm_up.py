@@ -2,7 +2,7 @@
 can learn."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,14 +15,14 @@ from sql_repair.graph import in_words
 PAD, EOS = "<pad>", "<eos>"
 
 
-def tokenizer() -> Any:
-    """One token a word."""
+def tokenizer(known: Iterable[str] | None = None) -> Any:
+    """One token a word of `known`; None is this example's vocabulary."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    words = {word: number for number, word in enumerate([PAD, EOS, *vocabulary()])}
+    words = {word: number for number, word in enumerate([PAD, EOS, *(vocabulary() if known is None else known)])}
     inner = Tokenizer(WordLevel(words, unk_token=EOS))  # all that is ever shown is in the vocabulary
     inner.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -30,7 +30,7 @@ def tokenizer() -> Any:
     )
 
 
-def untrained(words: Any, *, hidden: int = 64, layers: int = 2) -> TransformersPolicy:
+def untrained(words: Any, *, hidden: int = 64, layers: int = 2, max_new_tokens: int = 24) -> TransformersPolicy:
     """A random model of about `hidden` ** 2 * 12 * `layers` parameters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -46,7 +46,7 @@ def untrained(words: Any, *, hidden: int = 64, layers: int = 2) -> TransformersP
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
-    return TransformersPolicy(LlamaForCausalLM(config), words, max_new_tokens=24)
+    return TransformersPolicy(LlamaForCausalLM(config), words, max_new_tokens=max_new_tokens)
 
 
 def documents(seed: int, *, wrong: float = 0.15) -> Iterator[tuple[str, str]]:
