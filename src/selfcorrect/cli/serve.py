@@ -133,6 +133,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # who comes before the server has started waits, and is not refused
     except OSError as error:
         listening.close()
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error.strerror}; try --port 0") from error
