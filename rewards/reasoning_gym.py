@@ -147,11 +147,14 @@ def scored(job: Mapping[str, Any], stage: Callable[[str], None]) -> dict[str, An
 
 
 def _reward(dataset: Any, answer: str, entry: Mapping[str, Any]) -> float:
+    """What the scorer pays. Where it fails on the gold answer too it is at fault, which raises: the answer abstains."""
     try:
         return float(dataset.score_answer(answer, entry))
     except (MemoryError, RecursionError):
         raise
     except Exception:  # noqa: BLE001 - they raise whatever an answer of another form makes them raise: it is no answer
+        if entry.get("answer") is not None:
+            dataset.score_answer(entry["answer"], entry)
         return 0.0
 
 

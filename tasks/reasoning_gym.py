@@ -7,14 +7,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from selfcorrect.errors import CheckerError, TaskError
 from selfcorrect.rewards.reasoning_gym import ReasoningGymChecker, opened, to_plain
 from selfcorrect.tasks.jsonl import split_of
 from selfcorrect.tasks.problem import Problem, Split
-from selfcorrect.tasks.registry import TaskSettings
+from selfcorrect.tasks.registry import TaskSettings, with_parameters
 
 _TEST_SHARE = 0.25
 _BATCH = 64
@@ -114,12 +113,7 @@ class ReasoningGymSettings(TaskSettings):
     @classmethod
     def _spelt_out(cls, values: Any) -> Any:
         """`NAME,key=value,...` of the command line."""
-        if not isinstance(values, Mapping) or "," not in str(values.get("dataset", "")):
-            return values
-        name, *pairs = str(values["dataset"]).split(",")
-        config = {key.strip(): yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
-        partial = {"partial": config.pop("partial")} if "partial" in config else {}
-        return {**values, "dataset": name, "config": {**values.get("config", {}), **config}, **partial}
+        return with_parameters(values, "dataset", ("partial",))
 
     def open(self) -> ReasoningGymTask:
         return ReasoningGymTask(self.dataset, partial=self.partial, **self.config)

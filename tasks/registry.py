@@ -6,10 +6,11 @@ returns a task, or a task, as `package.module:Name`; the parameters of the class
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
+import yaml
 from pydantic import Field, PrivateAttr, ValidationError, create_model
 
 from selfcorrect.errors import ConfigurationError
@@ -73,6 +74,26 @@ class TaskSettings(Settings):
     def recognise(cls, question: str, *, words: bool) -> Problem | None:
         """`question`, typed by a person, as a problem of this kind; None if it is none."""
         return None
+
+
+def with_parameters(values: Any, field: str, own: Collection[str]) -> Any:
+    """Settings whose `field` may hold `NAME,key=value,...`: the pairs become fields of these settings if they are among
+    `own`, and parameters (`config`) of what NAME stands for if not.
+
+    Raises:
+        ConfigurationError: one of them is no pair.
+    """
+    if not isinstance(values, Mapping) or "," not in str(values.get(field, "")):
+        return values
+    name, *pairs = str(values[field]).split(",")
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not (key and equals and value):
+            raise ConfigurationError(f"{values[field]}: expected key=value after {name}, got {pair!r}")
+        given[key] = yaml.safe_load(value)
+    fields = {key: given.pop(key) for key in own if key in given}
+    return {**values, field: name, "config": {**values.get("config", {}), **given}, **fields}
 
 
 class ProceduralSettings(TaskSettings):

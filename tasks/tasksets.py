@@ -1,9 +1,7 @@
 """Task sets of the library verifiers (0.4) as our tasks: `--task verifiers:PACKAGE`. See docs/environments.md."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from selfcorrect.errors import CheckerError, TaskError
@@ -12,7 +10,7 @@ from selfcorrect.settings import Share
 from selfcorrect.tasks.jsonl import split_of
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.published import PublishedTask
-from selfcorrect.tasks.registry import TaskSettings
+from selfcorrect.tasks.registry import TaskSettings, with_parameters
 
 _MOST_SHOWN = 3
 
@@ -43,12 +41,7 @@ class VerifiersSettings(TaskSettings):
     @classmethod
     def _spelt_out(cls, values: Any) -> Any:
         """`PACKAGE,key=value,...` of the command line."""
-        if not isinstance(values, Mapping) or "," not in str(values.get("taskset", "")):
-            return values
-        name, *pairs = str(values["taskset"]).split(",")
-        given = {key.strip(): yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
-        own = {key: given.pop(key) for key in ("most", "test_share", "partial") if key in given}
-        return {**values, "taskset": name, "config": {**values.get("config", {}), **given}, **own}
+        return with_parameters(values, "taskset", ("most", "test_share", "partial"))
 
     def open(self) -> PublishedTask:
         """Reads the tasks.

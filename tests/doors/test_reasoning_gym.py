@@ -15,6 +15,7 @@ from selfcorrect.rewards.reasoning_gym import (
     ReasoningGymChecker,
     _evaluates,
     _guarded,
+    _reward,
     found_answer,
     from_plain,
     to_plain,
@@ -132,6 +133,30 @@ def test_the_parameters_of_a_data_set_are_read_from_its_name():
     assert settings.dataset == "chain_sum" and settings.config == {"min_terms": 2, "max_terms": 3}
     assert settings.partial is True
     assert isinstance(TASKS, Registry)
+
+
+def test_a_parameter_without_a_value_is_refused():
+    with pytest.raises(ConfigurationError, match="expected key=value after chain_sum, got 'min_terms'"):
+        task_settings("reasoning-gym:chain_sum,min_terms")
+
+
+class Scorer:
+    """Fails on what it cannot read; or on everything."""
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def score_answer(self, answer, entry):
+        if self.broken:
+            raise KeyError("metadata")
+        return float(int(answer) == int(entry["answer"]))
+
+
+def test_a_scorer_that_cannot_read_an_answer_pays_nothing_and_one_that_fails_on_gold_abstains():
+    assert _reward(Scorer(broken=False), "seven", {"answer": "7"}) == 0.0
+    assert _reward(Scorer(broken=False), "7", {"answer": "7"}) == 1.0
+    with pytest.raises(KeyError):
+        _reward(Scorer(broken=True), "7", {"answer": "7"})
 
 
 def test_a_data_set_must_be_named():
