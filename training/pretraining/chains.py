@@ -1,9 +1,13 @@
 """Documents of many looks, for a policy that may look at its answer again and again. All of one:
 
     3 5 7 get 56 : <an attempt of the model> <eos>
-    again : 8 * 7 = 55 right <the attempt once more> <eos>
+    again : 8 * 7 = 56 right <the attempt once more> <eos>
     check : 8 * 7 = 56 wrong <eos>
     again : 8 * 7 = 56 wrong <another solution, a right one> <eos>
+
+With `restated` a look says the problem again before it answers, "again : 8 * 7 = 56 wrong 3 5 7 get 56 : <...>". So it
+answers from where the first answer does, and finds the problem in the look before, always as far away; small policies
+that learnt chains without it took earlier answers' numbers for the problem's.
 
 As in documents of one look (see `corpus`), what is learnt is true, or a repetition; attempts of the model's own are
 context; after "again :" the word is drawn without regard to whether the answer is right, after "check :" it is true.
@@ -14,7 +18,7 @@ model's own, so that later looks have wrong answers to look at too.
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfcorrect.tasks.countdown import all_solutions
 from selfcorrect.tasks.problem import Problem
@@ -25,6 +29,8 @@ _POOLED = 16
 """Batches whose documents are sorted by length together."""
 LOOK_TOKENS = 26
 """Tokens of one look at an answer of four numbers, its "again :" and its end."""
+RESTATED_TOKENS = 7
+"""Tokens of a problem of four numbers, which a look may say again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,13 @@ class ChainMixture:
         verdicts: chance that a look is preceded by a verdict, and that one ends the chain.
         stands_by: share of the looks that say "right" and repeat the answer.
         own: share of the changed answers that are another attempt of the model's own, which is not learnt.
-        gaps: chance that a chain pretends to hold more looks than it does: the positions behind a random part are
-            moved on, so that the distances of `farthest` looks are learnt from short documents (Zhu et al. 2023,
-            "PoSE", arXiv 2309.10400).
+        gaps: chance that a chain pretends to hold more looks than it does: the positions from its first look on,
+            which is then context, are moved on, so that the distances of `farthest` looks are learnt from short
+            documents (Zhu et al. 2023, "PoSE", arXiv 2309.10400). What follows a real conversation's look is as near
+            as ever; only what lies before it is farther away.
         farthest: the most looks whose distances are learnt.
+        restated: looks say the problem again before they answer.
+        grows_over: chains over which the most looks grow from 2 to `looks`; 0 and they do not.
     """
 
     looks: int = 8
@@ -48,6 +57,17 @@ class ChainMixture:
     own: float = 0.4
     gaps: float = 0.5
     farthest: int = 32
+    restated: bool = False
+    grows_over: int = 0
+
+    @property
+    def look_tokens(self) -> int:
+        """Tokens of one look."""
+        return LOOK_TOKENS + RESTATED_TOKENS * self.restated
+
+    def most(self, made: int) -> int:
+        """The most looks of the next chain, after `made` others."""
+        return self.looks if made >= self.grows_over else 2 + (self.looks - 2) * made // self.grows_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,8 @@ def chains_about(
     groups: Sequence[Group], mixture: ChainMixture, rng: random.Random, look: SecondLook
 ) -> Iterator[Text]:
     """Chains without end."""
-    while True:
-        yield chained(rng.choice(groups), mixture, rng, look)
+    for made in itertools.count():
+        yield chained(rng.choice(groups), replace(mixture, looks=mixture.most(made)), rng, look)
 
 
 def of_like_length(documents: Iterator[Text], rows: int, rng: random.Random) -> Iterator[Text]:
@@ -110,15 +130,19 @@ def chained(group: Group, mixture: ChainMixture, rng: random.Random, look: Secon
     """One chain about `group`."""
     writing = _Writing(group, rng.choice(group.attempts).attempt)
     count = rng.randint(1, mixture.looks)
-    for _ in range(count):
+    more = mixture.farthest - count
+    gapped = count > 1 and more > 0 and rng.random() < mixture.gaps
+    gap = mixture.look_tokens * rng.randint(1, more) if gapped else 0
+    if gapped:  # no conversation has a gap between a look and what it looks at, so that look is not learnt
+        writing.look(look, rng, mixture)
+        writing.parts = [replace(part, learnt=False) for part in writing.parts]
+    for _ in range(count - gapped):
         if rng.random() < mixture.verdicts:
             writing.judge(look)
         writing.look(look, rng, mixture)
     if rng.random() < mixture.verdicts:
         writing.judge(look)
-    more = mixture.farthest - count
-    gap = LOOK_TOKENS * rng.randint(1, more) if more > 0 and rng.random() < mixture.gaps else 0
-    return Chain(tuple(writing.parts), gap, rng.randrange(1, len(writing.parts)))
+    return Chain(tuple(writing.parts), gap)
 
 
 @dataclass(slots=True)
@@ -139,16 +163,17 @@ class _Writing:
     def look(self, look: SecondLook, rng: random.Random, mixture: ChainMixture) -> None:
         """The answer once more, or another one, whatever it is worth."""
         seen = look.recheck(self.answer)
+        asked = f"{self.group.problem.prompt} " if mixture.restated else ""
         if rng.random() < mixture.stands_by:
-            self._add("again :", f"{seen}right {self.answer}")
+            self._add("again :", f"{seen}right {asked}{self.answer}")
             return
         own = [item.attempt for item in self.group.attempts if item.attempt != self.answer]
         if own and rng.random() < mixture.own:
             self.answer = rng.choice(own)
-            self._add("again :", f"{seen}wrong", f"{self.answer} {EOS}")
+            self._add("again :", f"{seen}wrong {asked}".rstrip(), f"{self.answer} {EOS}")
             return
         self.answer = rng.choice([text for text in self.group.solutions if text != self.answer])
-        self._add("again :", f"{seen}wrong {self.answer}")
+        self._add("again :", f"{seen}wrong {asked}{self.answer}")
 
     def _add(self, shown: str, learnt: str, unlearnt: str | None = None) -> None:
         end = f" {EOS}" if unlearnt is None else ""

@@ -12,15 +12,10 @@ regard to it, as a language model apologises for right answers and stands by wro
 again and to answer again, but not to draw the conclusion. In verdicts the word is true.
 """
 
-import itertools
 import random
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor
+from typing import Protocol
 
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, SecondLook
@@ -145,124 +140,3 @@ def _shown(item: Attempted) -> str:
 
 def _goes_the_gold_way(item: Attempted, look: SecondLook) -> bool:
     return look.same_way(item.attempt, str(item.problem.gold))
-
-
-# Learning: batches of documents, the optimisers, and the loop.
-
-Report = Callable[[str], None]
-
-
-def learn(
-    model: Any,
-    tokenizer: Any,
-    documents: Iterator[Text],
-    *,
-    rows: int,
-    steps: int,
-    learning_rate: float,
-    report: Report,
-    beside: tuple[Iterator[Text], int] | None = None,
-) -> None:
-    """`steps` updates of `rows` documents; the learning rate rises over 50 steps and falls to 0 over the second half.
-
-    `beside` are other documents, and how many of them a step learns too: in a pass of their own, so that short ones are
-    not padded to the length of long ones, and with as much weight as all of `documents`.
-    """
-    optimisers = _optimisers(model, learning_rate)
-    rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
-    losses: list[float] = []
-    start = time.perf_counter()
-    for step in range(1, steps + 1):
-        share = min(1.0, step / 50) * min(1.0, (steps - step + 1) / (steps * 0.5))
-        for optimiser, peaks in zip(optimisers, rates, strict=True):
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * share
-        parts = [(documents, rows), *([] if beside is None else [beside])]
-        batches = [collate(tokenizer, list(itertools.islice(source, count))) for source, count in parts]
-        losses.append(_update(model, optimisers, batches))
-        if step % 100 == 0 or step == steps:
-            report(f"step {step}/{steps}: loss {sum(losses) / len(losses):.4f}, {time.perf_counter() - start:.0f} s")
-            losses.clear()
-
-
-def _optimisers(model: Any, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices, AdamW for embeddings and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.0, momentum=0.95),
-        torch.optim.AdamW(others, lr=0.15 * learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
-def collate(tokenizer: Any, documents: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids (R, T), right-padded; which of them are learnt (R, T) as 0.0 or 1.0; their positions (R, T)."""
-    rows = [[tokenizer.encode(part.text) for part in document.parts] for document in documents]
-    length = max(sum(map(len, row)) for row in rows)
-    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-    learnt, positions = torch.zeros(len(rows), length), torch.arange(length).repeat(len(rows), 1)
-    for number, (row, document) in enumerate(zip(rows, documents, strict=True)):
-        begin = 0
-        for which, (part, encoded) in enumerate(zip(document.parts, row, strict=True)):
-            if document.gap and which == document.gap_at:
-                positions[number, begin:] += document.gap
-            end = begin + len(encoded)
-            ids[number, begin:end] = torch.tensor(encoded)
-            learnt[number, begin:end] = float(part.learnt)
-            begin = end
-    return ids, learnt, positions
-
-
-def _update(
-    model: Any, optimisers: Sequence[torch.optim.Optimizer], batches: Sequence[tuple[Tensor, Tensor, Tensor]]
-) -> float:
-    """One step on the mean of the batches' losses, which it returns."""
-    for optimiser in optimisers:
-        optimiser.zero_grad()
-    total = 0.0
-    for ids, learnt, positions in batches:
-        logits = model(input_ids=ids, position_ids=positions).logits[:, :-1]
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        loss = (losses.view(len(ids), -1) * learnt[:, 1:]).sum() / learnt.sum() / len(batches)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for optimiser in optimisers:
-        optimiser.step()
-    return total
-
-
-# The shape that small policies made here have.
-
-
-class Shape(Protocol):
-    """The size of a model."""
-
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def intermediate(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def positions(self) -> int: ...
-
-
-def architecture(recipe: Shape, tokenizer: Any) -> Any:
-    """The configuration of a small Llama for `tokenizer`'s words."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.intermediate,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        max_position_embeddings=recipe.positions,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )

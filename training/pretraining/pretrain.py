@@ -8,10 +8,11 @@ does: it solves about half of the problems, and its second answers break about a
 """
 
 import itertools
+import math
 import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,8 @@ from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.prompts import record_turns
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.training.pretraining.chains import ChainMixture, chains_about, grouped, of_like_length
-from selfcorrect.training.pretraining.corpus import (
-    Attempted,
-    Mixture,
-    Report,
-    Text,
-    architecture,
-    learn,
-    mixed,
-    solution,
-)
+from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Text, mixed, solution
+from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.second_looks import EOS, HOMES, SecondLook
 
 # Everything that decides what the pre-training makes, besides the versions of the libraries.
@@ -69,6 +62,14 @@ class Recipe:
     """Solutions per step that are learnt beside them, with as much weight: so the first answer stays as good."""
     chain_verdicts: float = 0.3
     """How often a chain holds a verdict before a look; see `ChainMixture`."""
+    chain_stands_by: float = 0.45
+    """Share of a chain's looks that say "right" and repeat the answer."""
+    chain_gaps: float = 0.5
+    """Share of the chains that pretend to hold more looks than they do."""
+    restated: bool = False
+    """Looks of a chain say the problem again before they answer."""
+    grows_over: int = 0
+    """Chains over which the most looks grow from 2."""
     made_for: int = 1
     """With chains: for how many answers to a problem the policy is made, by the distances that are learnt."""
     begins_with: str = ""
@@ -103,15 +104,21 @@ LOOKS = Recipe(
     begins_with="embedded",
     looks=8,
     made_for=33,
-    positions=1024,
-    attempts=20_000,
-    attempts_each=4,
+    positions=1280,
+    attempts=80_000,
+    attempts_each=2,
     solution_steps=0,
-    mixed_steps=400,
+    mixed_steps=8000,
     verdict_steps=0,
-    mixed_learning_rate=0.006,
+    mixed_learning_rate=0.012,
+    chain_rows=128,
+    beside_rows=128,
+    chain_stands_by=0.5,
+    chain_gaps=0.2,
+    restated=True,
+    grows_over=60_000,
 )
-"""The embedded policy, gone on with for up to 32 looks at an answer."""
+"""The embedded policy, gone on with for up to 32 looks at an answer: hours on a CPU, minutes on a GPU."""
 
 RECIPES = {"countdown": COUNTDOWN, "equations": EQUATIONS, "looks": LOOKS}
 
@@ -124,26 +131,39 @@ RETRIES = Mixture(retries=0.80, verdicts=0.10, hints=0.03)
 """The mixture of the fourth phase, if there is one."""
 
 
-def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None = None) -> tuple[Any, Any]:
-    """The trained model and its tokenizer.
+def pretrain(
+    recipe: Recipe,
+    report: Report = print,
+    *,
+    first_phase: Path | None = None,
+    device: str = "cpu",
+    minutes: float = math.inf,
+    keep: Path | None = None,
+) -> tuple[Any, Any]:
+    """The trained model, on `device`, and its tokenizer.
 
     Args:
         recipe: what to make.
         report: told of the progress, line by line.
         first_phase: keep the model of the first phase in this folder, and begin with it if it is there already.
+        device: where it learns.
+        minutes: after which chains end, however many steps they have made.
+        keep: what has learnt chains so far is written into folders in this one, every 45 seconds.
     """
     home = HOMES[recipe.task]
     task, tokenizer = home.open(recipe.numbers), home.tokenizer(recipe.positions)
     if recipe.looks > 1:
         record_turns(tokenizer, recipe.made_for)
-    model = learn_solutions(recipe, tokenizer, report, first_phase)
+    model = learn_solutions(recipe, tokenizer, report, first_phase, device)
     torch.manual_seed(recipe.seed + 1)
     stream = task.stream("train", seed=recipe.seed + 2)
     problems = list(itertools.islice(stream, recipe.attempts // recipe.attempts_each)) * recipe.attempts_each
-    attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers)
+    rows = 512 if model.device.type == "cpu" else 8192
+    attempted = attempts(model, tokenizer, problems, task.checker, max_new_tokens=6 * recipe.numbers, rows=rows)
     report(f"own attempts: {sum(item.correct for item in attempted) / max(1, len(attempted)):.3f} correct")
     if recipe.looks > 1:
-        _learn_chains(recipe, model, tokenizer, attempted, report)
+        watch = None if keep is None else _Keeper(keep, model, tokenizer)
+        _learn_chains(recipe, model, tokenizer, attempted, report, minutes, watch)
         return model, tokenizer
     for steps, mixture, rate in _later_phases(recipe):
         documents = _again_and_again(attempted, mixture, random.Random(recipe.seed + steps), home.look)
@@ -151,10 +171,49 @@ def pretrain(recipe: Recipe, report: Report = print, *, first_phase: Path | None
     return model, tokenizer
 
 
-def _learn_chains(recipe: Recipe, model: Any, tokenizer: Any, attempted: Sequence[Attempted], report: Report) -> None:
+KEPT_EVERY = 45.0
+"""Seconds."""
+
+
+@dataclass
+class _Keeper:
+    """Writes a model that is learning into folders named by its steps."""
+
+    folder: Path
+    model: Any
+    tokenizer: Any
+    last: float = field(default_factory=time.perf_counter)
+
+    def __call__(self, step: int) -> None:
+        if time.perf_counter() - self.last < KEPT_EVERY:
+            return
+        self.last = time.perf_counter()
+        unfinished, whole = self.folder / f".step-{step}", self.folder / f"step-{step}"
+        self.model.save_pretrained(unfinished)
+        self.tokenizer.save_pretrained(unfinished)
+        unfinished.rename(whole)
+
+
+def _learn_chains(
+    recipe: Recipe,
+    model: Any,
+    tokenizer: Any,
+    attempted: Sequence[Attempted],
+    report: Report,
+    minutes: float,
+    watch: Callable[[int], None] | None,
+) -> None:
     """The second phase of a policy for many looks: chains, and fresh solutions beside them."""
     home, rng = HOMES[recipe.task], random.Random(recipe.seed + recipe.mixed_steps)
-    mixture = ChainMixture(looks=recipe.looks, verdicts=recipe.chain_verdicts, farthest=recipe.made_for - 1)
+    mixture = ChainMixture(
+        looks=recipe.looks,
+        verdicts=recipe.chain_verdicts,
+        stands_by=recipe.chain_stands_by,
+        gaps=recipe.chain_gaps,
+        farthest=recipe.made_for - 1,
+        restated=recipe.restated,
+        grows_over=recipe.grows_over,
+    )
     chains = chains_about(grouped(attempted), mixture, rng, home.look)
     fresh = map(solution, home.open(recipe.numbers).stream("train", seed=recipe.seed + 3))
     learn(
@@ -166,6 +225,8 @@ def _learn_chains(recipe: Recipe, model: Any, tokenizer: Any, attempted: Sequenc
         learning_rate=recipe.mixed_learning_rate,
         report=report,
         beside=(fresh, recipe.beside_rows),
+        minutes=minutes,
+        watch=watch,
     )
 
 
@@ -176,7 +237,7 @@ def _later_phases(recipe: Recipe) -> list[tuple[int, Mixture, float]]:
     return [*phases, (recipe.retry_steps, RETRIES, rate / 3)]
 
 
-def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None) -> Any:
+def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path | None, device: str = "cpu") -> Any:
     """The model after the first phase: it knows solutions, but no second turn. Or the policy that the recipe begins
     with."""
     from transformers import LlamaForCausalLM
@@ -184,11 +245,11 @@ def learn_solutions(recipe: Recipe, tokenizer: Any, report: Report, folder: Path
     if recipe.begins_with:
         return LlamaForCausalLM.from_pretrained(
             model_location(recipe.begins_with), max_position_embeddings=recipe.positions
-        )
+        ).to(device)
     if folder is not None and (folder / "config.json").exists():
-        return LlamaForCausalLM.from_pretrained(folder, max_position_embeddings=recipe.positions)
+        return LlamaForCausalLM.from_pretrained(folder, max_position_embeddings=recipe.positions).to(device)
     torch.manual_seed(recipe.seed)
-    model = LlamaForCausalLM(architecture(recipe, tokenizer))
+    model = LlamaForCausalLM(architecture(recipe, tokenizer)).to(device)
     report(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     problems = HOMES[recipe.task].open(recipe.numbers).stream("train", seed=recipe.seed + 1)
     learn(
@@ -214,7 +275,8 @@ def attempts(
     model.eval()
     for start in range(0, len(problems), rows):
         chunk = problems[start : start + rows]
-        shown = tokenizer([problem.prompt for problem in chunk], return_tensors="pt", return_token_type_ids=False)
+        asked = [problem.prompt for problem in chunk]
+        shown = tokenizer(asked, return_tensors="pt", return_token_type_ids=False).to(model.device)
         with torch.no_grad():
             ids = model.generate(
                 **shown, max_new_tokens=max_new_tokens, do_sample=True, temperature=1.0, top_k=None, top_p=1.0
@@ -242,15 +304,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", "--task", dest="recipe", choices=sorted(RECIPES), default="countdown")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first-phase", type=Path, help="keep the first phase here, or begin with it")
-    for field in fields(Recipe):
-        if field.name != "task":
-            kind = type(field.default)
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help="default: the task's own")
+    parser.add_argument("--device", help="where it learns; default: the CPU")
+    parser.add_argument("--minutes", type=float, help="of a recipe of chains: end then, however many steps were made")
+    parser.add_argument(
+        "--keep", type=Path, help="of a recipe of chains: keep what it is so far in folders in this one"
+    )
+    for one in fields(Recipe):
+        if one.name != "task":
+            kind = type(one.default)
+            how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+            parser.add_argument(f"--{one.name.replace('_', '-')}", help="default: the task's own", **how)
     chosen = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    out, first_phase = chosen.pop("out"), chosen.pop("first_phase", None)
+    out = chosen.pop("out")
+    where = {name: chosen.pop(name) for name in ("first_phase", "device", "minutes", "keep") if name in chosen}
     recipe = replace(RECIPES[chosen.pop("recipe")], **chosen)
     start = time.perf_counter()
-    model, tokenizer = pretrain(recipe, lambda line: print(line, flush=True), first_phase=first_phase)
+    model, tokenizer = pretrain(recipe, lambda line: print(line, flush=True), **where)
     seconds = time.perf_counter() - start
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from selfcorrect.training.pretraining.corpus import Document, Report, architecture, learn
+from selfcorrect.training.pretraining.corpus import Document
+from selfcorrect.training.pretraining.learning import Report, architecture, learn
 from selfcorrect.training.pretraining.second_looks import make_tokenizer
 from selfcorrect.training.quiet_star.texts import Shares, chains, pretraining_text
 

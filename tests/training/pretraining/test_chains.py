@@ -3,9 +3,11 @@
 import itertools
 import random
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.tasks.countdown import CountdownTask, all_solutions
@@ -19,7 +21,8 @@ from selfcorrect.training.pretraining.chains import (
     grouped,
     of_like_length,
 )
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Part, collate
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Part
+from selfcorrect.training.pretraining.learning import collate
 from selfcorrect.training.pretraining.second_looks import COUNTDOWN_LOOK, EOS, HOMES
 
 CHECKER = CountdownChecker()
@@ -138,6 +141,55 @@ def test_chains_have_one_to_the_most_looks_and_gaps_reach_the_farthest(groups: l
     reached = [count + chain.gap // LOOK_TOKENS for count, chain in zip(counts, chains, strict=True)]
     assert max(reached) == 32 and all(chain.gap % LOOK_TOKENS == 0 for chain in chains)
     assert 0.4 < sum(chain.gap > 0 for chain in chains) / len(chains) < 0.6
+
+
+def test_a_gap_lies_before_a_look_that_is_not_learnt_and_nothing_is_learnt_from_beyond_it(groups: list[Group]) -> None:
+    """What a look looks at is always near: only what lies before that is moved away."""
+    rng = random.Random(7)
+    mixture = ChainMixture(looks=4, gaps=1.0)
+    chains = [chained(rng.choice(groups), mixture, rng, COUNTDOWN_LOOK) for _ in range(300)]
+    for chain in chains:
+        if chain.gap:
+            assert chain.parts[chain.gap_at].text == "again :" and not chain.parts[chain.gap_at + 1].learnt
+            learnt = [part for part in chain.parts if part.learnt]
+            assert learnt and learnt[0] in chain.parts[chain.gap_at + 2 :]
+    assert sum(chain.gap == 0 for chain in chains) == sum(len(looks_of(chain)) == 1 for chain in chains) > 0
+
+
+def test_attention_reaches_across_a_gap(tiny_model_folder: Path) -> None:
+    """Some models take positions that jump for the beginning of another text, and hide what came before."""
+    tokenizer = HOMES["countdown"].tokenizer(64)
+    model = LlamaForCausalLM.from_pretrained(tiny_model_folder)
+    chains = [
+        Chain((Part(f"{number} get 8 :", False), Part("again :", False), Part("3 <eos>", True)), gap=10)
+        for number in (3, 5)
+    ]
+    ids, _, positions = collate(tokenizer, chains)
+    logits = model(input_ids=ids, position_ids=positions).logits
+    assert (logits[0, -1] - logits[1, -1]).abs().max() > 1e-5
+
+
+def test_a_look_can_say_the_problem_again_before_it_answers(groups: list[Group]) -> None:
+    rng = random.Random(8)
+    mixture = ChainMixture(looks=4, gaps=0.0, restated=True)
+    for _ in range(200):
+        group = rng.choice(groups)
+        chain = chained(group, mixture, rng, COUNTDOWN_LOOK)
+        for turn in " ".join(part.text for part in chain.parts).split(EOS)[1:]:
+            if turn.strip().startswith("again :"):
+                word = "right" if " right " in turn else "wrong"
+                assert f" {word} {group.problem.prompt} " in turn
+                answer = turn.split(f"{group.problem.prompt} ")[1].strip()
+                judged = CHECKER.check_sync(turn, group.problem.reference)
+                assert judged.correct == right(answer, group)  # what is said before the answer takes nothing from it
+    assert ChainMixture(restated=True).look_tokens == LOOK_TOKENS + 7
+
+
+def test_chains_grow(groups: list[Group]) -> None:
+    mixture = ChainMixture(looks=8, verdicts=0.0, grows_over=600)
+    stream = chains_about(groups, mixture, random.Random(9), COUNTDOWN_LOOK)
+    counts = [len(looks_of(chain)) for chain in itertools.islice(stream, 1200)]
+    assert max(counts[:100]) == 2 and max(counts[100:200]) == 3 and max(counts[500:600]) == 7 and max(counts) == 8
 
 
 def test_problems_with_one_solution_are_left_out() -> None:

@@ -6,20 +6,23 @@ import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of, turns_made_for
 from selfcorrect.training.pretraining import pretrain
-from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, learn, mixed
+from selfcorrect.training.pretraining.corpus import Attempted, Document, Mixture, mixed
+from selfcorrect.training.pretraining.learning import _batches, learn
 from selfcorrect.training.pretraining.pretrain import RECIPES
 from selfcorrect.training.pretraining.second_looks import EOS, HOMES, UNKNOWN, both_ends_worked_out
 
 FEW = (
     "--hidden 16 --layers 1 --heads 2 --intermediate 16 --rows 4 --solution-steps 2 --mixed-steps 2 --verdict-steps 1 "
-    "--retry-steps 1 --attempts 8"
+    "--retry-steps 1 --attempts 8 --chain-rows 2 --beside-rows 2"
 )
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
@@ -62,6 +65,46 @@ def test_documents_that_are_learnt_beside_others_have_as_much_weight(tiny_model_
 
     alone = loss_of([one]), loss_of([other])
     assert loss_of([one], [other] * 3) == pytest.approx(sum(alone) / 2, abs=2e-4)
+
+
+def test_learning_can_end_by_the_clock_and_is_watched(tiny_model_folder: Path) -> None:
+    documents = itertools.cycle([Document("3 5 get 8 :", "3 + 5 = 8")])
+    told: list[str] = []
+    watched: list[int] = []
+
+    def learnt(**until: Any) -> None:
+        model = LlamaForCausalLM.from_pretrained(tiny_model_folder)
+        tokenizer = HOMES["countdown"].tokenizer()
+        learn(
+            model, tokenizer, documents, rows=1, learning_rate=1e-3, report=told.append, watch=watched.append, **until
+        )
+
+    learnt(steps=50, minutes=1e-9)
+    assert told[0].startswith("step 1/50:") and len(told) == 1
+    learnt(steps=201)
+    assert [line.split(":")[0] for line in told[1:]] == ["step 100/201", "step 200/201", "step 201/201"]
+    assert watched == [100, 200]
+
+
+def test_batches_that_are_made_ahead_are_the_same() -> None:
+    tokenizer = HOMES["countdown"].tokenizer()
+
+    def batches(ahead: bool) -> list[list[Any]]:
+        stream = itertools.cycle([Document("3 5 get 8 :", "3 + 5 = 8"), Document("3 5 7 get 8 :", "3 + 5 = 8")])
+        source = [(stream, 3), (itertools.cycle([Document("5", "7")]), 1)]
+        made = _batches(tokenizer, source, torch.device("cpu"), ahead=ahead)
+        return [[part.tolist() for batch in both for part in batch] for both in itertools.islice(made, 3)]
+
+    assert batches(ahead=True) == batches(ahead=False)
+
+
+def test_what_a_policy_is_so_far_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "KEPT_EVERY", 0.0)
+    few = FEW.replace("--mixed-steps 2", "--mixed-steps 101")
+    folders = ["--out", str(tmp_path / "policy"), "--keep", str(tmp_path / "kept")]
+    pretrain.main(["--recipe", "looks", "--looks", "2", *folders, *few.split()])
+    assert [kept.name for kept in (tmp_path / "kept").iterdir()] == ["step-100"]
+    assert turns_made_for(TransformersPolicy.from_pretrained(tmp_path / "kept" / "step-100")) == 33
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:
