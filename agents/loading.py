@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import PLAIN, Prompts, prompts_of
@@ -80,10 +81,34 @@ Backend = Callable[[str, dict[str, Any]], Policy]
 def _vllm(rest: str, options: dict[str, Any]) -> Policy:
     from selfcorrect.agents.policies.vllm import VLLMPolicy
 
-    server = vllm_server(f"vllm:{rest}")
+    name, _, more = rest.partition("?")
+    server = vllm_server(f"vllm:{name}")
     assert server is not None
     model, url = server
-    return VLLMPolicy.from_pretrained(url, model, **options)
+    return VLLMPolicy.from_pretrained(url, model, **{**_told_in_name(more), **options})
+
+
+def _told_in_name(more: str) -> dict[str, Any]:
+    """What a server's name tells after a question mark, as in `?tokenizer=./model&max_model_length=4096`."""
+    told: dict[str, Any] = {}
+    for option, value in parse_qsl(more, keep_blank_values=True):
+        if option not in _OF_A_SERVER:
+            raise ConfigurationError(f"a vLLM server has no option {option!r}; it has {', '.join(_OF_A_SERVER)}")
+        kind, read = _OF_A_SERVER[option]
+        try:
+            told[option] = read(value)
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError(f"vllm: {option} is {kind}, got {value!r}") from error
+    return told
+
+
+_OF_A_SERVER: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "tokenizer": ("a folder or Hugging Face id", str),
+    "max_model_length": ("a whole number", int),
+    "processed_logprobs": ("true or false", {"true": True, "false": False}.__getitem__),
+    "concurrency": ("a whole number", int),
+}
+"""Options that the name of a server can tell: what each is, and how it is read. The key stands in VLLM_API_KEY."""
 
 
 def _chat_model(rest: str, options: dict[str, Any]) -> Policy:

@@ -110,6 +110,24 @@ def choose_template(tokenizer: Any, name: TemplateName) -> Template:
     return ChatTemplate(tokenizer) if has_chat and name != "plain" else PlainTemplate(tokenizer)
 
 
+def room_in(context: int | None, prompt_length: int, wanted: int) -> int:
+    """How many tokens may follow a prompt in a context of so many tokens: what is wanted, or what it leaves.
+
+    Raises:
+        PolicyError: the prompt is empty, or (an UnreadablePromptError) fills the context.
+    """
+    if prompt_length == 0:
+        raise PolicyError("the prompt has no tokens; show the policy at least one message with text in it")
+    if context is None:
+        return wanted
+    if prompt_length >= context:
+        raise UnreadablePromptError(
+            f"the prompt has {prompt_length} token ids, but the model's context holds {context}, completion included; "
+            "shorten the problem, lower max_new_tokens of the earlier turns or use fewer revisions"
+        )
+    return min(wanted, context - prompt_length)
+
+
 class TextCache(Generic[Value]):
     """What texts were turned into, newest last; the oldest are forgotten beyond a number of bytes.
 

@@ -28,11 +28,12 @@ from selfcorrect.agents.policies.rendering import (
     conversation_after,
     count_tokens,
     prompt_after,
+    room_in,
 )
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import begin_call, refuse_recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError, UnreadablePromptError
+from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError
 
 # From token ids to a generation: where a completion ends, and what its ids say.
 
@@ -145,17 +146,7 @@ def room_after(model: Any, prompt_length: int, wanted: int) -> int:
     Raises:
         PolicyError: the prompt is empty, or (an UnreadablePromptError) fills the context.
     """
-    if prompt_length == 0:
-        raise PolicyError("the prompt has no tokens; show the policy at least one message with text in it")
-    context: int | None = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
-        return wanted
-    if prompt_length >= context:
-        raise UnreadablePromptError(
-            f"the prompt has {prompt_length} token ids, but the model's context holds {context}, completion included; "
-            "shorten the problem, lower max_new_tokens of the earlier turns or use fewer revisions"
-        )
-    return min(wanted, context - prompt_length)
+    return room_in(getattr(model.config, "max_position_embeddings", None), prompt_length, wanted)
 
 
 def _unfinished(partial: Generation | None) -> PromptIds:

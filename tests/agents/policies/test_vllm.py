@@ -2,42 +2,63 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 import torch
 from small_models import WORDS, llama, problem, texts, word_tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
+from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.loading import named_policy
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
+from selfcorrect.agents.policies.rendering import PlainTemplate
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.vllm import VLLMPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
 from selfcorrect.agents.state import Generation, Message
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import ConfigurationError, PolicyError, UnreadablePromptError
+from selfcorrect.rewards.countdown import CountdownChecker
 
 ASK = [Message(role="user", content="3 5 get 8 :")]
 
 
 class Server(httpx.BaseTransport):
-    """Decodes greedily, one token at a time, and answers as vLLM's `/v1/completions` does with `return_token_ids`."""
+    """Decodes greedily, one token at a time, and answers as vLLM's `/v1/completions` does with `return_token_ids`.
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    Args:
+        cards: what `/v1/models` lists; None is a server that knows no such address.
+        ends: tokens that end a turn by its own generation config, besides the tokenizer's.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        cards: list[dict[str, Any]] | None = None,
+        ends: Sequence[int] = (),
+    ) -> None:
+        self.model, self.tokenizer, self.cards = model, tokenizer, cards
+        self.ends = {tokenizer.eos_token_id, *ends}
         self.asked: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.keys.add(request.headers.get("Authorization"))
+        if request.url.path == "/v1/models":
+            return httpx.Response(404) if self.cards is None else httpx.Response(200, json={"data": self.cards})
         assert request.url.path == "/v1/completions"
         body = json.loads(request.read())
         self.asked.append(body)
         ids, logprobs = list(body["prompt"]), list[float]()
-        while len(logprobs) < body["max_tokens"] and ids[-1] != self.tokenizer.eos_token_id:
+        ends = {*self.ends, *body["stop_token_ids"]}
+        while len(logprobs) < body["max_tokens"] and (not logprobs or ids[-1] not in ends):
             with torch.no_grad():
                 last = self.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
             ids.append(int(last.argmax()))
@@ -45,24 +66,26 @@ class Server(httpx.BaseTransport):
         drawn = ids[len(body["prompt"]) :]
         if body.get("stream"):
             return self._streamed(drawn, logprobs)
-        ended = drawn[-1] == self.tokenizer.eos_token_id
+        ended = drawn[-1] in ends
         choice = {
             "text": "not looked at",
             "token_ids": drawn,
             "logprobs": {"token_logprobs": logprobs},
             "finish_reason": "stop" if ended else "length",
+            "stop_reason": drawn[-1] if ended and drawn[-1] != self.tokenizer.eos_token_id else None,
         }
         return httpx.Response(200, json={"choices": [choice]})
 
     def _streamed(self, drawn: list[int], logprobs: list[float]) -> httpx.Response:
         """A token an event, as vLLM streams; the last says why it is the last."""
-        last = "stop" if drawn[-1] == self.tokenizer.eos_token_id else "length"
+        last = "stop" if drawn[-1] in self.ends else "length"
         choices = [
             {
                 "text": "not looked at",
                 "token_ids": [token],
                 "logprobs": {"token_logprobs": [logprob]},
                 "finish_reason": last if place == len(drawn) - 1 else None,
+                "stop_reason": None,
             }
             for place, (token, logprob) in enumerate(zip(drawn, logprobs, strict=True))
         ]
@@ -201,12 +224,161 @@ def test_a_tokenizer_that_cannot_be_loaded_is_named(tmp_path: Any) -> None:
         VLLMPolicy.from_pretrained("http://server/v1", "small", tokenizer=str(tmp_path))
 
 
+def lengthened(server: Server, room: int) -> Server:
+    return Server(server.model, server.tokenizer, [{"id": "small", "root": "folder", "max_model_len": room}])
+
+
+def test_an_answer_ends_where_the_servers_context_does(server: Server, tokenizer: Any) -> None:
+    with over(lengthened(server, 8), tokenizer) as policy:
+        prompt = policy.count_tokens(ASK)
+        assert len(ask(policy)["completion_ids"]) == 8 - prompt  # of the 6 that it may have
+
+
+def test_a_prompt_that_is_too_long_for_the_server_is_refused_as_one_for_a_model_here_would_be(
+    server: Server, tokenizer: Any
+) -> None:
+    full = lengthened(server, 5)
+    with (
+        over(full, tokenizer) as policy,
+        pytest.raises(UnreadablePromptError, match="prompt has 5 token ids, but the model's context holds 5"),
+    ):
+        ask(policy)
+    assert full.asked == []
+
+
+def test_problems_that_are_too_long_for_the_server_are_left_out_of_an_evaluation(
+    server: Server, tokenizer: Any
+) -> None:
+    with over(lengthened(server, 14), tokenizer) as policy:
+        graph = build_graph(policy, prompts=COUNTDOWN, revisions=0)
+        gold: dict[str, object] = {"numbers": [3, 5], "target": 8}
+        problems = [
+            problem("3 5 get 8", id="short", reference=gold),
+            problem("1 2 3 4 5 6 7 8 9 10 11 12 13 14 get 8", id="long", reference=gold),
+        ]
+        report, _ = evaluate(graph, problems, CountdownChecker())
+    assert report.left_out == ["long"]
+
+
+def test_the_length_can_be_told_where_the_server_does_not_say(server: Server, tokenizer: Any) -> None:
+    with over(server, tokenizer, max_model_length=7) as policy:
+        assert len(ask(policy)["completion_ids"]) == 2
+
+
+def test_a_turn_that_another_token_ends_has_no_end_mark_in_its_text_nor_twice_before_the_next(
+    server: Server, tokenizer: Any
+) -> None:
+    """As of models whose generation_config names more ends than the tokenizer does."""
+    first = int(server.model(torch.tensor([PlainTemplate(tokenizer).first(ASK)])).logits[0, -1].argmax())
+    ending = Server(server.model, tokenizer, ends=[first])
+    with over(ending, tokenizer) as policy:
+        generation = ask(policy)
+        later = ask(policy, after=generation)
+    assert (generation["text"], generation["completion_ids"]) == ("", [first])
+    assert generation["finish_reason"] == "stop"
+    said = [*generation["prompt_ids"], first]
+    assert later["prompt_ids"][: len(said)] == said
+    assert later["prompt_ids"][len(said)] != tokenizer.eos_token_id, "the turn was ended twice"
+    assert first in ending.asked[1]["stop_token_ids"]
+
+
+def test_a_stream_does_not_show_the_token_that_ended_it(server: Server, tokenizer: Any) -> None:
+    first = int(server.model(torch.tensor([PlainTemplate(tokenizer).first(ASK)])).logits[0, -1].argmax())
+    with over(Server(server.model, tokenizer, ends=[first]), tokenizer) as policy:
+        chunks = list(ChatSelfCorrect(policy=policy, revisions=0, prompts=COUNTDOWN).stream(ASK[0]["content"]))
+    assert "".join(str(chunk.text) for chunk in chunks) == ""
+
+
+def test_the_generation_configs_ends_are_sent_along(server: Server, tokenizer: Any, tmp_path: Any) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    GenerationConfig(eos_token_id=[7, 9]).save_pretrained(tmp_path)
+    with VLLMPolicy.from_pretrained("http://server/v1", "small", tokenizer=str(tmp_path), transport=server) as policy:
+        ask(policy, Sampling(temperature=0.0, max_new_tokens=1))
+    assert server.asked[0]["stop_token_ids"] == sorted({tokenizer.eos_token_id, 7, 9})
+
+
+def test_the_tokenizer_is_that_of_the_model_behind_an_alias(server: Server, tokenizer: Any, tmp_path: Any) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    served = Server(server.model, tokenizer, [{"id": "alias", "root": str(tmp_path), "max_model_len": 50}])
+    with VLLMPolicy.from_pretrained("http://server/v1", "alias", transport=served, max_new_tokens=2) as policy:
+        ask(policy)
+    assert served.asked[0]["model"] == "alias"
+    assert policy.tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_model_that_the_server_does_not_serve_is_named_with_those_that_it_does(
+    server: Server, tokenizer: Any
+) -> None:
+    served = Server(server.model, tokenizer, [{"id": "large"}, {"id": "larger"}])
+    with over(served, tokenizer) as policy, pytest.raises(PolicyError, match="serves large, larger, and no .*'small'"):
+        ask(policy)
+
+
+@pytest.mark.parametrize(("given", "sent"), [("secret", "Bearer secret"), (None, "Bearer of the shell")])
+def test_a_key_goes_with_every_request(
+    server: Server, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, given: str | None, sent: str
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "of the shell")
+    with over(server, tokenizer, api_key=given) as policy:
+        ask(policy)
+    assert server.keys == {sent}
+
+
+OLLAMA = {"text": "8", "finish_reason": "stop"}
+WITHOUT_LOGPROBS = {"text": "8", "token_ids": [3], "logprobs": None, "finish_reason": "stop"}
+SGLANG = {"text": "8", "logprobs": {"token_logprobs": [-0.5], "tokens": ["8"]}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "lacking"),
+    [
+        (OLLAMA, "no token ids and no log-probabilities"),
+        (WITHOUT_LOGPROBS, "no log-probabilities"),
+        (SGLANG, "no token ids of"),
+        ({**WITHOUT_LOGPROBS, "logprobs": {"token_logprobs": [None]}}, "no log-probabilities"),
+        ({**WITHOUT_LOGPROBS, "logprobs": {"token_logprobs": []}}, "no log-probability for each token id"),
+    ],
+)
+def test_servers_that_lack_what_training_needs_are_told_so_and_where_to_go(
+    tokenizer: Any, choice: dict[str, Any], lacking: str
+) -> None:
+    answer = httpx.Response(200, json={"choices": [choice]})
+    with (
+        over(httpx.MockTransport(lambda request: answer), tokenizer) as policy,
+        pytest.raises(PolicyError, match=f"{lacking}.*for evaluation: --model openai:NAME"),
+    ):
+        ask(policy)
+
+
 def test_a_server_can_be_named_with_its_model(tokenizer: Any, tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path)
     policy, _ = named_policy(f"vllm:{tmp_path}@http://server:8000/v1", max_new_tokens=7)
     assert isinstance(policy, VLLMPolicy)
     assert (policy.url, policy.model, policy.max_new_tokens) == ("http://server:8000/v1", str(tmp_path), 7)
     policy.close()
+
+
+def test_a_name_can_tell_tokenizer_length_and_more_of_the_server(tokenizer: Any, tmp_path: Any) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    more = f"tokenizer={tmp_path}&max_model_length=9&processed_logprobs=true&concurrency=3"
+    policy, _ = named_policy(f"vllm:alias@http://server:8000/v1?{more}")
+    assert isinstance(policy, VLLMPolicy)
+    assert (policy.url, policy.model) == ("http://server:8000/v1", "alias")
+    assert policy._server.context == 9 and policy._processed
+    policy.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("max_length=9", "no option 'max_length'; it has tokenizer, max_model_length, "),
+        ("max_model_length=long", "max_model_length is a whole number, got 'long'"),
+        ("processed_logprobs=maybe", "processed_logprobs is true or false, got 'maybe'"),
+    ],
+)
+def test_options_of_a_name_that_are_none_are_refused(more: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        named_policy(f"vllm:alias@http://server:8000/v1?{more}")
 
 
 @pytest.mark.parametrize("name", ["vllm:model", "vllm:@http://server/v1", "vllm:model@server:8000"])
