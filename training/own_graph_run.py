@@ -24,6 +24,7 @@ from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.reporting.page import own_graph_page
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.best import BestCheckpoint
+from selfcorrect.training.runs.callbacks import StopOnTime
 from selfcorrect.training.runs.fitting import (
     fit,
     keep_beginning,
@@ -144,7 +145,12 @@ class OwnGraphRun:
             context=self.context,
             rules=self.rules,
             stored=run.training_episodes_path,
-            callbacks=[something_learns, _Figures(run, config, self.progress, self._validate), best],
+            callbacks=[
+                something_learns,
+                _Figures(run, config, self.progress, self._validate),
+                best,
+                StopOnTime(config.stop_after_minutes, config.updates_per_step, self.progress.message),
+            ],
         )
         something_learns.watch(trainer)
         self.progress.start(self.config.steps, "train")

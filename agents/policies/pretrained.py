@@ -1,6 +1,7 @@
 """Loading a causal language model and its tokenizer from a folder, a GGUF file or Hugging Face; and where it
 runs."""
 
+import gc
 import json
 import os
 import socket
@@ -262,6 +263,14 @@ def free_bytes(device: torch.device) -> int | None:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def free_memory() -> None:
+    """Give back what models that are no longer used have left: torch's cache on an accelerator, and cycles of Python
+    that hold tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def decoding_attention(device: torch.device) -> AbstractContextManager[Any]:

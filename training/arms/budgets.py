@@ -38,13 +38,18 @@ class Costs:
 
 def measured_costs(settings: RunSettings, kept: Path, *, judges_itself: bool) -> Costs:
     """Measure the base policy on problems it may be trained on, or take what an earlier measurement left in `kept`."""
-    if kept.is_file():
-        found = Costs(**json.loads(kept.read_text(encoding="utf-8")))
-        if found.critique or not judges_itself:
-            return found
+    known = known_costs(kept, judges_itself=judges_itself)
+    if known is not None:
+        return known
     costs = _measure(settings, judges_itself=judges_itself)
     write_whole(kept, json.dumps(asdict(costs), indent=2) + "\n")
     return costs
+
+
+def known_costs(kept: Path, *, judges_itself: bool) -> Costs | None:
+    """What an earlier measurement left in `kept`; None if there was none, or not of all that is asked."""
+    found = Costs(**json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else None
+    return None if found is None or (judges_itself and not found.critique) else found
 
 
 def _measure(settings: RunSettings, *, judges_itself: bool) -> Costs:

@@ -29,6 +29,7 @@ from selfcorrect.training.arms.specs import (
     reinforced,
     self_judging_loop,
     self_taught,
+    told_loop,
     tried_again_episode,
     usual_loop,
 )
@@ -117,6 +118,7 @@ _ALL: tuple[ArmSpec, ...] = (
     ArmSpec("base", "the base policy", usual_loop),
     ArmSpec("sample-again", "base, second attempt drawn anew", drawing_again_loop),
     ArmSpec("self-refine", "base, critique before the revision", refining_base_loop),
+    ArmSpec("feedback", "base, told what the checker found: another setting", told_loop),
     self_taught("star", "STaR, mended second answers (D_STaR)", "multi", _STAR),
     self_taught("star-plus", "STaR, mended and kept second answers (D+_STaR)", "multi+correct"),
     self_taught("star-single", "STaR on first answers, without rationalisation", "single"),

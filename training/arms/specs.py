@@ -82,6 +82,7 @@ class ArmSpec:
         fitted: the settings with which it costs what SCoRe costs with the given ones.
         planned: what it costs with its fitted settings; None if it cannot be compared at equal cost.
         command: its own command of `selfcorrect train`, if it has one.
+        ends_by_clock: whether it heeds `stop_after_minutes`.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ArmSpec:
     fitted: "Callable[[RunSettings, Costs], RunSettings]" = _as_given
     planned: "Callable[[RunSettings, Costs], Budget] | None" = _nothing
     command: Command | None = None
+    ends_by_clock: bool = False
 
 
 def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
@@ -106,6 +108,11 @@ def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") 
 
 def refining_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
     graph = settings.graph.model_copy(update={"critique": "refine"})
+    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+
+def told_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    graph = settings.graph.model_copy(update={"critique": "feedback"})
     return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
 
 
@@ -148,7 +155,7 @@ def reinforced(
             optimiser_steps=goal_of(settings, costs).optimiser_steps,
         )
 
-    return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command)
+    return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command, ends_by_clock=True)
 
 
 def goal_of(settings: "RunSettings", costs: "Costs") -> "Budget":

@@ -76,7 +76,7 @@ def figure_text(name: str, figure: Mapping[str, Any]) -> str:
 
 
 def interval_text(name: str, figure: Mapping[str, Any]) -> str:
-    """The interval, "[+0.012, +0.050]"; "" where there is none (one seed)."""
+    """The interval, "[+0.012, +0.050]"; "" where there is none."""
     low, high = figure["interval"]
     if low is None or high is None:
         return ""
@@ -127,7 +127,7 @@ def drift_lines(budgets: Mapping[str, Any]) -> list[str]:
 
     lines = []
     for arm, budget in budgets.items():
-        planned, measured = budget["planned"]["generated_tokens"], (budget["measured"] or {}).get("generated_tokens")
+        planned, measured = ((budget[kind] or {}).get("generated_tokens") for kind in ("planned", "measured"))
         drift = measured / planned - 1 if planned and measured is not None else 0.0
         if abs(drift) > TOLERANCE:
             words = f"{abs(drift):.0%} {'more' if drift > 0 else 'fewer'} tokens than planned"
@@ -137,11 +137,11 @@ def drift_lines(budgets: Mapping[str, Any]) -> list[str]:
 
 def interval_note(result: Mapping[str, Any]) -> str:
     """What the intervals are about."""
-    return (
-        f"Intervals: 95 %, Student's t over {len(result['seeds'])} training seeds, on the same {result['problems']:,} "
-        "held-out problems; rows of one seed have none. Tests: paired by seed and problem, with the noise of both; p "
-        "after Holm."
-    )
+    seeds = len(result["seeds"])
+    over_seeds = f"Student's t over {seeds} training seeds, on the same {result['problems']:,} held-out problems"
+    of_one = "over problems (Wilson's; of delta the paired one), which says nothing about other seeds"
+    told = f"{over_seeds}; of rows of one seed {of_one}" if seeds > 1 else f"{of_one}; there is one seed"
+    return f"Intervals: 95 %, {told}. Tests: paired by seed and problem, with the noise of both; p after Holm."
 
 
 def markdown_table(result: Mapping[str, Any], way: str) -> str:

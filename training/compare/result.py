@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from selfcorrect.agents.evaluation import wilson
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.compare.comparison import (
     WAYS,
@@ -55,19 +56,36 @@ def comparison_result(
         "seeds": list(comparison.seeds),
         "reference": reference,
         "arms": {arm_spec.name: arm_spec.says for arm_spec in comparison.arm_specs},
-        "budgets": {arm: _budgets(comparison, out, arm, planned[arm]) for arm in arms},
+        "budgets": {arm: _budgets(comparison, out, arm, planned.get(arm)) for arm in arms},
         "curves": {arm: curve for arm in arms if (curve := _curve(comparison, out, arm))},
         "alarms": {arm: raised for arm in arms if (raised := _alarms(comparison, out, arm))},
     }
-    for way in WAYS:
-        found = _evaluations(comparison, out, arms, way)
-        result[way] = {
-            arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained)) for arm, seeds in found.items()
+    result |= _tables(comparison, out, arms, untrained, reference)
+    result["exams"] = {
+        exam.name: {
+            "task": exam.task.title,
+            "problems": exam.problems,
+            **_tables(comparison, out, arms, untrained, reference, exam.name),
         }
-        result[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
+        for exam in comparison.more_exams
+    }
     result["held_out_alarms"] = held_out_alarms(result["greedy"], comparison.problems)
     plain: dict[str, Any] = finite(result)
     return plain
+
+
+def _tables(
+    comparison: Comparison, out: Path, arms: Sequence[str], untrained: Collection[str], reference: str, exam: str = ""
+) -> dict[str, Any]:
+    """The rows and the tests of an exam, greedy and sampled."""
+    tables: dict[str, Any] = {}
+    for way in WAYS:
+        found = _evaluations(comparison, out, arms, way, exam)
+        tables[way] = {
+            arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained)) for arm, seeds in found.items()
+        }
+        tables[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
+    return tables
 
 
 def against_reference(reference: str, evaluations: Evaluations) -> dict[str, dict[str, dict[str, Any]]]:
@@ -123,11 +141,13 @@ def _scores(evaluation: Evaluation, figure: str) -> Sequence[float | None]:
     return evaluation.at(1 if figure == "accuracy_t2" else len(evaluation.report["accuracy"]) - 1)
 
 
-def _evaluations(comparison: Comparison, out: Path, arms: Sequence[str], way: Way) -> dict[str, dict[int, Evaluation]]:
+def _evaluations(
+    comparison: Comparison, out: Path, arms: Sequence[str], way: Way, exam: str
+) -> dict[str, dict[int, Evaluation]]:
     found: dict[str, dict[int, Evaluation]] = {}
     for arm in arms:
         for seed in comparison.seeds:
-            evaluation = evaluation_of(out, arm, seed, way)
+            evaluation = evaluation_of(out, arm, seed, way, exam)
             if evaluation is not None:
                 found.setdefault(arm, {})[seed] = evaluation
     return found
@@ -149,10 +169,28 @@ def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
             [value for value in known if not math.isnan(value)], is_share=not figure.startswith(_NO_SHARES)
         )
         row[figure] = {"mean": mean.mean, "interval": mean.interval, "by_seed": known}
+        if len(seeds) == 1:
+            row[figure]["interval"] = _over_problems(next(iter(seeds.values())), figure)
     row["tokens_per_episode"] = fmean(tokens_per_episode(evaluation) for evaluation in seeds.values())
     row["truncated"] = fmean(evaluation.report["truncated"] or 0.0 for evaluation in seeds.values())
     row["unjudged"] = fmean(evaluation.report["unjudged"] or 0.0 for evaluation in seeds.values())
     return row
+
+
+def _over_problems(evaluation: Evaluation, figure: str) -> tuple[float, float]:
+    """The 95 % interval of a figure of one seed, for other problems of the kind: Wilson's for a share of all
+    episodes, the paired one for delta; (nan, nan) for the others."""
+    report = evaluation.report
+    if figure == "delta":
+        low, high = report["delta_ci95"]
+    elif figure in ("accuracy_t1", "accuracy_t2"):
+        low, high = report["accuracy_ci95"][min(int(figure[-1]), len(report["accuracy_ci95"])) - 1]
+    elif figure in ("i_to_c", "c_to_i") and report[figure] is not None:
+        paired = sum(gained is not None for gained in evaluation.gained())
+        low, high = wilson(round(report[figure] * paired), paired)
+    else:
+        return math.nan, math.nan
+    return (math.nan if low is None else low), (math.nan if high is None else high)
 
 
 def _by_turn(longest: int) -> list[str]:
@@ -180,10 +218,10 @@ def tokens_per_episode(evaluation: Evaluation) -> float:
     return float(report["tokens"] if "tokens" in report else sum(report["tokens_per_turn"]))
 
 
-def _budgets(comparison: Comparison, out: Path, arm: str, planned: Budget) -> dict[str, Any]:
+def _budgets(comparison: Comparison, out: Path, arm: str, planned: Budget | None) -> dict[str, Any]:
     measured = [budget for seed in comparison.seeds if (budget := measured_budget(out, arm, seed)) is not None]
     return {
-        "planned": asdict(planned),
+        "planned": None if planned is None else asdict(planned),
         "measured": None
         if not measured
         else {

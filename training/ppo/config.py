@@ -253,8 +253,7 @@ class BestSettings(Settings):
     metric: str = Field(default="episode_reward", min_length=1)
     """A figure of metrics.jsonl. One that begins with "eval_" is of held-out problems, and a checkpoint is saved
     wherever it is better than before; any other is of the episodes of a step, which the checkpoint before it has
-    played: those after each `save_every` steps are compared. The mean reward
-    of an episode, KL left out, is SCoRe's choice."""
+    played: those after each `save_every` steps are compared. The mean reward of an episode, KL left out, is SCoRe's."""
     higher_is_better: bool = True
     patience: Count = 0
     """The run stops after so many comparisons in a row without a better one; 0 is never."""
@@ -287,6 +286,8 @@ class KeepingSettings(Settings):
     """How many of the newest are kept."""
     best: BestSettings | None = None
     """Keep the best checkpoint, too; reinforced arms and `train` only."""
+    stop_after_minutes: Positive | None = None
+    """When the training ends with its step, saved, evaluated as it is, to be resumed; reinforced arms and `train`."""
     report_to: list[ReporterName] = Field(default_factory=list)
     """Services that are told the figures of every step and shown some episodes; each is an extra of this package."""
 
@@ -387,8 +388,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
 
 
 def checkpointing_argument() -> str:
-    """What transformers' `TrainingArguments` call activation checkpointing: it was renamed after 5.22. (TRL switches it
-    on under the older name, so that it has to be named to be off.)"""
+    """transformers' name of activation checkpointing, new after 5.22 (TRL switches the older one on unless told)."""
     from transformers import TrainingArguments
 
     names = TrainingArguments.__dataclass_fields__

@@ -62,14 +62,23 @@ def comparison_metrics(episodes: Sequence[Episode], table: CallTable, *, told: b
 
 
 def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
-    """Sampled tokens and time; of all that was played, whether it is learnt from or not."""
+    """Sampled tokens and time; of all that was played, whether it is learnt from or not. `rollout_seconds` are those of
+    playing with judging meanwhile, `judging_seconds` the sum over the answers, of which several are judged at once."""
     calls = (call for episode in episodes for call in episode.calls[episode.copied_calls :])
     tokens = sum(len(call.generation["completion_ids"]) for call in calls)
     return {
         "tokens": float(tokens),
         "tokens_per_second": tokens / max(seconds, 1e-9),
         "rollout_seconds": seconds,
+        "judging_seconds": sum(map(_judging_seconds, episodes)),
     }
+
+
+def _judging_seconds(episode: Episode) -> float:
+    """Of the verdicts in the state; a graph of a user's own need not keep any."""
+    turns = episode.state.get("turns", []) if isinstance(episode.state, Mapping) else []
+    verdicts = [turn.get("verdict") for turn in turns if isinstance(turn, Mapping)]
+    return float(sum(verdict.get("seconds", 0.0) for verdict in verdicts if isinstance(verdict, Mapping)))
 
 
 _COUNTS = frozenset({"tokens", "tokens_per_second", "calls", "draws", "no_baseline"})

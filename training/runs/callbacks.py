@@ -2,6 +2,7 @@
 stop the run."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from selfcorrect.errors import DivergenceError
@@ -49,13 +51,17 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self._updates, self._evaluation, self._every = updates_per_step, evaluation, every
         self._watch = watch
         self._stage = ""
+        self._since = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._since = time.perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "tokens" not in logs:  # transformers' closing summary, not a step
             return
         step = state.global_step // self._updates
         self._announce(step)
-        metrics = {"step": step, "stage": self._stage_number(step), **logs}
+        metrics = {"step": step, "stage": self._stage_number(step), **logs, **self._cost()}
         if self._every and step % self._every == 0:
             metrics.update({f"eval_{name}": value for name, value in self._evaluation().items()})
         standing = self._watch.standing(metrics)
@@ -66,6 +72,15 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         for alarm in self._watch.untold(standing):
             self._progress.message(f"alarm: {alarm.words}")
         self._watch.check()
+        self._since = time.perf_counter()
+
+    def _cost(self) -> dict[str, float]:
+        """What the step took, playing (`rollout_seconds`), judging and learning together, held-out evaluation left out;
+        and the most memory that torch has held on an NVIDIA GPU so far, in GiB."""
+        cost = {"step_seconds": time.perf_counter() - self._since}
+        if torch.cuda.is_available():
+            cost["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        return cost
 
     def _stage_number(self, step: int) -> int:
         objective = self._schedule.at(step - 1)
@@ -132,6 +147,35 @@ class BoundedKL(TrainerCallback):  # type: ignore[misc]
         checkpoint = folder / f"checkpoint-{suspect}"
         if state.is_world_process_zero and checkpoint.is_dir():
             checkpoint.rename(folder / f"diverged-{suspect}")
+
+
+class StopOnTime(TrainerCallback):  # type: ignore[misc]
+    """Ends the training, saved, with the step in which it has taken `minutes`; of a resumed run its own part counts.
+
+    Args:
+        minutes: None never ends it.
+        updates_per_step: optimiser steps per training step.
+        tell: told in one line that the run ends.
+    """
+
+    def __init__(self, minutes: float | None, updates_per_step: int, tell: Callable[[str], None]) -> None:
+        self._minutes, self._updates, self._tell = minutes, updates_per_step, tell
+        self._began = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._minutes is None or state.global_step % self._updates or state.global_step >= state.max_steps:
+            return
+        taken = (time.monotonic() - self._began) / 60
+        if not any(gather_object([taken >= self._minutes])):  # the processes of a run stop together
+            return
+        self._tell(
+            f"stop_after_minutes {self._minutes:g}: the training ends with step {state.global_step // self._updates} "
+            f"of {state.max_steps // self._updates}"
+        )
+        control.should_save = control.should_training_stop = True
 
 
 class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]

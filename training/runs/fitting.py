@@ -17,6 +17,7 @@ from selfcorrect.files import StepLog, replacing, told
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.player import SignalsAt
+from selfcorrect.training.ppo.precision import merged
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.reporting.services import Reporters
@@ -238,10 +239,12 @@ def fit(
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> Any:
     """Write what `trainer` made as a plain model with its tokenizer to `folder`, and return it: an adapter is merged
-    into its base."""
+    into its base, and is kept by itself in the folder `adapter` beside that."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+        with told(folder):
+            model.save_pretrained(folder.parent / "adapter")
+        model = merged(model, seed=trainer.settings.seed)
     with told(folder):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -68,11 +68,14 @@ class HeldOut:
         write_whole(kept, json.dumps({"report": report, "episodes": episodes[:_KEPT_EPISODES]}))
         return report, episodes
 
-    def finish(self, graph: CorrectionGraph, before: Evaluated, budget: Budget) -> RunResult:
-        """Evaluate the trained policy, which plays in `graph`, and write the final files of the run."""
+    def finish(
+        self, graph: CorrectionGraph, before: Evaluated, budget: Budget, *, steps: tuple[int, int] | None = None
+    ) -> RunResult:
+        """Evaluate the trained policy, which plays in `graph`, and write the final files of the run; `steps` as
+        `RunDirectory.write_final` takes them."""
         self.progress.message("evaluating the trained policy")
         after, episodes = self._evaluate(graph)
-        self.run.write_final(before[0], after, budget=budget)
+        self.run.write_final(before[0], after, budget=budget, steps=steps)
         kept, base = episodes[:_KEPT_EPISODES], before[1][:_KEPT_EPISODES]
         self.run.write_episodes(kept, before=base, tokenizer=self.tokenizer)
         self.run.write_report()

@@ -152,7 +152,12 @@ def refuse_objective(settings: RunSettings, arm: str) -> None:
 
 
 def refuse_best(settings: RunSettings, arm: str) -> None:
-    """Raise a ConfigurationError if a best checkpoint is asked of an arm whose steps are whole fits."""
+    """Raise a ConfigurationError if a best checkpoint, or an end by the clock, is asked of an arm whose steps are whole
+    fits."""
+    if settings.stop_after_minutes is not None:
+        raise ConfigurationError(
+            f"{arm} cannot end before its fits are done: leave stop_after_minutes away, it is for reinforced arms"
+        )
     if settings.best is not None:
         raise ConfigurationError(
             f"{arm} has no checkpoints to choose from: leave `best` away, it is for reinforced arms"

@@ -14,7 +14,7 @@ from selfcorrect.training.ppo.player import BegunWith
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.best import BestCheckpoint
-from selfcorrect.training.runs.callbacks import RunLog
+from selfcorrect.training.runs.callbacks import RunLog, StopOnTime
 from selfcorrect.training.runs.fitting import (
     epochs,
     fit,
@@ -115,7 +115,7 @@ class _Session:
             keep_beginning(self.policy, self.run.checkpoints_path, resume=resume)
         before = self.held_out.before(self.graph)
         self._train(resume=resume)
-        return self.held_out.finish(self.graph, before, self._budget())
+        return self.held_out.finish(self.graph, before, self._budget(), steps=self._cut_short())
 
     def _train(self, *, resume: bool) -> None:
         config = self._config()
@@ -135,7 +135,11 @@ class _Session:
             begun_with=self._first_answers(problems, config, base or self.policy),
             peft_config=lora_config(chosen_lora(self.settings.policy)),
             stored=self.run.training_episodes_path,
-            callbacks=[self._log(config), best],
+            callbacks=[
+                self._log(config),
+                best,
+                StopOnTime(config.stop_after_minutes, config.updates_per_step, self.progress.message),
+            ],
         )
         fit(trainer, resume_from=checkpoint, best=best)
         save_trained(trainer, self.policy.tokenizer, self.run.model_path)
@@ -207,6 +211,11 @@ class _Session:
             generated_tokens=round(sum(step["tokens"] for step in steps)) + self._offline_tokens,
             optimiser_steps=len(steps) * self._config().updates_per_step,
         )
+
+    def _cut_short(self) -> tuple[int, int] | None:
+        """The steps that were made and those that were planned, where the clock made the difference."""
+        made, planned = len(self.run.read_metrics()), self.plan.schedule.total_batches
+        return (made, planned) if self.settings.stop_after_minutes is not None and made < planned else None
 
     def _signals_at(self, batch: int) -> CheckerRewards:
         return CheckerRewards(

@@ -3,10 +3,12 @@
 config.yaml      the settings, complete
 arm.txt          which arm of training it is, as on the command line: "score", "multi-turn"
 metrics.jsonl    one line a step (see `progress.py` for the names)
-metrics.json     {"before": ..., "after": ..., "budget": ...}: evaluations of base and trained policy, and the cost
+metrics.json     {"before": ..., "after": ..., "budget": ...}: evaluations of base and trained policy, and the cost;
+                 "stopped": {"step": ..., "of": ...} where the clock ended it
 episodes.jsonl   held-out episodes before and after, with their tokens and log-probabilities
 training_episodes.jsonl  some episodes of every step, with what each token earned
 model/           the trained policy; loads with AutoModelForCausalLM
+adapter/         its adapter by itself, where only an adapter was trained
 checkpoints/     what `resume` continues from
 report.html      all of it in one file
 """
@@ -54,9 +56,25 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
     return {"role": turn["role"], "text": turn["generation"]["text"], **verdict_fields(turn["verdict"])}
 
 
-_MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "evaluation.every", "optimiser.store_episodes", "report_to"}
+_MAY_CHANGE_ON_RESUME = {
+    "save_every",
+    "keep_checkpoints",
+    "evaluation.every",
+    "optimiser.store_episodes",
+    "report_to",
+    "stop_after_minutes",
+}
 _MAY_GROW_ON_RESUME = {"score.stage_two_steps", "star.loops", "steps"}
 """What makes a run longer: the steps of its last stage, STaR's loops, Quiet-STaR's steps."""
+
+_MAY_MOVE_ON_RESUME = {"policy.model", "task.path", "task.test_path"}
+"""Files of another machine may lie elsewhere on this one. Whoever names them says that they are the same."""
+
+
+def _is_gone(value: Any) -> bool:
+    """Whether a setting is a path from the root where nothing is."""
+    return value is not None and Path(value).is_absolute() and not Path(value).exists()
+
 
 _NAMES_A_FILE = {"model", "text", "dataset", "deepspeed"}
 """Settings that are texts, and may be the path of a file or folder."""
@@ -224,11 +242,21 @@ class RunDirectory:
         if self.training_episodes_path.exists():
             StepLog(self.training_episodes_path).truncate(step)
 
-    def write_final(self, before: Mapping[str, Any], after: Mapping[str, Any], *, budget: Budget | None = None) -> None:
-        """Write metrics.json, all or nothing."""
+    def write_final(
+        self,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        *,
+        budget: Budget | None = None,
+        steps: tuple[int, int] | None = None,
+    ) -> None:
+        """Write metrics.json, all or nothing. `steps` are those that were made, and those that were planned, where the
+        clock ended the run."""
         final = {"before": finite(before), "after": finite(after)}
         if budget is not None:
             final["budget"] = asdict(budget)
+        if steps is not None:
+            final["stopped"] = {"step": steps[0], "of": steps[1]}
         write_whole(self.final_path, json.dumps(final, indent=2) + "\n")
 
     def read_final(self) -> dict[str, dict[str, Any]] | None:
@@ -285,6 +313,7 @@ class RunDirectory:
     def _same_settings(self, settings: Settings) -> None:
         saved, given = placed(self.settings_in(self.path, type(settings))), placed(settings)
         changed = [name for name in differing_fields(saved, given) if name not in _MAY_CHANGE_ON_RESUME]
+        changed = [name for name in changed if name not in _MAY_MOVE_ON_RESUME or not _is_gone(value_of(saved, name))]
         if other := [name for name in changed if name not in _MAY_GROW_ON_RESUME]:
             raise ConfigurationError(
                 f"{self.path} was started with other settings of {', '.join(other)}; resume it with its own "

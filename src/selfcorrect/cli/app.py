@@ -6,7 +6,7 @@ import typer
 
 from selfcorrect.cli.adapt import adapt_command
 from selfcorrect.cli.check import check, validate
-from selfcorrect.cli.compare import compare
+from selfcorrect.cli.compare import compare, reproduce
 from selfcorrect.cli.evaluate import evaluate_command, view
 from selfcorrect.cli.scale import scale, tune_budget
 from selfcorrect.cli.serve import init, mcp, serve
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(demo)
 app.add_typer(train, name="train", help="Train a policy: selfcorrect train ARM. See selfcorrect train --help.")
 app.command()(compare)
+app.command()(reproduce)
 app.command("eval")(evaluate_command)
 app.command()(view)
 app.command()(solve)

@@ -1,15 +1,17 @@
-"""`selfcorrect compare`: every way to teach correction, at equal cost."""
+"""`selfcorrect compare`: every way to teach correction, at equal cost; `selfcorrect reproduce`: the same from a recipe,
+several arms side by side."""
 
+import os
 import shlex
-from collections.abc import Iterator, Mapping
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.options import (
@@ -26,58 +28,13 @@ from selfcorrect.cli.options import (
     problem_count,
     refuse_typed,
 )
+from selfcorrect.cli.tables import budget_table, compare_table, difference_lines
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import arm_specs, comparable
-from selfcorrect.training.compare.report import (
-    budget_text,
-    columns_of,
-    difference_text,
-    figure_text,
-    interval_note,
-    interval_text,
-)
 
 if TYPE_CHECKING:
     from selfcorrect.training.compare.comparison import Comparison
-
-
-# A comparison on the terminal.
-
-
-def compare_table(result: Mapping[str, Any], way: str) -> RenderableType:
-    """The paper's table: one row an arm."""
-    table = Table(header_style="dim", box=SIMPLE_HEAD)
-    table.add_column("arm")
-    columns = columns_of(result[way])
-    for head in ("seeds", *columns.values()):
-        table.add_column(head, justify="right")
-    for arm, row in result[way].items():
-        cells = [
-            Text.assemble(figure_text(name, row[name]), (f"\n{interval_text(name, row[name])}", "dim"))
-            for name in columns
-        ]
-        table.add_row(arm, str(len(row["seeds"])), *cells)
-    how = "greedy" if way == "greedy" else f"sampled at temperature {result['temperature']:g}"
-    title = f"{result['policy']} on {result['task']}, {how}"
-    return Group(Text(title, style="italic"), table, Text(interval_note(result), style="dim"))
-
-
-def budget_table(result: Mapping[str, Any]) -> RenderableType:
-    """What was planned, and what it came to."""
-    table = Table(header_style="dim", box=SIMPLE_HEAD)
-    for head in ("arm", "planned cost of training", "measured, mean of the seeds"):
-        table.add_column(head)
-    for arm, budget in result["budgets"].items():
-        table.add_row(arm, budget_text(budget["planned"]), budget_text(budget["measured"]))
-    return table
-
-
-def difference_lines(result: Mapping[str, Any], way: str) -> Iterator[str]:
-    """The paired tests against the reference, one sentence each."""
-    for figure, tests in result[f"{way}_tests"].items():
-        for arm, test in tests.items():
-            yield difference_text(result["reference"], arm, figure, test)
 
 
 _MAIN_ARMS = "base,sample-again,self-refine,single-turn,multi-turn,score"
@@ -200,15 +157,15 @@ def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
 
 
 def _show(result: dict[str, Any], out: Path) -> None:
-    from selfcorrect.cli.compare import budget_table, compare_table, difference_lines
     from selfcorrect.training.compare.report import alarm_lines
 
     results.print(budget_table(result))
-    for way in ("greedy", "sampled"):
-        if result[way]:
-            results.print(compare_table(result, way))
-            for line in difference_lines(result, way):
-                results.print(line, markup=False, soft_wrap=True)
+    for exam in (None, *result["exams"].values()):
+        for way in ("greedy", "sampled"):
+            if (result if exam is None else exam)[way]:
+                results.print(compare_table(result, way, exam))
+                for line in difference_lines(result if exam is None else {**result, **exam}, way):
+                    results.print(line, markup=False, soft_wrap=True)
     for line in alarm_lines(result):
         results.print(f"alarm    {line}", markup=False, soft_wrap=True)
     tell_files(
@@ -219,3 +176,180 @@ def _show(result: dict[str, Any], out: Path) -> None:
             "next": f"selfcorrect eval --model {shlex.quote(str(out))}/ARM/seed-0/model --task TASK",
         }
     )
+
+
+# A recipe from its data to its table.
+
+
+class _PieceLines:
+    """Tells how the pieces go on, in lines."""
+
+    def started(self, piece: Any, log: Path) -> None:
+        notes.print(f"started  {piece.name} ({log})", markup=False)
+
+    def ended(self, piece: Any, status: int, log: Path) -> None:
+        how = "done" if status == 0 else f"FAILED with status {status}, see {log}"
+        notes.print(f"ended    {piece.name}: {how}", markup=False)
+
+    def under_way(self, steps: Mapping[str, int]) -> None:
+        if steps:
+            told = ", ".join(f"{name} step {step}" for name, step in steps.items())
+            notes.print(f"so far   {told}", markup=False)
+
+
+_Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A folder with recipe.yaml and settings.yaml.")]
+_Folder = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Of the comparison, by default runs/RECIPE; what is in it is kept."),
+]
+_Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="FOLDER|KIND=FILE", help="Files in the place of the Hub's data. May be repeated."),
+]
+_Minutes = Annotated[
+    float | None, typer.Option(min=0.01, help="Each arm of reinforcement learning is trained at most so long.")
+]
+_AtOnce = Annotated[int | None, typer.Option(min=1, help="Processes side by side; by default what the recipe says.")]
+_GoOn = Annotated[bool, typer.Option("--go-on", help="Train on what --minutes ended, and evaluate it anew.")]
+_Show = Annotated[bool, typer.Option("--show", help="Only show what is finished so far.")]
+
+
+def reproduce(
+    ctx: typer.Context,
+    recipe: _Recipe,
+    out: _Folder = None,
+    model: OptionalModel = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    data: _Data = None,
+    arms: Annotated[str | None, typer.Option(metavar="A,B,...", help="Some of its arms, or others.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = None,
+    problems: Annotated[int | None, problem_count("At most so many held-out problems of each task.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="The same as --set score.stage_two_steps.")] = None,
+    minutes: _Minutes = None,
+    at_once: _AtOnce = None,
+    go_on: _GoOn = False,
+    show: _Show = False,
+    overrides: Overrides = None,
+    piece: Annotated[str | None, typer.Option("--piece", hidden=True)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a recipe from its data to its table: every arm in a process of its own, as many side by side as a card
+    holds. Resumable; the table is written whenever something is finished."""
+    with reporting(as_json=as_json):
+        if show:
+            refuse_typed(ctx, ("minutes", "at_once", "go_on", "piece"), "--show runs nothing")
+        with loading("the recipe"):
+            from selfcorrect.training.compare import recipe as recipes
+        read = recipes.read_recipe(recipe)
+        placing = [f"policy.{name}={value}" for name, value in (("device", device), ("dtype", dtype)) if value]
+        chosen = recipes.Chosen(
+            model=model,
+            data=recipes.data_files(data or [], recipes.kinds_of(recipe, read)),
+            arms=None if arms is None else _names(arms),
+            seeds=seeds,
+            problems=problems,
+            minutes=minutes,
+            steps=steps,
+            overrides=[*placing, *(overrides or [])],
+        )
+        comparison, folder = recipes.comparison_of(recipe, read, chosen), out or Path("runs") / recipe.resolve().name
+        if piece is not None:
+            _carry_out_piece(comparison, folder, piece)
+            return
+        for name in recipes.left_out(read, chosen.data):
+            notes.print(f"left out {name}: its file is not given (--data)", markup=False)
+        reference = recipes.reference_of(read, [spec.name for spec in comparison.arm_specs])
+        failed: dict[str, Path] = {}
+        if not show:
+            failed = _side_by_side(ctx, comparison, folder, reference, at_once or read.at_once, go_on=go_on)
+        result = _written(comparison, folder, reference)
+        write_json({**result, "failed": sorted(failed)}) if as_json else _show(result, folder)
+        if failed:
+            told = "; ".join(f"{name} (see {log})" for name, log in failed.items())
+            notes.print(f"failed   {told}. What is done is kept; the same command tries them again.", style="red")
+            raise typer.Exit(1)
+
+
+def _carry_out_piece(comparison: "Comparison", out: Path, name: str) -> None:
+    from selfcorrect.cli.progress import ComparisonLines
+    from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
+    from selfcorrect.training.compare.side_by_side import COSTS, part_of
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
+    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
+    if name == COSTS:
+        out.mkdir(parents=True, exist_ok=True)
+        plan_budgets(comparison, out)
+        return
+    run_comparison(part_of(comparison, name), out, ComparisonLines(notes))
+
+
+def _end_with_the_parent(parent: int) -> None:
+    """End this process when `parent` is gone without a word: nobody would stop it any more, and the command, given
+    again, would find its folder in use. What it has written is what is gone on with."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _side_by_side(
+    ctx: typer.Context, comparison: "Comparison", out: Path, reference: str, at_once: int, *, go_on: bool
+) -> dict[str, Path]:
+    """Run the pieces; the logs of those that failed."""
+    from selfcorrect.training.compare.side_by_side import Piece, open_again, run_side_by_side
+
+    if go_on and (again := open_again(comparison, out)):
+        notes.print(f"goes on  {', '.join(again)}", markup=False)
+    typed = _typed_again(ctx)
+
+    def command(piece: Piece) -> Sequence[str]:
+        return [sys.executable, "-m", "selfcorrect", "reproduce", *typed, "--out", str(out), "--piece", piece.name]
+
+    try:
+        return run_side_by_side(
+            comparison,
+            out,
+            command,
+            _PieceLines(),
+            at_once=at_once,
+            changed=lambda: _write(comparison, out, reference),
+        )
+    except KeyboardInterrupt as interrupt:
+        notes.print("\nStopped. What was done is saved; the same command goes on.", style="yellow")
+        _show(_written(comparison, out, reference), out)
+        raise typer.Exit(INTERRUPTED) from interrupt
+
+
+_OF_THE_WHOLE = ("out", "at_once", "go_on", "show", "piece", "as_json")
+"""Options that are not the pieces'."""
+
+
+def _typed_again(ctx: typer.Context) -> list[str]:
+    """The command's argument and options as they were typed, for a process that carries out a piece."""
+    words = [str(ctx.params["recipe"])]
+    for parameter in ctx.command.params:
+        value = ctx.params.get(str(parameter.name))
+        if parameter.name in ("recipe", *_OF_THE_WHOLE) or value is None:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [max(parameter.opts, key=len), str(one)]
+    return words
+
+
+def _write(comparison: "Comparison", out: Path, reference: str) -> None:
+    _written(comparison, out, reference)
+
+
+def _written(comparison: "Comparison", out: Path, reference: str) -> dict[str, Any]:
+    """Write the comparison's files of all that is finished, and return what is in them."""
+    from dataclasses import replace
+
+    from selfcorrect.training.compare.comparison import has_costs, plan_budgets
+    from selfcorrect.training.compare.result import write_comparison
+
+    out.mkdir(parents=True, exist_ok=True)
+    planned = {}
+    if has_costs(comparison, out):
+        planned = plan_budgets(replace(comparison, allow_unequal=True), out)[1]
+    return write_comparison(comparison, out, planned, reference=reference)

@@ -1,6 +1,6 @@
 """Results as tables on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from selfcorrect.training.compare.report import (
+    budget_text,
+    columns_of,
+    difference_text,
+    figure_text,
+    interval_note,
+    interval_text,
+)
 from selfcorrect.training.reporting.rows import Result, result_rows
 
 if TYPE_CHECKING:
@@ -122,3 +130,42 @@ def sparkline(values: Sequence[float], *, width: int = 24) -> str:
     if high == low:
         return _BARS[0] * parts
     return "".join(_BARS[int((mean - low) / (high - low) * (len(_BARS) - 1))] for mean in means)
+
+
+# A comparison on the terminal.
+
+
+def compare_table(result: Mapping[str, Any], way: str, exam: Mapping[str, Any] | None = None) -> RenderableType:
+    """The paper's table: one row an arm. `exam` is one of `result["exams"]`; None is the task of training."""
+    result = result if exam is None else {**result, **exam}
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
+    table.add_column("arm")
+    columns = columns_of(result[way])
+    for head in ("seeds", *columns.values()):
+        table.add_column(head, justify="right")
+    for arm, row in result[way].items():
+        cells = [
+            Text.assemble(figure_text(name, row[name]), (f"\n{interval_text(name, row[name])}", "dim"))
+            for name in columns
+        ]
+        table.add_row(arm, str(len(row["seeds"])), *cells)
+    how = "greedy" if way == "greedy" else f"sampled at temperature {result['temperature']:g}"
+    title = f"{result['policy']} on {result['task']}, {how}"
+    return Group(Text(title, style="italic"), table, Text(interval_note(result), style="dim"))
+
+
+def budget_table(result: Mapping[str, Any]) -> RenderableType:
+    """What was planned, and what it came to."""
+    table = Table(header_style="dim", box=SIMPLE_HEAD)
+    for head in ("arm", "planned cost of training", "measured, mean of the seeds"):
+        table.add_column(head)
+    for arm, budget in result["budgets"].items():
+        table.add_row(arm, budget_text(budget["planned"]), budget_text(budget["measured"]))
+    return table
+
+
+def difference_lines(result: Mapping[str, Any], way: str) -> Iterator[str]:
+    """The paired tests against the reference, one sentence each."""
+    for figure, tests in result[f"{way}_tests"].items():
+        for arm, test in tests.items():
+            yield difference_text(result["reference"], arm, figure, test)

@@ -46,7 +46,7 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-TIMES = {"tokens_per_second", "rollout_seconds", "step_time"}
+TIMES = {"tokens_per_second", "rollout_seconds", "judging_seconds", "step_time", "step_seconds", "peak_gib"}
 
 
 def without_times(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:

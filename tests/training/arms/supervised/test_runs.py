@@ -28,7 +28,7 @@ from selfcorrect.training.settings import (
 
 pytestmark = pytest.mark.slow
 
-TIMES = {"tokens_per_second", "rollout_seconds"}
+TIMES = {"tokens_per_second", "rollout_seconds", "judging_seconds"}
 SMALL: dict[str, Any] = {"problems": 8, "samples_per_problem": 4, "steps": 3, "batch_size": 8}
 
 
