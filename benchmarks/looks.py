@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "looks.json"
 
 TWO_TURNS = ("base", "multi-turn", "score")
-MANY_TURNS = ("pag", "judge-then-act", "s2r", "self-rewarding", "ufo", "reflect-retry", "murphy")
+MANY_TURNS = ("pag", "judge-then-act", "s2r", "self-rewarding", "ufo", "reflect-retry", "murphy", "cocos")
 LONG = ("graph.revisions=8", "graph.fewest_revisions=1")
 REFERENCE = "judge-then-act"
 VOTES = (1, 2, 4, 8, 16)

@@ -5,6 +5,7 @@ from .adapt import AdaptSettings as AdaptSettings
 from .adapt import adapt as adapt
 from .adapt import revert as revert
 from .arms import Arm as Arm
+from .arms.many_turns.cocos import cocos as cocos
 from .arms.many_turns.judge_then_act import judge_then_act as judge_then_act
 from .arms.many_turns.murphy import murphy as murphy
 from .arms.many_turns.reflect_retry import reflect_retry as reflect_retry

@@ -238,8 +238,7 @@ class ScoreSettings(GivenAnswers):
     """What the steps after Stage I pay: a name of `OBJECTIVES`, or `package.module:Name` of a user's own `Objective` (a
     class gets those of these weights that its parameters name). None is Stage II."""
     beta_first: NonNegative | None = None
-    """KL coefficient of the first turn in Stage II, where it should differ from beta1: a guard against a falling
-    first turn."""
+    """KL coefficient of the first turn in Stage II, if not beta1: a guard against a falling first turn."""
 
     @property
     def total_steps(self) -> int:
@@ -257,8 +256,7 @@ class LookSettings(Settings):
     """What arms of many turns pay; see docs/arms/many-turns.md for which arm reads which."""
 
     warm_up_steps: Count = 12
-    """judge-then-act, s2r, self-rewarding: the first so many of the run's steps imitate what the checker chooses of the
-    policy's own turns."""
+    """judge-then-act, s2r, self-rewarding: the run's first steps, which imitate own turns that the checker chooses."""
     word_weight: Positive = 1.0
     """judge-then-act: lambda, of a word that agrees with the checker."""
     turn_cost: NonNegative = 0.02
@@ -273,6 +271,8 @@ class LookSettings(Settings):
     """ufo: weight of answers that were given before."""
     branches: int = Field(default=2, ge=2)
     """murphy: episodes that share a first answer."""
+    progress_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """cocos: what progress is worth less with every answer that follows it."""
 
 
 class EvaluationSettings(Settings):

@@ -64,6 +64,9 @@ _MURPHY = Command(
     "MURPHY: revisions of one wrong answer are compared with each other, and pay it what became of them.",
     reads=READS_LOOKS,
 )
+_COCOS = Command(
+    "CoCoS: every answer is paid for the progress of the whole episode, late progress most.", reads=READS_LOOKS
+)
 _STAR = Command(
     "STaR: sample, keep what is right, fine-tune the original policy on it; and again with the new policy.",
     lambda settings: settings.star.loops,
@@ -190,6 +193,7 @@ _ALL: tuple[ArmSpec, ...] = (
         command=_REFLECT_RETRY,
     ),
     reinforced("murphy", "MURPHY: RL over a tree", _MANY + "murphy:murphy", episode=branched_episode, command=_MURPHY),
+    reinforced("cocos", "CoCoS: RL, progress of the episode paid", _MANY + "cocos:cocos", command=_COCOS),
     ArmSpec(
         "sft",
         "fine-tuned on the task's gold solutions",

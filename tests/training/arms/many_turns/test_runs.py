@@ -17,6 +17,7 @@ from selfcorrect.rewards.countdown import CountdownChecker
 from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.arms import Arm
+from selfcorrect.training.arms.many_turns.cocos import cocos
 from selfcorrect.training.arms.many_turns.judge_then_act import judge_then_act
 from selfcorrect.training.arms.many_turns.murphy import murphy
 from selfcorrect.training.arms.many_turns.reflect_retry import reflect_retry
@@ -65,6 +66,7 @@ def settings_for(folder: Path, **changes: Any) -> RunSettings:
         (ufo, "intrinsic correction", 6),
         (reflect_retry, "correction after own critique, always", 6),
         (murphy, "intrinsic correction", 6),
+        (cocos, "intrinsic correction", 6),
     ],
 )
 def test_an_arm_trains_in_its_loop_and_is_evaluated_over_more_turns_without_any_verdict(
@@ -95,6 +97,7 @@ def test_the_steps_of_the_warm_up_are_a_stage_of_the_run(tiny_model_folder: Path
         (judge_then_act, {"looks": {"warm_up_steps": 2}}, "leaves none of the 2 steps"),
         (s2r, {"graph": {"critique": "feedback"}}, "is trained in the loop 'self'"),
         (ufo, {"score": {"objective": "multi-turn"}}, "pays by its own objective"),
+        (cocos, {"graph": {"critique": "self"}}, "is trained in the loop 'instruction'"),
         (murphy, {"looks": {"branches": 3}}, "must be a multiple of it"),
         (murphy, {"credit": {"kind": "outcome"}}, "the settings' own"),
         (self_rewarding, {"optimiser": {"critic": CriticConfig().model_dump()}}, "leave optimiser.critic out"),

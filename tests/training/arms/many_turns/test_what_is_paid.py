@@ -16,6 +16,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import EpisodeState, Generation, Turn
 from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.training.arms.many_turns.cocos import Progress
 from selfcorrect.training.arms.many_turns.judge_then_act import JudgeThenAct
 from selfcorrect.training.arms.many_turns.playing import KeptEpisodes, TrueWords, all_words_true, class_weights
 from selfcorrect.training.arms.many_turns.reflect_retry import Reflections
@@ -119,6 +120,27 @@ def test_ufo_pays_early_and_new_answers() -> None:
     assert paid(objective, "bad", "bad", "good") == [pytest.approx(0.25 - 0.1 / 3)] * 3
     assert paid(objective, "bad", "bad") == [pytest.approx(-0.05)] * 2
     assert paid(objective, "bad", "?") == [None, None]
+
+
+def test_cocos_pays_all_turns_the_progress_of_the_episode() -> None:
+    # by hand: 1/4 * 0 + 1/2 * (1 - 0) + (0 - 1) and so on
+    assert paid(Progress(), "bad", "poor", "good") == [1.0] * 3
+    assert paid(Progress(), "bad", "good", "fine") == [0.5] * 3
+    assert paid(Progress(), "good", "fine", "good") == [0.25] * 3
+    assert paid(Progress(), "good", "bad", "poor") == [pytest.approx(0.25 - 0.5)] * 3
+    assert paid(Progress(), "good", "bad") == [-0.5] * 2
+    assert paid(Progress(gamma=1.0), "bad", "good", "bad", "good") == [1.0] * 4
+    assert paid(Progress(), "bad", "?", "good") == [None] * 3
+    shares = [PlayedTurn(False, "program", share) for share in (0.25, 0.75)]
+    assert Progress().batch_rewards([shares]) == [[0.5 * 0.25 + 0.5] * 2]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.1, 1))
+def test_cocos_is_its_sum_for_any_scores(scores: list[float], gamma: float) -> None:
+    episode = [PlayedTurn(False, "program", score) for score in scores]
+    last = len(scores)
+    summed = sum(gamma ** (last - t) * (scores[t - 1] - (scores[t - 2] if t > 1 else 0.0)) for t in range(1, last + 1))
+    assert Progress(gamma=gamma).batch_rewards([episode])[0] == [pytest.approx(summed, abs=1e-9)] * last
 
 
 def test_only_reflections_on_wrong_answers_are_paid_and_by_the_next_answer() -> None:
