@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfcorrect.agents.decoding.constraints import Guides
 from selfcorrect.agents.decoding.engine import Decoded, Held, Request, draw_held, holds_stop
-from selfcorrect.agents.decoding.fixed_step import FixedStep, SlotRows
+from selfcorrect.agents.decoding.fixed_step import CapturedSteps, FixedStep, SlotRows
 from selfcorrect.agents.decoding.prefill import Reader, read_once
 from selfcorrect.agents.decoding.sampling import Cursors
 from selfcorrect.agents.decoding.slots import SlotStore
@@ -48,6 +48,11 @@ class Row:
         return len(self.request.prompt_ids) + self.request.max_new_tokens - 1
 
     @property
+    def left(self) -> int:
+        """How many more tokens may be drawn."""
+        return self.request.max_new_tokens - len(self.ids)
+
+    @property
     def gone(self) -> bool:
         return self.request.ticket is not None and self.request.ticket.gone
 
@@ -65,8 +70,9 @@ class ContinuousDecoding:
         text_of: ids -> text, for stop strings.
         max_rows: at most so many rows are decoded at a time; the others wait.
         shelf: where conversations are kept for their next turn; None keeps none.
-        capture: decode by CUDA graphs.
+        capture: decode by CUDA graphs, and let the device go on while the host sees to those who ended.
         steps_a_look: steps between two looks of the host at what was drawn. A row that ended is decoded on until then.
+        room_bytes: slots are made as long as their rows may become where that takes no more; else they grow.
     """
 
     def __init__(
@@ -79,8 +85,11 @@ class ContinuousDecoding:
         shelf: Shelf | None,
         capture: bool = False,
         steps_a_look: int = 1,
+        room_bytes: int = 0,
     ) -> None:
         self._reader, self._text_of, self._eos_ids = reader, text_of, set(eos_ids)
+        self._goes_ahead, self._room_bytes = capture, room_bytes
+        self._ahead: tuple[int, int] | None = None  # steps and rows that were launched and not looked at yet
         self._max_rows, self._shelf, self._steps_a_look = max_rows, shelf, steps_a_look
         self._store, self._slots = SlotStore(), SlotRows(reader.device, steps_a_look)
         self._step = FixedStep(reader, self._store, self._slots, capture=capture)
@@ -92,6 +101,16 @@ class ContinuousDecoding:
         self._peak = self._peak_before = 0
         self.steps = 0
         """Steps made so far."""
+
+    @property
+    def captured(self) -> CapturedSteps | None:
+        """The CUDA graphs; None where none are made."""
+        return self._step.captured
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of the slots."""
+        return self._store.bytes
 
     @property
     def busy(self) -> bool:
@@ -108,14 +127,19 @@ class ContinuousDecoding:
 
     def advance(self) -> list[tuple[int, Decoded]]:
         """Let rows leave and join, and draw until one ends or the others should be heard again; who ended."""
+        ended = self._look_back()
         self._leave()
         self._peak = max(self._peak, self.rows)
-        ended = self._join() if self._should_join() else []
+        if self._should_join():
+            ended += self._join()
         for _ in range(_MOST_STEPS // 2):
             if ended or not self._running or self._should_join():
                 break
-            ended = self._draw_on()
+            self._launch()
+            ended = self._look_back()
             self._leave()
+        if self._goes_ahead and self._running and not self._held:
+            self._launch()
         if not self.busy:
             self._vacate()
             self._peak, self._peak_before = 0, self._peak
@@ -182,7 +206,11 @@ class ContinuousDecoding:
         slots = max(row.slot for row in group) + 1
         if slots > self._store.rows:
             slots = min(self._max_rows, max(_FEWEST_SLOTS, 1 << (slots - 1).bit_length()))
-        self._reserve(slots, max(row.length for row in group) + self._steps_a_look + 1, start.cache)
+        columns = max(row.length for row in group) + self._steps_a_look + 1
+        longest = max(row.last for row in group) + self._steps_a_look + 1
+        if self._store.bytes_of(max(slots, self._store.rows), longest, start.cache) <= self._room_bytes:
+            columns = longest  # slots that grow move, and graphs of moved slots are captured anew
+        self._reserve(slots, columns, start.cache)
         numbers = torch.tensor(rows, device=self._reader.device)
         self._store.fill(start.cache, start.mask_RC, numbers, self._tensor([row.slot for row in group]))
         return start.logits_RV[numbers]  # type: ignore[no-any-return]
@@ -267,29 +295,38 @@ class ContinuousDecoding:
 
     # Steps.
 
-    def _draw_on(self) -> list[Row]:
-        """One look's steps of every running row; who ended."""
+    def _launch(self) -> None:
+        """Let the device make one look's steps of every running row."""
         if len(self._resting) > _MOST_HOLES * (len(self._running) + len(self._resting)):
             self._vacate()
             self._close_up()
         present = [*self._running.values(), *self._resting]
-        count = 1 if self._held or any(row.tells for row in self._running.values()) else self._steps_a_look
+        one_by_one = self._held or any(row.tells for row in self._running.values())
+        count = 1 if one_by_one else min(self._steps_a_look, max(row.left for row in self._running.values()))
         rows = max(row.slot for row in present) + 1
         columns = max(row.length for row in present) + count
         if columns > self._store.columns:
             self._reserve(self._store.rows, columns, self._store.cache)
-        tokens, logprobs = self._steps(count, rows, columns)
+        self._steps(count, rows, columns)
+        self._ahead = count, rows
         for row in present:
             row.length = min(row.length + count, row.last)
         self.steps += count
         if self._waiting:
             self._lost += count * min(len(self._waiting), self._max_rows - len(self._running))
             self._waited += count
+
+    def _look_back(self) -> list[Row]:
+        """Take note of what was drawn since the last look; who ended. Waits for the device."""
+        if self._ahead is None:
+            return []
+        (count, rows), self._ahead = self._ahead, None
+        tokens = self._slots.drawn_NS[:count, :rows].T.tolist()
+        logprobs = self._slots.logprob_NS[:count, :rows].T.tolist()
         drawn = [(row, tokens[row.slot], logprobs[row.slot]) for row in self._running.values()]
         return [row for row, ids, values in drawn if self._note(row, ids, values)]
 
-    def _steps(self, count: int, rows: int, columns: int) -> tuple[list[list[int]], list[list[float]]]:
-        """Make `count` steps; for each row the tokens and their log-probabilities."""
+    def _steps(self, count: int, rows: int, columns: int) -> None:
         slots, (samples, cuts) = self._slots, _wants(self._running.values())
         slots.at_1.zero_()
         if self._held:
@@ -298,7 +335,6 @@ class ContinuousDecoding:
             shape = self._step.shape(rows, columns, samples=samples, cuts=cuts)
             for _ in range(count):
                 self._step.run(shape)
-        return slots.drawn_NS[:count, :rows].T.tolist(), slots.logprob_NS[:count, :rows].T.tolist()
 
     def _step_held(self, rows: int, columns: int, *, samples: bool, cuts: bool) -> None:
         slots = self._slots

@@ -89,11 +89,11 @@ class FixedStep:
     def __init__(self, reader: Reader, store: SlotStore, rows: SlotRows, *, capture: bool) -> None:
         self._reader, self._store, self._rows = reader, store, rows
         self._additive = attention_of(reader) == "eager"
-        self._captured: CapturedSteps | None = CapturedSteps(self._eagerly, self._parts) if capture else None
+        self.captured: CapturedSteps | None = CapturedSteps(self._eagerly, self._parts) if capture else None
 
     def shape(self, rows: int, columns: int, *, samples: bool, cuts: bool) -> StepShape:
         """The step for so many rows and columns: where steps are captured, that of the next bucket."""
-        if self._captured is None:
+        if self.captured is None:
             return StepShape(rows, columns, samples, cuts)
         bucket = max(_FEWEST_ROWS, 1 << (rows - 1).bit_length())
         columns = -(-columns // COLUMN_BLOCK) * COLUMN_BLOCK
@@ -101,7 +101,7 @@ class FixedStep:
 
     def run(self, shape: StepShape) -> None:
         """One step; what it drew is in `rows`."""
-        if self._captured is None or not self._captured.replay(shape, self._store.generation):
+        if self.captured is None or not self.captured.replay(shape, self._store.generation):
             self._eagerly(shape)
 
     def read(self, rows: int, columns: int) -> Tensor:
@@ -136,6 +136,9 @@ class FixedStep:
 class CapturedSteps:
     """Steps as CUDA graphs, each captured when its shape is first asked for. Not run on a GPU by its authors.
 
+    All graphs of a generation share one pool of memory: they are replayed one after the other, and what a step leaves
+    behind lies in tensors of its own.
+
     Args:
         step: launches a step on the current stream.
         parts: the tensors that it changes, which a trial run has to leave as they were.
@@ -146,7 +149,12 @@ class CapturedSteps:
         self._graphs: dict[StepShape, Any] = {}
         self._generation = -1
         self._pool: Any = None
-        self._works = True
+        self._stream: Any = None
+        self._failed: Any = None
+        self.captures = 0
+        """Graphs captured so far, those that were forgotten too."""
+        self.why_not: str | None = None
+        """Why steps cannot be captured, once that was seen."""
 
     def replay(self, shape: StepShape, generation: int) -> bool:
         """Run the step, unless it cannot be captured: then False, and nothing was run.
@@ -154,40 +162,72 @@ class CapturedSteps:
         `generation` is that of the slots: graphs of moved slots are forgotten.
         """
         if generation != self._generation:
-            self._graphs, self._generation = {}, generation
-        if shape not in self._graphs and self._works:
-            self._works = self._capture(shape)
-        if not self._works:
+            # torch refuses a pool again whose graphs are all gone
+            self._graphs, self._generation, self._pool = {}, generation, None
+        if shape not in self._graphs and self.why_not is None:
+            self._capture(shape)
+        if self.why_not is not None:
             return False
         self._graphs[shape].replay()
         return True
 
-    def _capture(self, shape: StepShape) -> bool:
+    def _capture(self, shape: StepShape) -> None:
         parts = self._parts()
         before = [part.clone() for part in parts]
+        graph: Any = None
+        stream: Any = None
         try:
+            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             self._try_out(shape)
             for part, value in zip(parts, before, strict=True):
                 part.copy_(value)
-            graph = torch.cuda.CUDAGraph()
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            with torch.cuda.graph(graph, pool=self._pool):
+            _forget_cast_weights()
+            # other threads of the process may use the GPU meanwhile
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._step(shape)
         except RuntimeError as error:
+            self._give_up(graph, stream, f"{type(error).__name__}: {error}")
             for part, value in zip(parts, before, strict=True):
                 part.copy_(value)
-            log.warning("decoding steps are not captured as CUDA graphs, and run one kernel at a time: %s", error)
-            return False
+            return
+        finally:
+            _forget_cast_weights()
         self._graphs[shape] = graph
-        return True
+        self.captures += 1
+
+    def _give_up(self, graph: Any, stream: Any, reason: str) -> None:
+        """Decode without graphs from now on, on the stream as it was before the capture that failed."""
+        self.why_not = reason
+        self._graphs, self._failed = {}, graph  # torch's allocator goes on asking a graph that was not ended
+        log.warning("decoding steps are not captured as CUDA graphs, and run one kernel at a time: %s", reason)
+        if stream is None:
+            return
+        torch.cuda.set_stream(stream)
+        try:  # a capture that succeeds tells torch's random numbers that the one that failed is over
+            with torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
+                torch.zeros(1, device=stream.device)
+        except RuntimeError as error:
+            torch.cuda.set_stream(stream)
+            log.warning("torch did not recover from the capture that failed: %s", error)
 
     def _try_out(self, shape: StepShape) -> None:
         """One run on a stream of its own, as torch wants before a capture: libraries set themselves up in it."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             self._step(shape)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+
+def _forget_cast_weights() -> None:
+    """Before and after a capture: weights that autocast has cast and remembers.
+
+    A model that accelerate prepared remembers them whatever its surroundings say. A graph must cast them itself, or it
+    would go on reading copies that are freed, of weights that have learnt since; and nobody else may read those that
+    lie in the graph's memory.
+    """
+    torch.clear_autocast_cache()
 
 
 # Which models can be decoded so.

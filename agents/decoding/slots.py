@@ -45,7 +45,7 @@ class SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped 
         assert window is not None and key_states.shape[2] == 1
         shown = []
         for stored, new in zip(self.store, (key_states, value_states), strict=True):
-            stored[window.row_R, window.column_R] = new[:, :, 0]
+            stored[window.row_R, window.column_R] = new[:, :, 0].to(stored.dtype)
             shown.append(stored[: window.rows, : window.columns].transpose(1, 2))
         return shown[0], shown[1]
 
@@ -70,6 +70,11 @@ class SlotStore:
     @property
     def bytes(self) -> int:
         return sum(part.numel() * part.element_size() for layer in self.cache.layers for part in layer.store)
+
+    def bytes_of(self, rows: int, columns: int, like: Cache) -> int:
+        """What so many slots take, of keys and values as those of `like`."""
+        parts = [part for layer in like.layers for part in layer.columns()]
+        return rows * columns * sum(part[0, 0].numel() * _kept_dtype(part).itemsize for part in parts)
 
     def reserve(self, rows: int, columns: int, like: Cache) -> None:
         """Make room for `rows` x `columns`, for keys and values as those of `like`."""
@@ -123,4 +128,13 @@ class SlotStore:
 
     def _room(self, like: Tensor) -> Tensor:
         # zeros: what was never written is masked, and 0 times anything finite is no NaN
-        return like.new_zeros(self.rows, self.columns, *like.shape[2:])
+        return like.new_zeros(self.rows, self.columns, *like.shape[2:], dtype=_kept_dtype(like))
+
+
+def _kept_dtype(like: Tensor) -> torch.dtype:
+    """In which keys or values like this are kept: in what autocast would make of them at every step, all columns anew
+    (rotated keys come in float32)."""
+    device = like.device.type
+    if like.dtype is torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return like.dtype

@@ -12,7 +12,7 @@ from selfcorrect.agents.decoding.engine import Request
 from selfcorrect.agents.decoding.fixed_step import why_not_fixed
 from selfcorrect.agents.decoding.prefill import Reader
 from selfcorrect.agents.decoding.turn_cache import Shelf
-from selfcorrect.agents.policies.pretrained import decoding_attention
+from selfcorrect.agents.policies.pretrained import decoding_attention, free_bytes
 from selfcorrect.agents.state import Generation
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _STEPS_A_LOOK = 8
 """Steps that a GPU makes between two looks of the host."""
+_ROOM_SHARE = 0.25
+"""Of the memory that is free on a GPU: what slots may take at once for tokens that may never be drawn."""
 
 
 class OngoingAnswers:
@@ -70,8 +72,12 @@ class OngoingAnswers:
         self.forget()
 
     def forget(self) -> None:
-        """Drop all caches; what is under way is lost."""
+        """Drop all caches and CUDA graphs; what is under way is lost."""
         self.decoding = self._identity = None
+        self.forget_turns()
+
+    def forget_turns(self) -> None:
+        """Drop what finished turns left behind; slots and CUDA graphs stay."""
         if self.shelf is not None:
             self.shelf.forget()
 
@@ -88,14 +94,16 @@ class OngoingAnswers:
                 log.warning("this model is not decoded in steps of fixed shapes, but as usual: %s", self._reason)
         if self._reason is not None:
             return
+        identity = self._policy.compute_dtype, _addresses(model) if reader.device.type == "cuda" else None
+        if self.decoding is None or identity != self._identity:
+            self.forget()  # before new memory is asked for
+            self._identity, self.decoding = identity, self._new_decoding(reader)
         if self.shelf is not None and self._shelf_bytes is not None:
             self.shelf.open(model, self._shelf_bytes(reader.device))
-        identity = _addresses(model) if reader.device.type == "cuda" else None
-        if self.decoding is None or identity != self._identity:
-            self._identity, self.decoding = identity, self._new_decoding(reader)
 
     def _new_decoding(self, reader: Reader) -> ContinuousDecoding:
         on_gpu = reader.device.type == "cuda"
+        free = free_bytes(reader.device) if on_gpu else None
         return ContinuousDecoding(
             reader,
             eos_ids=self._policy._eos_ids,
@@ -104,6 +112,7 @@ class OngoingAnswers:
             shelf=self.shelf,
             capture=on_gpu,
             steps_a_look=_STEPS_A_LOOK if on_gpu else 1,
+            room_bytes=int(_ROOM_SHARE * (free or 0)),
         )
 
     def _refused(self, joined: "Sequence[tuple[int, LocalCall]]") -> list[tuple[int, Exception]]:

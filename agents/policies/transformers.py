@@ -97,8 +97,7 @@ def _stop_found(text: str, stop: tuple[str, ...]) -> str | None:
     return min(found)[1] if found else None
 
 
-# What a model in this process is asked: the prompt of a call, the room that the model's context leaves, and the request
-# to decode.
+# What a model in this process is asked: a call, its prompt, the room that the model's context leaves, the request.
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,11 +315,16 @@ class TransformersPolicy:
         return count_tokens(self.template, messages)
 
     def forget(self) -> None:
-        """Drop the key/value cache of the last batch. Changed weights are noticed without this; it frees memory."""
-        if self._memory is not None:
-            self._memory.forget()
+        """Drop all caches, slots and CUDA graphs. Changed weights are noticed without this; it frees memory."""
+        self.forget_turns()
         if not self._ongoing.busy:
             self._ongoing.forget()
+
+    def forget_turns(self) -> None:
+        """Drop the key/value caches of finished turns, useless once the weights change; slots and CUDA graphs stay."""
+        if self._memory is not None:
+            self._memory.forget()
+        self._ongoing.forget_turns()
 
     def _generate_batch(self, calls: Sequence[LocalCall]) -> list[Generation | Exception]:
         requests = [self._request_or_error(call) for call in calls]

@@ -212,6 +212,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             chosen = list(played)
             if self.settings.no_spread == "resample":
                 played, chosen = self._with_others(played)
+        self._policy.forget_turns()  # the weights change now, and the update wants the memory
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
         if self.settings.no_spread == "drop":

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_models import MODELS, WORDS, llama, problems, word_tokenizer
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from selfcorrect.agents.decoding.continuous import ContinuousDecoding
@@ -209,27 +212,58 @@ class RememberedGraph:
         self.captured._step(shape)
 
 
+@dataclass
+class PretendedGpu:
+    """What was done to it: the memory pool of each capture, and how many weights the captured step casts."""
+
+    pools: list[int] = field(default_factory=list)
+    casts: list[int] = field(default_factory=list)
+
+
+class CountCasts(TorchDispatchMode):
+    """Counts the matrices that are cast to bfloat16."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and given.get("dtype") is torch.bfloat16:
+            self.count += isinstance(args[0], torch.nn.Parameter)
+        return func(*args, **given)
+
+
 @pytest.fixture
-def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
+    seen, handles = PretendedGpu(), count()
+
     @contextmanager
-    def capturing(graph: RememberedGraph, pool: Any = None) -> Iterator[None]:
+    def capturing(graph: RememberedGraph, pool: int, capture_error_mode: str) -> Iterator[None]:
         parts = graph.captured._parts()
         before = [part.clone() for part in parts]
-        yield  # a capture computes nothing
+        with CountCasts() as casts:
+            yield  # a capture computes nothing
+        seen.pools.append(pool)
+        seen.casts.append(casts.count)
         for part, value in zip(parts, before, strict=True):
             part.copy_(value)
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", RememberedGraph)
     monkeypatch.setattr(torch.cuda, "graph", capturing)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(CapturedSteps, "_try_out", lambda self, shape: self._step(shape))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+    monkeypatch.setattr(CapturedSteps, "_try_out", lambda captured, shape: captured._step(shape))
+    return seen
+
+
+def captured_batch(monkeypatch: pytest.MonkeyPatch, model: Any = None, **options: Any) -> Any:
+    batch = decoding(model, capture=True, steps_a_look=8, **options)
+    monkeypatch.setattr(RememberedGraph, "captured", batch.captured, raising=False)
+    return batch
 
 
 @pytest.mark.usefixtures("pretended_gpu")
 def test_captured_steps_that_are_looked_at_seldom_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = decoding(capture=True, steps_a_look=8, max_rows=16)
-    captured = batch._step._captured
-    monkeypatch.setattr(RememberedGraph, "captured", captured, raising=False)
+    batch = captured_batch(monkeypatch, max_rows=16)
     asked = [request([3 + number % 5] * (1 + number % 3), seed=number, limit=5 + 9 * number) for number in range(12)]
     for number, one in enumerate(asked):
         batch.add(number, one)
@@ -238,7 +272,79 @@ def test_captured_steps_that_are_looked_at_seldom_give_the_same(monkeypatch: pyt
         expected = alone(one)
         assert (ended[number].ids, ended[number].stopped) == (expected.ids, expected.stopped)
         assert ended[number].logprobs == pytest.approx(expected.logprobs, abs=1e-4)
-    assert all(shape.rows in (8, 16) and shape.columns % 64 == 0 for shape in captured._graphs)
+    assert all(shape.rows in (8, 16) and shape.columns % 64 == 0 for shape in batch.captured._graphs)
+
+
+def test_graphs_of_slots_that_moved_get_memory_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, pretended_gpu: PretendedGpu
+) -> None:
+    batch = captured_batch(monkeypatch, eos=[])
+    batch.add(0, request([3], seed=0, limit=100))
+    to_the_end(batch)
+    assert pretended_gpu.pools == [0, 1]  # 64 columns, then 128: torch refuses the pool of graphs that are gone
+    batch.add(0, request([3], seed=0, limit=100))
+    to_the_end(batch)
+    assert pretended_gpu.pools == [0, 1, 1]
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_slots_are_made_as_long_as_their_rows_may_become_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    for room_bytes in (0, 10**9):
+        batch = captured_batch(monkeypatch, eos=[], room_bytes=room_bytes)
+        batch.add(0, request([3], seed=0, limit=100))
+        to_the_end(batch)
+        moved.append(batch._store.generation)
+    assert moved == [2, 1]
+
+
+def test_a_captured_step_casts_every_weight_itself_though_autocast_remembers_some(
+    monkeypatch: pytest.MonkeyPatch, pretended_gpu: PretendedGpu
+) -> None:
+    model = llama(len(TOKENIZER))
+    linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
+    # as accelerate prepares a model: the surroundings' cache_enabled=False does not reach into it
+    monkeypatch.setattr(model, "forward", torch.autocast("cpu", torch.bfloat16)(model.forward))
+    batch = captured_batch(monkeypatch, model, eos=[])
+    batch.add(0, request([3], seed=0, limit=100))
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        to_the_end(batch)
+    assert pretended_gpu.casts == [linear] * 2
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_the_device_goes_on_while_the_host_sees_to_those_who_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = captured_batch(monkeypatch, eos=[])
+    batch.add(1, request([3], seed=1, limit=200))
+    batch.add(2, request([4], seed=2, limit=10))
+    with torch.no_grad():
+        answered = batch.advance()
+    assert [number for number, _ in answered] == [2]
+    assert batch.steps == 24  # two looks brought the short row to its end; a third is under way
+    assert len(next(iter(batch._running.values())).ids) == 17
+    expected = alone(request([3], seed=1, limit=200)).ids
+    assert to_the_end(batch)[1].ids[: len(expected)] == expected
+
+
+def test_weights_that_learnt_between_two_batches_are_those_that_decode() -> None:
+    model = llama(len(TOKENIZER))
+    policy = TransformersPolicy(model, TOKENIZER, max_new_tokens=12, decoding="static")
+    graph = build_graph(policy, prompts=COUNTDOWN)
+    play = lambda: play_sync(graph, problems(PROMPTS[:3]), sampling=GREEDY)
+    before, batch = play(), policy._ongoing.decoding
+    with torch.no_grad():
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    after = play()
+    assert policy._ongoing.decoding is batch is not None
+    fresh = TransformersPolicy(model, TOKENIZER, max_new_tokens=12, decoding="dynamic")
+    expected = play_sync(build_graph(fresh, prompts=COUNTDOWN), problems(PROMPTS[:3]), sampling=GREEDY)
+    assert completions(after) == completions(expected) != completions(before)
+
+
+def completions(states: Any) -> list[list[int]]:
+    return [turn["generation"]["completion_ids"] for state in states for turn in state["turns"]]
 
 
 def test_a_stop_text_ends_a_row_where_it_stands_however_seldom_it_is_looked_for() -> None:
