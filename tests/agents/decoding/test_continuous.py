@@ -389,9 +389,16 @@ def test_calls_of_a_policy_join_the_batch_that_is_under_way() -> None:
 def test_the_benchmark_for_gpus_runs_here_on_a_tiny_model(tmp_path: Path) -> None:
     script, found = Path(__file__).parents[3] / "benchmarks" / "gpu.py", tmp_path / "gpu.json"
     command = [sys.executable, str(script), "--tiny", "--device", "cpu", "--json", str(found)]
+    command += ["--profile", str(tmp_path / "profile")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["what"]: row for row in json.loads(found.read_text())["rows"]}
+    assert not [row for row in rows.values() if "error" in row]
     ways = ["graph, dynamic", "graph, static", "generate", "generate, no cuDNN", "generate, static"]
     assert all(rows[way]["tokens_per_second"] > 0 for way in ways)
-    assert sum(what.startswith("PPO:") for what in rows) == 4
+    parts = ["playing", "judging, alone", "scoring by the reference", "update", "step"]
+    assert all(rows[f"PPO, {way}: {part}"]["seconds"] > 0 for way in ("dynamic", "static") for part in parts)
+    apart = rows["check, float32: log-probabilities apart"]
+    assert max(apart["before_update"], apart["after_update"]) < 1e-4 < apart["weights_moved"]
+    assert rows["check, float32: greedy answers alike"]["share"] == 1
+    assert list(tmp_path.glob("profile/static-*.txt"))
