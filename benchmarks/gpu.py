@@ -49,13 +49,15 @@ class Job:
 
 
 JOBS = [
-    Job("static", "125m", 60),
+    Job("static", "125m", 90),  # with its imports, for which no other job leaves time
     Job("plain", "125m", 70),
     Job("static", "1.4b", 60),
     Job("plain", "1.4b", 60),
     Job("check", "small", 60),
-    Job("ppo", "125m", 60),
-    Job("ppo", "1.4b", 60),
+    Job("ppo", "125m", 40),
+    Job("ppo-dynamic", "125m", 40),
+    Job("ppo", "1.4b", 40),
+    Job("ppo-dynamic", "1.4b", 40),
     Job("ppo-lora", "1.4b", 40),
     Job("ppo-checkpointing", "1.4b", 40),
     Job("ppo-lora-checkpointing", "1.4b", 40),

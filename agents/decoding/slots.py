@@ -73,7 +73,7 @@ class SlotStore:
 
     def bytes_of(self, rows: int, columns: int, like: Cache) -> int:
         """What so many slots take, of keys and values as those of `like`."""
-        parts = [part for layer in like.layers for part in layer.columns()]
+        parts: list[Tensor] = [part for layer in like.layers for part in layer.columns()]
         return rows * columns * sum(part[0, 0].numel() * _kept_dtype(part).itemsize for part in parts)
 
     def reserve(self, rows: int, columns: int, like: Cache) -> None:
