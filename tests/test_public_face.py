@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ import selfcorrect
 from selfcorrect import TaskError
 from selfcorrect.distribution import install_command
 from selfcorrect.public_names import MOVED
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["selfcorrect", "selfcorrect.rewards", "selfcorrect.tasks", "selfcorrect.agents", "selfcorrect.training"]
@@ -242,6 +245,34 @@ def test_a_public_definition_says_what_it_is_and_which_errors_it_raises(package:
         assert words.strip(), f"{package}.{path} has no docstring"
         silent = {error for error in errors_raised(function) if error not in words}
         assert not silent, f"{package}.{path} raises {', '.join(sorted(silent))} and does not say so"
+
+
+def tensors_without_shape(function: Any, words: str) -> set[str]:
+    """What a function takes and gives as tensors, less what `words` give a shape: `name: (B, T) ...`, for all `name_C`
+    at once "of length C", and of what it returns, or is, `(B,) ...`."""
+    hints = {name: str(hint) for name, hint in getattr(function, "__annotations__", {}).items()}
+    tensors = {name for name, hint in hints.items() if "Tensor" in hint or "ndarray" in hint}
+    shape = r"\((?:[A-Z0-9][\w*+ -]*,? ?)+\)"
+    columns = {name for name in tensors if f"of length {name.rpartition('_')[2]}" in words}
+    taken = {name for name in tensors - {"return"} - columns if not re.search(rf"\b{name}: {shape}", words)}
+    given = {"return"} & tensors if not re.search(rf"(?:\A|Returns:\s+){shape}", words) else set()
+    return taken | given
+
+
+@pytest.mark.parametrize(("package", "name"), [one for one in PUBLIC if one[0] != "selfcorrect"], ids=lambda part: part)
+def test_a_public_function_on_tensors_gives_their_shapes(package: str, name: str) -> None:
+    for path, function, words in definitions(name, getattr(import_module(package), name)):
+        missing = tensors_without_shape(function, words)
+        assert not missing, f"{package}.{path} does not say the shape of {', '.join(sorted(missing))}"
+
+
+def test_the_reader_of_shapes_finds_what_is_missing() -> None:
+    def mixed(a_BT: "Tensor", b_B: "Tensor", name: str) -> "Tensor": ...
+
+    assert tensors_without_shape(mixed, "Args: a_BT: (B, T) float") == {"b_B", "return"}
+    assert tensors_without_shape(mixed, "a_BT: (B, T)\nb_B: (B,)\nReturns:\n  (B,)") == set()
+    assert tensors_without_shape(mixed, "Columns of length B: b_B") == {"a_BT", "return"}
+    assert tensors_without_shape(mixed, "a_BT: any\nb_B: (see there)\nReturns:\n  (B,)") == {"a_BT", "b_B"}
 
 
 class Undocumented:

@@ -98,7 +98,11 @@ def call_advantages(
     gather: Gather = lambda mine: [mine],
 ) -> Tensor:
     """As `credited`, by default each call its own reward; and normalised where that is asked for, with what `gather`
-    brings from the other processes. Calls that are imitated get their weights as they are."""
+    brings from the other processes. Calls that are imitated get their weights as they are.
+
+    Returns:
+        (C,) advantages, one a row of `table`; in units of the reward, or of its deviation where that is divided by.
+    """
     advantages_C = credited(table, credit or OwnCredit(), baseline, by_role=by_role)
     if bool(table.imitated_C.any()):  # the advantage is then the weight of a call's negative log-likelihood
         return torch.where(table.imitated_C, torch.nan_to_num(table.rewards_C, nan=0.0), advantages_C)

@@ -64,7 +64,7 @@ class CallTable:
 
     @property
     def paid_C(self) -> Tensor:
-        """Bool, where the reward is a number."""
+        """(C,) bool, where the reward is a number."""
         return ~torch.isnan(self.rewards_C)
 
     @property

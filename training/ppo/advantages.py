@@ -91,6 +91,9 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
         rewards_B: (B,) float; NaN abstains.
         groups_B: (B,) integer problem index.
         previous_B: (B,) score of the previous answer; NaN if there is none or it is unjudged, a class of its own.
+
+    Returns:
+        (B,) advantages; 0 where the reward is NaN or the group has no other reward.
     """
     agree(rewards_B=rewards_B, groups_B=groups_B, previous_B=previous_B)
     valid_B = ~torch.isnan(rewards_B)
