@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -154,11 +154,28 @@ def generating(model: Any, compute_dtype: torch.dtype | None, *, cached: bool = 
     device = next(model.parameters()).device
     # a cast weight that is remembered would lie in the memory of one CUDA graph and be read by others
     computing = torch.autocast(device.type, compute_dtype, enabled=compute_dtype is not None, cache_enabled=cached)
+    unwrapped = nullcontext() if cached else _without_accelerate(model)
     if training:
         model.eval()
     try:
-        with torch.no_grad(), computing, decoding_attention(device):
+        with torch.no_grad(), computing, decoding_attention(device), unwrapped:
             yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _without_accelerate(model: Any) -> Iterator[None]:
+    """The model's own forward. That in which accelerate wraps a model that it trains in mixed precision enters an
+    autocast of its own, which remembers cast weights whatever the one around it says: a captured step would read the
+    copies of adapters of long ago, in memory that others have by then."""
+    wrapped, own = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
+    if wrapped is None or own is None:
+        yield
+        return
+    model.forward = own
+    try:
+        yield
+    finally:
+        model.forward = wrapped

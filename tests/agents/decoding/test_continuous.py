@@ -24,6 +24,7 @@ from selfcorrect.agents.decoding.prefill import Reader
 from selfcorrect.agents.decoding.turn_cache import Shelf
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.ongoing import generating
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
@@ -364,6 +365,27 @@ def test_a_step_that_cannot_be_captured_is_run_as_it_is(caplog: pytest.LogCaptur
     batch.add(0, one)
     assert to_the_end(batch)[0].ids == alone(one).ids
     assert "not captured as CUDA graphs" in caplog.text
+
+
+def test_no_cast_weight_is_remembered_in_a_captured_step_of_a_model_that_accelerate_trains() -> None:
+    """accelerate's wrapping has an autocast of its own, made where weights are remembered. A graph that was captured
+    with a remembered copy of an adapter would go on reading it, whatever the adapter learns."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    model, seen = with_lora(len(TOKENIZER)), list[tuple[bool, torch.dtype]]()
+    model.base_model.model.model.embed_tokens.register_forward_hook(
+        lambda *_: seen.append((torch.is_autocast_cache_enabled(), torch.get_autocast_dtype("cpu")))
+    )
+    try:
+        prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
+        for cached in (True, False):
+            with generating(prepared, torch.bfloat16, cached=cached):
+                prepared(input_ids=torch.tensor([[3, 4]]))
+        prepared(input_ids=torch.tensor([[3, 4]]))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert seen == [(remembered, torch.bfloat16) for remembered in (True, False, True)]
 
 
 def test_calls_of_a_policy_join_the_batch_that_is_under_way() -> None:
