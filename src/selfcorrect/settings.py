@@ -66,7 +66,7 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given_kind = given.get("kind") if isinstance(given, Mapping) else given
         return (
-            f"{name}.kind: expected one of {details['ctx'].get('expected_tags', _tags(model, path))}, got "
+            f"{name}.kind: expected one of {details['ctx'].get('expected_tags', _tags(owner, path))}, got "
             f"{given_kind!r}"
         )
     if kind == "value_error":

@@ -15,7 +15,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
-from selfcorrect.training.ppo.precision import StochasticAdamW, prepare_weights, stochastically_rounded
+from selfcorrect.training.ppo.precision import StochasticAdamW, merged, prepare_weights, stochastically_rounded
 from selfcorrect.training.runs.opening import chosen_lora, open_policy
 from selfcorrect.training.settings import LoraSettings, PolicySettings
 
@@ -160,3 +160,24 @@ def test_adapters_are_chosen_by_the_size_of_the_model(tiny_model_folder: Path, t
     large.save_pretrained(tmp_path)
     assert chosen_lora(PolicySettings(model=str(tmp_path))) == LoraSettings()
     assert chosen_lora(PolicySettings(model=str(tmp_path), lora=None)) is None
+
+
+def test_an_adapter_that_adds_little_is_not_lost_when_it_is_merged_into_bf16(bf16_folder: Path) -> None:
+    """It adds a tenth of the distance between neighbours to every weight: rounded to the nearest that is nothing."""
+    from peft import LoraConfig, get_peft_model
+
+    base = TransformersPolicy.from_pretrained(bf16_folder).model
+    before = base.model.layers[0].self_attn.q_proj.weight.detach().float().clone()
+    adapted = get_peft_model(base, LoraConfig(r=1, lora_alpha=1, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    step = float(before.abs().median()) * 2**-8 / 10
+    for layer in adapted.base_model.model.model.layers:
+        with torch.no_grad():
+            layer.self_attn.q_proj.lora_A["default"].weight.fill_(1.0)
+            layer.self_attn.q_proj.lora_B["default"].weight.fill_(step)
+    assert adapted.base_model.model.model.layers[0].self_attn.q_proj.lora_A["default"].weight.dtype is torch.float32
+    plain = merged(adapted, seed=0)
+    after = plain.model.layers[0].self_attn.q_proj.weight
+    assert after.dtype is torch.bfloat16 and not any("lora" in name for name in plain.state_dict())
+    added = after.detach().float() - before
+    spread = float(added.std()) / math.sqrt(added.numel())
+    assert float(added.mean()) == pytest.approx(step, abs=4 * spread) and step > 8 * spread / 2

@@ -158,17 +158,19 @@ class StopOnTime(TrainerCallback):  # type: ignore[misc]
         tell: told in one line that the run ends.
     """
 
+    clock = staticmethod(time.monotonic)
+
     def __init__(self, minutes: float | None, updates_per_step: int, tell: Callable[[str], None]) -> None:
         self._minutes, self._updates, self._tell = minutes, updates_per_step, tell
-        self._began = time.monotonic()
+        self._began = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = time.monotonic()
+        self._began = self.clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._minutes is None or state.global_step % self._updates or state.global_step >= state.max_steps:
             return
-        taken = (time.monotonic() - self._began) / 60
+        taken = (self.clock() - self._began) / 60
         if not any(gather_object([taken >= self._minutes])):  # the processes of a run stop together
             return
         self._tell(

@@ -1,5 +1,6 @@
 """Runs that go wrong stop, keep what was good, and say what to change."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from small_trainer import LikesPlus
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
-from selfcorrect.errors import DivergenceError, TrainingError
+from selfcorrect.errors import ConfigurationError, DivergenceError, TrainingError
 from selfcorrect.settings import combine
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.arms.reinforced import score
+from selfcorrect.training.arms.star import star
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards
@@ -90,3 +92,65 @@ def test_a_run_without_a_correct_answer_stops_by_itself(tiny_model_folder: Path,
         score(combine(RunSettings(), changes, []), out=tmp_path / "run")
     steps = RunDirectory(tmp_path / "run").read_metrics()
     assert len(steps) == 2 and all(step["alarm/none_correct"] == 1.0 for step in steps)
+
+
+class Clock:
+    """Minutes that pass as told: the training begins at 0, and every look at the clock is a minute later."""
+
+    def __init__(self) -> None:
+        self.seconds = -60.0
+
+    def __call__(self) -> float:
+        self.seconds += 60.0
+        return self.seconds
+
+
+def clocked(folder: Path, **changes: Any) -> RunSettings:
+    small = {
+        "policy": {"model": str(folder), "max_new_tokens": 5},
+        "score": {"stage_one_steps": 2, "stage_two_steps": 4},
+        "optimiser": {"problems_per_step": 2, "episodes_per_problem": 2, "minibatches": 2, "stop_after_idle": 0},
+        "evaluation": {"problems": 4},
+    }
+    return combine(RunSettings(), small | changes, ())
+
+
+def test_a_run_ends_by_the_clock_and_goes_on_when_it_is_given_more(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves is that of a run which nothing stopped, figure by figure."""
+    score(clocked(tiny_model_folder), out=tmp_path / "whole")
+    out = tmp_path / "run"
+    monkeypatch.setattr("selfcorrect.training.runs.callbacks.StopOnTime.clock", Clock())
+    score(clocked(tiny_model_folder, stop_after_minutes=3.5), out=out)
+    run = RunDirectory(out)
+    final = run.read_final() or {}
+    steps = len(run.read_metrics())
+    assert final["stopped"] == {"step": steps, "of": 6} and 1 < steps < 6
+    assert final["budget"]["optimiser_steps"] == 2 * steps and run.model_path.is_dir()
+    score(clocked(tiny_model_folder), out=out, resume=True)
+    assert "stopped" not in (run.read_final() or {})
+    figures = [
+        [{name: step[name] for name in ("accuracy_t1", "episode_reward", "tokens")} for step in steps.read_metrics()]
+        for steps in (run, RunDirectory(tmp_path / "whole"))
+    ]
+    assert figures[0] == figures[1] and len(figures[0]) == 6
+
+
+def test_arms_whose_steps_are_whole_fits_do_not_end_by_the_clock(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="star .*cannot end before its fits are done"):
+        star(clocked(tiny_model_folder, stop_after_minutes=1.0), out=tmp_path / "run")
+
+
+def test_the_files_of_a_run_that_was_moved_may_lie_elsewhere(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Its base, on another machine; but while the old place is there, another model is another run."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(tiny_model_folder, old)
+    run = RunDirectory.create(tmp_path / "run", clocked(old))
+    shutil.copytree(old, new)
+    with pytest.raises(ConfigurationError, match=r"other settings of policy\.model"):
+        RunDirectory.create(run.path, clocked(new), resume=True)
+    shutil.rmtree(old)
+    moved = run.path.rename(tmp_path / "moved")
+    RunDirectory.create(moved, clocked(new), resume=True)
+    assert RunDirectory.saved_settings(moved).policy.model == str(new)
