@@ -6,11 +6,13 @@
 Bias: every group of three episodes of a policy that can be written out (tests/support/enumerated.py), |E[estimate] -
 exact| / |exact|, and the same after the best rescaling of the estimate, which a learning rate would do. Variance: for
 each problem two groups of eight episodes of the embedded policy; half the squared distance of their gradients, mean
-over problems, over that of own reward with leave-one-out. Writes benchmarks/results/credit-table.json and the table
-between the marks in docs/credit.md.
+over problems, over that of own reward with leave-one-out. Critics learn before that, the policy as it is, from
+`LESSONS` batches of other problems. Writes benchmarks/results/credit-table.json and the table between the marks in
+docs/credit.md; what was measured of critics is printed, and stands there in words.
 """
 
 import argparse
+import copy
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,7 @@ from enumerated import Toy, to_go
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.settings import combine
+from selfcorrect.tasks import CountdownTask
 from selfcorrect.training import (
     DEMO,
     AnchorGroups,
@@ -42,7 +45,9 @@ from selfcorrect.training import (
 )
 from selfcorrect.training.credit.estimators import credited
 from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSettings
-from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors
+from selfcorrect.training.ppo.batching import RowTensors, call_table, placed_rows, row_tensors
+from selfcorrect.training.ppo.config import CriticConfig
+from selfcorrect.training.ppo.critic import Critic
 from selfcorrect.training.ppo.player import EpisodePlayer
 from selfcorrect.training.runs.opening import open_graph, open_policy, ppo_config
 
@@ -127,8 +132,20 @@ def _expected(way: Way, *, fixed: bool) -> tuple[Tensor, Tensor]:
     return toy.expected(lambda table: credited(table, way.credit, way.baseline), GROUP), exact
 
 
-def variances(problems: int) -> list[float]:
-    """Of each way's gradient of one problem's eight episodes, by the embedded policy."""
+LESSONS = 24
+"""Batches from which critics learn before their variance is measured."""
+CRITICS: Mapping[str, CriticConfig] = {
+    "token, cut between turns": CriticConfig(),
+    "token, trace 1, cut between turns": CriticConfig(trace=1.0),
+    "turn, cut between turns": CriticConfig(level="turn"),
+    "token, across turns": CriticConfig(turn_discount=1.0),
+    "turn, across turns": CriticConfig(level="turn", turn_discount=1.0),
+}
+"""Those that cut estimate what `own` does, the others what `return_to_go` does."""
+
+
+def variances(problems: int) -> tuple[list[float], dict[str, float]]:
+    """Of each way's gradient of one problem's eight episodes, by the embedded policy; and of each critic's."""
     settings = combine(DEMO, {}, [f"optimiser.problems_per_step={problems}"])
     task, policy = settings.task.open(), open_policy(settings.policy)
     graph = open_graph(settings, policy, task.checker)
@@ -146,7 +163,8 @@ def variances(problems: int) -> list[float]:
     halves = [player.play(asked, batch=batch, process=0) for batch in (0, 1)]
     tables = [call_table(half) for half in halves]
     advantages = [[credited(table, way.credit, way.baseline) for table in tables] for way in WAYS]
-    totals = [0.0] * len(WAYS)
+    critics = taught(player, task, problems, policy.model)
+    totals, of_critics = [0.0] * len(WAYS), dict.fromkeys(critics, 0.0)
     for problem in range(problems):
         ones = [half[problem * EPISODES : (problem + 1) * EPISODES] for half in halves]
         starts = [table.offsets[problem * EPISODES] for table in tables]
@@ -157,19 +175,55 @@ def variances(problems: int) -> list[float]:
                 for half in (0, 1)
             ]
             totals[number] += 0.5 * float(squared_norm((sums[0] - sums[1]) / EPISODES, policy.model))
-    return [total / problems for total in totals]
+        for name, critic in critics.items():
+            paid = [by_critic(policy.model, critic, one) for one in ones]
+            of_critics[name] += 0.5 * float(squared_norm((paid[0] - paid[1]) / EPISODES, policy.model))
+    return [total / problems for total in totals], {name: total / problems for name, total in of_critics.items()}
 
 
 def call_logprobs(model: torch.nn.Module, episodes: Sequence[Episode]) -> Tensor:
     """(calls,) log-probability of what each call sampled, with gradient."""
-    rows = row_tensors(placed_rows(episodes, call_table(episodes)), pad_id=0)
-    ids = torch.cat([rows.prompt_ids_RP, rows.completion_ids_RT], 1)
-    mask = torch.cat([rows.prompt_mask_RP, rows.completion_mask_RT], 1)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, rows.prompt_ids_RP.shape[1] - 1 : -1]
-    logprobs_RT = logits.float().log_softmax(-1).gather(-1, rows.completion_ids_RT[..., None])[..., 0]
+    rows = rows_of(episodes)
+    logprobs_RT, _ = read(model, rows)
     sampled = rows.calls_RT >= 0
     zeros = torch.zeros(int(rows.calls_RT.max()) + 1)
     return zeros.index_add(0, rows.calls_RT[sampled], logprobs_RT[sampled])
+
+
+def rows_of(episodes: Sequence[Episode]) -> RowTensors:
+    return row_tensors(placed_rows(episodes, call_table(episodes)), pad_id=0)
+
+
+def read(model: Any, rows: RowTensors) -> tuple[Tensor, Tensor]:
+    """Log-probability (R, T) of every sampled token, and the last hidden state (R, T, H) before it."""
+    ids = torch.cat([rows.prompt_ids_RP, rows.completion_ids_RT], 1)
+    mask = torch.cat([rows.prompt_mask_RP, rows.completion_mask_RT], 1)
+    before = slice(rows.prompt_ids_RP.shape[1] - 1, -1)
+    output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    logprobs = output.logits[:, before].float().log_softmax(-1)
+    return logprobs.gather(-1, rows.completion_ids_RT[..., None])[..., 0], output.hidden_states[-1][:, before]
+
+
+def taught(player: EpisodePlayer, task: CountdownTask, problems: int, model: Any) -> dict[str, Critic]:
+    """The critics after `LESSONS` batches of problems that the variance is not measured on."""
+    critics = {name: Critic(model.config.hidden_size, config) for name, config in CRITICS.items()}
+    for lesson in range(LESSONS):
+        asked = [problem for problem in task.problems("train", problems, seed=100 + lesson) for _ in range(EPISODES)]
+        episodes = player.play(asked, batch=2 + lesson, process=0)
+        rows = rows_of(episodes)
+        with torch.no_grad():
+            _, hidden = read(model, rows)
+        losses = {name: critic.learn(hidden, rows, call_table(episodes))[1] for name, critic in critics.items()}
+        print(f"lesson {lesson + 1} of {LESSONS}:", losses, file=sys.stderr, flush=True)
+    return critics
+
+
+def by_critic(model: Any, critic: Critic, episodes: Sequence[Episode]) -> Tensor:
+    """Sum over the sampled tokens of log-probability times the advantage of the critic, which stays as it is."""
+    rows = rows_of(episodes)
+    logprobs, hidden = read(model, rows)
+    advantages, _ = copy.deepcopy(critic).learn(hidden.detach(), rows, call_table(episodes))
+    return (logprobs * advantages)[rows.calls_RT >= 0].sum()
 
 
 def squared_norm(scalar: Tensor, model: torch.nn.Module) -> Tensor:
@@ -194,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=48)
     problems = parser.parse_args().problems
-    measured = variances(problems)
+    measured, of_critics = variances(problems)
     reference = measured[[way.baseline for way in WAYS].index("leave_one_out")]
     rows = [
         {
@@ -206,11 +260,14 @@ def main() -> None:
         }
         for way, variance in zip(WAYS, measured, strict=True)
     ]
-    RESULTS.write_text(json.dumps({"problems": problems, "episodes": EPISODES, "rows": rows}, indent=2) + "\n")
+    critics = {name: variance / reference for name, variance in of_critics.items()}
+    whole = {"problems": problems, "episodes": EPISODES, "rows": rows, "critics": critics}
+    RESULTS.write_text(json.dumps(whole, indent=2) + "\n")
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.partition(MARKS[0])[0], page.partition(MARKS[1])[2]
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{table_of(rows)}\n\n{MARKS[1]}{after}", encoding="utf-8")
     print(table_of(rows))
+    print("critics:", ", ".join(f"{name} {variance:.2f}" for name, variance in critics.items()))
 
 
 if __name__ == "__main__":
