@@ -81,8 +81,10 @@ def _tables(
     tables: dict[str, Any] = {}
     for way in WAYS:
         found = _evaluations(comparison, out, arms, way, exam)
+        answers = max((_longest(seeds) for seeds in found.values()), default=0)
         tables[way] = {
-            arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained)) for arm, seeds in found.items()
+            arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained), answers)
+            for arm, seeds in found.items()
         }
         tables[f"{way}_tests"] = against_reference(reference, found) if reference in found else {}
     return tables
@@ -158,11 +160,15 @@ def _told_apart(seeds: Mapping[int, Evaluation], *, once: bool) -> Mapping[int, 
     return dict(list(seeds.items())[:1]) if once else seeds
 
 
-def _row(seeds: Mapping[int, Evaluation]) -> dict[str, Any]:
-    """Every figure of an arm: mean, interval, and each seed's."""
-    row: dict[str, Any] = {"seeds": list(seeds)}
-    row["longest"] = max(len(evaluation.report["accuracy"]) for evaluation in seeds.values())
-    for figure in (*FIGURES, *LOOKS, *_by_turn(row["longest"])):
+def _longest(seeds: Mapping[int, Evaluation]) -> int:
+    return max(len(evaluation.report["accuracy"]) for evaluation in seeds.values())
+
+
+def _row(seeds: Mapping[int, Evaluation], answers: int) -> dict[str, Any]:
+    """Every figure of an arm: mean, interval, and each seed's; those of single turns up to `answers`, the most of any
+    arm, so that all rows have the same."""
+    row: dict[str, Any] = {"seeds": list(seeds), "longest": _longest(seeds)}
+    for figure in (*FIGURES, *LOOKS, *_by_turn(answers)):
         values = [_figure(evaluation, figure) for evaluation in seeds.values()]
         known = [math.nan if value is None else float(value) for value in values]
         mean: Mean = mean_over_seeds(

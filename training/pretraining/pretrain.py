@@ -281,7 +281,7 @@ def attempts(
             ids = model.generate(
                 **shown, max_new_tokens=max_new_tokens, do_sample=True, temperature=1.0, top_k=None, top_p=1.0
             )
-        for problem, row in zip(chunk, ids[:, shown["input_ids"].shape[1] :], strict=True):
+        for problem, row in zip(chunk, ids[:, shown["input_ids"].shape[1] :].cpu(), strict=True):
             text = tokenizer.decode(row).split(EOS)[0].strip()
             made.append(Attempted(problem, text, judged_sync(checker, text, problem.reference, problem.prompt).correct))
     model.train()

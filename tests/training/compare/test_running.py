@@ -239,6 +239,50 @@ def test_where_answers_are_revised_often_the_table_says_what_came_of_it(
     assert "accuracy@8" in (out / "compare.html").read_text()
 
 
+def told(*rights: str) -> Callable[..., Any]:
+    """A loop whose policy answers the n-th problem right where the n-th word has a 1: "0110" is wrong, right, right,
+    wrong."""
+    problems = CountdownTask(numbers=3).problems("test", PROBLEMS, seed=0)
+    words = [*rights, *["0" * len(rights[0])] * (PROBLEMS - len(rights))]
+    script = {
+        problem.prompt: [str(problem.gold) if right == "1" else "no" for right in word]
+        for problem, word in zip(problems, words, strict=True)
+    }
+    revisions = len(rights[0]) - 1
+    return lambda settings, policy, checker: build_graph(ScriptedPolicy(script), prompts=COUNTDOWN, revisions=revisions)
+
+
+def test_of_three_and_four_answers_the_table_has_what_every_turn_changed(
+    comparison: Callable[..., Comparison], out: Path
+) -> None:
+    arms = [arm_spec("four", None, told("1111", "0110", "0011")), arm_spec("three", None, told("101", "010"))]
+    made = comparison(arms, seeds=(0,))
+    result = write_comparison(made, out, run_comparison(made, out), reference="four")
+    head, _, *rows = markdown_table(result, "greedy").splitlines()
+    names = head.strip("| ").split(" | ")[1:]
+    four, three = (
+        dict(zip(names, (cell.partition(" [")[0] for cell in row.strip("| ").split(" | ")[2:]), strict=True))
+        for row in rows
+    )
+    assert [four[f"accuracy@{turn}"] for turn in (1, 2, 3, 4)] == ["0.125", "0.250", "0.375", "0.250"]
+    assert [four[f"delta {turn}→{turn + 1}"] for turn in (1, 2, 3)] == ["+0.125", "+0.125", "-0.125"]
+    assert [four[f"i→c {turn}→{turn + 1}"] for turn in (1, 2, 3)] == ["0.125", "0.125", "0.000"]
+    assert [four[f"c→i {turn}→{turn + 1}"] for turn in (1, 2, 3)] == ["0.000", "0.000", "0.125"]
+    assert [three[f"accuracy@{turn}"] for turn in (1, 2, 3, 4)] == ["0.125"] * 4
+    assert [three[f"delta {turn}→{turn + 1}"] for turn in (1, 2, 3)] == ["+0.000", "+0.000", "–"]
+    assert [three[f"i→c {turn}→{turn + 1}"] for turn in (1, 2, 3)] == ["0.125", "0.125", "–"]
+    assert "delta 3→4" in (out / "compare.html").read_text()
+    assert result["greedy_tests"]["accuracy_final"]["three"]["mean"] == 0.125
+
+
+def test_of_two_answers_the_table_has_no_columns_of_single_turns(
+    comparison: Callable[..., Comparison], out: Path
+) -> None:
+    made = comparison([arm_spec("two", None, told("11", "01"))], seeds=(0,))
+    result = write_comparison(made, out, run_comparison(made, out), reference="two")
+    assert markdown_table(result, "greedy").splitlines()[0].endswith("| delta | i→c | c→i | unchanged |")
+
+
 def test_an_unknown_arm_names_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match="did you mean multi-turn"):
         arm_specs(["base", "multiturn"])
