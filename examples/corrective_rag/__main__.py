@@ -1,42 +1,39 @@
-"""Train a random model in the graph, and measure it before and after: `python -m corrective_rag` in `examples`."""
+"""Warm up, measure, train in the graph, measure again: `python -m corrective_rag` in the folder `examples`."""
 
-import argparse
-from pathlib import Path
+import random
+from collections.abc import Iterator
 
-import torch
-from sql_repair.warm_up import tokenizer, untrained
+from gallery import Example, Trace, main
 
-from corrective_rag.data import split, vocabulary
-from corrective_rag.graph import broadcast, build, paid, question
-from selfcorrect import TurnPPOConfig, train
+from corrective_rag.data import NAMES, passages, search, split, vocabulary
+from corrective_rag.graph import build, outcome, paid, question
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/corrective_rag"))
-    parser.add_argument("--batches", type=int, default=60, help="batches of episodes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--broadcast", action="store_true", help="pay every call what the answer is")
-    chosen = parser.parse_args()
-    torch.manual_seed(chosen.seed)
-    policy = untrained(tokenizer(vocabulary()), max_new_tokens=2)
-    config = TurnPPOConfig(
-        output_dir=chosen.out, steps=chosen.batches, problems_per_step=8, episodes_per_problem=16,
-        learning_rate=2e-3, minibatches=2, seed=chosen.seed,
-    )  # fmt: skip
+def traces(seed: int, *, wrong: float = 0.3) -> Iterator[Trace]:
+    """What the nodes show and say about the questions to train on; a share of it is `wrong`."""
+    dice, (known, _) = random.Random(seed), split()
+    while True:
+        problem = dice.choice(known)
+        first, second, *_ = problem.reference.split()
+        spoilt = dice.random() < wrong
+        found = dice.choice([problem.reference, search(problem.prompt), dice.choice(passages())])
+        useful = "yes" if (found == problem.reference) != spoilt else "no"
+        yield dice.choice(
+            [
+                (f"{problem.prompt} ; {found} useful :", useful),
+                (f"{problem.prompt} search :", f"{dice.choice(NAMES) if spoilt else first} {second}"),
+                (f"{problem.prompt} ; {found} answer :", dice.choice(found.split()) if spoilt else found.split()[-1]),
+            ]
+        )
+
+
+def example() -> Example:
     known, held_out = split()
-    reward_fn = broadcast if chosen.broadcast else paid
-    trained = train(
-        build(policy), known, policy=policy, reward_fn=reward_fn, inputs=question, config=config, kl=0.0,
-        held_out=held_out,
+    return Example(
+        name="corrective_rag", words=vocabulary(), traces=traces, build=build, known=known, held_out=held_out,
+        inputs=question, paid=paid, outcome=outcome, max_new_tokens=3, warm_up_steps=150, batches=40,
     )  # fmt: skip
-    for label, figures in (("before", trained.before), ("after", trained.after)):
-        shown = {name: value for name, value in figures.items() if name.startswith("reward/")}
-        print(f"{label}:", " ".join(f"{name.removeprefix('reward/')} {value:.2f}" for name, value in shown.items()))
-    for step in (trained.steps[0], trained.steps[-1]):
-        shown = {name: value for name, value in step.items() if name.startswith("reward/")}
-        print(step["step"], " ".join(f"{name.removeprefix('reward/')} {value:.2f}" for name, value in shown.items()))
 
 
 if __name__ == "__main__":
-    main()
+    main(example())

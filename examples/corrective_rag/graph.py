@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+from gallery import ask as asking
 from langgraph.graph import END, START, StateGraph
 
 from corrective_rag.data import search
-from selfcorrect import GREEDY, Policy, Problem
-from selfcorrect.agents import Message, PolicyCall
+from selfcorrect import Policy, Problem
+from selfcorrect.agents import PolicyCall
 
 
 class RagState(TypedDict, total=False):
@@ -21,9 +22,7 @@ class RagState(TypedDict, total=False):
 
 def build(policy: Policy, *, rewrites: int = 1) -> Any:
     """The compiled graph; a search is rewritten at most `rewrites` times, and only if its passage is not graded yes."""
-
-    async def ask(text: str) -> str:
-        return (await policy.generate([Message(role="user", content=text)], GREEDY))["text"]
+    ask = asking(policy)
 
     async def retrieve(state: RagState) -> RagState:
         return {"passage": search(state.get("search", state["question"]))}
@@ -77,6 +76,6 @@ def paid(state: RagState, turns: Sequence[PolicyCall], problem: Problem) -> list
     return rewards
 
 
-def broadcast(state: RagState, turns: Sequence[PolicyCall], problem: Problem) -> list[float | None]:
-    """The same graph with one reward: every call is paid what the answer is."""
-    return [float(says(state["answer"], str(problem.gold)))] * len(turns)
+def outcome(state: RagState, problem: Problem) -> float:
+    """What an episode is worth: whether its answer is right."""
+    return float(says(state["answer"], str(problem.gold)))

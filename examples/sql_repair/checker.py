@@ -18,7 +18,7 @@ _OTHER_DATABASES = (1_000_003, 2_000_003)
 class SqlChecker:
     """Judges queries by their rows; their order counts only if the reference query orders them.
 
-    References are `{"sql": query, "database": number}`.
+    References are `{"sql": query, "schema": table, "database": number}`.
 
     Args:
         seconds: of each run. A slower query is wrong.
@@ -36,19 +36,24 @@ class SqlChecker:
         return await asyncio.to_thread(self.check_sync, response, reference)
 
     def validate_reference(self, reference: Any) -> str | None:
+        from sql_repair.data import SCHEMAS
+
         if not isinstance(reference, dict) or not isinstance(reference.get("sql"), str):
-            return 'a reference is {"sql": query, "database": number}'
-        return self.outcome(reference["sql"], int(reference.get("database", 0))).error or None
+            return 'a reference is {"sql": query, "schema": table, "database": number}'
+        if reference.get("schema") not in SCHEMAS:
+            return f"no schema {reference.get('schema')!r}; there are {', '.join(SCHEMAS)}"
+        return self.outcome(reference["sql"], reference["schema"], int(reference.get("database", 0))).error or None
 
-    def outcome(self, sql: str, database: int) -> Outcome:
+    def outcome(self, sql: str, schema: str, database: int) -> Outcome:
         """What a query returns on a database of the data set."""
-        from sql_repair.data import CREATE, table
+        from sql_repair.data import SCHEMAS, table
 
-        return run_query(sql, CREATE, table(database), seconds=self.seconds)
+        return run_query(sql, SCHEMAS[schema].create, table(schema, database), seconds=self.seconds)
 
     def _fault(self, response: str, reference: Any) -> str:
+        schema = reference["schema"]
         for database in (reference["database"], *_OTHER_DATABASES):
-            found, right = self.outcome(response, database), self.outcome(reference["sql"], database)
+            found, right = self.outcome(response, schema, database), self.outcome(reference["sql"], schema, database)
             if found.error:
                 return found.error
             ordered = "ORDER BY" in reference["sql"].upper()

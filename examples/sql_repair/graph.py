@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from gallery import ask
 from langgraph.graph import END, START, StateGraph
 
-from selfcorrect import GREEDY, Policy, Problem
-from selfcorrect.agents import Message, PolicyCall
+from selfcorrect import Policy, Problem
+from selfcorrect.agents import PolicyCall
 from sql_repair.checker import SqlChecker
 from sql_repair.sandbox import Outcome
 
@@ -17,6 +18,7 @@ _SHOWN_VALUES = 4
 
 class QueryState(TypedDict, total=False):
     question: str
+    schema: str
     database: int
     sql: str
     outcome: str
@@ -35,7 +37,7 @@ class Nodes:
         return {"sql": await self._ask(f"{state['question']} :"), "rewrites": 0}
 
     async def run(self, state: QueryState) -> QueryState:
-        return {"outcome": in_words(self.checker.outcome(state["sql"], state["database"]))}
+        return {"outcome": in_words(self.checker.outcome(state["sql"], state["schema"], state["database"]))}
 
     async def check(self, state: QueryState) -> QueryState:
         return {"remark": await self._ask(f"{_seen(state)} check")}
@@ -44,8 +46,7 @@ class Nodes:
         return {"sql": await self._ask(f"{_seen(state)} again :"), "rewrites": state["rewrites"] + 1}
 
     async def _ask(self, text: str) -> str:
-        generation = await self.policy.generate([Message(role="user", content=text)], GREEDY)
-        return generation["text"]
+        return str(await ask(self.policy)(text))
 
 
 def in_words(outcome: Outcome) -> str:
@@ -84,7 +85,8 @@ def build(policy: Policy, *, rewrites: int = 1) -> Any:
 
 def question(problem: Problem) -> dict[str, Any]:
     """The graph's input for a problem."""
-    return {"question": problem.prompt, "database": problem.reference["database"]}
+    asked = problem.reference
+    return {"question": problem.prompt, "schema": asked["schema"], "database": asked["database"]}
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,8 @@ class Paid:
                 right = self.checker.check_sync(turn.text, problem.reference).correct
                 rewards.append(float(right))
         return rewards
+
+
+def outcome(state: QueryState, problem: Problem) -> float:
+    """What an episode is worth: whether its last query is right."""
+    return float(SqlChecker().check_sync(state["sql"], problem.reference).correct)

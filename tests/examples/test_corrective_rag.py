@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from corrective_rag.data import passages, questions, search, split, vocabulary
-from corrective_rag.graph import broadcast, build, paid, question
+from corrective_rag.graph import build, outcome, paid, question
+from gallery import EOS, tokenizer, untrained
 from hypothesis import given
 from hypothesis import strategies as st
-from sql_repair.warm_up import EOS, tokenizer, untrained
 
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.recording import PolicyCall, recording
@@ -58,7 +58,7 @@ def test_each_node_is_paid_for_its_own_work(said: list[str], per_node: list[floa
         state = asyncio.run(graph.ainvoke(question(problem)))
     calls = recorder.calls
     assert paid(state, calls, problem) == per_node
-    assert broadcast(state, calls, problem) == [one] * len(said)
+    assert outcome(state, problem) == one
 
 
 def test_it_trains_token_for_token(tmp_path: Path) -> None:

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from gallery import tokenizer, untrained, warm_up
 from hypothesis import given
 from hypothesis import strategies as st
 from sql_repair.checker import SqlChecker
-from sql_repair.data import CREATE, SqlTask, table, vocabulary
-from sql_repair.graph import Paid, build, in_words, question
+from sql_repair.data import SCHEMAS, SqlTask, table, vocabulary
+from sql_repair.graph import Paid, build, in_words, outcome, question
 from sql_repair.sandbox import Outcome, run_query
-from sql_repair.warm_up import tokenizer, untrained, warm_up
+from sql_repair.traces import example, traces
 
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.recording import recording
 from selfcorrect.rewards.checker import Checker, Status
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.tasks.validate import validate_task
+from selfcorrect.tasks.validate import validate_problems
 from selfcorrect.training.own_graph import train
 from selfcorrect.training.ppo.config import TurnPPOConfig
 
@@ -26,7 +27,7 @@ ROWS = (("ada", "oslo", "sales", 40, 50), ("ben", "rome", "sales", 30, 60))
 
 
 def run(sql: str, **limits: Any) -> Outcome:
-    return run_query(sql, CREATE, ROWS, **limits)
+    return run_query(sql, SCHEMAS["staff"].create, ROWS, **limits)
 
 
 def test_a_query_returns_its_rows() -> None:
@@ -95,12 +96,12 @@ def test_every_reference_query_passes_its_checker_and_the_splits_are_apart() -> 
     assert not {problem.prompt for problem in train_split} & {problem.prompt for problem in test_split}
     assert len(test_split) > 300
     assert isinstance(task.checker, Checker)
-    assert validate_task(task).passed
+    assert validate_problems([*train_split[:500], *test_split[:200]], task.checker).passed
 
 
 def test_verdicts_compare_rows_not_words() -> None:
     checker = SqlChecker()
-    reference = {"sql": "SELECT name FROM staff WHERE city = 'oslo'", "database": 3}
+    reference = {"sql": "SELECT name FROM staff WHERE city = 'oslo'", "schema": "staff", "database": 3}
     assert checker.check_sync("select name from staff where city = 'oslo' order by pay", reference).correct
     wrong = checker.check_sync("SELECT name FROM staff WHERE city = 'rome'", reference)
     assert (wrong.status, wrong.reason) == (Status.WRONG, "the query returns other rows")
@@ -108,18 +109,40 @@ def test_verdicts_compare_rows_not_words() -> None:
     assert asyncio.run(checker.check("DROP TABLE staff", reference)).reason == "not authorized"
 
 
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("SELECT 1", "a reference is"),
+        ({"sql": "SELECT 1", "schema": "cats"}, "no schema 'cats'; there are staff, books"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_is_told(reference: Any, said: str) -> None:
+    assert said in str(SqlChecker().validate_reference(reference))
+
+
+def test_the_same_words_mean_other_columns_in_other_tables() -> None:
+    task = SqlTask()
+    problems = [*task.problems("train", task.available("train")), *task.problems("test", task.available("test"))]
+    over = {problem.reference["schema"]: problem for problem in problems if problem.prompt.endswith("which over 50")}
+    assert {name: str(problem.gold).split()[-3] for name, problem in over.items()} == {
+        "staff": "pay", "books": "price", "flights": "fare"
+    }  # fmt: skip
+    assert not SqlChecker().check_sync(str(over["books"].gold), over["staff"].reference).correct
+
+
 def test_a_query_that_is_right_on_one_table_by_chance_is_wrong() -> None:
     checker = SqlChecker()
-    counted = {"sql": "SELECT COUNT ( * ) FROM staff WHERE city = 'oslo'", "database": 5}
-    lucky = f"SELECT {checker.outcome(counted['sql'], 5).rows[0][0]}"
-    assert checker.outcome(lucky, 5) == checker.outcome(counted["sql"], 5)
+    counted = {"sql": "SELECT COUNT ( * ) FROM staff WHERE city = 'oslo'", "schema": "staff", "database": 5}
+    lucky = f"SELECT {checker.outcome(counted['sql'], 'staff', 5).rows[0][0]}"
+    assert checker.outcome(lucky, "staff", 5) == checker.outcome(counted["sql"], "staff", 5)
     assert not checker.check_sync(lucky, counted).correct
 
 
 def test_what_is_shown_of_an_outcome_has_words_of_the_vocabulary() -> None:
     known = set(vocabulary())
     for problem in SqlTask().problems("train", 300):
-        shown = in_words(SqlChecker().outcome(str(problem.gold), problem.reference["database"]))
+        where = problem.reference
+        shown = in_words(SqlChecker().outcome(str(problem.gold), where["schema"], where["database"]))
         assert set(f"{problem.prompt} {problem.gold} {shown}".split()) <= known
     assert in_words(Outcome(error="no such column: x")) == "error"
     assert in_words(Outcome()) == "nothing"
@@ -127,8 +150,8 @@ def test_what_is_shown_of_an_outcome_has_words_of_the_vocabulary() -> None:
 
 def test_the_graph_writes_runs_checks_and_writes_again() -> None:
     problem = Problem(
-        id="q", prompt="names of staff in oslo", checker="sql",
-        reference={"sql": "SELECT name FROM staff WHERE city = 'oslo'", "database": 1},
+        id="q", prompt="staff ( name city team age pay ) which in oslo", checker="sql",
+        reference={"sql": "SELECT name FROM staff WHERE city = 'oslo'", "schema": "staff", "database": 1},
     )  # fmt: skip
 
     def script(conversation: Any) -> str:
@@ -142,17 +165,19 @@ def test_the_graph_writes_runs_checks_and_writes_again() -> None:
         state = asyncio.run(graph.ainvoke(question(problem)))
     assert [turn.node for turn in recorder.calls] == ["write", "check", "rewrite", "check"]
     assert state["sql"] == problem.reference["sql"]
-    oslo = [str(name) for name, city, *_ in table(1) if city == "oslo"]
+    oslo = [str(name) for name, city, *_ in table("staff", 1) if city == "oslo"]
     assert state["outcome"].split()[: len(oslo)] == oslo[:4]
     assert Paid(SqlChecker())(state, recorder.calls, problem) == [0.0, 1.0, 1.0, 1.0]
+    assert outcome(state, problem) == 1.0
+    assert example(held_out=1).broadcast(state, recorder.calls, problem) == [1.0] * 4
 
 
 @pytest.mark.slow
 def test_the_graph_trains_as_it_is(tmp_path: Path) -> None:
     """A model that can hardly write yet: nearly all of its queries are wrong, and its remarks learn to say so."""
     torch.manual_seed(0)
-    policy = untrained(tokenizer(), hidden=32, layers=1)
-    warm_up(policy, steps=80, rows=24, learning_rate=1e-2)
+    policy = untrained(tokenizer(vocabulary()), hidden=32, layers=1)
+    warm_up(policy, traces(0), steps=80, rows=24, learning_rate=1e-2)
     config = TurnPPOConfig(
         output_dir=tmp_path, steps=10, problems_per_step=4, episodes_per_problem=8, learning_rate=5e-3
     )
