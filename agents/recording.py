@@ -5,8 +5,9 @@ A policy that can be trained announces every call before it draws (`begin_call`)
 (`OpenCall.finish`). Nothing of this is seen by the graph: it need not know that it is being trained.
 """
 
+import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -198,12 +199,18 @@ class OpenCall:
     span: CallSpan | None = None
     trace: Any = None
     """What a span of OpenTelemetry's links to, once the call is finished; None where nobody traces."""
+    heard: "Callable[[OpenCall], None] | None" = None
+    """Told of itself once it is finished."""
+    begun: float = field(default_factory=time.perf_counter)
+    over: float = 0.0
 
     def finish(self, generation: Generation) -> None:
         """Hand over what was drawn. A call that is never finished was cancelled, or failed, and is not recorded."""
         if self.span is not None:
             self.trace = self.span.end(generation)
-        self.generation = generation
+        self.generation, self.over = generation, time.perf_counter()
+        if self.heard is not None:
+            self.heard(self)
 
 
 @dataclass(slots=True)
@@ -214,10 +221,12 @@ class Recorder:
         policy: only this policy's calls are recorded; None records all.
         draws: overrules how the graph draws.
         others: how many calls other policies made.
+        heard: told of every call that is finished, on the thread that finished it.
     """
 
     policy: Any = None
     draws: Draws | None = None
+    heard: Callable[[OpenCall], None] | None = None
     others: int = 0
     _begun: list[OpenCall] = field(default_factory=list)
     _lock: Any = field(default_factory=Lock)
@@ -235,7 +244,7 @@ class Recorder:
                 here = (site.lasting_name, shown)
                 earlier = sum((call.site.lasting_name, call.shown) == here for call in self._begun)
                 sampling = self.draws.apply(sampling, site, shown, earlier)
-            call = OpenCall(sampling, site, shown)
+            call = OpenCall(sampling, site, shown, heard=self.heard)
             self._begun.append(call)
         return call
 
@@ -256,6 +265,11 @@ class Recorder:
         return calls
 
     @property
+    def spans(self) -> list[tuple[float, float]]:
+        """When the finished calls were under way: begin and end of each, by `time.perf_counter`."""
+        return [(call.begun, call.over) for call in self._begun if call.generation is not None]
+
+    @property
     def draws_made(self) -> int:
         """How many draws were finished, those included that `calls` leaves out."""
         return sum(call.generation is not None for call in self._begun)
@@ -270,14 +284,17 @@ _recorder: ContextVar[Recorder | None] = ContextVar("selfcorrect_recorder", defa
 
 
 @contextmanager
-def recording(policy: Any = None, draws: Draws | None = None) -> Iterator[Recorder]:
+def recording(
+    policy: Any = None, draws: Draws | None = None, heard: Callable[[OpenCall], None] | None = None
+) -> Iterator[Recorder]:
     """Record every trainable policy call made inside the block, also from the nodes of a graph invoked in it.
 
     Args:
         policy: record this policy's calls only; None records those of all.
         draws: how its calls are drawn instead of how the graph asks for it.
+        heard: told of every call that is finished.
     """
-    recorder = Recorder(policy, draws)
+    recorder = Recorder(policy, draws, heard)
     token = _recorder.set(recorder)
     try:
         yield recorder

@@ -2,7 +2,10 @@
 without."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -91,9 +94,29 @@ class Checker(Protocol):
 
 async def judged(checker: Checker, response: str, reference: Any, problem: str | None) -> Verdict:
     """The verdict of `checker`, which is told the problem if its `check` has a parameter for it."""
-    if problem is None or not _takes_problem(_function(checker.check)):
-        return await checker.check(response, reference)
-    return await checker.check(response, reference, problem=problem)
+    spans, begun = _spans.get(), time.perf_counter()
+    try:
+        if problem is None or not _takes_problem(_function(checker.check)):
+            return await checker.check(response, reference)
+        return await checker.check(response, reference, problem=problem)
+    finally:
+        if spans is not None:
+            spans.append((begun, time.perf_counter()))
+
+
+_spans: ContextVar[list[tuple[float, float]] | None] = ContextVar("selfcorrect_judging_spans", default=None)
+
+
+@contextmanager
+def judging_timed() -> Iterator[list[tuple[float, float]]]:
+    """When `judged` was under way inside the block, its tasks and the nodes of graphs included: begin and end of each
+    call, by `time.perf_counter`."""
+    spans: list[tuple[float, float]] = []
+    token = _spans.set(spans)
+    try:
+        yield spans
+    finally:
+        _spans.reset(token)
 
 
 def judged_sync(checker: Checker, response: str, reference: Any, problem: str | None) -> Verdict:

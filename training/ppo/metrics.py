@@ -12,6 +12,7 @@ from selfcorrect.agents.state import answer_text, answers
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import OverlongSettings
+from selfcorrect.training.ppo.judging import alone
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch
 from selfcorrect.training.ppo.objectives import TurnSignal
 from selfcorrect.training.ppo.rollouts import Episode
@@ -63,7 +64,8 @@ def comparison_metrics(episodes: Sequence[Episode], table: CallTable, *, told: b
 
 def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float]:
     """Sampled tokens and time; of all that was played, whether it is learnt from or not. `rollout_seconds` are those of
-    playing with judging meanwhile, `judging_seconds` the sum over the answers, of which several are judged at once."""
+    playing with judging meanwhile, `judging_seconds` the sum over the answers, of which several are judged at once, and
+    `judging_alone_seconds` the part of `rollout_seconds` in which answers were judged and nothing was drawn."""
     calls = (call for episode in episodes for call in episode.calls[episode.copied_calls :])
     tokens = sum(len(call.generation["completion_ids"]) for call in calls)
     return {
@@ -71,6 +73,10 @@ def cost_metrics(episodes: Sequence[Episode], seconds: float) -> dict[str, float
         "tokens_per_second": tokens / max(seconds, 1e-9),
         "rollout_seconds": seconds,
         "judging_seconds": sum(map(_judging_seconds, episodes)),
+        "judging_alone_seconds": alone(
+            (span for episode in episodes for span in episode.judging),
+            (span for episode in episodes for span in episode.drawing),
+        ),
     }
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from selfcorrect.agents.episodes import initial_state, rare_garbage_collection
 from selfcorrect.agents.nodes import EpisodeContext
@@ -14,9 +14,10 @@ from selfcorrect.agents.recording import Draws, PolicyCall, Recorder, recording
 from selfcorrect.agents.state import EpisodeState, Generation, Turn, answer_text, verdict_of, verdict_record
 from selfcorrect.agents.tracing import episode_traced
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
-from selfcorrect.rewards.checker import Checker, judged
+from selfcorrect.rewards.checker import Checker, judging_timed
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.ppo.judging import EarlyVerdicts, Span
 from selfcorrect.training.ppo.objectives import BatchObjective, Objective, PlayedTurn, TurnSignal
 
 
@@ -35,6 +36,7 @@ class Episode:
         draws: how many draws the policy made, those of tries that reached nobody too.
         error: why the episode failed; it has no state then, and calls only if the failure is paid for.
         copied_calls: how many of these were played elsewhere; they do not learn here.
+        drawing, judging: when its calls, and the judging of its answers, were under way.
         offline: whether the first of them was not drawn by the policy that is trained.
     """
 
@@ -49,6 +51,8 @@ class Episode:
     error: SelfCorrectError | None = None
     copied_calls: int = 0
     offline: bool = False
+    drawing: list[Span] = field(default_factory=list, repr=False)
+    judging: list[Span] = field(default_factory=list, repr=False)
 
     @classmethod
     def begun(cls, problem: Problem, attempt: Generation) -> "Episode":
@@ -67,7 +71,7 @@ Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tupl
 class CheckerRewards:
     """Signals for graphs made by `build_graph`: judges the answers with `checker` and pays what `objective` says.
 
-    Verdicts are made after the episode is over, so none can reach the policy.
+    Verdicts are handed over after the episode is over, so none can reach the policy.
     """
 
     objective: Objective
@@ -76,9 +80,10 @@ class CheckerRewards:
     """Reads a critique: whether it calls the answer wrong, None if it does not say."""
 
     async def __call__(
-        self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall]
+        self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall], early: EarlyVerdicts | None = None
     ) -> tuple[list[TurnSignal], list[Score]]:
-        """One signal per call, and the scores of the answers."""
+        """One signal per call, and the scores of the answers, some of which may be under way (`early`)."""
+        verdicts = early or EarlyVerdicts(self.checker, problem, begins=False)
         turns = _generated(state)
         if len(turns) != len(calls):
             raise GraphError(
@@ -86,12 +91,20 @@ class CheckerRewards:
                 "calls; give graphs with nodes of your own a reward_fn"
             )
         scores = list(
-            await asyncio.gather(*(self._score(problem, turn) for turn in turns if turn["role"] != "critique"))
+            await asyncio.gather(*(self._score(verdicts, turn) for turn in turns if turn["role"] != "critique"))
         )
         rewards = None
         if isinstance(self.objective, BatchObjective):
             rewards = self.objective.batch_rewards([self._played(turns, scores)])[0]
         return self._signals(turns, scores, rewards), scores
+
+    def early(self, problem: Problem, graph: Any, inputs: Any) -> EarlyVerdicts:
+        """Verdicts on the answers of an episode: begun at once, unless the graph judges, or is none of `build_graph`.
+
+        Args:
+            inputs: as of `collect`.
+        """
+        return EarlyVerdicts(self.checker, problem, begins=inputs is None and "judge" not in graph.nodes)
 
     def settled(self, episodes: Sequence["Episode"]) -> list["Episode"]:
         """The episodes of a whole batch, paid with regard to one another where the objective does so."""
@@ -117,10 +130,10 @@ class CheckerRewards:
             played.append(PlayedTurn(is_critique, read, scores[position], says_wrong))
         return played
 
-    async def _score(self, problem: Problem, turn: Turn) -> Score:
+    async def _score(self, verdicts: EarlyVerdicts, turn: Turn) -> Score:
         verdict = verdict_of(turn)
         if verdict is None:
-            verdict = await judged(self.checker, turn["generation"]["text"], problem.reference, problem.prompt)
+            verdict = await verdicts.verdict(turn["generation"]["text"])
             turn["verdict"] = verdict_record(verdict)
         return verdict.score
 
@@ -188,7 +201,8 @@ async def collect(
     trunks: Sequence[Episode | None] = (),
     batch: int | None = None,
 ) -> list[Episode]:
-    """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over.
+    """Play one episode per entry of `problems`, all at once, and judge each as soon as it is over; where `signals` are
+    `CheckerRewards`, each answer as soon as it is drawn.
 
     Args:
         graph: a compiled LangGraph graph whose nodes call a trainable policy.
@@ -214,7 +228,13 @@ async def collect(
 
     async def one(problem: Problem, seed: int, trunk: Episode | None) -> Episode:
         draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
-        with recording(policy, draws) as recorder, episode_traced(problem.id, batch, seed):
+        early = signals.early(problem, graph, inputs) if isinstance(signals, CheckerRewards) else None
+        heard = None if early is None else early.heard
+        with (
+            judging_timed() as judging,
+            recording(policy, draws, heard) as recorder,
+            episode_traced(problem.id, batch, seed),
+        ):
             try:
                 given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
                 state = await final_state(graph, given, problem, recorder, rules, context=shared)
@@ -223,17 +243,23 @@ async def collect(
             except ConfigurationError:
                 raise
             except Exception as error:
+                if early is not None:
+                    early.abandon()
                 told = _told(problem, error, rules)
                 if rules.on_episode_error == "raise":
                     raise told from error
                 return _failed(problem, recorder, told, rules, trainable)
-        calls = recorder.calls if trunk is None else [trunk.calls[0], *recorder.calls]
-        turn_signals, scores = await signals(problem, state, calls)
+            calls = recorder.calls if trunk is None else [trunk.calls[0], *recorder.calls]
+            if early is None:
+                turn_signals, scores = await signals(problem, state, calls)
+            else:
+                turn_signals, scores = await cast(CheckerRewards, signals)(problem, state, calls, early)
         learning = [
             signal if call.inside(trainable) else replace(signal, learns=False)
             for call, signal in zip(calls, turn_signals, strict=True)
         ]
-        return _grafted(Episode(problem, state, calls, learning, scores, draws=recorder.draws_made), trunk)
+        episode = Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
+        return _grafted(replace(episode, drawing=recorder.spans, judging=judging), trunk)
 
     begun: Sequence[Episode | None] = trunks or [None] * len(problems)
     with rare_garbage_collection(), threads_that_record():

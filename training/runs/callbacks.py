@@ -61,7 +61,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
             return
         step = state.global_step // self._updates
         self._announce(step)
-        metrics = {"step": step, "stage": self._stage_number(step), **logs, **self._cost()}
+        metrics = {"step": step, "stage": self._stage_number(step), **logs, **self._cost(logs)}
         if self._every and step % self._every == 0:
             metrics.update({f"eval_{name}": value for name, value in self._evaluation().items()})
         standing = self._watch.standing(metrics)
@@ -74,10 +74,14 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self._watch.check()
         self._since = time.perf_counter()
 
-    def _cost(self) -> dict[str, float]:
+    def _cost(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """What the step took, playing (`rollout_seconds`), judging and learning together, held-out evaluation left out;
-        and the most memory that torch has held on an NVIDIA GPU so far, in GiB."""
-        cost = {"step_seconds": time.perf_counter() - self._since}
+        the share of it in which everything waited for the judge; and the most memory that torch has held on an NVIDIA
+        GPU so far, in GiB."""
+        seconds = time.perf_counter() - self._since
+        cost = {"step_seconds": seconds}
+        if "judging_alone_seconds" in metrics:
+            cost["judging_share"] = metrics["judging_alone_seconds"] / max(seconds, 1e-9)
         if torch.cuda.is_available():
             cost["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return cost

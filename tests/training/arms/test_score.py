@@ -47,6 +47,7 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
 
 
 TIMES = {"tokens_per_second", "rollout_seconds", "judging_seconds", "step_time", "step_seconds", "peak_gib"}
+TIMES |= {"judging_alone_seconds", "judging_share"}
 
 
 def without_times(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
