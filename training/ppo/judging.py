@@ -8,6 +8,7 @@ it either. At most the answers of a step wait in the judge's queue.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextvars import copy_context
 
 from selfcorrect.agents.recording import OpenCall
 from selfcorrect.rewards.checker import Checker, Verdict, judged
@@ -24,13 +25,16 @@ class EarlyVerdicts:
     """What a checker says of the answers of one episode, asked as soon as they are drawn; of equal answers once.
 
     Args:
-        checker, problem: who judges, and what was asked.
+        checker, problem: who judges (None is nobody), and what was asked.
         begins: judge what is drawn (`heard`); False waits until somebody asks.
     """
 
-    def __init__(self, checker: Checker, problem: Problem, *, begins: bool) -> None:
+    def __init__(self, checker: Checker | None, problem: Problem, *, begins: bool) -> None:
         self._checker, self._problem, self._begins = checker, problem, begins
         self._asked: dict[str, asyncio.Task[Verdict]] = {}
+        self._context = (
+            copy_context()
+        )  # not that of the node that draws: a judge's own calls of a policy are no episode's
 
     def heard(self, call: OpenCall) -> None:
         """A call of the policy is finished."""
@@ -48,8 +52,9 @@ class EarlyVerdicts:
 
     def _task(self, text: str) -> asyncio.Task[Verdict]:
         if text not in self._asked:
+            assert self._checker is not None
             asking = judged(self._checker, text, self._problem.reference, self._problem.prompt)
-            self._asked[text] = asyncio.ensure_future(asking)
+            self._asked[text] = asyncio.get_running_loop().create_task(asking, context=self._context.copy())
             self._asked[text].add_done_callback(_seen)
         return self._asked[text]
 

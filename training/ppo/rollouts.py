@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from selfcorrect.agents.episodes import initial_state, rare_garbage_collection
 from selfcorrect.agents.nodes import EpisodeContext
@@ -97,14 +97,6 @@ class CheckerRewards:
         if isinstance(self.objective, BatchObjective):
             rewards = self.objective.batch_rewards([self._played(turns, scores)])[0]
         return self._signals(turns, scores, rewards), scores
-
-    def early(self, problem: Problem, graph: Any, inputs: Any) -> EarlyVerdicts:
-        """Verdicts on the answers of an episode: begun at once, unless the graph judges, or is none of `build_graph`.
-
-        Args:
-            inputs: as of `collect`.
-        """
-        return EarlyVerdicts(self.checker, problem, begins=inputs is None and "judge" not in graph.nodes)
 
     def settled(self, episodes: Sequence["Episode"]) -> list["Episode"]:
         """The episodes of a whole batch, paid with regard to one another where the objective does so."""
@@ -228,46 +220,56 @@ async def collect(
 
     async def one(problem: Problem, seed: int, trunk: Episode | None) -> Episode:
         draws = None if inputs is None else Draws(seed, sampling.temperature, trainable)
-        early = signals.early(problem, graph, inputs) if isinstance(signals, CheckerRewards) else None
-        heard = None if early is None else early.heard
-        with (
-            judging_timed() as judging,
-            recording(policy, draws, heard) as recorder,
-            episode_traced(problem.id, batch, seed),
-        ):
-            try:
-                given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
-                state = await final_state(graph, given, problem, recorder, rules, context=shared)
-                if not recorder.calls and trunk is None:  # a branch of an answer that ends the episode makes none
-                    raise GraphError(_no_calls(problem, recorder.others))
-            except ConfigurationError:
-                raise
-            except Exception as error:
-                if early is not None:
+        with judging_timed() as judging:
+            early = _early_verdicts(signals, problem, graph, inputs)
+            with recording(policy, draws, early.heard) as recorder, episode_traced(problem.id, batch, seed):
+                try:
+                    given = _begun(problem, seed, trunk) if inputs is None else inputs(problem)
+                    state = await final_state(graph, given, problem, recorder, rules, context=shared)
+                    if not recorder.calls and trunk is None:  # a branch of an answer that ends the episode makes none
+                        raise GraphError(_no_calls(problem, recorder.others))
+                except ConfigurationError:
+                    raise
+                except Exception as error:
                     early.abandon()
-                told = _told(problem, error, rules)
-                if rules.on_episode_error == "raise":
-                    raise told from error
-                return _failed(problem, recorder, told, rules, trainable)
+                    told = _told(problem, error, rules)
+                    if rules.on_episode_error == "raise":
+                        raise told from error
+                    return _failed(problem, recorder, told, rules, trainable)
             calls = recorder.calls if trunk is None else [trunk.calls[0], *recorder.calls]
-            if early is None:
-                turn_signals, scores = await signals(problem, state, calls)
-            else:
-                turn_signals, scores = await cast(CheckerRewards, signals)(problem, state, calls, early)
-        learning = [
-            signal if call.inside(trainable) else replace(signal, learns=False)
-            for call, signal in zip(calls, turn_signals, strict=True)
-        ]
-        episode = Episode(problem, state, calls, learning, scores, draws=recorder.draws_made)
+            paying = (early,) if isinstance(signals, CheckerRewards) else ()
+            paid, scores = await signals(problem, state, calls, *paying)
+        episode = Episode(problem, state, calls, _learning(calls, paid, trainable), scores, draws=recorder.draws_made)
         return _grafted(replace(episode, drawing=recorder.spans, judging=judging), trunk)
 
     begun: Sequence[Episode | None] = trunks or [None] * len(problems)
     with rare_garbage_collection(), threads_that_record():
         played = await asyncio.gather(*(one(*given) for given in zip(problems, seeds, begun, strict=True)))
+    _raise_if_all_failed(played)
+    return signals.settled(played) if isinstance(signals, CheckerRewards) else list(played)
+
+
+def _raise_if_all_failed(played: Sequence[Episode]) -> None:
     errors = [episode.error for episode in played if episode.error is not None]
     if errors and len(errors) == len(played):
         raise errors[0]
-    return signals.settled(played) if isinstance(signals, CheckerRewards) else list(played)
+
+
+def _early_verdicts(signals: Signals, problem: Problem, graph: Any, inputs: Any) -> EarlyVerdicts:
+    """Verdicts on the answers of an episode: begun at once, unless the graph judges, or is none of `build_graph`."""
+    if not isinstance(signals, CheckerRewards):
+        return EarlyVerdicts(None, problem, begins=False)
+    return EarlyVerdicts(signals.checker, problem, begins=inputs is None and "judge" not in graph.nodes)
+
+
+def _learning(
+    calls: Sequence[PolicyCall], signals: Sequence[TurnSignal], trainable: frozenset[str] | None
+) -> list[TurnSignal]:
+    """The signals of calls, of which those in the `trainable` nodes learn."""
+    return [
+        signal if call.inside(trainable) else replace(signal, learns=False)
+        for call, signal in zip(calls, signals, strict=True)
+    ]
 
 
 def _told(problem: Problem, error: Exception, rules: EpisodeRules) -> SelfCorrectError:

@@ -124,6 +124,20 @@ def test_where_the_graph_judges_itself_nothing_is_judged_twice() -> None:
     assert judge.asked == [FIRST, SECOND] and episode.scores == [1.0, 1.0]
 
 
+def test_what_a_judge_asks_the_policy_is_no_part_of_the_episode() -> None:
+    policy = ScriptedPolicy([FIRST, SECOND], tokenizer=HOMES["countdown"].tokenizer())
+
+    @dataclass
+    class AsksThePolicy(Slow):
+        async def check(self, response: str, reference: Any) -> Verdict:
+            await policy.generate([Message(role="user", content="right?")], Sampling())
+            return await super().check(response, reference)
+
+    (episode,) = played(policy, AsksThePolicy())
+    assert [call.text for call in episode.calls] == [FIRST, SECOND]
+    assert episode.draws == 2
+
+
 def test_a_critique_is_not_judged() -> None:
     judge = Slow()
     policy = ScriptedPolicy([FIRST, "wrong", SECOND], tokenizer=HOMES["countdown"].tokenizer())
