@@ -92,21 +92,6 @@ def test_every_file_that_a_page_names_exists(path: Path) -> None:
                    for file in (ROOT / folder).rglob(module)), f"{path.name} tells of {module}"  # fmt: skip
 
 
-SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-"""A block of Python and what it prints."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["docs/solving.md"])
-def test_each_block_of_a_page_runs_on_its_own_and_prints_what_follows_it(page: str, tmp_path: Path) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = SHOWN.findall(text)
-    assert len(blocks) == text.count("```python") > 0, "a block is not followed by what it prints"
-    for code, printed in blocks:
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (done.stdout, done.returncode) == (printed, 0), done.stderr
-
-
 def resolve(dotted: str) -> Any:
     """The module or the thing in a module that a dotted name names."""
     home, _, name = dotted.rpartition(".")
