@@ -111,3 +111,26 @@ def understand(typed: str) -> None:
 def test_what_the_command_line_does_not_know_is_not_understood(typed: str) -> None:
     with pytest.raises(Exception, match="trian|scoer|alpha|alhpa|dmeo"):
         understand(typed)
+
+
+# Peers.
+
+PEERS = ROOT / "docs" / "compare-peers.md"
+
+
+def test_every_cell_about_a_peer_has_a_source_and_every_source_is_used() -> None:
+    text = PEERS.read_text(encoding="utf-8")
+    sources = re.findall(r"^\[([\w-]+)\]: https://\S+$", text, re.MULTILINE)
+    heads, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")
+    ]
+    assert len(rows) > 12 and all(len(row) == len(heads) == 8 for row in rows)
+    cells = [cell for row in rows for cell in row[2:]]
+    used = [re.fullmatch(r"\[(?:yes|no|in part|experimental)[^\]]*\]\[([\w-]+)\]", cell) for cell in cells]
+    assert all(used), [cell for cell, found in zip(cells, used, strict=True) if not found]
+    assert {found[1] for found in used if found} | set(re.findall(r"\]\[(\w+)\]", " ".join(heads))) == set(sources)
+
+
+def test_the_comparison_admits_where_others_are_ahead() -> None:
+    behind = [line for line in PEERS.read_text("utf-8").splitlines() if line.startswith("| **")]
+    assert len(behind) >= 5 and all(re.search(r"\| (no|\[(not|in part))", line) for line in behind)
