@@ -4,12 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from selfcorrect.settings import settled
+from selfcorrect.training import QuietSettings
 from selfcorrect.training.settings import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,7 @@ SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.DOTALL | 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["docs/solving.md"])
+@pytest.mark.parametrize("page", ["docs/solving.md", "docs/how-to.md", "docs/running.md"])
 def test_each_block_of_a_page_runs_on_its_own_and_prints_what_follows_it(page: str, tmp_path: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = SHOWN.findall(text)
@@ -34,6 +36,29 @@ def test_each_block_of_a_page_runs_on_its_own_and_prints_what_follows_it(page: s
     for code, printed in blocks:
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (done.stdout, done.returncode) == (printed, 0), done.stderr
+
+
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def commands_of(path: Path) -> list[str]:
+    """The commands of ours in a page's shell blocks, one a line; those with a variable or a pipe are a shell's."""
+    text = "\n".join(SHELL.findall(path.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    ours = [line for line in text.splitlines() if line.startswith("selfcorrect ")]
+    return [re.sub(r"&\s*(#.*)?$", "", line) for line in ours if not re.search(r"[$|]|DIR|\.\.\.", line)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_page_is_understood(path: Path) -> None:
+    for typed in commands_of(path):
+        understand(typed)
+
+
+def test_the_first_page_tells_every_extra_and_no_other() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    table = (ROOT / "docs" / "index.md").read_text("utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
+    told = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.partition(" | ")[0])]
+    assert sorted(told) == sorted(extras)
 
 
 # Papers.
@@ -87,7 +112,7 @@ def understand(typed: str) -> None:
     """Raise unless `selfcorrect` knows the command, its options and, of runs, the settings that `--set` names."""
     from selfcorrect.cli.app import app
 
-    words, command = shlex.split(typed)[1:], get_command(app)
+    words, command = shlex.split(typed, comments=True)[1:], get_command(app)
     context = command.make_context("selfcorrect", list(words), resilient_parsing=True)
     while hasattr(command, "resolve_command"):
         name, inner, words = command.resolve_command(context, words)
@@ -98,9 +123,9 @@ def understand(typed: str) -> None:
     if words == ["--help"]:
         return
     given = command.make_context(name, list(words), parent=context).params
-    if given.get("overrides") and "preset" in given:
-        base = PRESETS[given["preset"] or "demo"]
-        settled(base, config=None, chosen={}, overrides=given["overrides"], source="--set")
+    named = [text for text in given.get("overrides") or () if not text.startswith("task.")]  # each task has its own
+    base = QuietSettings() if name == "quiet-star" else PRESETS[given.get("preset") or "demo"]
+    settled(base, config=None, chosen={}, overrides=named, source="--set")
 
 
 @pytest.mark.parametrize(
