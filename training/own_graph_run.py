@@ -158,6 +158,7 @@ class OwnGraphRun:
             fit(trainer, resume_from=checkpoint, best=best)
         finally:
             self.progress.close()
+        self.policy.settle()  # what is saved has its adapter merged, in place
         self.policy.model = save_trained(trainer, self.policy.tokenizer, run.model_path)
 
     def _checkpoint(self, run: OwnRunDirectory, *, resume: bool, begun: bool) -> Path | None:

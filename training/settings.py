@@ -20,6 +20,7 @@ from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
 from selfcorrect.training.credit.settings import RECIPES, GivenAnswers, refuse_idle_baseline, refuse_stunted_trees
+from selfcorrect.training.engines import LoraSettings, PolicySettings, refuse_contradictions
 from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings, refuse_unmeasured
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
@@ -135,40 +136,6 @@ GIVEN = "(given)"
 
 MOST_REVISIONS = 32
 """Of an episode."""
-
-
-class LoraSettings(Settings):
-    """Train low-rank adapters (Hu et al. 2021) on a frozen base, which then is the KL reference too."""
-
-    rank: PositiveInt = 16
-    """Of the matrices: more can learn more, and takes more memory."""
-    alpha: Positive = 32.0
-    """The adapters are scaled by alpha / rank."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the adapters' inputs that is left out at random while training."""
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
-    """Which layers get adapters, by name."""
-
-
-class PolicySettings(Settings):
-    """What is trained."""
-
-    model: str = Field(default="embedded", min_length=1)
-    """"embedded", "smollm2", a folder, a GGUF file, or a Hugging Face model id."""
-    template: Literal["auto", "chat", "plain"] = "auto"
-    """How messages become text: with the tokenizer's chat template, without, or with it if there is one."""
-    max_new_tokens: PositiveInt | None = None
-    """Per turn; None leaves it to the policy."""
-    lora: LoraSettings | Literal["auto"] | None = "auto"
-    """Adapters instead of all weights; "auto" is them for models of more than 500 million parameters; None never."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda", "mps", ...; "auto" is the accelerator where there is one."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What is computed in; "auto" is bfloat16 on accelerators that have it. Weights that are trained are float32."""
-    attention: str = Field(default="auto", min_length=1)
-    """transformers' implementation of attention: "sdpa", "eager", "flash_attention_2", ...; "auto" is its choice."""
-    decoding: Literal["auto", "dynamic", "static"] = "auto"
-    """"dynamic": in batches to their end; "static": in one that episodes join and leave; "auto": dynamic."""
 
 
 class GraphSettings(Settings):
@@ -317,6 +284,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
         refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem, self.score.offline_attempts)
         refuse_unmeasured(self.best, self.save_every, self.evaluation.every, "evaluation.every")
+        refuse_contradictions(self.policy.engine, self.policy, self.optimiser)
         return self
 
 

@@ -196,6 +196,8 @@ class TransformersPolicy:
     """It honours `Sampling.json_schema`."""
     tells_tokens = True
     """It tells a `listener` the answer's tokens as they are drawn."""
+    engine = "transformers"
+    """What decodes."""
 
     def __init__(
         self,
@@ -313,6 +315,9 @@ class TransformersPolicy:
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """How many token ids the model is shown of `messages`."""
         return count_tokens(self.template, messages)
+
+    def settle(self) -> None:
+        """The model's weights are final: an engine of its own goes on with them, whatever becomes of the model."""
 
     def forget(self) -> None:
         """Drop all caches, slots and CUDA graphs. Changed weights are noticed without this; it frees memory."""

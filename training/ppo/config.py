@@ -22,7 +22,8 @@ from selfcorrect.training.credit.settings import (
     refuse_idle_baseline,
     refuse_stunted_trees,
 )
-from selfcorrect.training.ppo.trl_options import fault_of
+from selfcorrect.training.engines import Mismatch
+from selfcorrect.training.ppo.trl_options import checkpointing_argument, fault_of
 
 NormaliseBy = Literal["nothing", "role"]
 NormaliseLoss = Literal["token", "turn"] | int
@@ -187,7 +188,10 @@ class OptimiserSettings(Settings):
     earned (training_episodes.jsonl, which `selfcorrect view` shows); 0 keeps none."""
     recompute_old_logprobs: bool = False
     """Score the episodes once more before learning rather than trusting the log-probabilities that came with the
-    samples; for engines whose numbers differ from the trainer's (vLLM)."""
+    samples. `mismatch` does so by itself."""
+    mismatch: Mismatch = "auto"
+    """What is done about log-probabilities of a `policy.engine` that are not the trainer's: "auto" truncates the ratio
+    of each token at 2 where there is such an engine; None takes the engine's for the trainer's."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """Further options of `trl.GRPOConfig`, by name (weight_decay, deepspeed, fsdp, ...): those of
     `trl_options.HONOURED` and `PASSED_ON`."""
@@ -385,14 +389,6 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             "remove_unused_columns": False,
         }
         return GRPOConfig(**(settings | self.trl))
-
-
-def checkpointing_argument() -> str:
-    """transformers' name of activation checkpointing, new after 5.22 (TRL switches the older one on unless told)."""
-    from transformers import TrainingArguments
-
-    names = TrainingArguments.__dataclass_fields__
-    return "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
 
 
 def _processes() -> int:

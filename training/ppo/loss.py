@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from selfcorrect.training.engines import MismatchSettings
 from selfcorrect.training.ppo.advantages import agree, scalar
 from selfcorrect.training.ppo.config import NormaliseLoss, Surrogate
 
@@ -113,6 +114,36 @@ def learning_items(mask_BT: Tensor, weights_BT: Tensor, turns_BT: Tensor, by: No
     if not isinstance(by, int):
         return (mask_BT * weights_BT).sum()
     return torch.tensor(float(torch.unique(turns_BT[mask_BT > 0]).numel()))
+
+
+def mismatch_weights_BT(log_ratio_BT: Tensor, turns_BT: Tensor, rule: MismatchSettings) -> Tensor:
+    """What every term of a token's loss is multiplied by, where another engine drew it: the importance ratio
+    trainer / engine of the token, its turn or its row, truncated or masked (truncated importance sampling; TRL's
+    `vllm_importance_sampling_mode` has the same for tokens and rows).
+
+    Args:
+        log_ratio_BT: log-probability of the sampled token under the policy before the update, by the trainer, minus
+            that of the engine when it was drawn.
+        turns_BT: index of the turn that sampled the token, -1 for context.
+        rule: says which.
+
+    Returns:
+        (B, T), in [low, high] or 0; 1 on context.
+    """
+    sampled_BT = turns_BT >= 0
+    whole_BT = torch.where(sampled_BT, log_ratio_BT, torch.zeros_like(log_ratio_BT)).double()
+    if rule.level == "sequence":
+        whole_BT = whole_BT.sum(1, keepdim=True).expand_as(whole_BT)
+    elif rule.level == "turn":
+        turns = turns_BT.clamp(min=0).flatten()
+        totals = torch.zeros(int(turns.max()) + 1, dtype=torch.double).to(turns.device)
+        whole_BT = totals.index_add(0, turns, whole_BT.flatten())[turns].view_as(whole_BT)
+    ratio_BT = whole_BT.exp()
+    if rule.by == "mask":
+        kept_BT = torch.where((ratio_BT >= rule.low) & (ratio_BT <= rule.high), ratio_BT, torch.zeros_like(ratio_BT))
+    else:
+        kept_BT = ratio_BT.clamp(rule.low, rule.high)
+    return torch.where(sampled_BT, kept_BT, torch.ones_like(kept_BT)).to(log_ratio_BT.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,32 @@ def update_metrics(
     return metrics
 
 
+_QUANTILES = {"min": 0.0, "q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99, "max": 1.0}
+
+
+def mismatch_metrics(log_ratio_RT: Tensor, weights_RT: Tensor | None, sampled_RT: Tensor) -> dict[str, float]:
+    """How far the engine's log-probabilities are from the trainer's: `mismatch/q50` and so on, quantiles of the ratio
+    trainer / engine over sampled tokens; `mismatch/kl`, KL(engine || trainer) in nats a token; `mismatch/nats`, the
+    mean distance; `mismatch/cut`, the share of tokens whose weight is not their own ratio.
+
+    Args:
+        log_ratio_RT: trainer minus engine.
+        weights_RT: what the tokens' losses are multiplied by; None is nothing.
+        sampled_RT: which positions hold sampled tokens.
+    """
+    log_ratios = log_ratio_RT[sampled_RT].double()
+    if not log_ratios.numel():
+        return {}
+    ordered = log_ratios.sort().values  # torch.quantile refuses more than 2^24 numbers
+    places = {name: round(share * (len(ordered) - 1)) for name, share in _QUANTILES.items()}
+    figures = {f"mismatch/{name}": float(ordered[place].exp()) for name, place in places.items()}
+    figures |= {"mismatch/kl": float(-log_ratios.mean()), "mismatch/nats": float(log_ratios.abs().mean())}
+    if weights_RT is not None:
+        off = (weights_RT[sampled_RT].double() - log_ratios.exp()).abs() > 1e-4 * log_ratios.exp()
+        figures["mismatch/cut"] = float(off.double().mean())
+    return figures
+
+
 # What of a batch is learnt from: answers that were cut off, answers that grow too long, problems without spread.
 
 _NO_SPREAD = 1e-6

@@ -1,8 +1,9 @@
 """Plays the episodes of one batch: with which first answers, what they are paid, and the seeds that make a resumed run
 draw the same ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from selfcorrect.agents.episodes import run_blocking
@@ -13,7 +14,9 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import refuse_unknown_roles
 from selfcorrect.training.credit.settings import Tree
+from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.metrics import without_spread
 from selfcorrect.training.ppo.rollouts import Episode, Signals, collect
 
 SignalsAt = Callable[[int], Signals]
@@ -122,3 +125,44 @@ class EpisodePlayer:
         first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
         seeds = [first + row for row in range(count)]
         return [derive_seed(seed, again) for seed in seeds] if again else seeds
+
+
+def with_others(
+    played: list[Episode],
+    problems: Sequence[Problem],
+    config: TurnPPOConfig,
+    dice: Random,
+    play: Callable[[list[Problem], int], list[Episode]],
+) -> tuple[list[Episode], list[Episode]]:
+    """Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): problems without spread make room for others.
+
+    Args:
+        played: one episode of each row of the batch.
+        problems: what there is to play.
+        dice: decide which are.
+        play: plays problems, each as often as it stands there, in the round with that number.
+
+    Returns:
+        All that was played, `played` first; and as many episodes to learn from as `played` has.
+    """
+    everything, chosen = list(played), list(played)
+    others = _other_problems(problems, {episode.problem.id for episode in played}, dice)
+    for round_number in range(1, config.resample_rounds + 1):
+        idle = without_spread(chosen, call_table(chosen))
+        fresh = [problem for problem, _ in zip(others, idle, strict=False)]
+        if not fresh:
+            break
+        found = play([problem for problem in fresh for _ in range(config.episodes_per_problem)], round_number)
+        everything += found
+        useful = without_spread(found, call_table(found))
+        replacing = iter([episode for episode in found if episode.problem.id not in useful])
+        chosen = [next(replacing, episode) if episode.problem.id in idle else episode for episode in chosen]
+    return everything, chosen
+
+
+def _other_problems(problems: Sequence[Problem], taken: set[str], dice: Random) -> Iterator[Problem]:
+    """Those of `problems` whose ids are not `taken`, in an order that `dice` decide; each is then taken."""
+    for index in dice.sample(range(len(problems)), len(problems)):
+        if problems[index].id not in taken:
+            taken.add(problems[index].id)
+            yield problems[index]

@@ -7,8 +7,9 @@ accelerate, DeepSpeed, FSDP, logging, checkpoints and resume.
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -27,6 +28,7 @@ from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.credit.table import CallTable
+from selfcorrect.training.engines import correction_of
 from selfcorrect.training.ppo.batching import (
     RowTensors,
     call_table,
@@ -40,20 +42,27 @@ from selfcorrect.training.ppo.batching import (
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.controllers import Controllers, ForgetMoments, rate_of_stages
 from selfcorrect.training.ppo.critic import Critic
-from selfcorrect.training.ppo.loss import LossTerms, future_kl_BT, learning_items, ppo_loss, token_weights_BT
+from selfcorrect.training.ppo.loss import (
+    LossTerms,
+    future_kl_BT,
+    learning_items,
+    mismatch_weights_BT,
+    ppo_loss,
+    token_weights_BT,
+)
 from selfcorrect.training.ppo.metrics import (
     MeanOfTokens,
     comparison_metrics,
     cost_metrics,
     dropped,
+    mismatch_metrics,
     over_processes,
     rollout_metrics,
     share_without_spread,
     update_metrics,
     with_lengths,
-    without_spread,
 )
-from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, SignalsAt
+from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, SignalsAt, with_others
 from selfcorrect.training.ppo.precision import load_stored_otherwise, prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.scoring import (
@@ -91,6 +100,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
+        ConfigurationError: `config.mismatch` corrects for an engine that `policy` has not.
         DivergenceError: while training, the loss is not finite.
     """
 
@@ -122,6 +132,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "problems_per_step or add problems"
             )
         self._policy, self._problems, self.settings = policy, list(problems), config
+        self._correction = correction_of(config.mismatch, policy.engine)
         without_dropout(policy.model)
         self._positions = has_absolute_positions(policy.model)
         computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
@@ -211,7 +222,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             played = self._play_round(problems, 0)
             chosen = list(played)
             if self.settings.no_spread == "resample":
-                played, chosen = self._with_others(played)
+                dice = random.Random(f"{self.settings.seed} {self.batch_number} {self.accelerator.process_index}")
+                played, chosen = with_others(played, self._problems, self.settings, dice, self._play_round)
+                resampled, first = len(played) / len(chosen) - 1, played[: len(chosen)]
+                self._record({"resampled": resampled, "no_signal": share_without_spread(first)})
         self._policy.forget_turns()  # the weights change now, and the update wants the memory
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
@@ -225,32 +239,6 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         episodes = self._player.play(problems, batch=self.batch_number, process=process, again=round_number)
         return with_lengths(episodes, truncated=self.settings.truncated, overlong=self.settings.overlong)
 
-    def _with_others(self, played: list[Episode]) -> tuple[list[Episode], list[Episode]]:
-        """Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): problems without spread make room for others."""
-        everything, chosen = list(played), list(played)
-        others = self._other_problems({episode.problem.id for episode in played})
-        for round_number in range(1, self.settings.resample_rounds + 1):
-            idle = without_spread(chosen, call_table(chosen))
-            fresh = [problem for problem, _ in zip(others, idle, strict=False)]
-            if not fresh:
-                break
-            again = [problem for problem in fresh for _ in range(self.settings.episodes_per_problem)]
-            found = self._play_round(again, round_number)
-            everything += found
-            useful = without_spread(found, call_table(found))
-            replacing = iter([episode for episode in found if episode.problem.id not in useful])
-            chosen = [next(replacing, episode) if episode.problem.id in idle else episode for episode in chosen]
-        self._record({"resampled": len(everything) / len(played) - 1, "no_signal": share_without_spread(played)})
-        return everything, chosen
-
-    def _other_problems(self, taken: set[str]) -> Iterator[Problem]:
-        """Problems that are not `taken`, in an order that the step decides."""
-        dice = random.Random(f"{self.settings.seed} {self.batch_number} {self.accelerator.process_index}")
-        for index in dice.sample(range(len(self._problems)), len(self._problems)):
-            if self._problems[index].id not in taken:
-                taken.add(self._problems[index].id)
-                yield self._problems[index]
-
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
         rows = row_tensors(
@@ -258,6 +246,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             pad_id=self._tokenizer.pad_token_id,
             multiple_of=self.args.steps_per_generation,
         )
+        rows, correction_RT = self._by_the_trainer(rows)
         charged = self.settings.kl and bool((table.kl_coefficients_C > 0).any())
         reference_RT = self._reference_logprobs(rows) if charged else None
         advantages_RT = self._advantages(rows, table)
@@ -273,11 +262,22 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
         items = learning_items(batch["tool_mask"], batch["weights"], rows.calls_RT, self.settings.normalise_loss)
         moved["num_items_in_batch"] = self.accelerator.gather(items.to(device)).sum()
-        if self.settings.recompute_old_logprobs:
-            moved["old_per_token_logps"] = self._logprobs(self.model, moved)
+        if correction_RT is not None:
+            moved["weights"] = moved["weights"] * correction_RT.to(device)
         if reference_RT is not None:
             moved["ref_per_token_logps"] = reference_RT.to(device)
         return moved
+
+    def _by_the_trainer(self, rows: RowTensors) -> tuple[RowTensors, Tensor | None]:
+        """The rows with log-probabilities of this process, where settings want that, and what corrects for theirs."""
+        if (rule := self._correction) is None and not self.settings.recompute_old_logprobs:
+            return rows, None
+        own_RT, sampled_RT = self._logprobs(self.model, rows).cpu(), rows.calls_RT >= 0
+        log_ratio_RT = torch.where(sampled_RT, own_RT - rows.old_logprobs_RT, torch.zeros_like(own_RT))
+        weights_RT = None if rule is None else mismatch_weights_BT(log_ratio_RT, rows.calls_RT, rule)
+        if self._policy.engine != "transformers":
+            self._record(mismatch_metrics(log_ratio_RT, weights_RT, sampled_RT))
+        return replace(rows, old_logprobs_RT=own_RT), weights_RT
 
     def tell_credit(self, episodes: list[Episode], advantages: list[list[float]]) -> None:
         """Tell who wants to know what every token of every call, of all episodes in order, was paid."""
@@ -326,9 +326,10 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._record({"value_loss": value_loss})
         return advantages_RT
 
-    def _logprobs(self, model: Any, batch: dict[str, Any]) -> Tensor:
+    def _logprobs(self, model: Any, rows: RowTensors) -> Tensor:
         """(R, T) log-probabilities of the completion ids under `model` at the sampling temperature, without
         gradient."""
+        batch = {name: tensor.to(self.accelerator.device) for name, tensor in text_of(rows).items()}
         training = model.training
         model.eval()  # an adapter's dropout is for learning; nothing was dropped when the ids were sampled
         with torch.no_grad():
@@ -346,9 +347,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return self.settings.score_rows or int(self.args.per_device_train_batch_size)
 
     def _reference_logprobs(self, rows: RowTensors) -> Tensor:
-        batch = {name: tensor.to(self.accelerator.device) for name, tensor in text_of(rows).items()}
         with self._adapter_off():
-            return self._logprobs(self.ref_model if self.ref_model is not None else self.model, batch).cpu()
+            return self._logprobs(self.ref_model if self.ref_model is not None else self.model, rows).cpu()
 
     def _adapter_off(self) -> AbstractContextManager[Any]:
         model = self.accelerator.unwrap_model(self.model)

@@ -89,7 +89,7 @@ INSTEAD: dict[str, str] = {
 _SAMPLED_AS_IT_IS = "training samples from the policy as it is: a cut or bent distribution is not the one that learns"
 _LOSS = "the loss is PPO's clipped surrogate per token, with rewards of turns; see docs"
 _REFERENCE = "the reference is fixed: the policy as it was before the run"
-_ENGINE = "episodes are played by the policy in this process"
+_ENGINE = "episodes are played by policy.engine, in the words of its own settings (docs/engines.md)"
 _EVERY_STEP = "every step is written, once"
 _NO_EVALUATION = "TRL's evaluation is not used: see evaluation.every"
 _NO_UPLOAD = "a run writes to its folder only; upload model/ when it is done"
@@ -162,3 +162,11 @@ def options_table() -> str:
     rows += [(name, "refused", words) for name, words in SENSELESS.items()]
     lines = [f"| `{name}` | {what} | {words} |" for name, what, words in sorted(rows)]
     return "\n".join(["| option of `trl.GRPOConfig` | | |", "|---|---|---|", *lines]) + "\n"
+
+
+def checkpointing_argument() -> str:
+    """transformers' name of activation checkpointing, new after 5.22 (TRL switches the older one on unless told)."""
+    from transformers import TrainingArguments
+
+    names = TrainingArguments.__dataclass_fields__
+    return "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"

@@ -1,5 +1,6 @@
 """From settings to the objects they name: task, policy, prompts, graph, objectives."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from selfcorrect.agents.prompts import (
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import load, shown_kind
 from selfcorrect.rewards.checker import Checker
+from selfcorrect.training.engines import EngineSettings, TransformersEngine, on_engine, refuse_engine
 from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, Schedule, checked_objective, objective_named
 from selfcorrect.training.runs.given import GivenGraph, GivenPolicy, GivenScore
@@ -32,25 +34,35 @@ _LORA_ABOVE = 500_000_000
 parameters take 8 GB, and the KL reference 2 GB more."""
 
 
-def open_policy(settings: PolicySettings) -> TransformersPolicy:
+def open_policy(settings: PolicySettings, *, engine: EngineSettings | None = None) -> TransformersPolicy:
     """The policy that is to be trained, on its device: float32 weights that compute in `settings.dtype`, or under
     adapters, which are float32 themselves, weights of that dtype.
 
+    Args:
+        settings: say which; their `engine` is for those who train with it, and give it.
+        engine: plays its episodes; None is transformers.
+
     Raises:
-        PolicyError: the model or its tokenizer is unusable.
-        ConfigurationError: the device is not there, or lacks the dtype.
+        PolicyError: the model or its tokenizer is unusable, or the engine.
+        ConfigurationError: the device is not there, or lacks the dtype; or the engine does not go with the rest.
     """
+    engine = engine or TransformersEngine()
     if isinstance(settings, GivenPolicy) and (given := settings.policy()) is not None:
+        refuse_engine(engine, "a policy object")
         return given
     if settings.model == GIVEN:
         raise ConfigurationError("this run was made with a policy object: give it again as policy=...")
     device = choose_device(settings.device)
     computes = choose_dtype(settings.dtype, device)
     location = model_location(settings.model)
-    weights = torch.float32 if computes is None or chosen_lora(settings) is None else computes
+    lora = chosen_lora(settings)
+    weights = torch.float32 if computes is None or lora is None else computes
     limit: dict[str, Any] = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
-    return TransformersPolicy.from_pretrained(
+    return on_engine(
+        engine,
         location,
+        lora_rank=None if lora is None else lora.rank,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
         device=device,
         dtype=weights,
         attention=settings.attention,
@@ -74,11 +86,16 @@ def chosen_lora(settings: PolicySettings) -> LoraSettings | None:
     return LoraSettings() if count > _LORA_ABOVE else None
 
 
-def open_run_policy(settings: RunSettings, model: Path | None = None) -> TransformersPolicy:
-    """The policy of a run, or what was made of it in the folder `model`. Prompts that the settings choose go on its
-    record: whoever loads what is saved of it talks to it in the words that it was trained with."""
+def open_run_policy(
+    settings: RunSettings, model: Path | None = None, *, engine: EngineSettings | None = None
+) -> TransformersPolicy:
+    """The policy of a run, or what was made of it in the folder `model`, played by `engine`.
+
+    Prompts that the settings choose go on its record: whoever loads what is saved of it talks to it in the words that
+    it was trained with.
+    """
     own = settings.policy if model is None else settings.policy.model_copy(update={"model": str(model)})
-    policy = open_policy(own)
+    policy = open_policy(own, engine=engine)
     if settings.prompts != PromptSettings():
         record_prompts(policy.tokenizer, prompts_for(settings, policy))
     return policy
@@ -152,8 +169,9 @@ def refuse_objective(settings: RunSettings, arm: str) -> None:
 
 
 def refuse_best(settings: RunSettings, arm: str) -> None:
-    """Raise a ConfigurationError if a best checkpoint, or an end by the clock, is asked of an arm whose steps are whole
-    fits."""
+    """Raise a ConfigurationError if a best checkpoint, an end by the clock, or an engine to play, is asked of an arm
+    whose steps are whole fits."""
+    refuse_engine(settings.policy.engine, arm)
     if settings.stop_after_minutes is not None:
         raise ConfigurationError(
             f"{arm} cannot end before its fits are done: leave stop_after_minutes away, it is for reinforced arms"

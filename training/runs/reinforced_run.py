@@ -101,7 +101,7 @@ class _Session:
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
         refuse_too_large(self.settings, self.progress)
-        self.policy = open_run_policy(self.settings)
+        self.policy = open_run_policy(self.settings, engine=self.settings.policy.engine)
         self.graph = open_graph(self.settings.for_evaluation, self.policy, self.task.checker)
         self.training_graph = self._training_graph()
         tokenizer = self.policy.tokenizer
@@ -142,6 +142,7 @@ class _Session:
             ],
         )
         fit(trainer, resume_from=checkpoint, best=best)
+        self.policy.settle()  # what is saved has its adapter merged, in place
         save_trained(trainer, self.policy.tokenizer, self.run.model_path)
 
     def _problems(self, config: TurnPPOConfig) -> list[Problem]:

@@ -11,7 +11,7 @@ from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
-from selfcorrect.training.ppo.config import checkpointing_argument
+from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.settings import PreferenceSettings
 from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placing, refuse_divergence
 

@@ -1,15 +1,14 @@
 """The policy behind a server, against a server that speaks vLLM's protocol and holds a small model."""
 
 import asyncio
-import json
-from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 import torch
+from fake_vllm import FakeVLLM
 from small_models import WORDS, llama, problem, texts, word_tokenizer
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.evaluation import evaluate
@@ -29,78 +28,14 @@ from selfcorrect.rewards.countdown import CountdownChecker
 ASK = [Message(role="user", content="3 5 get 8 :")]
 
 
-class Server(httpx.BaseTransport):
-    """Decodes greedily, one token at a time, and answers as vLLM's `/v1/completions` does with `return_token_ids`.
-
-    Args:
-        cards: what `/v1/models` lists; None is a server that knows no such address.
-        ends: tokens that end a turn by its own generation config, besides the tokenizer's.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        cards: list[dict[str, Any]] | None = None,
-        ends: Sequence[int] = (),
-    ) -> None:
-        self.model, self.tokenizer, self.cards = model, tokenizer, cards
-        self.ends = {tokenizer.eos_token_id, *ends}
-        self.asked: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.keys.add(request.headers.get("Authorization"))
-        if request.url.path == "/v1/models":
-            return httpx.Response(404) if self.cards is None else httpx.Response(200, json={"data": self.cards})
-        assert request.url.path == "/v1/completions"
-        body = json.loads(request.read())
-        self.asked.append(body)
-        ids, logprobs = list(body["prompt"]), list[float]()
-        ends = {*self.ends, *body["stop_token_ids"]}
-        while len(logprobs) < body["max_tokens"] and (not logprobs or ids[-1] not in ends):
-            with torch.no_grad():
-                last = self.model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
-            ids.append(int(last.argmax()))
-            logprobs.append(float(last.max()))
-        drawn = ids[len(body["prompt"]) :]
-        if body.get("stream"):
-            return self._streamed(drawn, logprobs)
-        ended = drawn[-1] in ends
-        choice = {
-            "text": "not looked at",
-            "token_ids": drawn,
-            "logprobs": {"token_logprobs": logprobs},
-            "finish_reason": "stop" if ended else "length",
-            "stop_reason": drawn[-1] if ended and drawn[-1] != self.tokenizer.eos_token_id else None,
-        }
-        return httpx.Response(200, json={"choices": [choice]})
-
-    def _streamed(self, drawn: list[int], logprobs: list[float]) -> httpx.Response:
-        """A token an event, as vLLM streams; the last says why it is the last."""
-        last = "stop" if drawn[-1] in self.ends else "length"
-        choices = [
-            {
-                "text": "not looked at",
-                "token_ids": [token],
-                "logprobs": {"token_logprobs": [logprob]},
-                "finish_reason": last if place == len(drawn) - 1 else None,
-                "stop_reason": None,
-            }
-            for place, (token, logprob) in enumerate(zip(drawn, logprobs, strict=True))
-        ]
-        events = [json.dumps({"choices": [choice]}) for choice in choices] + ['{"choices": []}', "[DONE]"]
-        return httpx.Response(200, text="".join(f"data: {event}\n\n" for event in events))
-
-
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     return word_tokenizer(WORDS, pad_token="<pad>")
 
 
 @pytest.fixture
-def server(tokenizer: PreTrainedTokenizerFast) -> Server:
-    return Server(llama(len(tokenizer)), tokenizer)
+def server(tokenizer: PreTrainedTokenizerFast) -> FakeVLLM:
+    return FakeVLLM(llama(len(tokenizer)), tokenizer)
 
 
 def over(server: httpx.BaseTransport, tokenizer: Any, **options: Any) -> VLLMPolicy:
@@ -111,7 +46,7 @@ def ask(policy: VLLMPolicy, sampling: Sampling = GREEDY, after: Generation | Non
     return asyncio.run(policy.generate(ASK, sampling, after=after))
 
 
-def test_episodes_are_token_for_token_those_of_the_same_model_in_process(server: Server, tokenizer: Any) -> None:
+def test_episodes_are_token_for_token_those_of_the_same_model_in_process(server: FakeVLLM, tokenizer: Any) -> None:
     here = TransformersPolicy(server.model, tokenizer, max_new_tokens=6)
     with over(server, tokenizer) as there:
         mine, theirs = (
@@ -126,7 +61,7 @@ def test_episodes_are_token_for_token_those_of_the_same_model_in_process(server:
         assert one["generation"]["messages"] == other["generation"]["messages"]
 
 
-def test_what_is_drawn_how_is_the_servers_to_know(server: Server, tokenizer: Any) -> None:
+def test_what_is_drawn_how_is_the_servers_to_know(server: FakeVLLM, tokenizer: Any) -> None:
     with over(server, tokenizer) as policy:
         ask(policy, Sampling(temperature=0.7, top_p=0.9, max_new_tokens=2, seed=5, stop=(";",)))
     asked = server.asked[0]
@@ -139,14 +74,14 @@ def test_what_is_drawn_how_is_the_servers_to_know(server: Server, tokenizer: Any
 
 @pytest.mark.parametrize(("temperature", "processed", "recorded"), [(0.7, False, 0), (0.7, True, 2), (1.0, False, 2)])
 def test_log_probabilities_at_another_temperature_are_not_recorded(
-    server: Server, tokenizer: Any, temperature: float, processed: bool, recorded: int
+    server: FakeVLLM, tokenizer: Any, temperature: float, processed: bool, recorded: int
 ) -> None:
     with over(server, tokenizer, processed_logprobs=processed) as policy:
         generation = ask(policy, Sampling(temperature=temperature, max_new_tokens=2))
     assert len(generation["logprobs"]) == recorded
 
 
-def test_answers_are_streamed_token_by_token_and_are_the_same(server: Server, tokenizer: Any) -> None:
+def test_answers_are_streamed_token_by_token_and_are_the_same(server: FakeVLLM, tokenizer: Any) -> None:
     with over(server, tokenizer) as policy:
         model = ChatSelfCorrect(policy=policy, prompts=COUNTDOWN)
         asked = model.invoke(ASK[0]["content"])
@@ -180,13 +115,13 @@ def test_a_stream_that_fails_is_named(tokenizer: Any, answer: httpx.Response, co
         list(ChatSelfCorrect(policy=policy, revisions=0).stream("3 5 get 8 :"))
 
 
-def test_calls_are_recorded_for_whoever_listens(server: Server, tokenizer: Any) -> None:
+def test_calls_are_recorded_for_whoever_listens(server: FakeVLLM, tokenizer: Any) -> None:
     with over(server, tokenizer) as policy, recording(policy) as recorder:
         generation = ask(policy)
     assert [call.generation for call in recorder.calls] == [generation]
 
 
-def test_a_conversation_that_a_chat_model_began_is_rendered_as_a_whole(server: Server, tokenizer: Any) -> None:
+def test_a_conversation_that_a_chat_model_began_is_rendered_as_a_whole(server: FakeVLLM, tokenizer: Any) -> None:
     said = Generation(text="3 + 5", messages=ASK, prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="stop")
     in_process = TransformersPolicy(server.model, tokenizer, max_new_tokens=6)
     with over(server, tokenizer) as policy:
@@ -224,18 +159,18 @@ def test_a_tokenizer_that_cannot_be_loaded_is_named(tmp_path: Any) -> None:
         VLLMPolicy.from_pretrained("http://server/v1", "small", tokenizer=str(tmp_path))
 
 
-def lengthened(server: Server, room: int) -> Server:
-    return Server(server.model, server.tokenizer, [{"id": "small", "root": "folder", "max_model_len": room}])
+def lengthened(server: FakeVLLM, room: int) -> FakeVLLM:
+    return FakeVLLM(server.model, server.tokenizer, [{"id": "small", "root": "folder", "max_model_len": room}])
 
 
-def test_an_answer_ends_where_the_servers_context_does(server: Server, tokenizer: Any) -> None:
+def test_an_answer_ends_where_the_servers_context_does(server: FakeVLLM, tokenizer: Any) -> None:
     with over(lengthened(server, 8), tokenizer) as policy:
         prompt = policy.count_tokens(ASK)
         assert len(ask(policy)["completion_ids"]) == 8 - prompt  # of the 6 that it may have
 
 
 def test_a_prompt_that_is_too_long_for_the_server_is_refused_as_one_for_a_model_here_would_be(
-    server: Server, tokenizer: Any
+    server: FakeVLLM, tokenizer: Any
 ) -> None:
     full = lengthened(server, 5)
     with (
@@ -247,7 +182,7 @@ def test_a_prompt_that_is_too_long_for_the_server_is_refused_as_one_for_a_model_
 
 
 def test_problems_that_are_too_long_for_the_server_are_left_out_of_an_evaluation(
-    server: Server, tokenizer: Any
+    server: FakeVLLM, tokenizer: Any
 ) -> None:
     with over(lengthened(server, 14), tokenizer) as policy:
         graph = build_graph(policy, prompts=COUNTDOWN, revisions=0)
@@ -260,17 +195,17 @@ def test_problems_that_are_too_long_for_the_server_are_left_out_of_an_evaluation
     assert report.left_out == ["long"]
 
 
-def test_the_length_can_be_told_where_the_server_does_not_say(server: Server, tokenizer: Any) -> None:
+def test_the_length_can_be_told_where_the_server_does_not_say(server: FakeVLLM, tokenizer: Any) -> None:
     with over(server, tokenizer, max_model_length=7) as policy:
         assert len(ask(policy)["completion_ids"]) == 2
 
 
 def test_a_turn_that_another_token_ends_has_no_end_mark_in_its_text_nor_twice_before_the_next(
-    server: Server, tokenizer: Any
+    server: FakeVLLM, tokenizer: Any
 ) -> None:
     """As of models whose generation_config names more ends than the tokenizer does."""
     first = int(server.model(torch.tensor([PlainTemplate(tokenizer).first(ASK)])).logits[0, -1].argmax())
-    ending = Server(server.model, tokenizer, ends=[first])
+    ending = FakeVLLM(server.model, tokenizer, ends=[first])
     with over(ending, tokenizer) as policy:
         generation = ask(policy)
         later = ask(policy, after=generation)
@@ -282,14 +217,14 @@ def test_a_turn_that_another_token_ends_has_no_end_mark_in_its_text_nor_twice_be
     assert first in ending.asked[1]["stop_token_ids"]
 
 
-def test_a_stream_does_not_show_the_token_that_ended_it(server: Server, tokenizer: Any) -> None:
+def test_a_stream_does_not_show_the_token_that_ended_it(server: FakeVLLM, tokenizer: Any) -> None:
     first = int(server.model(torch.tensor([PlainTemplate(tokenizer).first(ASK)])).logits[0, -1].argmax())
-    with over(Server(server.model, tokenizer, ends=[first]), tokenizer) as policy:
+    with over(FakeVLLM(server.model, tokenizer, ends=[first]), tokenizer) as policy:
         chunks = list(ChatSelfCorrect(policy=policy, revisions=0, prompts=COUNTDOWN).stream(ASK[0]["content"]))
     assert "".join(str(chunk.text) for chunk in chunks) == ""
 
 
-def test_the_generation_configs_ends_are_sent_along(server: Server, tokenizer: Any, tmp_path: Any) -> None:
+def test_the_generation_configs_ends_are_sent_along(server: FakeVLLM, tokenizer: Any, tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path)
     GenerationConfig(eos_token_id=[7, 9]).save_pretrained(tmp_path)
     with VLLMPolicy.from_pretrained("http://server/v1", "small", tokenizer=str(tmp_path), transport=server) as policy:
@@ -297,9 +232,9 @@ def test_the_generation_configs_ends_are_sent_along(server: Server, tokenizer: A
     assert server.asked[0]["stop_token_ids"] == sorted({tokenizer.eos_token_id, 7, 9})
 
 
-def test_the_tokenizer_is_that_of_the_model_behind_an_alias(server: Server, tokenizer: Any, tmp_path: Any) -> None:
+def test_the_tokenizer_is_that_of_the_model_behind_an_alias(server: FakeVLLM, tokenizer: Any, tmp_path: Any) -> None:
     tokenizer.save_pretrained(tmp_path)
-    served = Server(server.model, tokenizer, [{"id": "alias", "root": str(tmp_path), "max_model_len": 50}])
+    served = FakeVLLM(server.model, tokenizer, [{"id": "alias", "root": str(tmp_path), "max_model_len": 50}])
     with VLLMPolicy.from_pretrained("http://server/v1", "alias", transport=served, max_new_tokens=2) as policy:
         ask(policy)
     assert served.asked[0]["model"] == "alias"
@@ -307,16 +242,16 @@ def test_the_tokenizer_is_that_of_the_model_behind_an_alias(server: Server, toke
 
 
 def test_a_model_that_the_server_does_not_serve_is_named_with_those_that_it_does(
-    server: Server, tokenizer: Any
+    server: FakeVLLM, tokenizer: Any
 ) -> None:
-    served = Server(server.model, tokenizer, [{"id": "large"}, {"id": "larger"}])
+    served = FakeVLLM(server.model, tokenizer, [{"id": "large"}, {"id": "larger"}])
     with over(served, tokenizer) as policy, pytest.raises(PolicyError, match="serves large, larger, and no .*'small'"):
         ask(policy)
 
 
 @pytest.mark.parametrize(("given", "sent"), [("secret", "Bearer secret"), (None, "Bearer of the shell")])
 def test_a_key_goes_with_every_request(
-    server: Server, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, given: str | None, sent: str
+    server: FakeVLLM, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, given: str | None, sent: str
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "of the shell")
     with over(server, tokenizer, api_key=given) as policy:

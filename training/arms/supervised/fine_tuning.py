@@ -7,8 +7,8 @@ from typing import Any
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
-from selfcorrect.training.ppo.config import checkpointing_argument
 from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.callbacks import FiniteGradients
 from selfcorrect.training.runs.fitting import save_trained

@@ -1,0 +1,202 @@
+"""What an engine computes otherwise is measured and put right: by hand, and in training on a server that is off."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from fake_vllm import FakeVLLM
+from peft import LoraConfig
+from small_models import WORDS, llama, word_tokenizer
+from small_trainer import trainer_of
+
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policies.vllm_server import VLLMServer
+from selfcorrect.agents.policies.vllm_training import VLLMServedPolicy
+from selfcorrect.errors import ConfigurationError, PolicyError
+from selfcorrect.settings import combine
+from selfcorrect.training.engines import MismatchSettings
+from selfcorrect.training.ppo.loss import mismatch_weights_BT
+from selfcorrect.training.ppo.metrics import mismatch_metrics
+from selfcorrect.training.runs.opening import open_policy, refuse_best
+from selfcorrect.training.settings import PolicySettings, RunSettings
+
+RATIOS = [[1.5, 4.0, 9.0, 0.5, 0.5], [0.25, 1.0, 9.0, 1.75, 9.0]]
+"""Trainer / engine; 9 stands on context."""
+TURNS = [[0, 0, -1, 1, 1], [2, 2, -1, 3, -1]]
+
+
+def weights(by: Literal["truncate", "mask"], level: Any, low: float = 0.0, high: float = 2.0) -> list[list[float]]:
+    rule = MismatchSettings(by=by, level=level, low=low, high=high)
+    found = mismatch_weights_BT(torch.tensor(RATIOS).log(), torch.tensor(TURNS), rule)
+    return [[round(value, 5) for value in row] for row in found.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("by", "level", "low", "expected"),
+    [
+        ("truncate", "token", 0.0, [[1.5, 2, 1, 0.5, 0.5], [0.25, 1, 1, 1.75, 1]]),
+        ("truncate", "token", 0.4, [[1.5, 2, 1, 0.5, 0.5], [0.4, 1, 1, 1.75, 1]]),
+        ("mask", "token", 0.4, [[1.5, 0, 1, 0.5, 0.5], [0, 1, 1, 1.75, 1]]),
+        # turns: 1.5 x 4 = 6, 0.5 x 0.5 = 0.25, 0.25 x 1 = 0.25, 1.75
+        ("truncate", "turn", 0.0, [[2, 2, 1, 0.25, 0.25], [0.25, 0.25, 1, 1.75, 1]]),
+        ("mask", "turn", 0.3, [[0, 0, 1, 0, 0], [0, 0, 1, 1.75, 1]]),
+        # rows: 6 x 0.25 = 1.5, 0.25 x 1.75 = 0.4375
+        ("truncate", "sequence", 0.0, [[1.5, 1.5, 1, 1.5, 1.5], [0.4375, 0.4375, 1, 0.4375, 1]]),
+        ("mask", "sequence", 0.6, [[1.5, 1.5, 1, 1.5, 1.5], [0, 0, 1, 0, 1]]),
+    ],
+)
+def test_ratios_are_cut_token_by_token_turn_by_turn_and_row_by_row(
+    by: Literal["truncate", "mask"], level: str, low: float, expected: list[list[float]]
+) -> None:
+    assert weights(by, level, low) == expected
+
+
+def test_a_product_that_no_number_can_hold_is_truncated_or_masked() -> None:
+    log_ratio_BT, turns_BT = torch.full((1, 1000), 5.0), torch.zeros(1, 1000, dtype=torch.long)
+    cut = [
+        mismatch_weights_BT(log_ratio_BT, turns_BT, MismatchSettings(by=by, level="turn")).unique().tolist()
+        for by in ("truncate", "mask")
+    ]
+    assert cut == [[2.0], [0.0]]
+
+
+def test_truncated_at_infinity_the_expectation_is_the_trainers() -> None:
+    """sum over mu of mu * w * f = sum over pi of pi * f."""
+    mu, pi = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2, 0.6])
+    value = torch.tensor([1.0, -2.0, 3.0])
+    rule = MismatchSettings(high=100.0)
+    weights_BT = mismatch_weights_BT((pi / mu).log()[None], torch.zeros(1, 3, dtype=torch.long), rule)
+    assert float((mu * weights_BT[0] * value).sum()) == pytest.approx(float((pi * value).sum()), abs=1e-6)
+
+
+def test_the_quantiles_of_the_ratio_are_measured() -> None:
+    ratios = torch.tensor([[0.5, 1.0, 1.0, 2.0, 9.0], [1.0, 1.0, 1.0, 1.0, 4.0]])
+    sampled = torch.tensor([[True, True, True, True, False], [True] * 5])
+    cut = mismatch_weights_BT(ratios.log(), torch.where(sampled, 0, -1), MismatchSettings())
+    figures = mismatch_metrics(ratios.log(), cut, sampled)
+    assert figures["mismatch/min"] == pytest.approx(0.5) and figures["mismatch/max"] == pytest.approx(4.0)
+    assert figures["mismatch/q50"] == pytest.approx(1.0) and figures["mismatch/q90"] == pytest.approx(2.0)
+    assert figures["mismatch/kl"] == pytest.approx(-math.log(0.5 * 2 * 4) / 9)
+    assert figures["mismatch/nats"] == pytest.approx((2 * math.log(2) + math.log(4)) / 9)
+    assert figures["mismatch/cut"] == pytest.approx(1 / 9)  # the 4, which becomes 2
+
+
+# What a trainer makes of it.
+
+
+def served(tmp_path: Path, off_by: float, **settings: Any) -> tuple[Any, Any, FakeVLLM]:
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    model = llama(len(tokenizer))
+    server = FakeVLLM(model, tokenizer, [{"id": "small"}], takes=["adapters"])
+    policy = VLLMServedPolicy(
+        copy.deepcopy(model),
+        tokenizer,
+        server=VLLMServer("http://server/v1", transport=server),
+        adapters=True,
+        max_new_tokens=3,
+        concurrency=8,
+    )
+    with policy.pinned():  # the probe of the base wants it as it is
+        server.off_by = off_by
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
+    chosen = {"problems_per_step": 2, "episodes_per_problem": 2, **settings}
+    trainer, log = trainer_of(policy, tmp_path, peft_config=lora, **chosen)
+    return trainer, log, server
+
+
+@pytest.mark.slow
+def test_a_trainer_plays_on_the_server_with_the_weights_of_every_step(tmp_path: Path) -> None:
+    trainer, log, server = served(tmp_path, 0.0, steps=3)
+    trainer.train()
+    played = [body for body in server.asked if body["temperature"] == 1.0]
+    names = [body["model"] for body in played]
+    assert sorted(names) == names and len(set(names)) == 3, "every update goes over before the next step is played"
+    assert len(played) == sum(step["draws"] for step in log.steps)
+    for step in log.steps:
+        # Stale weights would be off by what the update moved, which here is much more than rounding.
+        assert step["mismatch/nats"] < 1e-4 and step["mismatch/cut"] == 0.0
+        assert step["ratio_deviation"] < 1e-4
+
+
+@pytest.mark.slow
+def test_an_update_moves_more_than_rounding_so_that_stale_weights_would_show(tmp_path: Path) -> None:
+    trainer, log, _ = served(tmp_path, 0.0, steps=3, learning_rate=0.05)
+    trainer._policy.settle()  # the server is given no update
+    trainer.train()
+    assert log.steps[-1]["mismatch/nats"] > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mismatch", "ratio", "cut"),
+    [
+        ("auto", math.exp(-0.4), 0.0),
+        (MismatchSettings(by="mask", low=0.9, high=1.1), math.exp(-0.4), 1.0),
+        (None, None, None),
+    ],
+)
+def test_a_server_whose_log_probabilities_are_off_is_measured_and_put_right(
+    tmp_path: Path, mismatch: Any, ratio: float | None, cut: float | None
+) -> None:
+    trainer, log, _ = served(tmp_path, 0.4, steps=1, mismatch=mismatch)
+    trainer.train()
+    (step,) = log.steps
+    if ratio is None:  # the engine's are taken for the trainer's, and the ratio of the loss is off
+        assert "mismatch/q50" not in step
+        assert step["ratio_deviation"] == pytest.approx(1 - math.exp(-0.4), abs=1e-3)
+        return
+    assert step["mismatch/q50"] == pytest.approx(ratio, abs=1e-3) and step["mismatch/cut"] == cut
+    assert step["ratio_deviation"] < 1e-4
+    assert (step["grad_norm"] == 0) == (cut == 1.0), "all masked: nothing to learn"
+
+
+# What has no effect is refused.
+
+
+def test_a_correction_without_an_engine_of_its_own_is_refused(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer)
+    with pytest.raises(ConfigurationError, match="optimiser.mismatch corrects what an engine .* leave it away"):
+        trainer_of(policy, tmp_path, mismatch=MismatchSettings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"optimiser": {"mismatch": {"by": "mask"}}}, "with policy.engine transformers the model that learns"),
+        ({"policy": {"engine": "vllm", "decoding": "static"}}, "policy.decoding is how transformers decodes"),
+        ({"policy": {"engine": "vllm"}, "optimiser": {"temperature": 0.7}}, "--logprobs-mode processed_logprobs"),
+        ({"policy": {"engine": "vllm"}, "optimiser": {"mismatch": {"low": 1.5}}}, "the ratio 1"),
+        ({"policy": {"engine": {"kind": "vllm-colocate", "url": "http://x"}}}, "url: unknown"),
+        ({"policy": {"engine": "sglang"}}, "engine.kind: expected one of 'transformers', 'vllm', 'vllm-colocate'"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_engine_are_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        combine(RunSettings(), changes, {}, source="here")
+
+
+def test_an_engine_can_be_named_by_its_kind_alone() -> None:
+    assert PolicySettings(engine="vllm").engine == PolicySettings(engine={"kind": "vllm"}).engine
+
+
+def test_arms_that_sample_with_transformers_refuse_an_engine() -> None:
+    with pytest.raises(ConfigurationError, match="star samples with transformers: policy.engine vllm is for the arms"):
+        refuse_best(RunSettings(policy=PolicySettings(engine="vllm")), "star")
+
+
+def test_several_processes_with_an_engine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    settings = PolicySettings(engine="vllm")
+    with pytest.raises(ConfigurationError, match="plays for one process, and 2 were started"):
+        open_policy(settings, engine=settings.engine)
+
+
+def test_a_colocated_engine_without_vllm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    settings = PolicySettings(engine="vllm-colocate")
+    with pytest.raises(PolicyError, match="pip install vllm"):
+        open_policy(settings, engine=settings.engine)
