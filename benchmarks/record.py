@@ -110,12 +110,14 @@ def drawn(records: list[Recorded], title: str) -> str:
     from rich.text import Text
 
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    for record in records:
-        console.print(Text.assemble(("$ ", "green"), (record.command, "bold")), soft_wrap=True)
+    for number, record in enumerate(records):
+        if number:
+            console.print()
+        console.print(Text.assemble(("$ ", "green"), (record.command, "bold")))
         for line in trimmed(record.screen):
-            console.print(Text.from_ansi(line), soft_wrap=True)
+            console.print(Text.from_ansi(line))
         took = timedelta(seconds=round(record.seconds))
-        console.print(Text(f"took {took}", style="dim"), "")
+        console.print(Text(f"took {took}", style="dim"))
     svg = console.export_svg(title=title, unique_id="terminal")
     svg = re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg)
     return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)

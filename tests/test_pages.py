@@ -1,11 +1,15 @@
 """What pages tell holds: their programs print what they show, their commands parse, and no paper lacks a line."""
 
+import html
+import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -34,8 +38,72 @@ def test_each_block_of_a_page_runs_on_its_own_and_prints_what_follows_it(page: s
     blocks = SHOWN.findall(text)
     assert len(blocks) == text.count("```python") > 0, "a block is not followed by what it prints"
     for code, printed in blocks:
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (done.stdout, done.returncode) == (printed, 0), done.stderr
+        assert ran(code, tmp_path).stdout == printed
+
+
+README = (ROOT / "README.md").read_text("utf-8") if (ROOT / "README.md").is_file() else ""
+READMES_PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_readme_is_short_and_has_these_programs() -> None:
+    assert len(README.splitlines()) < 170 and len(READMES_PROGRAMS) == 2
+
+
+@pytest.mark.slow
+def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_path: Path) -> None:
+    done = ran(READMES_PROGRAMS[0], tmp_path)
+    figures = re.findall(r"^(\w+) (0\.\d+) -> (0\.\d+)$", done.stdout, re.MULTILINE)
+    assert [node for node, _, _ in figures] == ["attempt", "improve"], done.stderr
+    told = re.findall(r"^(\w+) (0\.\d+) -> (0\.\d+)$", README, re.MULTILINE)
+    for (_, before, after), (_, told_before, told_after) in zip(figures, told, strict=True):
+        assert float(before) == pytest.approx(float(told_before), abs=0.01)
+        assert float(after) == pytest.approx(float(told_after), abs=0.04)  # other machines round otherwise
+    assert float(figures[1][2]) - float(figures[1][1]) > 0.02
+    assert "=" in done.stdout.splitlines()[-1], "the trained graph answers a question"
+
+
+@pytest.mark.slow
+def test_the_readmes_application_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    assert "=" in ran(READMES_PROGRAMS[1], tmp_path).stdout
+
+
+def ran(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+SMALL = {
+    "eval": "--max-answer-tokens 8",
+    "train": "--max-answer-tokens 8 "
+    + " ".join(
+        f"--set {setting}"
+        for setting in ("score.stage_one_steps=1", "score.stage_two_steps=1", "optimiser.problems_per_step=2")
+        + ("optimiser.episodes_per_problem=2", "optimiser.gradient_accumulation=1", "evaluation.problems=2")
+    ),
+}
+"""What makes a command of the README short enough for a random model in the tests; the rest of it is run as it is."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the block is of a POSIX shell")
+def test_the_readmes_block_on_own_model_and_data_runs(tmp_path: Path) -> None:
+    from small_models import byte_chat_model
+
+    block = next(block for block in SHELL.findall(README) if "problems.jsonl" in block)
+    byte_chat_model(tmp_path / "my-model")
+    cases = "".join(f'{name}) shift; set -- {name} "$@" {options};;\n' for name, options in SMALL.items())
+    command = tmp_path / "bin" / "selfcorrect"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\nexec "{sys.executable}" -m selfcorrect "$@"\n')
+    command.chmod(0o755)
+    path = os.environ | {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-e", "-c", block], cwd=tmp_path, env=path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for file in ("report.html", "episodes.html", "model/config.json"):
+        assert (tmp_path / "runs" / "mine" / file).is_file()
 
 
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -59,6 +127,39 @@ def test_the_first_page_tells_every_extra_and_no_other() -> None:
     table = (ROOT / "docs" / "index.md").read_text("utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
     told = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.partition(" | ")[0])]
     assert sorted(told) == sorted(extras)
+
+
+# The recorded terminal.
+
+
+def recorder() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "benchmarks" / "record.py"))
+
+
+def test_a_recorded_screen_holds_what_was_not_erased_in_its_colours() -> None:
+    screen = recorder()["screen"]
+    spun = "\x1b[?25l⠋ loading\r\x1b[2K⠙ loading\r\x1b[2K\x1b[?25h"
+    panel = "bar 1\r\ntable 1\r\x1b[2K\x1b[1A\x1b[2Kbar 2\r\ntable 2\r\n"
+    assert screen(spun + panel + "\x1b[32mdone\x1b[0m\r\n") == ["bar 2", "table 2", "\x1b[32mdone\x1b[0m", ""]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_command_is_run_in_a_terminal_drawn_and_asked_what_to_try(tmp_path: Path) -> None:
+    tools = recorder()
+    program = "import sys; print('tty' if sys.stdout.isatty() else 'pipe'); print('try it   echo a\\nnext     echo b')"
+    record = tools["run"](shlex.join([sys.executable, "-c", program]), tmp_path)
+    assert record.screen[0] == "tty" and tools["suggested"](record) == "echo a"
+    svg = tools["drawn"]([record], "title")
+    assert svg.startswith("<svg") and "font-face" not in svg and ">tty<" in svg
+    with pytest.raises(subprocess.CalledProcessError):
+        tools["run"](shlex.join([sys.executable, "-c", "raise SystemExit(1)"]), tmp_path)
+
+
+def test_the_readmes_terminal_shows_a_question_that_the_policy_mends() -> None:
+    svg = html.unescape((ROOT / "docs" / "terminal.svg").read_text("utf-8")).replace("\xa0", " ")
+    question = re.search(r"try it   selfcorrect solve '([^']+)'", svg)
+    assert question is not None and f"solve '{question[1]}'" in svg.partition("try it")[2]
+    assert svg.rindex("✗ wrong") < svg.rindex("✓ correct")
 
 
 # Papers.

@@ -1,9 +1,10 @@
 """Small random models and tokenizers (real transformers classes, no download), and readers of episodes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -55,6 +56,39 @@ def llama(vocabulary: int, *, positions: int = 256) -> PreTrainedModel:
         initializer_range=0.3,  # far from uniform, so that mistakes show
     )
     return LlamaForCausalLM(config).eval()
+
+
+BYTE_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def byte_chat_model(folder: Path) -> Path:
+    """A random chat model that reads and writes any text, byte by byte, saved in `folder`."""
+    special = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({text: index for index, text in enumerate([*special, *letters])}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|end|>", pad_token="<|end|>", additional_special_tokens=special[1:]
+    )
+    tokenizer.chat_template = BYTE_TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def gpt2(vocabulary: int) -> PreTrainedModel:

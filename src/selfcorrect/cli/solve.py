@@ -355,9 +355,11 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     def tell(turn: "Turn") -> None:
         told.append(turn)
         if not as_json:
+            spinner.stop()  # it is drawn on standard error, and would leave its line between the turns
             results.print(turn_lines(turn))
+            spinner.start()
 
-    with notes.status("thinking ..."):
+    with notes.status("thinking ...") as spinner:
         solution = solve_sync(
             problem,
             graph,
