@@ -1,41 +1,87 @@
-"""The settings of recipes/ are read, checked and name arms that exist; whatever was not run says so."""
+"""The recipes of recipes/ are read, checked and name arms that exist; what was not run says so; scripts of tasks write
+problems that accept their own solutions."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from selfcorrect.training.arms.registry import ARMS
+from selfcorrect.tasks.registry import open_task
+from selfcorrect.tasks.validate import validate_problems
+from selfcorrect.training.compare.recipe import RECIPE, Chosen, comparison_of, kinds_of, read_recipe
 from selfcorrect.training.settings import LM, read_settings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-FOLDERS = sorted(path.parent for path in RECIPES.glob("*/settings.yaml"))
+FOLDERS = sorted(path.parent for path in RECIPES.rglob(RECIPE))
 pytestmark = pytest.mark.skipif(not RECIPES.is_dir(), reason="there are no recipes beside an installed wheel")
+each = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(RECIPES)))
+
+
+def readme_of(folder: Path) -> str:
+    """Of the recipe, or of the folder that holds several."""
+    own = folder / "README.md"
+    return (own if own.is_file() else folder.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_there_are_recipes() -> None:
-    assert FOLDERS
+    assert len(FOLDERS) >= 6
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@each
 def test_settings_of_a_recipe_are_valid_and_ask_for_its_model(folder: Path) -> None:
     settings = read_settings(folder / "settings.yaml", base=LM)
-    assert settings.policy.model.split("/")[1].lower().removesuffix("-instruct") in folder.name
-    assert settings.task.kind in folder.name
+    name = settings.policy.model.rpartition("/")[2].lower().removesuffix("-instruct")
+    assert name in str(folder.relative_to(RECIPES))
     assert settings.optimiser.max_kl == LM.optimiser.max_kl, "what a recipe leaves out is the preset's"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_command_of_a_recipe_names_its_own_settings_and_known_arms(folder: Path) -> None:
-    readme = (folder / "README.md").read_text(encoding="utf-8")
-    assert f"--config recipes/{folder.name}/settings.yaml" in readme
-    named = re.search(r"--arms (\S+)", readme)
-    assert named is not None
-    for arm in named[1].split(","):
-        ARMS.find(arm)
+@each
+def test_a_recipe_makes_a_comparison_of_all_its_arms(folder: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(folder)
+    made = comparison_of(folder, recipe, Chosen(), tmp_path)
+    assert [spec.name for spec in made.arm_specs] == recipe.arms
+    assert {"base", "score", "multi-turn"} <= set(recipe.arms)
+    assert (made.warm_up is None) == (folder.parent.name != "smollm2")
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@each
+def test_the_commands_of_a_recipe_name_its_folder_and_its_kinds_of_data(folder: Path) -> None:
+    commands = re.findall(r"^selfcorrect reproduce (\S+) *(.*)", readme_of(folder), re.MULTILINE)
+    own = [words for named, words in commands if named == f"recipes/{folder.relative_to(RECIPES).as_posix()}"]
+    assert own
+    for kind in re.findall(r"--data (\S+)=", " ".join(own)):
+        assert kind in kinds_of(folder, read_recipe(folder))
+
+
+@each
 def test_the_first_line_says_whether_it_was_run(folder: Path) -> None:
-    first = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0]
-    assert re.match(r"\*\*(Not run|Run) by us\.\*\*", first)
+    assert re.match(r"\*\*(Not run|Run) by us\.\*\*", readme_of(folder))
+
+
+@pytest.fixture(scope="module")
+def made_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smollm2")
+    script = RECIPES / "smollm2" / "tasks.py"
+    subprocess.run([sys.executable, str(script), str(folder), "--rows", "200"], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["gsm8k:shopping.jsonl", "gsm8k:letters.jsonl", "mbpp:functions.jsonl"])
+def test_made_tasks_accept_their_own_solutions(name: str, made_tasks: Path) -> None:
+    kind, _, file = name.partition(":")
+    task = open_task(f"{kind}:{made_tasks / file}")
+    for split in ("train", "test"):
+        problems = task.problems(split, 10)
+        assert all(problem.gold for problem in problems)
+        assert validate_problems(problems, task.checker).failures == ()
+
+
+def test_a_script_of_tasks_writes_the_same_files_every_time(made_tasks: Path, tmp_path: Path) -> None:
+    script = RECIPES / "smollm2" / "tasks.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path), "--rows", "200"], check=True)
+    for path in made_tasks.iterdir():
+        assert path.read_text() == (tmp_path / path.name).read_text()
+        assert len({json.loads(line).get("question", number) for number, line in enumerate(path.open())}) >= 200

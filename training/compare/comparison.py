@@ -59,6 +59,8 @@ class Comparison:
         overrides: further settings of single arms, such as {"pag": ["score.alpha=1"]}.
         allow_unequal: compare arms that do not cost the same.
         more_exams: further tasks that every arm is evaluated on, beside the one that it is trained on.
+        warm_up: settings of a fine-tuning on gold solutions (`train sft`) that comes before everything else, in the
+            folder `WARM_UP`; `settings` then name the model that it leaves.
     """
 
     arm_specs: Sequence[ArmSpec]
@@ -69,6 +71,7 @@ class Comparison:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_unequal: bool = False
     more_exams: Sequence[Exam] = ()
+    warm_up: RunSettings | None = None
 
     @property
     def exams(self) -> list[Exam]:
@@ -244,6 +247,7 @@ def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgre
     """
     told = progress or SilentComparison()
     out.mkdir(parents=True, exist_ok=True)
+    warm_up(comparison, out, told)
     costs, planned = plan_budgets(comparison, out)
     told.planned(planned)
     policies = _LastPolicy()
@@ -264,6 +268,22 @@ def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgre
         sitting.evaluate(way, arm_spec, settings)
         told.end()
     return planned
+
+
+WARM_UP = "warm-up"
+"""The folder of the run that comes before all arms."""
+
+
+def warm_up(comparison: Comparison, out: Path, progress: ComparisonProgress) -> None:
+    """Fine-tune the policy that all arms begin with, if that is asked for and was not done."""
+    run = RunDirectory(out / WARM_UP)
+    if comparison.warm_up is None or run.read_final() is not None:
+        return
+    from selfcorrect.training.arms.sft import sft
+
+    sink = progress.begin(WARM_UP, comparison.warm_up.seed, 1, 1)
+    sft(comparison.warm_up, out=run.path, progress=sink, resume=run.config_path.exists())
+    progress.end()
 
 
 def _train(arm_spec: ArmSpec, settings: RunSettings, folder: Path, sink: ProgressSink, policies: "_LastPolicy") -> None:

@@ -15,7 +15,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import ByKind, Count, Positive, Settings, load_settings, settled
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.registry import arm_specs
-from selfcorrect.training.compare.comparison import Comparison, Exam
+from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam
+from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PRESETS, RunSettings
 
 SETTINGS, RECIPE = "settings.yaml", "recipe.yaml"
@@ -56,6 +57,8 @@ class Recipe(Settings):
     """Arms that are trained side by side, each in a process of its own."""
     equal_budgets: bool = True
     """Whether arms that would not cost the same are refused."""
+    warm_up: bool = False
+    """Whether the model is fine-tuned on gold solutions first, as the settings' group sft says."""
 
 
 class Chosen(Settings):
@@ -89,13 +92,16 @@ def read_recipe(folder: Path) -> Recipe:
     return load_settings(folder / RECIPE, Recipe(arms=["base"]))
 
 
-def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen) -> Comparison:
-    """The comparison that `recipe`, which is that of `folder`, makes of what is `chosen`.
+def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Comparison:
+    """The comparison in `out` that `recipe`, which is that of `folder`, makes of what is `chosen`.
 
     Raises:
         ConfigurationError: a setting, an arm or a kind of data is unknown.
     """
-    settings = _settings(folder, recipe, chosen)
+    settings = before = _settings(folder, recipe, chosen)
+    if recipe.warm_up:
+        warmed = RunDirectory(out / WARM_UP).model_path
+        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"model": str(warmed)})})
     specs = arm_specs(recipe.arms if chosen.arms is None else chosen.arms)
     overrides = {arm: list(changes) for arm, changes in recipe.arm_settings.items()}
     if unknown := [arm for arm in overrides if arm not in recipe.arms]:
@@ -118,6 +124,7 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen) -> Comparison:
             Exam(exam.name, _with_file(exam.task, chosen.data), min(exam.problems, chosen.problems or exam.problems))
             for exam in exams
         ],
+        warm_up=before if recipe.warm_up else None,
     )
 
 

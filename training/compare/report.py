@@ -235,21 +235,36 @@ def _draw_curves(axes: Any, result: Mapping[str, Any]) -> None:
 
 def compare_page(result: Mapping[str, Any]) -> str:
     """The page; ways of evaluating that are not done yet are left out."""
-    ways = {"greedy": "Greedy", "sampled": f"Sampled at temperature {result['temperature']:g}"}
-    ways = {way: title for way, title in ways.items() if result[way]}
+    tables = [table for exam in (None, *result["exams"]) for table in _tables(result, exam)]
     return render(
         "compare.html",
         result=result,
-        ways=ways,
-        tests={way: _tests(result, way) for way in ways},
-        drawing=_drawing(result) if "greedy" in ways else "",
+        tables=tables,
+        drawing=_drawing(result) if result["greedy"] else "",
         alarms=alarm_lines(result),
-        columns={way: columns_of(result[way]) for way in ways},
         interval_note=interval_note(result),
         figure_text=figure_text,
         interval_text=interval_text,
         budget_text=budget_text,
     )
+
+
+def _tables(result: Mapping[str, Any], exam: str | None) -> list[dict[str, Any]]:
+    """What the page shows of an exam; None is the task of training."""
+    found = result if exam is None else {**result, **result["exams"][exam]}
+    titles = {"greedy": "Greedy", "sampled": f"Sampled at temperature {result['temperature']:g}"}
+    return [
+        {
+            "title": title if exam is None else f"{exam}: {title[0].lower()}{title[1:]}",
+            "problems": found["problems"],
+            "rows": found[way],
+            "columns": columns_of(found[way]),
+            "tests": _tests(found, way),
+            "drawn": way == "greedy" and exam is None,
+        }
+        for way, title in titles.items()
+        if found[way]
+    ]
 
 
 def _tests(result: Mapping[str, Any], way: str) -> list[str]:

@@ -15,6 +15,7 @@ from selfcorrect.training.compare.comparison import (
     WAYS,
     Comparison,
     Evaluation,
+    Exam,
     Way,
     evaluation_of,
     folder_of,
@@ -60,13 +61,9 @@ def comparison_result(
         "curves": {arm: curve for arm in arms if (curve := _curve(comparison, out, arm))},
         "alarms": {arm: raised for arm in arms if (raised := _alarms(comparison, out, arm))},
     }
-    result |= _tables(comparison, out, arms, untrained, reference)
+    result |= _tables(comparison, out, arms, untrained, reference, comparison.exams[0])
     result["exams"] = {
-        exam.name: {
-            "task": exam.task.title,
-            "problems": exam.problems,
-            **_tables(comparison, out, arms, untrained, reference, exam.name),
-        }
+        exam.name: {"task": exam.task.title, **_tables(comparison, out, arms, untrained, reference, exam)}
         for exam in comparison.more_exams
     }
     result["held_out_alarms"] = held_out_alarms(result["greedy"], comparison.problems)
@@ -75,13 +72,16 @@ def comparison_result(
 
 
 def _tables(
-    comparison: Comparison, out: Path, arms: Sequence[str], untrained: Collection[str], reference: str, exam: str = ""
+    comparison: Comparison, out: Path, arms: Sequence[str], untrained: Collection[str], reference: str, exam: Exam
 ) -> dict[str, Any]:
-    """The rows and the tests of an exam, greedy and sampled."""
-    tables: dict[str, Any] = {}
+    """The rows and the tests of an exam, greedy and sampled, and how many problems it was; as it was planned, as long
+    as nothing is evaluated."""
+    tables: dict[str, Any] = {"problems": exam.problems}
     for way in WAYS:
-        found = _evaluations(comparison, out, arms, way, exam)
+found = _evaluations(comparison, out, arms, way, exam.name)
         answers = max((_longest(seeds) for seeds in found.values()), default=0)
+        asked = [len(evaluation.scores) for seeds in found.values() for evaluation in seeds.values()]
+        tables["problems"] = max(asked, default=tables["problems"])
         tables[way] = {
             arm: _row(_told_apart(seeds, once=way == "greedy" and arm in untrained), answers)
             for arm, seeds in found.items()

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Protocol
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.compare.comparison import WAYS, Comparison, evaluation_of, folder_of, has_costs, plan_budgets
+from selfcorrect.training.compare.comparison import (
+    WARM_UP,
+    WAYS,
+    Comparison,
+    evaluation_of,
+    folder_of,
+    has_costs,
+    plan_budgets,
+)
 from selfcorrect.training.runs.run_directory import RunDirectory
 
 COSTS, UNTRAINED = "costs", "untrained"
@@ -33,7 +41,7 @@ class Piece:
     """What one process does.
 
     Attributes:
-        name: `COSTS`, `UNTRAINED`, or "ARM:SEED".
+        name: `WARM_UP`, `COSTS`, `UNTRAINED`, or "ARM:SEED".
         arms, seeds: of the comparison, that it carries out.
     """
 
@@ -43,7 +51,8 @@ class Piece:
 
     @property
     def trains(self) -> bool:
-        return self.name not in (COSTS, UNTRAINED)
+        """Whether it is an arm and a seed that are trained."""
+        return self.name not in (WARM_UP, COSTS, UNTRAINED)
 
 
 def pieces_of(comparison: Comparison) -> list[Piece]:
@@ -51,7 +60,8 @@ def pieces_of(comparison: Comparison) -> list[Piece]:
     seeds = tuple(comparison.seeds)
     untrained = tuple(spec.name for spec in comparison.arm_specs if spec.load is None)
     trained = [spec.name for spec in comparison.arm_specs if spec.load is not None]
-    pieces = [Piece(UNTRAINED, untrained, seeds)] if untrained else []
+    pieces = [Piece(WARM_UP)] if comparison.warm_up is not None else []
+    pieces += [Piece(UNTRAINED, untrained, seeds)] if untrained else []
     pieces += [Piece(COSTS)] if trained else []
     return pieces + [Piece(f"{arm}:{seed}", (arm,), (seed,)) for seed in seeds for arm in trained]
 
@@ -66,7 +76,7 @@ def part_of(comparison: Comparison, name: str) -> Comparison:
     if piece is None:
         known = ", ".join(piece.name for piece in pieces_of(comparison))
         raise ConfigurationError(f"there is no piece {name!r}; there are {known}")
-    if piece.name == COSTS:
+    if piece.name in (WARM_UP, COSTS):
         return comparison
     specs = [spec for spec in comparison.arm_specs if spec.name in piece.arms]
     return replace(comparison, arm_specs=specs, seeds=piece.seeds)
@@ -74,6 +84,8 @@ def part_of(comparison: Comparison, name: str) -> Comparison:
 
 def is_done(comparison: Comparison, piece: Piece, out: Path) -> bool:
     """Whether everything that `piece` leaves behind is there."""
+    if piece.name == WARM_UP:
+        return comparison.warm_up is None or RunDirectory(out / WARM_UP).read_final() is not None
     if piece.name == COSTS:
         return has_costs(comparison, out)
     return all(
@@ -139,8 +151,8 @@ def run_side_by_side(
         changed: called whenever a piece has ended, and now and then.
 
     Returns:
-        The log of every piece that failed, by its name. Pieces that train need the costs: without them they are among
-        those that failed.
+        The log of every piece that failed, by its name. All others need the warm-up, where there is one, and those that
+        train need the costs: without them they are among those that failed.
 
     Raises:
         ConfigurationError: the arms would not cost the same, and that was not allowed.
@@ -160,7 +172,8 @@ def run_side_by_side(
                     running.append(_start(piece, command(piece), logs, at_once))
                     progress.started(piece, running[-1].log)
                 if not running:
-                    failed |= {piece.name: _log_of(Piece(COSTS), logs) for piece in waiting}
+                    lacking = next(name for name in (WARM_UP, COSTS) if not is_done(comparison, Piece(name), out))
+                    failed |= {piece.name: _log_of(Piece(lacking), logs) for piece in waiting}
                     break
                 time.sleep(_LOOK)
                 for one in [one for one in running if one.process.poll() is not None]:
@@ -181,9 +194,12 @@ def run_side_by_side(
 
 
 def _next(waiting: Sequence[Piece], comparison: Comparison, out: Path) -> Piece | None:
-    """The first piece that can begin: those that train wait for the costs."""
-    known = is_done(comparison, Piece(COSTS), out)
-    return next((piece for piece in waiting if known or not piece.trains), None)
+    """The first piece that can begin: all wait for the warm-up, and those that train for the costs."""
+    warm, known = (is_done(comparison, Piece(name), out) for name in (WARM_UP, COSTS))
+    return next(
+        (piece for piece in waiting if piece.name == WARM_UP or (warm and (known or not piece.trains))),
+        None,
+    )
 
 
 def _log_of(piece: Piece, logs: Path) -> Path:

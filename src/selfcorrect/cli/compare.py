@@ -253,7 +253,8 @@ def reproduce(
             steps=steps,
             overrides=[*placing, *(overrides or [])],
         )
-        comparison, folder = recipes.comparison_of(recipe, read, chosen), out or Path("runs") / recipe.resolve().name
+        folder = out or Path("runs") / recipe.resolve().name
+        comparison = recipes.comparison_of(recipe, read, chosen, folder)
         if piece is not None:
             _carry_out_piece(comparison, folder, piece)
             return
@@ -273,16 +274,18 @@ def reproduce(
 
 def _carry_out_piece(comparison: "Comparison", out: Path, name: str) -> None:
     from selfcorrect.cli.progress import ComparisonLines
-    from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
+    from selfcorrect.training.compare.comparison import WARM_UP, plan_budgets, run_comparison, warm_up
     from selfcorrect.training.compare.side_by_side import COSTS, part_of
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
     threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
-    if name == COSTS:
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    if name == WARM_UP:
+        warm_up(comparison, out, ComparisonLines(notes))
+    elif name == COSTS:
         plan_budgets(comparison, out)
-        return
-    run_comparison(part_of(comparison, name), out, ComparisonLines(notes))
+    else:
+        run_comparison(part_of(comparison, name), out, ComparisonLines(notes))
 
 
 def _end_with_the_parent(parent: int) -> None:

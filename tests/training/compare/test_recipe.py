@@ -9,6 +9,7 @@ import yaml
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.compare.recipe import Chosen, comparison_of, data_files, kinds_of, left_out, read_recipe
 from selfcorrect.training.compare.recipe import reference_of as reference
+from selfcorrect.training.compare.side_by_side import pieces_of
 from selfcorrect.training.settings import LM
 
 
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_recipe_is_its_settings_over_the_preset_and_every_arm_has_its_own(folder: Path) -> None:
-    made = comparison_of(folder, read_recipe(folder), Chosen())
+    made = comparison_of(folder, read_recipe(folder), Chosen(), folder / "out")
     assert [spec.name for spec in made.arm_specs] == ["base", "star", "score"] and list(made.seeds) == [0, 1]
     assert (made.settings.score.alpha, made.settings.optimiser) == (10.0, LM.optimiser)
     assert made.overrides == {"score": ["score.alpha=3"]} and not made.allow_unequal
@@ -46,7 +47,7 @@ def test_what_is_chosen_comes_over_the_recipe(folder: Path) -> None:
     chosen = Chosen(
         model="some/model", data=data, arms=["base", "score"], seeds=1, problems=30, overrides=["score.beta1=0.5"]
     )
-    made = comparison_of(folder, read_recipe(folder), chosen)
+    made = comparison_of(folder, read_recipe(folder), chosen, folder / "out")
     assert (made.settings.policy.model, made.settings.score.beta1) == ("some/model", 0.5)
     assert made.settings.task.model_dump()["path"] == folder / "m.jsonl"
     assert [(exam.name, exam.problems) for exam in made.exams] == [("", 30), ("humaneval", 20), ("repair", 30)]
@@ -54,7 +55,7 @@ def test_what_is_chosen_comes_over_the_recipe(folder: Path) -> None:
 
 
 def test_minutes_bound_the_arms_that_can_end_by_the_clock(folder: Path) -> None:
-    made = comparison_of(folder, read_recipe(folder), Chosen(minutes=2.5))
+    made = comparison_of(folder, read_recipe(folder), Chosen(minutes=2.5), folder / "out")
     assert made.overrides == {"score": ["score.alpha=3", "stop_after_minutes=2.5"]}
     assert made.allow_unequal, "who ends by the clock may not cost the same"
     assert read_recipe(folder).arm_settings == {"score": ["score.alpha=3"]}
@@ -114,9 +115,17 @@ def test_a_recipe_that_is_wrong_is_told_field_by_field(change: dict[str, Any], s
 
 def test_what_no_task_or_arm_of_the_recipe_would_read_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="--data gsm8k: the recipe has no such task"):
-        comparison_of(folder, read_recipe(folder), Chosen(data={"gsm8k": folder}))
+        comparison_of(folder, read_recipe(folder), Chosen(data={"gsm8k": folder}), folder / "out")
     recipe = read_recipe(folder).model_copy(update={"arm_settings": {"pag": []}})
     with pytest.raises(ConfigurationError, match="arm_settings of pag, which are none of its arms"):
-        comparison_of(folder, recipe, Chosen())
+        comparison_of(folder, recipe, Chosen(), folder / "out")
     with pytest.raises(ConfigurationError, match=r"there is no settings\.yaml and no recipe\.yaml"):
         read_recipe(folder / "data")
+
+
+def test_after_a_warm_up_every_arm_begins_with_its_model(folder: Path) -> None:
+    recipe = read_recipe(folder).model_copy(update={"warm_up": True})
+    made = comparison_of(folder, recipe, Chosen(model="some/model"), folder / "out")
+    assert made.warm_up is not None and made.warm_up.policy.model == "some/model"
+    assert made.settings.policy.model == str(folder / "out" / "warm-up" / "model")
+    assert [piece.name for piece in pieces_of(made)][:2] == ["warm-up", "untrained"]

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ print("log of", name)
 time.sleep(0.2)
 if status:
     sys.exit(status)
+if name == "warm-up":
+    Path(out, name).mkdir()
+    Path(out, name, "metrics.json").write_text("{}")
 if name == "costs":
     Path(out, "costs.json").write_text(costs)
 for arm in arms:
@@ -186,3 +189,13 @@ def test_costs_that_do_not_tell_how_often_the_policy_judges_itself_are_measured_
     arms: list[Any] = ["base", "pag"]
     run(comparison(arms=arms), tmp_path, pretending(tmp_path), heard, at_once=1, changed=lambda: None)
     assert "+costs" in heard.events
+
+
+def test_everything_waits_for_the_warm_up_and_fails_with_it(tmp_path: Path) -> None:
+    made = replace(comparison(), warm_up=RunSettings())
+    heard = Heard()
+    failed = run(made, tmp_path, pretending(tmp_path, {"warm-up": 1}), heard, at_once=3, changed=lambda: None)
+    assert heard.events == ["+warm-up", "-warm-up 1"] and {log.name for log in failed.values()} == {"warm-up.log"}
+    again = Heard()
+    assert run(made, tmp_path, pretending(tmp_path), again, at_once=3, changed=lambda: None) == {}
+    assert again.events[:2] == ["+warm-up", "-warm-up 0"]
