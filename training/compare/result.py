@@ -78,7 +78,7 @@ def _tables(
     as nothing is evaluated."""
     tables: dict[str, Any] = {"problems": exam.problems}
     for way in WAYS:
-found = _evaluations(comparison, out, arms, way, exam.name)
+        found = _evaluations(comparison, out, arms, way, exam.name)
         answers = max((_longest(seeds) for seeds in found.values()), default=0)
         asked = [len(evaluation.scores) for seeds in found.values() for evaluation in seeds.values()]
         tables["problems"] = max(asked, default=tables["problems"])
