@@ -115,22 +115,23 @@ def worded(make: Callable[[random.Random], tuple[str, str]], rows: int) -> Itera
             yield {"question": question, "answer": answer}
 
 
-def functions() -> Iterator[dict[str, object]]:
-    """500 test problems (task_id 11 to 510) and 3,000 training problems (from 601), as MBPP counts."""
+def functions(rows: int) -> Iterator[dict[str, object]]:
+    """Training problems (task_id from 601) and a quarter as many test problems (from 11), as MBPP counts."""
     dice = random.Random(0)
-    yield from (function(dice, number) for number in (*range(11, 511), *range(601, 3601)))
+    yield from (function(dice, number) for number in (*range(11, 11 + min(500, rows // 4)), *range(601, 601 + rows)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=6000, help="of each task in words")
+    parser.add_argument("--functions", type=int, default=800, help="to train on; each is tried in the jail when read")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (
         ("shopping", worded(shopping, arguments.rows)),
         ("letters", worded(letters, arguments.rows)),
-        ("functions", functions()),
+        ("functions", functions(arguments.functions)),
     ):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (arguments.folder / f"{name}.jsonl").write_text(text, encoding="utf-8")

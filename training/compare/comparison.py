@@ -364,6 +364,8 @@ class _Sitting:
             evaluation = evaluated(
                 graph, self.problems, self.task.checker, temperature=self.temperature(way), seed=settings.seed
             )
+            policy.forget()  # the caches of so many conversations would be in the next one's way
+            free_memory()
         write_evaluation(folder / _file_of(way, self.exam.name), evaluation)
 
     def _known(self, way: Way, arm_spec: ArmSpec) -> Evaluation | None:

@@ -171,6 +171,34 @@ def test_slots_that_are_free_again_are_filled_from_those_who_wait() -> None:
     assert batch.steps <= 2 + 2 + 20  # one after the other, the two halves would take 1 + 19 with the long ones at once
 
 
+def test_long_prompts_are_read_in_parts_and_nothing_else_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of fresh prompts and of conversations that go on; equal prompts are in one part, and the slots do not move."""
+    read: list[tuple[int, int]] = []
+    reads = Reader.read
+
+    def noted(self: Reader, ids_RC: Any, *rest: Any) -> Any:
+        if ids_RC.shape[1] > 1:
+            read.append(tuple(ids_RC.shape))
+        return reads(self, ids_RC, *rest)
+
+    monkeypatch.setattr(Reader, "read", noted)
+    lengths = [30, 3, 9, 9, 31, 5, 4, 3]
+    asked = [request([3 + n % 5] * length, seed=n, limit=4) for n, length in enumerate(lengths)]
+    told = {}
+    for most in (65_536, 64):
+        monkeypatch.setattr("selfcorrect.agents.decoding.continuous.TOKENS_AT_ONCE", most)
+        batch = decoding(max_rows=8)
+        for number, one in enumerate(asked):
+            batch.add(number, one)
+        generation = batch._store.generation
+        read.clear()
+        first = to_the_end(batch)
+        told[most] = [(first[n].ids, first[n].logprobs) for n in range(len(asked))]
+        assert batch._store.generation <= generation + 1
+    assert [(ids, pytest.approx(values, abs=1e-4)) for ids, values in told[65_536]] == told[64]
+    assert [shape for shape in read if shape[1] > 9] == [(2, 31)] and all(rows * width <= 64 for rows, width in read)
+
+
 def test_who_hangs_up_leaves_before_the_next_step() -> None:
     batch, ticket = decoding(eos=[]), Ticket()
     batch.add(1, request([3], seed=1, limit=200, ticket=ticket))
