@@ -29,7 +29,7 @@ class Example:
 
     Attributes:
         name: of its folder.
-        words: all that is ever shown or written, one token each.
+        words: all that is ever shown or written, one token a word.
         traces: prompts and continuations for the warm-up, without end, by seed; some of the continuations are wrong.
         build: the compiled graph around a policy.
         known, held_out: the problems to train on, and others.
@@ -37,6 +37,7 @@ class Example:
         paid: the reward of each call for its own work.
         outcome: from the final state, what the whole episode is worth, in [0, 1]: what `broadcast` pays every call.
         trainable: names of the nodes that learn; None is all.
+        chat_template: of the tokenizer, for graphs that speak in messages; None writes messages one after the other.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Example:
     batches: int = 40
     learning_rate: float = 1e-3
     trainable: frozenset[str] | None = None
+    chat_template: str | None = None
 
     def broadcast(self, state: Any, calls: Sequence[PolicyCall], problem: Problem) -> Rewards:
         """One reward for all: every call is paid what the episode is worth."""
@@ -61,7 +63,8 @@ class Example:
     def warmed_up(self, *, seed: int, steps: int | None = None) -> TransformersPolicy:
         """A small model that speaks the example's language, often wrongly. Then it can learn."""
         torch.manual_seed(seed)
-        policy = untrained(tokenizer(self.words), max_new_tokens=self.max_new_tokens)
+        words = tokenizer(self.words, self.chat_template)
+        policy = untrained(words, max_new_tokens=self.max_new_tokens)
         warm_up(policy, self.traces(seed), steps=self.warm_up_steps if steps is None else steps)
         return policy
 
@@ -70,24 +73,26 @@ def ask(policy: Policy) -> Callable[[str], Any]:
     """A function that shows `policy` a text and awaits what it writes; greedy in use, sampled while it trains."""
 
     async def asked(text: str) -> str:
-        return (await policy.generate([Message(role="user", content=text)], GREEDY))["text"]
+        said = (await policy.generate([Message(role="user", content=text)], GREEDY))["text"]
+        return str(said)
 
     return asked
 
 
-def tokenizer(words: Iterable[str]) -> Any:
-    """One token a word."""
+def tokenizer(words: Iterable[str], chat_template: str | None = None) -> Any:
+    """One token a word; any other word is read as the end mark."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
     from transformers import PreTrainedTokenizerFast
 
-    known = {word: number for number, word in enumerate(dict.fromkeys([PAD, EOS, *words]))}
-    inner = Tokenizer(WordLevel(known, unk_token=EOS))  # all that is ever shown is in the vocabulary
+    known = {word: number for number, word in enumerate(dict.fromkeys([PAD, EOS, *" ".join(words).split()]))}
+    inner = Tokenizer(WordLevel(known, unk_token=EOS))
     inner.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token=PAD, eos_token=EOS, unk_token=EOS, padding_side="left"
-    )
+        tokenizer_object=inner, pad_token=PAD, eos_token=EOS, unk_token=EOS, padding_side="left",
+        chat_template=chat_template,
+    )  # fmt: skip
 
 
 def untrained(words: Any, *, hidden: int = 64, layers: int = 2, max_new_tokens: int = 24) -> TransformersPolicy:
@@ -146,11 +151,12 @@ async def outcomes(example: Example, graph: Any, problems: Sequence[Problem] | N
 
 def trained(
     example: Example, policy: TransformersPolicy, out: Path, *, seed: int, batches: int, broadcast: bool,
-    progress: ProgressSink | None = None, held_out: Sequence[Problem] | None = None,
+    problems: int = 16, minibatches: int = 4, progress: ProgressSink | None = None,
+    held_out: Sequence[Problem] | None = None,
 ) -> Any:  # fmt: skip
-    """Train `policy` in the example's graph: batches of 16 problems with 8 episodes each."""
+    """Train `policy` in the example's graph: batches of `problems` problems with 8 episodes each."""
     config = TurnPPOConfig(
-        output_dir=out, steps=batches, problems_per_step=16, episodes_per_problem=8, minibatches=4,
+        output_dir=out, steps=batches, problems_per_step=problems, episodes_per_problem=8, minibatches=minibatches,
         learning_rate=example.learning_rate, seed=seed, save_every=0,
     )  # fmt: skip
     return train(

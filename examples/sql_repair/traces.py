@@ -11,17 +11,19 @@ from sql_repair.data import NUMBERS, SCHEMAS, SqlTask, vocabulary
 from sql_repair.graph import Paid, build, in_words, outcome, question
 
 
-def traces(seed: int, *, wrong: float = 0.15) -> Iterator[Trace]:
-    """Prompts and continuations as the graph's nodes make them; a share of the continuations is `wrong`."""
+def traces(seed: int, *, wrong: float = 0.1, habit: float = 0.6) -> Iterator[Trace]:
+    """Prompts and continuations as the graph's nodes make them, by a writer with bad habits: where a query should say
+    "<" or MIN it mostly says ">" or MAX, and it mostly calls a query right. A greedy model has the habits, too; what is
+    right is in it, and has to be found by reward. A share of the rest is `wrong` by chance."""
     dice, checker = random.Random(seed), SqlChecker()
     problems = SqlTask().problems("train", SqlTask().available("train"))
     while True:
         problem = dice.choice(problems)
-        first = _spoilt(problem, dice) if dice.random() < 0.5 else str(problem.gold)
+        first = _spoilt(problem, dice) if dice.random() < 0.3 else _habitual(problem, dice, habit)
         where = problem.reference
         seen = f"{problem.prompt} : {first} ; {in_words(checker.outcome(first, where['schema'], where['database']))}"
-        answer = _spoilt(problem, dice) if dice.random() < wrong else str(problem.gold)
-        right = (first == problem.gold) != (dice.random() < wrong)
+        answer = _spoilt(problem, dice) if dice.random() < wrong else _habitual(problem, dice, habit)
+        right = first == problem.gold or dice.random() < habit
         yield dice.choice(
             [
                 (f"{problem.prompt} :", answer),
@@ -29,6 +31,12 @@ def traces(seed: int, *, wrong: float = 0.15) -> Iterator[Trace]:
                 (f"{seen} again :", answer),
             ]
         )
+
+
+def _habitual(problem: Problem, dice: random.Random, habit: float) -> str:
+    """The right query, or what habit makes of it."""
+    query = str(problem.gold)
+    return query.replace("<", ">").replace("MIN", "MAX") if dice.random() < habit else query
 
 
 def _spoilt(problem: Problem, dice: random.Random) -> str:
@@ -62,7 +70,7 @@ def example(held_out: int = 200) -> Example:
         paid=Paid(SqlChecker()),
         outcome=outcome,
         max_new_tokens=24,
-        warm_up_steps=300,
+        warm_up_steps=500,
         batches=60,
         learning_rate=5e-4,
     )

@@ -127,11 +127,58 @@ def export(kind: str, runs: Sequence[Path]) -> Iterator[str]:
         ConfigurationError: there is no such export, or a run keeps no episodes.
     """
     if kind not in _EXPORTS:
-        raise ConfigurationError(f"there is no export {kind!r}; there are {' and '.join(_EXPORTS)}")
+        raise ConfigurationError(f"there is no export {kind!r}; there are {', '.join(_EXPORTS)} and datasets")
     for run in runs:
         for number, row in enumerate(stored_rows(run)):
             for record in _EXPORTS[kind](row, _short(run), number):
                 yield json.dumps(finite(record), ensure_ascii=False) + "\n"
+
+
+def save_dataset(runs: Sequence[Path], folder: Path) -> None:
+    """Write all episodes of `runs` as a `datasets.Dataset`, one row each; `datasets.load_from_disk(folder)` reads it.
+
+    The columns are those of `_columns`; a reference is JSON text, since tasks differ in what theirs are. Tokens keep
+    every digit; a turn whose tokens were not stored has null there.
+
+    Raises:
+        ConfigurationError: `folder` holds something, or a run keeps no episodes.
+    """
+    from datasets import Dataset
+
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ConfigurationError(f"{folder} is not empty; a data set has a folder of its own")
+    rows = [_dataset_row(row, _short(run)) for run in runs for row in stored_rows(run)]
+    Dataset.from_list(rows, features=_columns()).save_to_disk(str(folder))
+
+
+_TURN_TEXTS = ("role", "node", "text", "verdict", "answer", "reason")
+_TOKEN_NUMBERS = {"prompt_ids": "int64", "ids": "int64", "logprobs": "float64", "advantages": "float64"}
+
+
+def _dataset_row(row: Row, run: str) -> Row:
+    told: Row = {name: row.get(name) for name in ("policy", "step", "prompt", "stop_reason")}
+    told |= {"id": str(row["id"]), "run": run, "outcome": kind_of(row), "reward": reward_of(row)}
+    told["reference"] = json.dumps(row.get("reference"), ensure_ascii=False)
+    return {**told, "turns": [_dataset_turn(turn) for turn in row["turns"]]}
+
+
+def _dataset_turn(turn: Mapping[str, Any]) -> Row:
+    tokens = turn.get("tokens") or {}
+    texts = {name: None if turn.get(name) is None else str(turn[name]) for name in _TURN_TEXTS}
+    numbers = {name: tokens.get(name) for name in _TOKEN_NUMBERS}
+    return {**texts, "reward": turn.get("reward"), "after": turn.get("after"), **numbers}
+
+
+def _columns() -> Any:
+    """What a row of the data set holds; `after` is the turn whose tokens a turn's prompt goes on from, or null."""
+    from datasets import Features, Value
+
+    turn: Row = {name: Value("string") for name in _TURN_TEXTS}
+    turn |= {"reward": Value("float64"), "after": Value("int64")}
+    turn |= {name: [Value(kind)] for name, kind in _TOKEN_NUMBERS.items()}
+    texts = ("run", "policy", "id", "prompt", "reference", "outcome", "stop_reason")
+    whole: Row = {name: Value("string") for name in texts}
+    return Features({**whole, "step": Value("int64"), "reward": Value("float64"), "turns": [turn]})
 
 
 def _name(*parts: Any) -> str:

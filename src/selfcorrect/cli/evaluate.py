@@ -287,7 +287,8 @@ def view(
         typer.Option(
             "--export",
             metavar="KIND:FILE",
-            help="Write traces, not a page: verifiers:FILE (its traces.jsonl), otel:FILE (OpenTelemetry GenAI spans).",
+            help="Not a page: verifiers:FILE (its traces.jsonl), otel:FILE (OpenTelemetry GenAI spans), or "
+            "datasets:DIR (a Dataset of Hugging Face's, save_to_disk).",
         ),
     ] = None,
     serving: Annotated[
@@ -298,7 +299,7 @@ def view(
     """Read stored episodes: filters, search, tokens by log-probability and advantage, two runs side by side."""
     with reporting(as_json=False):
         from selfcorrect.files import write_whole
-        from selfcorrect.training.reporting.viewer import export, viewer_page
+        from selfcorrect.training.reporting.viewer import export, save_dataset, viewer_page
 
         runs = [run] if other is None else [run, other]
         if sum((out is not None, to is not None, serving)) > 1:
@@ -307,7 +308,10 @@ def view(
             kind, _, file = to.partition(":")
             if not file:
                 raise ConfigurationError(f"--export {to} names no file; write --export verifiers:traces.jsonl")
-            write_whole(Path(file), "".join(export(kind, runs)))
+            if kind == "datasets":
+                save_dataset(runs, Path(file))
+            else:
+                write_whole(Path(file), "".join(export(kind, runs)))
             tell_files({kind: file})
             return
         page = viewer_page(runs)

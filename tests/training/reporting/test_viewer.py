@@ -13,7 +13,7 @@ from small_models import word_tokenizer
 
 from selfcorrect.cli.app import app
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.reporting.viewer import export, script_json, stored_rows, viewer_page
+from selfcorrect.training.reporting.viewer import export, reward_of, save_dataset, script_json, stored_rows, viewer_page
 from selfcorrect.training.runs.stored_episodes import pieces_of, token_records
 
 HOSTILE = '</script><img src=x onerror="window.broken = true">\u2028<!--'
@@ -95,8 +95,24 @@ def test_spans_are_of_calls_in_episodes(tmp_path: Path) -> None:
     assert [span["name"] for span in spans] == ["invoke_agent selfcorrect", "chat think", "chat mend"]
     assert {span["parent_id"] for span in spans[1:]} == {spans[0]["span_id"]}
     assert spans[1]["attributes"]["selfcorrect.advantages"] == [0.30000001192092896, -0.5]
-    with pytest.raises(ConfigurationError, match="verifiers and otel"):
+    with pytest.raises(ConfigurationError, match="verifiers, otel and datasets"):
         list(export("csv", [tmp_path]))
+
+
+def test_a_dataset_has_every_digit_of_every_token(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    run = a_run(tmp_path / "run", 3)
+    save_dataset([run], tmp_path / "data")
+    read, rows = datasets.load_from_disk(str(tmp_path / "data")), stored_rows(run)
+    assert len(read) == len(rows) == 3
+    for kept, row in zip(read, rows, strict=True):
+        assert (kept["run"], kept["id"], json.loads(kept["reference"])) == ("run", str(row["id"]), row.get("reference"))
+        assert kept["reward"] == reward_of(row)
+        for turn, told in zip(kept["turns"], row["turns"], strict=True):
+            assert turn["text"] == told["text"] and turn["node"] == told.get("node")
+            tokens = told.get("tokens") or {}
+            for name in ("prompt_ids", "ids", "logprobs", "advantages"):
+                assert turn[name] == tokens.get(name)
 
 
 def test_the_command_writes_a_page_or_traces_and_not_both(tmp_path: Path) -> None:
@@ -110,6 +126,9 @@ def test_the_command_writes_a_page_or_traces_and_not_both(tmp_path: Path) -> Non
     assert run(folder, "--export", f"verifiers:{tmp_path / 'traces.jsonl'}").exit_code == 0
     assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 2
     assert run(folder, "--export", "verifiers").exit_code == 2
+    assert run(folder, "--export", f"datasets:{tmp_path / 'data'}").exit_code == 0
+    again = run(folder, "--export", f"datasets:{tmp_path / 'data'}")
+    assert again.exit_code == 2 and "is not empty" in " ".join(again.output.split())
     assert run(folder, "--export", "otel:x", "--serve").exit_code == 2
 
 
