@@ -73,6 +73,7 @@ from .runs.progress import ProgressSink as ProgressSink
 from .runs.progress import SilentProgress as SilentProgress
 from .runs.run_directory import RunDirectory as RunDirectory
 from .runs.run_directory import RunResult as RunResult
+from .runs.sharing import push_to_hub as push_to_hub
 from .settings import DEMO as DEMO
 from .settings import FULL as FULL
 from .settings import PRESETS as PRESETS

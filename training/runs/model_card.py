@@ -34,10 +34,38 @@ def run_card(settings: "RunSettings", final: Mapping[str, Any] | None, *, arm: s
         "Loop": loop,
         "Rewards": f"credit {settings.credit.kind!r}, baseline {settings.optimiser.baseline!r}" if _pays(arm) else "",
         "Cost": _cost(final),
+        "Limits": limits(final),
     }
     question = settings.task.example or "..."
     uses = [f"selfcorrect solve '{question}' --model {folder}", f"selfcorrect eval --model {folder} --task TASK"]
     return _card(settings.policy.model, f"selfcorrect, {arm or 'own arm'}", facts, _figures(final), uses)
+
+
+def own_run_card(final: Mapping[str, Any] | None, *, adapted: bool) -> str:
+    """The card of what `train` made in somebody's own graph, or `adapt` from a model's own votes."""
+    how = "per-turn PPO in a LangGraph graph of its maker's own (`selfcorrect.train`)"
+    if adapted:
+        how = "`selfcorrect adapt`: its own votes on problems without answers (TTRL, arXiv 2504.16084)"
+    before, after = ((final or {}).get(name) or {} for name in ("before", "after"))
+    rows = [
+        f"| {name.removeprefix('reward/')} | {before[name]:.3f} | {after[name]:.3f} |"
+        for name in after
+        if name.startswith("reward/") and name in before
+    ]
+    facts = {"Trained by": how, "Cost": _cost(final), "Limits": limits(final)}
+    return _card("", f"selfcorrect, {'adapted' if adapted else 'own graph'}", facts, rows, [])
+
+
+def limits(final: Mapping[str, Any] | None) -> str:
+    """What a run's figures do not say, and whether they are better at all."""
+    before, after = ((final or {}).get(name) or {} for name in ("before", "after"))
+    if not after:
+        return "Nothing was measured on held-out problems."
+    count = f"{int(after['n'])} held-out problems" if "n" in after else "held-out problems"
+    told = f"One run, measured greedily on {count}; other seeds, tasks and ways of sampling were not tried."
+    headline = [name for name in after if name.startswith(("accuracy_t", "reward/")) and name in before]
+    better = any(after[name] > before[name] for name in headline)
+    return told if better or not headline else f"{told} On them it is not better than before."
 
 
 def quiet_card(settings: "Settings", base: str, lines: Mapping[str, tuple[str, str]], *, folder: Path) -> str:
@@ -57,7 +85,7 @@ def _card(base: str, title: str, facts: Mapping[str, str], rows: list[str], uses
     lines = ["---", *head, "---", f"# {title}", "", "A language model that was taught to correct its own answers.", ""]
     if "quiet-star" in title:
         lines[-2] = "A language model that was taught to think before its tokens."
-    lines += [*told, *table, "", "```sh", *uses, "```", ""]
+    lines += [*told, *table, *(["", "```sh", *uses, "```"] if uses else []), ""]
     lines += ["All settings are in config.yaml of the run's folder, all figures in metrics.json and report.html.", ""]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""`selfcorrect adapt`: learn from problems without answers."""
+"""`selfcorrect adapt`: learn from problems without answers. `selfcorrect push`: share what a run made."""
 
 import json
 import shlex
@@ -212,3 +212,21 @@ def _show(
             "try it": f"selfcorrect solve {shlex.quote(question)} --model {model}",
         }
     )
+
+
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run that has ended.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hugging Face Hub.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="The Hub's name of the model under an adapter, if RUN knew a folder."),
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="The merged model, rather than the adapter.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="A repository made now is seen by everybody.")] = False,
+) -> None:
+    """Upload RUN's adapter (or model, where all weights were trained) with a card of what was measured. Weights,
+    tokenizer and card go up, nothing else; the token is that of `hf auth login`."""
+    with reporting(as_json=False):
+        from selfcorrect.training.runs.sharing import push_to_hub
+
+        tell_files({"shared": push_to_hub(run, repo, base=base, private=not public, whole=whole)})

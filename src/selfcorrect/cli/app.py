@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from selfcorrect.cli.adapt import adapt_command
+from selfcorrect.cli.adapt import adapt_command, push
 from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare, reproduce
 from selfcorrect.cli.evaluate import evaluate_command, view
@@ -31,6 +31,7 @@ app.command()(solve)
 app.command()(scale)
 app.command("tune-budget")(tune_budget)
 app.command("adapt")(adapt_command)
+app.command()(push)
 app.command()(serve)
 app.command()(mcp)
 app.command()(init)
