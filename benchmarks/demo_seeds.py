@@ -55,7 +55,7 @@ def plot(directories: list[RunDirectory], table: dict[str, Any], path: Path) -> 
         for position, when in enumerate(("before", "after")):
             mean, sd = table["mean"][when][f"accuracy_t{turn}"], table["sd"][when][f"accuracy_t{turn}"]
             right.bar(position + 0.36 * (turn - 1), mean, 0.34, yerr=sd or 0, color=colour, capsize=3)
-            right.text(position + 0.36 * (turn - 1), mean + 0.02, f"{mean:.3f}", ha="center", fontsize=8)
+            right.text(position + 0.36 * (turn - 1), mean + (sd or 0) + 0.015, f"{mean:.3f}", ha="center", fontsize=8)
     left.set(
         xlabel="step (256 sampled episodes each)", ylabel="accuracy", title=f"while training, {len(directories)} seeds"
     )

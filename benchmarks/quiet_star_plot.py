@@ -37,7 +37,7 @@ def _bars(axes: Any, arms: Mapping[str, Any]) -> None:
     for number, (name, table) in enumerate(arms.items()):
         mean, sd = table["mean"]["accuracy"], table["sd"]["accuracy"]
         axes.bar(number, mean, 0.7, yerr=sd, color=COLOURS[name.split("-")[0]], capsize=3)
-        axes.text(number, mean + 0.03, f"{mean:.2f}", ha="center", fontsize=8)
+        axes.text(number, mean + sd + 0.03, f"{mean:.2f}", ha="center", fontsize=8)
     axes.set(ylabel="accuracy", title="zero-shot answers, held-out chains", ylim=(0, 1.05))
     axes.set_xticks(range(len(arms)), list(arms), rotation=45, ha="right", fontsize=8)
 

@@ -234,11 +234,13 @@ def plot(tables: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     first = {name: next(iter(table["seeds"].values())) for name, table in tables.items()}
-    figure, panels = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     for draw, axes in zip((draw_choosing, draw_reliability, draw_risk_coverage), panels, strict=True):
         draw(axes, first)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(
+            frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2
+        )  # off the curves
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -250,12 +252,16 @@ def main() -> None:
     parser.add_argument("--train-once", nargs="*", default=[name for name in PLANS if name != "likelihood"])
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--calibration", type=int, help="problems, for verifiers that are not calibrated yet")
+    parser.add_argument("--draw", action="store_true", help="only draw the plot, from the committed results")
     arguments = parser.parse_args()
     if arguments.calibration is not None:
         PLANS.update({plan: replace(PLANS[plan], calibration=arguments.calibration) for plan in arguments.plans})
     name = "verifier" if arguments.temperature == 1 else f"verifier-t{arguments.temperature:g}"
     results = ROOT / "benchmarks" / "results" / f"{name}.json"
     tables: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    if arguments.draw:
+        plot(tables, ROOT / "docs" / f"{name}.svg")
+        return
     for plan in arguments.plans:
         tables[plan] = measure(
             arguments.work, plan, arguments.seeds, arguments.temperature, plan in arguments.train_once

@@ -1,3 +1,4 @@
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
+from selfcorrect.training.compare.report import compare_page
 from selfcorrect.training.reporting import rows
 from selfcorrect.training.reporting.charts import (
     CHARTS,
@@ -272,3 +274,18 @@ def test_a_first_step_that_towers_over_the_others_does_not_flatten_a_short_run()
 def test_what_the_bands_mean_stands_on_the_page() -> None:
     for words in ("stayed correct", "fixed", "broken", "stayed incorrect"):
         assert f"</i> {words}</span>" in page()
+
+
+def test_every_figure_of_a_comparison_says_what_it_is_where_a_phone_hides_the_heads_of_the_table() -> None:
+    results = Path(__file__).parents[3] / "benchmarks" / "results" / "compare.json"
+    if not results.is_file():
+        pytest.skip("the results lie in the checkout")
+    page = compare_page(json.loads(results.read_text("utf-8")))
+    tables = re.findall(r'<table class="arms">.*?</table>', page, re.DOTALL)
+    assert len(tables) == 3
+    for table in tables:
+        heads = re.findall(r"<th>([^<]*)</th>", table)[1:]
+        rows = re.findall(r"<tr><td>.*?</tr>", table, re.DOTALL)
+        told = [re.findall(r'data-head="([^"]*)"', row) for row in rows]
+        assert rows and all(len(one) == len(heads) == row.count("<td") - 1 for one, row in zip(told, rows, strict=True))
+        assert all(head.startswith(name) for one in told for name, head in zip(one, heads, strict=True))
