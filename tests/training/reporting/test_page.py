@@ -280,7 +280,7 @@ def test_every_figure_of_a_comparison_says_what_it_is_where_a_phone_hides_the_he
     results = Path(__file__).parents[3] / "benchmarks" / "results" / "compare.json"
     if not results.is_file():
         pytest.skip("the results lie in the checkout")
-    page = compare_page(json.loads(results.read_text("utf-8")))
+    page = compare_page({"exams": {}} | json.loads(results.read_text("utf-8")))
     tables = re.findall(r'<table class="arms">.*?</table>', page, re.DOTALL)
     assert len(tables) == 3
     for table in tables:
