@@ -236,6 +236,11 @@ class VLLMServedPolicy(EnginePolicy):
         self._server, self._processed, self.where = server, processed_logprobs, server.url
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="selfcorrect-vllm")
 
+    @property
+    def keeps_older_weights(self) -> bool:
+        """Whether calls can be answered by weights of a step ago while the model is trained."""
+        return self._adapters
+
     async def _drawn(self, call: LocalCall, tell: Tell | None = None) -> Generation:
         """As of a `TransformersPolicy`. What draws without replacement is decoded in this process."""
         if call.drawn is not None:

@@ -42,7 +42,12 @@ def serving_app(app: Any) -> Iterator[str]:
 
 @contextmanager
 def running(
-    command: Sequence[str], health: str, *, folder: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    health: str,
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[None]:
     """A server process that answers at `health`; what it wrote is shown if it does not."""
     log = folder / "server.log"
@@ -51,7 +56,7 @@ def running(
             command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
         )
         try:
-            wait_for(health, process, log)
+            wait_for(health, process, log, patience)
             yield
         finally:
             process.terminate()
@@ -62,8 +67,13 @@ def running(
                 process.wait()
 
 
-def wait_for(url: str, process: "subprocess.Popen[bytes] | None" = None, log: Path | None = None) -> None:
-    end = time.monotonic() + PATIENCE
+def wait_for(
+    url: str,
+    process: "subprocess.Popen[bytes] | None" = None,
+    log: Path | None = None,
+    patience: float = PATIENCE,
+) -> None:
+    end = time.monotonic() + patience
     while True:
         written = log.read_text() if log else ""
         assert process is None or process.poll() is None, f"the server ended: {written}"

@@ -63,6 +63,7 @@ def trainer_of(
     checker: Any = None,
     peft_config: Any = None,
     reference: Any = None,
+    shuffled: bool = False,
     **settings: Any,
 ) -> tuple[TurnPPOTrainer, Log]:
     log = Log()
@@ -77,6 +78,7 @@ def trainer_of(
         callbacks=[log],
         peft_config=peft_config,
         reference=reference,
+        shuffled=shuffled,
     )
     return trainer, log
 

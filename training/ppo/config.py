@@ -177,6 +177,8 @@ class OptimiserSettings(Settings):
     pure_bf16: bool = False
     """Train all weights in bfloat16 themselves, with steps that are rounded by chance (`StochasticAdamW`), rather than
     float32 weights that are computed with in bfloat16: less memory, more noise."""
+    play_ahead: bool = False
+    """Play the next batch while this one is learnt from, by the weights before it (docs/engines.md)."""
     score_rows: PositiveInt | None = None
     """Rows that are scored at once where no gradient is needed (reference, critic, old log-probabilities), for memory;
     None is as many as one forward and backward pass has."""
@@ -233,6 +235,7 @@ class OptimiserSettings(Settings):
         refused = {
             "dual_clip is a bound on PPO's clip; CISPO has no clip to bound": self.dual_clip is not None
             and self.surrogate == "cispo",
+            "play_ahead needs `mismatch`, which corrects for older weights": self.play_ahead and self.mismatch is None,
             "kl_target needs kl: true": self.kl_target is not None and not self.kl,
         }
         for reason, wrong in refused.items():

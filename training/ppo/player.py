@@ -2,7 +2,10 @@
 draw the same ones."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -125,6 +128,53 @@ class EpisodePlayer:
         first = (self.config.seed * 1_000_003 + batch) * 65_536 + process * count
         seeds = [first + row for row in range(count)]
         return [derive_seed(seed, again) for seed in seeds] if again else seeds
+
+
+class PlayedAhead:
+    """Plays the next batch in a thread, by the weights of now, while what is learnt from this one changes them: one
+    step off policy, which `optimiser.mismatch` corrects.
+
+    Args:
+        player: plays.
+        problems: of the whole run, in the order of its batches.
+
+    Raises:
+        ConfigurationError: the policy's engine cannot answer by weights of a step ago while the model is trained.
+    """
+
+    def __init__(self, player: EpisodePlayer, problems: Sequence[Problem]) -> None:
+        policy, config = player.policy, player.config
+        if not getattr(policy, "keeps_older_weights", False):
+            raise ConfigurationError(
+                "optimiser.play_ahead plays while the model is trained: it takes policy.engine vllm, a server of its "
+                "own, and an adapter that learns (policy.lora), of which the server keeps the one before"
+            )
+        self._player, self.tell_credit = player, player.tell_credit
+        rows, each = config.problems_per_step, config.episodes_per_problem
+        self._batches = [
+            [problem for problem in problems[begin : begin + rows] for _ in range(each)]
+            for begin in range(0, len(problems) - rows + 1, rows)
+        ]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="selfcorrect-ahead")
+        self._begun: dict[int, Future[list[Episode]]] = {}
+
+    def play(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
+        """As of an `EpisodePlayer`; the batch after it is begun."""
+        if again:
+            return self._player.play(problems, batch=batch, process=process, again=again)
+        if self._batches[batch % len(self._batches)] != problems:
+            raise ConfigurationError(
+                "optimiser.play_ahead knows the next batch where problems are played in the order given: shuffled=True"
+            )
+        begun = self._begun.pop(batch, None)
+        played = begun.result() if begun else self._player.play(problems, batch=batch, process=process)
+        later = batch + 1
+        if later < self._player.config.steps:
+            with self._player.policy.pinned():
+                following = self._batches[later % len(self._batches)]
+                play = partial(self._player.play, following, batch=later, process=process)
+                self._begun[later] = self._thread.submit(copy_context().run, play)
+        return played
 
 
 def with_others(

@@ -62,7 +62,7 @@ from selfcorrect.training.ppo.metrics import (
     update_metrics,
     with_lengths,
 )
-from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, SignalsAt, with_others
+from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, PlayedAhead, SignalsAt, with_others
 from selfcorrect.training.ppo.precision import load_stored_otherwise, prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.scoring import (
@@ -137,12 +137,12 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._positions = has_absolute_positions(policy.model)
         computes_in_bf16 = prepare_weights(policy, adapter=peft_config is not None, pure_bf16=config.pure_bf16)
         rules = rules or EpisodeRules()
-        self._player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context, rules, begun_with)
+        player = EpisodePlayer(policy, graph, signals, config, trainable, inputs, context, rules, begun_with)
+        self._player = PlayedAhead(player, self._problems) if config.play_ahead else player
         uses_reference = config.kl and (peft_config is None or reference is not None)
         self._reference = ReferenceModel.of(policy.model, reference, config) if uses_reference else None
-        self._critic = (
-            None if config.critic is None else Critic(policy.model.config.get_text_config().hidden_size, config.critic)
-        )
+        hidden = policy.model.config.get_text_config().hidden_size
+        self._critic = None if config.critic is None else Critic(hidden, config.critic)
         self._controllers, self._entropies = Controllers(config), MeanOfTokens()
         self._generation_seconds, self._unrecorded = 0.0, 0
         self.last_episodes: list[Episode] = []
@@ -224,8 +224,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             if self.settings.no_spread == "resample":
                 dice = random.Random(f"{self.settings.seed} {self.batch_number} {self.accelerator.process_index}")
                 played, chosen = with_others(played, self._problems, self.settings, dice, self._play_round)
-                resampled, first = len(played) / len(chosen) - 1, played[: len(chosen)]
-                self._record({"resampled": resampled, "no_signal": share_without_spread(first)})
+                share, more = share_without_spread(played[: len(chosen)]), len(played) / len(chosen) - 1
+                self._record({"resampled": more, "no_signal": share})
         self._policy.forget_turns()  # the weights change now, and the update wants the memory
         self._generation_seconds = time.perf_counter() - start
         self._unrecorded = unrecorded_draws(self._policy) - unrecorded
@@ -236,8 +236,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _play_round(self, problems: list[Problem], round_number: int) -> list[Episode]:
         process = self.accelerator.process_index
-        episodes = self._player.play(problems, batch=self.batch_number, process=process, again=round_number)
-        return with_lengths(episodes, truncated=self.settings.truncated, overlong=self.settings.overlong)
+        played = self._player.play(problems, batch=self.batch_number, process=process, again=round_number)
+        return with_lengths(played, truncated=self.settings.truncated, overlong=self.settings.overlong)
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)

@@ -88,7 +88,7 @@ def test_the_quantiles_of_the_ratio_are_measured() -> None:
 
 
 def served(tmp_path: Path, off_by: float, **settings: Any) -> tuple[Any, Any, FakeVLLM]:
-    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    tokenizer = word_tokenizer([*WORDS, *map(str, range(30, 100))], pad_token="<pad>")
     model = llama(len(tokenizer))
     server = FakeVLLM(model, tokenizer, [{"id": "small"}], takes=["adapters"])
     policy = VLLMServedPolicy(
@@ -153,6 +153,47 @@ def test_a_server_whose_log_probabilities_are_off_is_measured_and_put_right(
     assert (step["grad_norm"] == 0) == (cut == 1.0), "all masked: nothing to learn"
 
 
+@pytest.mark.slow
+def test_the_next_batch_is_played_by_the_weights_before_this_ones_update(tmp_path: Path) -> None:
+    trainer, log, server = served(tmp_path, 0.0, steps=4, learning_rate=0.02, play_ahead=True, shuffled=True)
+    trainer.train()
+    names = [body["model"] for body in server.asked if body["temperature"] == 1.0]
+    ends = [sum(int(step["draws"]) for step in log.steps[: count + 1]) for count in range(4)]
+    by_step = [set(names[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
+    assert [{name.rpartition("-")[2] for name in used} for used in by_step] == [{"1"}, {"1"}, {"2"}, {"3"}]
+    assert log.steps[0]["mismatch/nats"] < 1e-4, "the first batch is by its own weights"
+    assert all(step["mismatch/nats"] > 1e-3 for step in log.steps[1:] if step["grad_norm"] > 0)
+    assert all(step["ratio_deviation"] < 1e-4 for step in log.steps), "the clip is against the trainer's own"
+
+
+@pytest.mark.slow
+def test_what_is_played_ahead_is_what_would_have_been_played(tmp_path: Path) -> None:
+    """Without a rate of learning the weights stay, and so does every token."""
+    drawn = []
+    for ahead in (False, True):
+        trainer, log, server = served(
+            tmp_path / str(ahead), 0.0, steps=3, learning_rate=1e-12, play_ahead=ahead, shuffled=True
+        )
+        trainer.train()
+        asked = [body for body in server.asked if body["temperature"] == 1.0]
+        drawn.append(sorted((body["seed"], body["prompt"]) for body in asked))
+        assert len(log.steps) == 3
+    assert drawn[0] == drawn[1]
+
+
+def test_playing_ahead_without_a_server_that_keeps_older_weights_is_refused(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer)
+    with pytest.raises(ConfigurationError, match="play_ahead plays while the model is trained: it takes policy.engine"):
+        trainer_of(policy, tmp_path, play_ahead=True)
+
+
+def test_playing_ahead_of_an_order_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    trainer, _, _ = served(tmp_path, 0.0, play_ahead=True)
+    with pytest.raises(ConfigurationError, match="in the order given: shuffled=True"):
+        trainer.train()
+
+
 # What has no effect is refused.
 
 
@@ -170,6 +211,7 @@ def test_a_correction_without_an_engine_of_its_own_is_refused(tmp_path: Path) ->
         ({"policy": {"engine": "vllm", "decoding": "static"}}, "policy.decoding is how transformers decodes"),
         ({"policy": {"engine": "vllm"}, "optimiser": {"temperature": 0.7}}, "--logprobs-mode processed_logprobs"),
         ({"policy": {"engine": "vllm"}, "optimiser": {"mismatch": {"low": 1.5}}}, "the ratio 1"),
+        ({"optimiser": {"play_ahead": True, "mismatch": None}}, "play_ahead needs `mismatch`"),
         ({"policy": {"engine": {"kind": "vllm-colocate", "url": "http://x"}}}, "url: unknown"),
         ({"policy": {"engine": "sglang"}}, "engine.kind: expected one of 'transformers', 'vllm', 'vllm-colocate'"),
     ],
