@@ -4,6 +4,8 @@ CPUs and runs this."""
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -221,3 +223,25 @@ def test_all_weights_go_over_within_this_process_tied_heads_included(colocated: 
     for _ in range(2):
         nudge(colocated.model, 0.02)
         agree(colocated)
+
+
+@pytest.mark.parametrize("lora", ["null", "{rank: 4}"])
+def test_a_run_trains_with_an_engine_in_its_own_process(tmp_path: Path, lora: str) -> None:
+    """A process of its own: vLLM starts once in each."""
+    chosen = [
+        "policy.engine.kind=vllm-colocate", "policy.engine.enforce_eager=true", f"policy.lora={lora}",
+        "policy.device=cpu", "score.stage_one_steps=1", "score.stage_two_steps=2", "optimiser.problems_per_step=4",
+        "optimiser.episodes_per_problem=4", "evaluation.problems=16",
+    ]  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-m", "selfcorrect", "train", "score", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, *(part for setting in chosen for part in ("--set", setting))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    steps = steps_of(tmp_path / "run")
+    assert len(steps) == 3 and all(step["episodes_failed"] == 0 for step in steps)
+    assert max(step["mismatch/nats"] for step in steps) < 1e-3, "stale weights would be off by what a step moves"

@@ -201,6 +201,8 @@ OTHER_VALUES: dict[str, object] = {
     "score_rows": 5,
     "pure_bf16": True,
     "recompute_old_logprobs": True,
+    "mismatch": None,
+    "play_ahead": True,
     "trl": {"weight_decay": 0.1},
 }
 
