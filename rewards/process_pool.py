@@ -156,7 +156,7 @@ class ProcessPool(Generic[AnyMember]):
     """
 
     def __init__(self, make: Callable[[], AnyMember], size: int | None = None, at_most: int = 1024) -> None:
-        self._make, self._size = make, size or min(_processors(), at_most)
+        self._make, self._size = make, size or min(usual_size(), at_most)
         self._open()
 
     def run(self, work: Callable[[AnyMember], tuple[Result, bool]], seconds: float) -> Result:
@@ -235,6 +235,9 @@ class ProcessPool(Generic[AnyMember]):
 _opening = ForkSafeLock()
 
 
-def _processors() -> int:
-    """How many this process may use; 1 where that is unknown."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usual_size() -> int:
+    """Members of a pool: as many as there are processors for this process, 1 at least. The processes that a launcher
+    started on this machine (torchrun and accelerate tell their number in LOCAL_WORLD_SIZE) each have a pool, and share
+    the processors."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from selfcorrect.training.own_graph_rewards import FunctionRewards, kind_of
 from selfcorrect.training.ppo.config import TurnPPOConfig, refuse_missing
 from selfcorrect.training.ppo.metrics import rollout_metrics
 from selfcorrect.training.ppo.rollouts import Episode, collect
+from selfcorrect.training.ppo.sharding import save_whole
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.processes import by_first, count, first_only, is_first, join, joined, shared, together
 from selfcorrect.training.reporting.page import own_graph_page
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.best import BestCheckpoint
@@ -31,10 +34,10 @@ from selfcorrect.training.runs.fitting import (
     last_checkpoint,
     open_trainer,
     resumable,
-    save_trained,
 )
-from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, alone_in
+from selfcorrect.training.runs.holding import alone_in
+from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory
 from selfcorrect.training.runs.stored_episodes import call_records
 
 _MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir", "store_episodes", "report_to"}
@@ -79,6 +82,7 @@ class OwnRunDirectory(RunDirectory):
                 f"{self.config_path.name}, or choose another output_dir"
             )
 
+    @first_only
     def write_results(self, rows: Sequence[Row], before: Row, after: Row, budget: Budget) -> None:
         """Write metrics.json, episodes.jsonl and the report."""
         self.write_final(before, after, budget=budget)
@@ -107,30 +111,48 @@ class OwnGraphRun:
     inputs: Callable[[Problem], Mapping[str, Any]]
     trainable: frozenset[str] | None
     context: Any
+    playing: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """The trainer's, once there is one."""
 
     def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
         """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
         refuse_missing(self.config.report_to)
+        join(cpu=self.policy.on_cpu or self.policy.model.device.type == "cpu", options=self.config.trl)
+        if not is_first():
+            self.progress = SilentProgress()
         with alone_in(self.config.output_dir):
-            begun = RunDirectory(self.config.output_dir).config_path.is_file()
-            run = OwnRunDirectory.begin(self.config, resume=resume)
-            checkpoint = self._checkpoint(run, resume=resume, begun=begun)
-            done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.config.updates_per_step
-            run.truncate_metrics(done)
+            run, checkpoint, done = by_first(lambda: self._begun(resume=resume))
             if self.config.save_every:
                 keep_beginning(self.policy, run.checkpoints_path, resume=resume)
             before, rows = self._before(run)
-            self._fit(run, checkpoint, reference, peft_config)
-            after, trained_rows = self._evaluate("after")
-            steps = run.read_metrics()
+            self._fit(run, checkpoint, done, reference, peft_config)
+            with self.playing():
+                after, trained_rows = self._evaluate("after")
+            steps = by_first(run.read_metrics)
             tokens = round(sum(step["tokens"] for step in steps))
             budget = Budget(tokens, len(steps) * self.config.updates_per_step)
             run.write_results([*trained_rows, *rows], before, after, budget)
             return steps, run.model_path, before, after
 
-    def _fit(self, run: OwnRunDirectory, checkpoint: Path | None, reference: Any, peft_config: Any) -> None:
+    def _begun(self, *, resume: bool) -> tuple[OwnRunDirectory, Path | None, list[dict[str, Any]]]:
+        """The run's folder, the checkpoint that it goes on from, and the steps that were done by then."""
+        begun = RunDirectory(self.config.output_dir).config_path.is_file()
+        run = OwnRunDirectory.begin(self.config, resume=resume)
+        checkpoint = self._checkpoint(run, resume=resume, begun=begun)
+        done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // self.config.updates_per_step
+        run.truncate_metrics(done)
+        return run, checkpoint, run.read_metrics()
+
+    def _fit(
+        self,
+        run: OwnRunDirectory,
+        checkpoint: Path | None,
+        done: list[dict[str, Any]],
+        reference: Any,
+        peft_config: Any,
+    ) -> None:
         config = self.config.model_copy(update={"output_dir": run.checkpoints_path})
-        best = BestCheckpoint(config, run.read_metrics(), self.progress.message)
+        best = BestCheckpoint(config, done, self.progress.message)
         something_learns = _SomethingLearns(self.trainable)
         trainer = open_trainer(
             self.policy,
@@ -147,19 +169,20 @@ class OwnGraphRun:
             stored=run.training_episodes_path,
             callbacks=[
                 something_learns,
-                _Figures(run, config, self.progress, self._validate),
+                _Figures(run, config, self.progress, self._validate, done),
                 best,
                 StopOnTime(config.stop_after_minutes, config.updates_per_step, self.progress.message),
             ],
         )
         something_learns.watch(trainer)
+        self.playing = trainer.playing
         self.progress.start(self.config.steps, "train")
         try:
             fit(trainer, resume_from=checkpoint, best=best)
         finally:
             self.progress.close()
         self.policy.settle()  # what is saved has its adapter merged, in place
-        self.policy.model = save_trained(trainer, self.policy.tokenizer, run.model_path)
+        self.policy.model = save_whole(trainer, self.policy.tokenizer, run.model_path)
 
     def _checkpoint(self, run: OwnRunDirectory, *, resume: bool, begun: bool) -> Path | None:
         """Where to go on: None is at the beginning, also of a run that was killed before its first checkpoint."""
@@ -175,30 +198,35 @@ class OwnGraphRun:
     def _before(self, run: OwnRunDirectory) -> tuple[Row, list[Row]]:
         """The evaluation of the base policy, kept for a resumed run, whose policy is the base no more."""
         kept = run.checkpoints_path / "before.json"
-        if kept.exists():
-            saved = json.loads(kept.read_text(encoding="utf-8"))
+        saved = by_first(lambda: json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None)
+        if saved is not None:
             return saved["report"], saved["episodes"]
         report, rows = self._evaluate("before")
-        write_whole(kept, json.dumps({"report": report, "episodes": rows}))
+        first_only(write_whole)(kept, json.dumps({"report": report, "episodes": rows}))
         return report, rows
 
     def _validate(self) -> Row:
-        return self._evaluate("while training")[0]
+        with self.playing():
+            return self._evaluate("while training")[0]
 
     def _evaluate(self, who: str) -> tuple[Row, list[Row]]:
-        """Greedy episodes of the held-out problems: the mean reward of each call, as in training."""
+        """Greedy episodes of the held-out problems, of which each process plays its share: the mean reward of each
+        call, as in training."""
         if not self.held_out:
             return {}, []
         if who != "while training":
             self.progress.message(f"evaluating on {len(self.held_out)} held-out problems")
-        episodes = run_blocking(
+        mine = shared(self.held_out)
+        played = [] if not mine else run_blocking(
             collect(
-                self.graph, self.held_out, self.signals, sampling=Sampling(temperature=0.0),
-                seeds=range(len(self.held_out)), policy=self.policy, trainable=self.trainable,
+                self.graph, mine, self.signals, sampling=Sampling(temperature=0.0),
+                seeds=shared(range(len(self.held_out))), policy=self.policy, trainable=self.trainable,
                 inputs=_checked_inputs(self.inputs), context=self.context,
                 rules=self.rules,
             )
         )  # fmt: skip
+        # States are the user's own, and may not be picklable; the figures are of the calls.
+        episodes = joined(together([replace(episode, state={}) for episode in played])) if count() > 1 else played
         report = {name: value for name, value in rollout_metrics(episodes, 1.0).items() if "second" not in name}
         report["n"] = float(len(episodes))
         return report, [_episode_row(episode, who, self.policy.tokenizer) for episode in episodes[:_KEPT_EPISODES]]
@@ -225,11 +253,16 @@ class _Figures(TrainerCallback):  # type: ignore[misc]
     """Writes the figures of every step down and shows them, with the alarms that stand."""
 
     def __init__(
-        self, run: OwnRunDirectory, config: TurnPPOConfig, progress: ProgressSink, validate: Callable[[], Row]
+        self,
+        run: OwnRunDirectory,
+        config: TurnPPOConfig,
+        progress: ProgressSink,
+        validate: Callable[[], Row],
+        done: list[dict[str, Any]],
     ) -> None:
         self._run, self._progress, self._updates = run, progress, config.updates_per_step
         self._validate, self._every = validate, config.evaluate_every
-        self._watch = Watch(config.episodes_per_step, run.read_metrics(), stop_after_idle=config.stop_after_idle)
+        self._watch = Watch(config.episodes_per_step, done, stop_after_idle=config.stop_after_idle)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "tokens" not in logs:

@@ -226,7 +226,7 @@ class TransformersPolicy:
         self._memory = TurnCache(0) if reuse_cache else None  # its limit is set at every flush
         self._ongoing = OngoingAnswers(
             self,
-            generating=lambda: generating(self.model, self.compute_dtype, cached=not self._captures),
+            generating=lambda: generating(self.model, self.compute_dtype, cached=not self.captures),
             shelf_bytes=_cache_limit if reuse_cache else None,
         )
         self._coalescer: Batcher[LocalCall, Generation] | Joining[LocalCall, Generation]
@@ -263,9 +263,9 @@ class TransformersPolicy:
         return cls(*load_model_and_tokenizer(path_or_id, weights, attention), device=place, **options)
 
     @property
-    def _captures(self) -> bool:
-        """Whether steps are captured as CUDA graphs."""
-        return bool(next(self.model.parameters()).device.type == "cuda")
+    def captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs, which read the weights where they lie."""
+        return isinstance(self._coalescer, Joining) and next(self.model.parameters()).device.type == "cuda"
 
     @property
     def on_cpu(self) -> bool:

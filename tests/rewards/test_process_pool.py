@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from selfcorrect.errors import CheckerError, ConfigurationError
-from selfcorrect.rewards.process_pool import MemberLost, ProcessPool
+from selfcorrect.rewards.process_pool import MemberLost, ProcessPool, usual_size
 from selfcorrect.rewards.worker_pool import Outcome, WorkerPool, _Job
 from selfcorrect.rewards.worker_process import Ending
 
@@ -374,3 +374,13 @@ def test_a_job_too_large_for_the_pipe_is_refused_and_the_pool_goes_on(pool: Work
 def test_impossible_settings_are_refused_with_their_name(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(setting))):
         WorkerPool(HANDLER, **setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("processes", "size"), [("1", 8), ("4", 2), ("16", 1)])
+def test_the_pools_of_the_processes_of_a_machine_share_its_processors(
+    monkeypatch: pytest.MonkeyPatch, processes: str, size: int
+) -> None:
+    """Eight trainers on eight GPUs had eight pools of all processors each."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert usual_size() == size

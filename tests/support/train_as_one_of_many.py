@@ -1,4 +1,5 @@
-"""What one of several processes runs: two batches of training on a small model, started by torch's launcher.
+"""What one of several processes runs, started by torch's launcher: two batches of training on a small model, as many
+with a critic, and the words by which processes agree.
 
 python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT
 """
@@ -9,15 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.errors import SelfCorrectError, TrainingError
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training import processes
+from selfcorrect.training.credit.baselines import leave_one_out_by_kind
+from selfcorrect.training.ppo.config import CriticConfig, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.runs.held_out import evaluate_shared
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class LikesEven:
         return Verdict(Status.CORRECT if word.isdigit() and int(word) % 2 == 0 else Status.WRONG)
 
 
-def train(model: Path, out: Path) -> TurnPPOTrainer:
+CRITIC = {"critic": CriticConfig(epochs=2, learning_rate=0.1), "kl": False}
+
+
+def train(model: Path, out: Path, **settings: Any) -> TurnPPOTrainer:
     policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
     judged: Any = CheckerRewards(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
     config = TurnPPOConfig(
-        output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3,
+        output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3, **settings,
     )  # fmt: skip
     problems = CountdownTask(3).problems("train", 8)
     trainer = TurnPPOTrainer(
@@ -43,9 +53,57 @@ def train(model: Path, out: Path) -> TurnPPOTrainer:
     return trainer
 
 
-if __name__ == "__main__":
-    model_folder, out_folder = map(Path, sys.argv[1:])
-    trained = train(model_folder, out_folder / "checkpoints")
+def evaluated(model: Path) -> dict[str, Any]:
+    """The figures of five held-out problems."""
+    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
+    problems = CountdownTask(3).problems("test", 5)
+    report, episodes = evaluate_shared(build_graph(policy, prompts=COUNTDOWN), problems, CountdownTask(3).checker)
+    return report.as_dict() | {"ids": [episode["problem"]["id"] for episode in episodes]}
+
+
+RETURNS = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+GROUPS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+PREVIOUS = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
+
+
+def advantages(here: slice) -> list[float]:
+    """Of second answers to two problems, of which these are played here."""
+    kinds = torch.zeros_like(GROUPS[here])
+    found = leave_one_out_by_kind(RETURNS[here], GROUPS[here], kinds, PREVIOUS[here], names=("answer 2",))
+    return list(found.tolist())
+
+
+def told(action: Any, way: Any) -> str:
+    try:
+        return str(way(action))
+    except SelfCorrectError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def only_the_second_fails() -> str:
+    if processes.rank() == 1:
+        raise TrainingError("no room on the second")
+    return "well"
+
+
+def everything(model: Path, out: Path) -> None:
+    trained = train(model, out / "checkpoints")
     if trained.accelerator.is_main_process:
-        trained.accelerator.unwrap_model(trained.model).save_pretrained(out_folder)
-        (out_folder / "log.json").write_text(json.dumps(trained.state.log_history), encoding="utf-8")
+        trained.accelerator.unwrap_model(trained.model).save_pretrained(out)
+        (out / "log.json").write_text(json.dumps(trained.state.log_history), encoding="utf-8")
+    rank = processes.rank()
+    head: Any = train(model, out / "with critic", **CRITIC)._critic
+    mine = slice(4 * rank, 4 * rank + 4)
+    words = {
+        "first alone": told(lambda: f"rank {rank}", processes.by_first),
+        "agreed": told(only_the_second_fails, processes.agreed),
+        "evaluated": evaluated(model),
+        "advantages": processes.together(advantages(mine)),
+        "critic": [parameter.tolist() for parameter in head._head.parameters()],
+        "first to tell": processes.is_first_to_tell(),
+    }
+    (out / f"rank-{rank}.json").write_text(json.dumps(words), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    everything(*map(Path, sys.argv[1:]))

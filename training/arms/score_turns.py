@@ -3,16 +3,19 @@ runs that are made of parts are put together."""
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.ppo.objectives import Objective, Schedule, StageOne, objective_named
+from selfcorrect.training.processes import by_first
 from selfcorrect.training.runs.given import takes_objects
-from selfcorrect.training.runs.opening import own_objective
+from selfcorrect.training.runs.holding import opened_run
+from selfcorrect.training.runs.opening import meet, own_objective
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import GIVEN, RunSettings
 
 ARM = "score-turns"
@@ -35,15 +38,22 @@ def score_turns(
     by the user, or fewer steps than parts.
     """
     _refuse_others(settings)
-    with opened_run(ARM, settings, out=out, progress=progress, resume=resume) as (run, sink):
+    meet(settings)
+    with opened_run(ARM, settings, out=out, progress=progress, resume=resume, several=True) as (run, sink):
         parts: list[RunDirectory] = []
         for number, (plan, name) in enumerate(_plans(settings)):
             part = RunDirectory(run.path / name)
-            if part.read_final() is None:
+            finished, begun = by_first(partial(_state_of, part))
+            if not finished:
                 own = part_settings(settings, number, parts)
-                train_plan(plan, own, out=part.path, progress=sink, resume=part.config_path.exists())
+                train_plan(plan, own, out=part.path, progress=sink, resume=begun)
             parts.append(part)
-        return put_together(run, parts)
+        return by_first(lambda: put_together(run, parts))
+
+
+def _state_of(part: RunDirectory) -> tuple[bool, bool]:
+    """Whether it is finished, and whether it was begun."""
+    return part.read_final() is not None, part.config_path.exists()
 
 
 def stage_one_lengths(settings: RunSettings) -> list[int]:

@@ -22,6 +22,7 @@ from selfcorrect.training.arms.supervised.examples import (
 from selfcorrect.training.arms.supervised.run import HarvestWith, SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
 from selfcorrect.training.ppo.objectives import Schedule, StageOne
+from selfcorrect.training.processes import refuse_several
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.opening import open_graph, prompts_for, refuse_objective
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
@@ -161,7 +162,8 @@ def score_stage2_star(
     optimiser steps as Stage II would have had, in equal parts over its loops. Both parts leave a run folder of their
     own, `stage1` and `stage2`, in `out`. Raises what `train_score` and `star` raise.
     """
-    refuse_objective(settings, "score --stage2 star")
+    refuse_objective(settings, ARM)
+    refuse_several(ARM)
     sink = progress or SilentProgress()
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)
     first = _stage_one(settings, run, sink)

@@ -5,13 +5,16 @@ to that, the group means of GRPO and GiGPO do not: they contain the return itsel
 (n - 1) / n in a group of n, evenly only where all groups are of the same size. docs/credit.md says what that does.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from selfcorrect.training.credit.returns import outcome, return_to_go
 from selfcorrect.training.credit.settings import AnchorGroups, Tree, TurnOutcome
 from selfcorrect.training.credit.table import NAN, CallTable
-from selfcorrect.training.ppo.advantages import leave_one_out, leave_one_out_given_previous
+from selfcorrect.training.ppo.advantages import class_sums, leave_one_out, leave_one_out_given_previous, without
+from selfcorrect.training.processes import together
 
 _NO_SPREAD = 1e-6
 """Standard deviations below this are rounding errors."""
@@ -67,12 +70,24 @@ def leave_one_out_same_state(returns_C: Tensor, states_C: Tensor, groups_C: Tens
     return torch.where(group.valid_C & (here.counts_C > 0), group.filled_C - here.mean_C, elsewhere_C)
 
 
-def leave_one_out_by_kind(returns_C: Tensor, groups_C: Tensor, kinds_C: Tensor, previous_C: Tensor) -> Tensor:
-    """`leave_one_out_given_previous`, kind by kind: what is expected of a second answer says nothing of a first."""
+def leave_one_out_by_kind(
+    returns_C: Tensor, groups_C: Tensor, kinds_C: Tensor, previous_C: Tensor, *, names: Sequence[str] = ()
+) -> Tensor:
+    """`leave_one_out_given_previous`, kind by kind: what is expected of a second answer says nothing of a first.
+
+    Args:
+        names: of the kinds, by number; processes may number them differently, and the prior is that of all of them.
+    """
+    kinds = {kind: names[kind] if names else str(kind) for kind in torch.unique(kinds_C).tolist()}
+    mine = {name: class_sums(returns_C[kinds_C == kind], previous_C[kinds_C == kind]) for kind, name in kinds.items()}
+    everywhere = together(mine)
     advantages_C = torch.zeros_like(returns_C)
-    for kind in torch.unique(kinds_C).tolist():
+    for kind, name in kinds.items():
         here = kinds_C == kind
-        advantages_C[here] = leave_one_out_given_previous(returns_C[here], groups_C[here], previous_C[here])
+        elsewhere = without(mine[name], [sums[name] for sums in everywhere if name in sums])
+        advantages_C[here] = leave_one_out_given_previous(
+            returns_C[here], groups_C[here], previous_C[here], elsewhere=elsewhere
+        )
     return advantages_C
 
 

@@ -15,6 +15,7 @@ from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSetti
 from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.advantages import Gather, normalised_by_role
 from selfcorrect.training.ppo.config import NormaliseBy
+from selfcorrect.training.processes import together
 
 Estimator = Callable[[CallTable, Any], Tensor]
 """From the calls of a batch and the credit's settings to one number a call, (C,)."""
@@ -39,7 +40,7 @@ BASELINES: Mapping[Baseline, Callable[[Tensor, CallTable], Tensor]] = {
     "none": lambda returns_C, table: baselines.uncompared(returns_C),
     "leave_one_out": lambda returns_C, table: baselines.leave_one_out(returns_C, table.groups_C),
     "leave_one_out_given_previous": lambda returns_C, table: baselines.leave_one_out_by_kind(
-        returns_C, table.groups_C, table.kinds_C, table.previous_C
+        returns_C, table.groups_C, table.kinds_C, table.previous_C, names=table.kinds
     ),
     "leave_one_out_same_state": lambda returns_C, table: baselines.leave_one_out_same_state(
         returns_C, table.states_C, table.groups_C, table.episodes_C
@@ -73,9 +74,9 @@ def credited(
     """
     advantages_C = _advantages(table, credit, baseline)
     for role, other in by_role.items():
+        others_C = _advantages(table, other, baseline)  # by all processes, also where none of these calls was made
         if role in table.roles:
-            here_C = table.roles_C == table.roles.index(role)
-            advantages_C = torch.where(here_C, _advantages(table, other, baseline), advantages_C)
+            advantages_C = torch.where(table.roles_C == table.roles.index(role), others_C, advantages_C)
     return advantages_C
 
 
@@ -95,7 +96,7 @@ def call_advantages(
     *,
     credit: CreditSettings | None = None,
     by_role: Mapping[str, CreditSettings] = MappingProxyType({}),
-    gather: Gather = lambda mine: [mine],
+    gather: Gather = together,
 ) -> Tensor:
     """As `credited`, by default each call its own reward; and normalised where that is asked for, with what `gather`
     brings from the other processes. Calls that are imitated get their weights as they are.
@@ -104,7 +105,9 @@ def call_advantages(
         (C,) advantages, one a row of `table`; in units of the reward, or of its deviation where that is divided by.
     """
     advantages_C = credited(table, credit or OwnCredit(), baseline, by_role=by_role)
-    if bool(table.imitated_C.any()):  # the advantage is then the weight of a call's negative log-likelihood
+    if any(
+        together(bool(table.imitated_C.any()))
+    ):  # the advantage is then the weight of a call's negative log-likelihood
         return torch.where(table.imitated_C, torch.nan_to_num(table.rewards_C, nan=0.0), advantages_C)
     if normalise_by == "nothing":
         return advantages_C

@@ -32,7 +32,7 @@ class CallTable:
         states_C: equal for calls of the same problem that were shown the very same tokens (GiGPO's anchor states).
         unjudged_C: bool, where a NaN reward is one that a judge failed to give: no return that contains it is known.
             Any other NaN is a call that earns nothing itself.
-        roles: the names of the roles.
+        roles, kinds: the names of the roles, and of the kinds.
         branchings_C: equal for one and the same answer that stands in several episodes, because they branched after it.
         imitated_C: bool, where the reward is the weight of a supervised loss: nothing is subtracted from it.
 
@@ -55,6 +55,7 @@ class CallTable:
     branchings_C: Tensor
     imitated_C: Tensor
     roles: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         columns = {name: getattr(self, name) for name in self.__slots__ if name.endswith("_C")}

@@ -10,6 +10,7 @@ and its advantage is 0. Every function raises a ValueError where the shapes it i
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ def scalar(name: str, value: Tensor | float) -> None:
         raise ValueError(f"{name} should be one number, but it has the shape {tuple(value.shape)}")
 
 
+_NO_SCORE = -1.0
+"""The class of those that come after no judged answer."""
 _NO_SPREAD = 1e-6
 """Standard deviations below this are rounding errors."""
 
@@ -80,7 +83,37 @@ def leave_one_out(rewards_B: Tensor, groups_B: Tensor) -> Tensor:
     return torch.where(valid_B & (counts_B > 1), filled_B - others_B, torch.zeros_like(rewards_B))
 
 
-def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B: Tensor) -> Tensor:
+ClassSums = Mapping[float, tuple[float, float]]
+"""By the previous answer's score: the sum of the rewards after it, and how many there are."""
+
+
+def class_sums(rewards_B: Tensor, previous_B: Tensor) -> ClassSums:
+    """Those of one process; (B,) each, as `leave_one_out_given_previous` takes them."""
+    valid_B = ~torch.isnan(rewards_B)
+    class_B = torch.nan_to_num(previous_B, nan=_NO_SCORE)
+    found = {}
+    for score in torch.unique(class_B[valid_B]).tolist():
+        here_B = valid_B & (class_B == score)
+        found[score] = float(rewards_B[here_B].sum()), float(here_B.sum())
+    return found
+
+
+def without(mine: ClassSums, everywhere: Sequence[ClassSums]) -> ClassSums:
+    """What all processes but this one have."""
+    others: dict[float, tuple[float, float]] = {score: (-total, -number) for score, (total, number) in mine.items()}
+    for score, (total, number) in (item for sums in everywhere for item in sums.items()):
+        so_far = others.get(score, (0.0, 0.0))
+        others[score] = so_far[0] + total, so_far[1] + number
+    return others
+
+
+def leave_one_out_given_previous(
+    rewards_B: Tensor,
+    groups_B: Tensor,
+    previous_B: Tensor,
+    *,
+    elsewhere: ClassSums = MappingProxyType({}),
+) -> Tensor:
     """As `leave_one_out`, but the expectation also knows the previous answer's score, which this turn could not change.
 
     A baseline may depend on anything that came before the turn without bias. The mean of the other episodes of the same
@@ -91,6 +124,7 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
         rewards_B: (B,) float; NaN abstains.
         groups_B: (B,) integer problem index.
         previous_B: (B,) score of the previous answer; NaN if there is none or it is unjudged, a class of its own.
+        elsewhere: the rewards that other processes have of other problems, by class.
 
     Returns:
         (B,) advantages; 0 where the reward is NaN or the group has no other reward.
@@ -98,7 +132,7 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     agree(rewards_B=rewards_B, groups_B=groups_B, previous_B=previous_B)
     valid_B = ~torch.isnan(rewards_B)
     filled_B = torch.where(valid_B, rewards_B, torch.zeros_like(rewards_B))
-    class_B = torch.nan_to_num(previous_B, nan=-1.0)
+    class_B = torch.nan_to_num(previous_B, nan=_NO_SCORE)
     pair_B = torch.stack([groups_B.to(class_B.dtype), class_B], dim=1)
     same_sum_B, same_count_B = _sum_and_count_of_others(
         filled_B, valid_B, torch.unique(pair_B, dim=0, return_inverse=True)[1]
@@ -106,6 +140,9 @@ def leave_one_out_given_previous(rewards_B: Tensor, groups_B: Tensor, previous_B
     class_sum_B, class_count_B = _sum_and_count_of_others(
         filled_B, valid_B, torch.unique(class_B, return_inverse=True)[1]
     )
+    more_B = [elsewhere.get(score, (0.0, 0.0)) for score in class_B.tolist()]
+    class_sum_B = class_sum_B + torch.tensor([total for total, _ in more_B], dtype=class_sum_B.dtype)
+    class_count_B = class_count_B + torch.tensor([number for _, number in more_B], dtype=class_count_B.dtype)
     prior_B = class_sum_B / class_count_B.clamp(min=1)
     expected_B = (same_sum_B + prior_B) / (same_count_B + 1)
     return torch.where(valid_B & (class_count_B > 0), filled_B - expected_B, torch.zeros_like(rewards_B))

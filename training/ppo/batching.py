@@ -116,6 +116,7 @@ def call_table(episodes: Sequence[Episode]) -> CallTable:
         ),
         imitated_C=torch.tensor([signal.imitates for *_, signal in rows], dtype=torch.bool),
         roles=tuple(dict.fromkeys(signal.role for *_, signal in rows)),
+        kinds=tuple(dict.fromkeys(signal.kind for *_, signal in rows)),
     )
 
 
@@ -177,14 +178,15 @@ class RowTensors:
         return values
 
 
-def row_tensors(rows: Sequence[PlacedRow], *, pad_id: int, multiple_of: int = 1) -> RowTensors:
-    """Pad rows to tensors; rows without any token that learns are added until their number divides by `multiple_of`.
+def row_tensors(rows: Sequence[PlacedRow], *, pad_id: int, multiple_of: int = 1, at_least: int = 0) -> RowTensors:
+    """Pad rows to tensors; rows without any token that learns are added until there are `at_least` so many, and their
+    number divides by `multiple_of`.
 
     (TRL cuts off silently what does not divide into minibatches.)
     """
     prompt_length = max(placed.row.prompt_length for placed in rows)
     completion_length = max(len(placed.row.ids) - placed.row.prompt_length for placed in rows)
-    size = -(-len(rows) // multiple_of) * multiple_of
+    size = -(-max(len(rows), at_least) // multiple_of) * multiple_of
     tensors = RowTensors(
         prompt_ids_RP=torch.full((size, prompt_length), pad_id),
         prompt_mask_RP=torch.zeros(size, prompt_length, dtype=torch.long),

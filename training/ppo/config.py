@@ -4,7 +4,6 @@
 run of the trainer needs besides. Every default stands here, once.
 """
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from selfcorrect.training.credit.settings import (
 )
 from selfcorrect.training.engines import Mismatch
 from selfcorrect.training.ppo.trl_options import checkpointing_argument, fault_of
+from selfcorrect.training.processes import count
 
 NormaliseBy = Literal["nothing", "role"]
 NormaliseLoss = Literal["token", "turn"] | int
@@ -326,15 +326,15 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
 
     @model_validator(mode="after")
     def _equal_processes(self) -> Self:
-        if self.problems_per_step % _processes():
+        if self.problems_per_step % count():
             raise ValueError(
-                f"{self.problems_per_step} problems a step do not divide into {_processes()} processes; the episodes "
+                f"{self.problems_per_step} problems a step do not divide into {count()} processes; the episodes "
                 "of a problem, which are each other's baseline, have to be played by one of them"
             )
-        if self.episodes_per_step % (self.minibatches * self.gradient_accumulation * _processes()):
+        if self.episodes_per_step % (self.minibatches * self.gradient_accumulation * count()):
             raise ValueError(
                 f"{self.episodes_per_step} episodes a step do not divide into {self.minibatches} minibatches x "
-                f"{self.gradient_accumulation} accumulation steps x {_processes()} processes"
+                f"{self.gradient_accumulation} accumulation steps x {count()} processes"
             )
         return self
 
@@ -362,7 +362,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
         settings: dict[str, Any] = {
             "output_dir": str(self.output_dir),
             "max_steps": self.steps * self.updates_per_step,
-            "per_device_train_batch_size": self.episodes_per_step // (slices * _processes()),
+            "per_device_train_batch_size": self.episodes_per_step // (slices * count()),
             "gradient_accumulation_steps": self.gradient_accumulation,
             "steps_per_generation": slices,
             "num_generations": self.episodes_per_problem,
@@ -389,11 +389,7 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             "report_to": [],
             "disable_tqdm": True,
             "dataloader_pin_memory": False,
+            "ddp_find_unused_parameters": False,  # every weight is in every loss; to look for others takes time
             "remove_unused_columns": False,
         }
         return GRPOConfig(**(settings | self.trl))
-
-
-def _processes() -> int:
-    """How many processes the launcher started (accelerate and torchrun say so in the environment)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -66,6 +66,8 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]
         self._controllers = controllers
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         numbers = {
             "kl_factor": self._controllers.kl_factor,
             "entropy_coefficient": self._controllers.entropy_coefficient,

@@ -3,7 +3,8 @@ paid and, with a discount between turns, what is paid after it.
 
 It is a linear head on the policy's last hidden states, which it does not change: policy and critic share no gradient,
 the saved policy stays a plain model, and the head learns with an optimiser of its own. A turn's value knows all that
-came before the turn, the previous answer included.
+came before the turn, the previous answer included. Of several processes each has the same head: they learn from the
+returns of all.
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ from selfcorrect.training.credit.table import CallTable
 from selfcorrect.training.ppo.batching import RowTensors
 from selfcorrect.training.ppo.config import CriticConfig
 from selfcorrect.training.ppo.loss import value_loss
+from selfcorrect.training.processes import together
 
 _FILE = "critic.pt"
 
@@ -61,15 +63,24 @@ class Critic:
         return sampled.scatter(sampled.starts_N.float(), rows.calls_RT) > 0
 
     def _fit(self, hidden_RTH: Tensor, returns_RT: Tensor, mask_RT: Tensor) -> float:
+        everywhere = sum(together(int(mask_RT.sum())))
         losses = []
         for _ in range(self.config.epochs):
             self._optimiser.zero_grad()
             values_RT = self._head(hidden_RTH).squeeze(-1)
-            loss = value_loss(values_RT, returns_RT, mask_RT.float(), mask_RT.sum().clamp(min=1))
+            loss = value_loss(values_RT, returns_RT, mask_RT.float(), torch.tensor(max(1, everywhere)))
             loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(self._added(float(loss.detach())))
             self._optimiser.step()
-            losses.append(float(loss.detach()))
         return sum(losses) / len(losses)
+
+    def _added(self, loss: float) -> float:
+        """The loss over all processes; the head gets the gradient of that."""
+        parameters = list(self._head.parameters())
+        parts = together((loss, [parameter.grad for parameter in parameters if parameter.grad is not None]))
+        for number, parameter in enumerate(parameters):
+            parameter.grad = torch.stack([gradients[number] for _, gradients in parts]).sum(0)
+        return sum(part for part, _ in parts)
 
     def keeper(self) -> TrainerCallback:
         """A callback that stores the critic in every checkpoint and takes it from the one a run is resumed from."""
@@ -89,7 +100,8 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]
         self._critic = critic
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._critic.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if state.is_world_process_zero:
+            self._critic.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -16,6 +16,7 @@ from selfcorrect.training.ppo.judging import alone
 from selfcorrect.training.ppo.loss import LossTerms, TokenBatch
 from selfcorrect.training.ppo.objectives import TurnSignal
 from selfcorrect.training.ppo.rollouts import Episode
+from selfcorrect.training.processes import together
 
 
 def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int = 0) -> dict[str, float]:
@@ -112,6 +113,11 @@ class MeanOfTokens:
     def add(self, values_BT: Tensor, mask_BT: Tensor) -> None:
         self.total += float(torch.where(mask_BT > 0, values_BT, torch.zeros_like(values_BT)).sum())
         self.count += float((mask_BT > 0).sum())
+
+    def over_processes(self) -> float:
+        """The mean over the tokens of all processes; 0 of none."""
+        sums = together((self.total, self.count))
+        return sum(total for total, _ in sums) / max(1.0, sum(count for _, count in sums))
 
 
 def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

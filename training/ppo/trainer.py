@@ -7,19 +7,17 @@ accelerate, DeepSpeed, FSDP, logging, checkpoints and resume.
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback
 from trl import GRPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.recording import unrecorded_draws
@@ -72,6 +70,8 @@ from selfcorrect.training.ppo.scoring import (
     hidden_before_each_token,
     without_dropout,
 )
+from selfcorrect.training.ppo.sharding import is_sharded, refuse_with_shards, whole_model
+from selfcorrect.training.processes import together
 from selfcorrect.training.reporting.services import Reporters, episode_rows
 
 
@@ -161,6 +161,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             optimizers=(config.own_optimiser(policy.model), None),
         )
         self.remove_callback(PrinterCallback)  # figures go to whoever listens to on_log
+        refuse_with_shards(self.accelerator, config, policy)
         if self._reference is not None:
             self.ref_model = self._reference.prepare(self)
 
@@ -217,8 +218,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _play(self, problems: list[Problem]) -> tuple[list[Episode], list[Episode]]:
         """All episodes that were played, those of `problems` first, and as many to learn from."""
         start, unrecorded = time.perf_counter(), unrecorded_draws(self._policy)
-        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-            self._policy.model = model  # under DeepSpeed and FSDP the object with the gathered weights is another one
+        with self.playing():
             played = self._play_round(problems, 0)
             chosen = list(played)
             if self.settings.no_spread == "resample":
@@ -234,6 +234,12 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             chosen = dropped(chosen, call_table(chosen))
         return played, chosen
 
+    @contextmanager
+    def playing(self) -> Iterator[Any]:
+        """The policy's model, which has all its weights in this process meanwhile, however they are divided."""
+        with whole_model(self.model_wrapped, self.accelerator) as self._policy.model:  # perhaps another object
+            yield self._policy.model
+
     def _play_round(self, problems: list[Problem], round_number: int) -> list[Episode]:
         process = self.accelerator.process_index
         played = self._player.play(problems, batch=self.batch_number, process=process, again=round_number)
@@ -241,13 +247,13 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _tensors(self, episodes: list[Episode]) -> dict[str, Tensor | Any]:
         table = call_table(episodes)
-        rows = row_tensors(
-            placed_rows(episodes, table),
-            pad_id=self._tokenizer.pad_token_id,
-            multiple_of=self.args.steps_per_generation,
-        )
+        placed = placed_rows(episodes, table)
+        # What one process scores all must score, in as many rows: of a sharded model each has a part.
+        at_least = max(together(len(placed))) if is_sharded(self.accelerator) else 0
+        pad, parts = self._tokenizer.pad_token_id, self.args.steps_per_generation
+        rows = row_tensors(placed, pad_id=pad, multiple_of=parts, at_least=at_least)
         rows, correction_RT = self._by_the_trainer(rows)
-        charged = self.settings.kl and bool((table.kl_coefficients_C > 0).any())
+        charged = self.settings.kl and any(together(bool((table.kl_coefficients_C > 0).any())))
         reference_RT = self._reference_logprobs(rows) if charged else None
         advantages_RT = self._advantages(rows, table)
         betas_RT = rows.spread(table.kl_coefficients_C) * self._steered(rows, table, reference_RT)
@@ -286,8 +292,8 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _steered(self, rows: RowTensors, table: CallTable, reference_RT: Tensor | None) -> float:
         """The factor on this step's KL coefficients; the last step's entropy and this one's KL are taken note of."""
         steering = self._controllers
-        if steering.watch_entropy and self._entropies.count:
-            steering.observe_entropy(self._over_all_ranks(self._entropies))
+        if steering.watch_entropy and any(together(self._entropies.count > 0)):
+            steering.observe_entropy(self._entropies.over_processes())
             self._record({"entropy_coefficient": steering.entropy_coefficient})
         self._entropies = MeanOfTokens()
         factor = steering.kl_factor
@@ -295,13 +301,9 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
             charged_RT = rows.spread(table.learns_C * (table.kl_coefficients_C > 0))
             measured = MeanOfTokens()
             measured.add(rows.old_logprobs_RT - reference_RT, charged_RT)
-            steering.observe_kl(self._over_all_ranks(measured))
+            steering.observe_kl(measured.over_processes())
             self._record({"kl_factor": factor})
         return factor
-
-    def _over_all_ranks(self, mean: "MeanOfTokens") -> float:
-        sums = self.accelerator.gather(torch.tensor([[mean.total, mean.count]], device=self.accelerator.device)).sum(0)
-        return float(sums[0] / sums[1].clamp(min=1))
 
     def _advantages(self, rows: RowTensors, table: CallTable) -> Tensor:
         """(R, T): every sampled token's advantage, from the baseline or from the critic."""
@@ -315,13 +317,12 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 settings.normalise_by or "nothing",
                 credit=settings.credit,
                 by_role=settings.credit_by_role,
-                gather=lambda mine: list(gather_object([mine])) if self.accelerator.num_processes > 1 else [mine],
             )
             return rows.spread(advantages_C)
-        model = self.accelerator.unwrap_model(self.model)
-        hidden_RTH = hidden_before_each_token(
-            model, *whole_rows(text_of(rows)), positions=self._positions, rows_at_once=self._rows_at_once
-        )
+        with self.playing() as model:
+            hidden_RTH = hidden_before_each_token(
+                model, *whole_rows(text_of(rows)), positions=self._positions, rows_at_once=self._rows_at_once
+            )
         advantages_RT, value_loss = self._critic.learn(hidden_RTH, rows, table)
         self._record({"value_loss": value_loss})
         return advantages_RT
@@ -384,15 +385,14 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return cast(Tensor, items.clamp(min=1.0) * share / self.accelerator.num_processes)
 
     def _refuse_divergence(self, terms: LossTerms) -> None:
-        if not math.isfinite(float(terms.total.detach())):
+        if not math.isfinite(loss := float(terms.total.detach())):
             raise DivergenceError(
-                f"the loss is {float(terms.total.detach())} in step {self.batch_number + 1}: training stops, the last "
+                f"the loss is {loss} in step {self.batch_number + 1}: training stops, the last "
                 "checkpoint is kept; a smaller learning rate, a smaller alpha or a larger beta1 usually helps"
             )
 
     def _record(self, metrics: dict[str, float]) -> None:
-        gathered = gather_object([metrics]) if self.accelerator.num_processes > 1 else [metrics]
-        for name, value in over_processes(gathered).items():
+        for name, value in over_processes(together(metrics)).items():
             self._metrics["train"][name].append(value)
 
 

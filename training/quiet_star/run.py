@@ -18,9 +18,10 @@ from selfcorrect.training.quiet_star.learners import Learner, PlainLearner, Thin
 from selfcorrect.training.quiet_star.loop import train_steps
 from selfcorrect.training.quiet_star.settings import ARM, CHAINS, QuietRun, QuietSettings
 from selfcorrect.training.quiet_star.texts import ASIDE_BEGINS, ASIDE_ENDS, ChainTexts, Text, Texts, read_file
+from selfcorrect.training.runs.holding import opened
 from selfcorrect.training.runs.model_card import quiet_card
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import RunResult, opened
+from selfcorrect.training.runs.run_directory import RunResult
 
 _TEXTS_IN_REPORT = 60
 _ON_CARD = ("all_nll", "all_nll_talk", "answer_accuracy", "answer_accuracy_talk")

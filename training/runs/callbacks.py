@@ -10,12 +10,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from selfcorrect.errors import DivergenceError
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
+from selfcorrect.training.processes import together
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory
@@ -103,7 +104,10 @@ class FiniteGradients(TrainerCallback):  # type: ignore[misc]
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            gradient = parameter.grad
+            if isinstance(gradient, DTensor):
+                gradient = gradient.to_local()  # every process looks at its part
+            if gradient is not None and not bool(torch.isfinite(gradient).all()):
                 raise DivergenceError(
                     f"the gradient of {name} is not finite in update {state.global_step + 1}; the weights were left as "
                     "they were"
@@ -175,7 +179,7 @@ class StopOnTime(TrainerCallback):  # type: ignore[misc]
         if self._minutes is None or state.global_step % self._updates or state.global_step >= state.max_steps:
             return
         taken = (self.clock() - self._began) / 60
-        if not any(gather_object([taken >= self._minutes])):  # the processes of a run stop together
+        if not any(together(taken >= self._minutes)):  # the processes of a run stop together
             return
         self._tell(
             f"stop_after_minutes {self._minutes:g}: the training ends with step {state.global_step // self._updates} "
@@ -185,7 +189,8 @@ class StopOnTime(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
-    """Turns the first Ctrl-C into "finish this step, save, stop"; the second one interrupts at once.
+    """Turns the first Ctrl-C into "finish this step, save, stop"; the second one interrupts at once. Of several
+    processes all stop after the same step, whichever heard it first.
 
     Use `listening()` around the training. `interrupted` tells afterwards whether it was heard.
 
@@ -200,7 +205,10 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Only between batches: a half-learnt batch of episodes could not be resumed.
-        if self.interrupted and state.global_step % self._updates == 0:
+        if state.global_step % self._updates:
+            return
+        self.interrupted = any(together(self.interrupted))
+        if self.interrupted:
             control.should_save = self._saves
             control.should_training_stop = True
 

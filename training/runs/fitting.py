@@ -1,7 +1,6 @@
 """The one loop that fits a policy: problems in an order that a resumed run takes up, Ctrl-C, checkpoints, saving."""
 
 import json
-import os
 import random
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import DivergenceError, TaskError
-from selfcorrect.files import StepLog, replacing, told
+from selfcorrect.files import StepLog, replacing
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.player import SignalsAt
-from selfcorrect.training.ppo.precision import merged
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
+from selfcorrect.training.processes import by_first
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.best import BestCheckpoint
 from selfcorrect.training.runs.callbacks import BoundedKL, FiniteGradients, StopOnInterrupt
@@ -140,10 +139,15 @@ def keep_beginning(policy: Any, checkpoints: Path, *, resume: bool) -> None:
         resume: whether the run goes on.
     """
     kept = checkpoints / "beginning"
-    if not (resume and kept.is_dir()):
-        if int(os.environ.get("RANK", "0")) == 0:
-            with replacing(kept) as unfinished:
-                policy.model.save_pretrained(unfinished)
+
+    def keep() -> bool:
+        if resume and kept.is_dir():
+            return False
+        with replacing(kept) as unfinished:
+            policy.model.save_pretrained(unfinished)
+        return True
+
+    if by_first(keep):
         return
     model = policy.model.unload() if hasattr(policy.model, "peft_config") else policy.model
     model.load_state_dict(type(model).from_pretrained(kept, dtype=model.dtype).state_dict())
@@ -235,17 +239,3 @@ def fit(
         raise KeyboardInterrupt
     if best is not None:
         best.give_back(trainer)
-
-
-def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> Any:
-    """Write what `trainer` made as a plain model with its tokenizer to `folder`, and return it: an adapter is merged
-    into its base, and is kept by itself in the folder `adapter` beside that."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        with told(folder):
-            model.save_pretrained(folder.parent / "adapter")
-        model = merged(model, seed=trainer.settings.seed)
-    with told(folder):
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return model

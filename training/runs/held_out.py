@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from selfcorrect.agents.evaluation import evaluate
+from selfcorrect.agents.evaluation import EvaluationReport, evaluate, report_on
 from selfcorrect.agents.graph import CorrectionGraph
 from selfcorrect.agents.state import EpisodeState
+from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.files import write_whole
+from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.validate import FiniteTask
+from selfcorrect.training.processes import by_first, count, first_only, joined, rank, shared, together
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings
@@ -60,12 +63,12 @@ class HeldOut:
     def before(self, graph: CorrectionGraph) -> Evaluated:
         """The evaluation of the base policy; kept beside the checkpoints, so that a resumed run need not repeat it."""
         kept = self.run.checkpoints_path / "before.json"
-        if kept.exists():
-            saved = json.loads(kept.read_text(encoding="utf-8"))
+        saved = by_first(lambda: json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None)
+        if saved is not None:
             return saved["report"], saved["episodes"]
         self.progress.message(f"evaluating the base policy on {len(self.problems)} held-out problems")
         report, episodes = self._evaluate(graph)
-        write_whole(kept, json.dumps({"report": report, "episodes": episodes[:_KEPT_EPISODES]}))
+        first_only(write_whole)(kept, json.dumps({"report": report, "episodes": episodes[:_KEPT_EPISODES]}))
         return report, episodes
 
     def finish(
@@ -87,16 +90,43 @@ class HeldOut:
         chosen by them."""
         count = min(_VALIDATION_PROBLEMS, len(self.problems))
         problems = self.task.problems("test", count, seed=_VALIDATION_SEED + self.seed)
-        report, _ = evaluate(graph, problems, self.task.checker)
+        report, _ = evaluate_shared(graph, problems, self.task.checker)
         figures = report.as_dict()
         later = {f"accuracy_t{turn}": value for turn, value in enumerate(figures["accuracy"], 1) if turn > 2}
         return {name: figures[name] for name in _VALIDATION_FIGURES} | later
 
     def _evaluate(self, graph: CorrectionGraph) -> Evaluated:
-        report, episodes = evaluate(graph, self.problems, self.task.checker, seed=self.seed)
+        report, episodes = evaluate_shared(graph, self.problems, self.task.checker, seed=self.seed)
         if report.left_out:
             self.progress.message(left_out_text(report.left_out))
         return report.as_dict(), episodes
+
+
+def evaluate_shared(
+    graph: CorrectionGraph, problems: Sequence[Problem], checker: Checker, *, seed: int = 0
+) -> tuple[EvaluationReport, list[EpisodeState]]:
+    """`evaluate` by all processes, each of which plays its share of `problems`; the report of all of them, in every
+    process. Greedy answers do not depend on how many processes there are; a graph that draws has other seeds in each.
+
+    Raises:
+        UnreadablePromptError: no process has a problem that the policy can be shown.
+    """
+    if count() == 1:
+        return evaluate(graph, problems, checker, seed=seed)
+    mine, unreadable = shared(problems), None
+    played: list[EpisodeState] = []
+    left_out: list[str] = []
+    try:
+        report, played = evaluate(graph, mine, checker, seed=seed + rank())
+        left_out = report.left_out
+    except UnreadablePromptError as error:
+        left_out, unreadable = [problem.id for problem in mine], error
+    parts = together((played, left_out))
+    episodes = joined([states for states, _ in parts])
+    if unreadable is not None and not episodes:
+        raise unreadable
+    whole = report_on(episodes, setting=graph.get_name())
+    return replace(whole, left_out=[name for _, names in parts for name in names]), episodes
 
 
 _NAMED = 5

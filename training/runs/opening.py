@@ -26,12 +26,30 @@ from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.engines import EngineSettings, TransformersEngine, on_engine, refuse_engine
 from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Objective, Schedule, checked_objective, objective_named
+from selfcorrect.training.processes import join, on_this_machine
 from selfcorrect.training.runs.given import GivenGraph, GivenPolicy, GivenScore
 from selfcorrect.training.settings import GIVEN, GraphSettings, LoraSettings, PolicySettings, RunSettings
 
 _LORA_ABOVE = 500_000_000
 """Parameters of a model above which "auto" trains adapters: float32 weights, gradients and moments of all of 0.5 B
 parameters take 8 GB, and the KL reference 2 GB more."""
+
+
+def meet(settings: RunSettings) -> None:
+    """Meet the other processes of the launcher, where there are any; see `join`.
+
+    Raises:
+        ConfigurationError: all of them would take the same accelerator.
+    """
+    own = settings.policy
+    given = own.policy() if isinstance(own, GivenPolicy) else None
+    device = choose_device(own.device) if given is None else torch.device("cpu" if given.on_cpu else "cuda")
+    if ":" in own.device and on_this_machine() > 1:
+        raise ConfigurationError(
+            f"policy.device {own.device} would be taken by all {on_this_machine()} processes of this machine: name no "
+            "number, and each takes its own"
+        )
+    join(cpu=device.type == "cpu", options=settings.optimiser.trl)
 
 
 def open_policy(settings: PolicySettings, *, engine: EngineSettings | None = None) -> TransformersPolicy:

@@ -18,11 +18,12 @@ sampled:
 Others (policy_loss, entropy, clipped, ...) are written down and drawn as they come.
 """
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tqdm import tqdm
+
+from selfcorrect.training.processes import is_first
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def usual_progress(console: "Console | None" = None) -> ProgressSink:
     from rich.console import Console
 
     shown = console or Console(stderr=True)
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not is_first():
         return SilentProgress()
     if shown.is_jupyter:
         return NotebookProgress()

@@ -1,6 +1,7 @@
 """A run of reinforcement learning from beginning to end: evaluate, train, evaluate again, write everything down."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.ppo.player import BegunWith
 from selfcorrect.training.ppo.rollouts import CheckerRewards
+from selfcorrect.training.ppo.sharding import save_whole
+from selfcorrect.training.processes import agreed, by_first
 from selfcorrect.training.runs.alarms import Watch
 from selfcorrect.training.runs.best import BestCheckpoint
 from selfcorrect.training.runs.callbacks import RunLog, StopOnTime
@@ -21,11 +24,11 @@ from selfcorrect.training.runs.fitting import (
     keep_beginning,
     open_trainer,
     resumable,
-    save_trained,
     shown_problems,
     training_problems,
 )
 from selfcorrect.training.runs.held_out import HeldOut
+from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large
 from selfcorrect.training.runs.offline_attempts import (
     SHARE_OF_FILE,
@@ -37,6 +40,7 @@ from selfcorrect.training.runs.offline_attempts import (
 from selfcorrect.training.runs.opening import (
     chosen_lora,
     lora_config,
+    meet,
     open_graph,
     open_policy,
     open_run_policy,
@@ -44,7 +48,7 @@ from selfcorrect.training.runs.opening import (
     prompts_for,
 )
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import GIVEN, PolicySettings, RunSettings
 
 
@@ -85,8 +89,9 @@ def train_plan(
     """
     if settings.score.offline_attempts is not None and plan.stage_two_from is None:
         raise ConfigurationError(f"{plan.arm} has no Stage II: score.offline_attempts would have no effect")
-    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
-        return _Session(run, settings, plan, sink).play_through(resume=resume)
+    meet(settings)
+    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume, several=True) as (run, sink):
+        return agreed(lambda: _Session(run, settings, plan, sink)).play_through(resume=resume)
 
 
 @dataclass
@@ -108,6 +113,7 @@ class _Session:
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, tokenizer)
         asked = (problem.prompt for problem in self.held_out.problems)
         self._offline_tokens = 0
+        self._playing: Callable[[], AbstractContextManager[Any]] = nullcontext  # of the trainer, once there is one
         refuse_unreadable(self.policy, asked, name=self.settings.policy.model)
 
     def play_through(self, *, resume: bool) -> RunResult:
@@ -115,16 +121,15 @@ class _Session:
             keep_beginning(self.policy, self.run.checkpoints_path, resume=resume)
         before = self.held_out.before(self.graph)
         self._train(resume=resume)
-        return self.held_out.finish(self.graph, before, self._budget(), steps=self._cut_short())
+        with self._playing():
+            return self.held_out.finish(self.graph, before, self._budget(), steps=self._cut_short())
 
     def _train(self, *, resume: bool) -> None:
         config = self._config()
-        checkpoint = resumable(config.output_dir, self.progress.message) if resume else None
-        done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
-        self.run.truncate_metrics(done)
+        checkpoint, steps = by_first(lambda: self._taken_up(config, resume=resume))
         problems = self._problems(config)
         base = None if self.plan.reference is None else open_policy(self.plan.reference)
-        best = BestCheckpoint(config, self.run.read_metrics(), self.progress.message)
+        best = BestCheckpoint(config, steps, self.progress.message)
         trainer = open_trainer(
             self.policy,
             self.training_graph,
@@ -136,14 +141,22 @@ class _Session:
             peft_config=lora_config(chosen_lora(self.settings.policy)),
             stored=self.run.training_episodes_path,
             callbacks=[
-                self._log(config),
+                self._log(config, steps),
                 best,
                 StopOnTime(config.stop_after_minutes, config.updates_per_step, self.progress.message),
             ],
         )
+        self._playing = trainer.playing
         fit(trainer, resume_from=checkpoint, best=best)
         self.policy.settle()  # what is saved has its adapter merged, in place
-        save_trained(trainer, self.policy.tokenizer, self.run.model_path)
+        save_whole(trainer, self.policy.tokenizer, self.run.model_path)
+
+    def _taken_up(self, config: TurnPPOConfig, *, resume: bool) -> tuple[Path | None, list[dict[str, Any]]]:
+        """The checkpoint that training goes on from, and the steps that were done by then; the others are forgotten."""
+        checkpoint = resumable(config.output_dir, self.progress.message) if resume else None
+        done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
+        self.run.truncate_metrics(done)
+        return checkpoint, self.run.read_metrics()
 
     def _problems(self, config: TurnPPOConfig) -> list[Problem]:
         if self.settings.graph.is_own:  # what its first call shows is its own affair
@@ -151,16 +164,20 @@ class _Session:
         words = prompts_for(self.settings, self.policy)
         return shown_problems(training_problems(self.task, config), self.policy, words, self.progress)
 
-    def _log(self, config: TurnPPOConfig) -> RunLog:
+    def _log(self, config: TurnPPOConfig, steps: list[dict[str, Any]]) -> RunLog:
         return RunLog(
             self.run,
             self.progress,
             self.plan.schedule,
             config.updates_per_step,
-            lambda: self.held_out.validate(self.graph),
+            self._validate,
             config.evaluate_every,
-            Watch(config.episodes_per_step, self.run.read_metrics(), stop_after_idle=config.stop_after_idle),
+            Watch(config.episodes_per_step, steps, stop_after_idle=config.stop_after_idle),
         )
+
+    def _validate(self) -> dict[str, float]:
+        with self._playing():
+            return self.held_out.validate(self.graph)
 
     def _first_answers(self, problems: Sequence[Problem], config: TurnPPOConfig, base: Any) -> BegunWith | None:
         """Those of `score.offline_attempts`, for the problems of Stage II."""
@@ -175,7 +192,9 @@ class _Session:
         each, kept = episodes_of(source, config.episodes_per_problem), self.run.path / "offline_attempts.jsonl"
         graph = self._graph_of(base, revisions=0)
         self.progress.message(f"drawing first answers of the base policy for Stage II: {each} a problem")
-        known = sampled_attempts(graph, later, each, temperature=config.temperature, seed=config.seed, kept=kept)
+        known = by_first(
+            lambda: sampled_attempts(graph, later, each, temperature=config.temperature, seed=config.seed, kept=kept)
+        )
         self._offline_tokens = sum(len(one["completion_ids"]) for drawn in known.values() for one in drawn)
         return OfflineAttempts(known, source, begins).begin
 

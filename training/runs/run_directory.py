@@ -14,21 +14,16 @@ report.html      all of it in one file
 """
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
-
-from filelock import FileLock, Timeout
 
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
 from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
-from selfcorrect.training.ppo.config import refuse_missing
-from selfcorrect.training.runs.progress import ProgressSink, usual_progress
+from selfcorrect.training.processes import by_first, first_only
 from selfcorrect.training.runs.stored_episodes import token_records, verdict_fields
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
 
@@ -127,7 +122,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run's folder, known to be writable. Make one with `create`."""
+    """A run's folder, known to be writable. Make one with `create`. Of several processes the first one writes to it."""
 
     path: Path
 
@@ -143,19 +138,23 @@ class RunDirectory:
             ConfigurationError: the run to resume was started with other settings, or is one of another arm.
         """
         run = cls(Path(out))
+        by_first(lambda: run._begin(settings, resume=resume, arm=arm))
+        return run
+
+    def _begin(self, settings: Settings, *, resume: bool, arm: str | None) -> None:
+        out = self.path
         if resume:
-            run._same_arm(arm)
-            run._same_settings(settings)
-        elif run.config_path.exists() or run.metrics_log_path.exists():
+            self._same_arm(arm)
+            self._same_settings(settings)
+        elif self.config_path.exists() or self.metrics_log_path.exists():
             raise TrainingError(
                 f"{out} already holds a run: go on with it by resume=True (--resume {out}), or choose another folder"
             )
-        prove_writable(run.path)
-        run.checkpoints_path.mkdir(exist_ok=True)
-        write_whole(run.config_path, settings_as_yaml(placed(settings)))
+        prove_writable(out)
+        self.checkpoints_path.mkdir(exist_ok=True)
+        write_whole(self.config_path, settings_as_yaml(placed(settings)))
         if arm is not None:
-            write_whole(run.arm_path, arm + "\n")
-        return run
+            write_whole(self.arm_path, arm + "\n")
 
     @staticmethod
     def saved_settings(out: Path) -> RunSettings:
@@ -228,6 +227,7 @@ class RunDirectory:
         """All of it for people; opens offline."""
         return self.path / "report.html"
 
+    @first_only
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add one step to metrics.jsonl; see `StepLog.append`."""
         StepLog(self.metrics_log_path).append(metrics)
@@ -236,12 +236,14 @@ class RunDirectory:
         """The steps written so far."""
         return StepLog(self.metrics_log_path).read()
 
+    @first_only
     def truncate_metrics(self, step: int) -> None:
         """Forget the steps after `step`."""
         StepLog(self.metrics_log_path).truncate(step)
         if self.training_episodes_path.exists():
             StepLog(self.training_episodes_path).truncate(step)
 
+    @first_only
     def write_final(
         self,
         before: Mapping[str, Any],
@@ -266,6 +268,7 @@ class RunDirectory:
         final: dict[str, dict[str, Any]] = json.loads(self.final_path.read_text(encoding="utf-8"))
         return final
 
+    @first_only
     def write_episodes(
         self, episodes: Sequence[EpisodeState], *, before: Sequence[EpisodeState] = (), tokenizer: Any = None
     ) -> None:
@@ -281,6 +284,7 @@ class RunDirectory:
             return []
         return [json.loads(line) for line in self.episodes_path.read_text(encoding="utf-8").splitlines()]
 
+    @first_only
     def write_card(self) -> None:
         """Write README.md of the trained model, if there is one; see `model_card`."""
         from selfcorrect.training.runs.model_card import run_card
@@ -289,8 +293,9 @@ class RunDirectory:
             settings, final = read_settings(self.config_path), self.read_final()
             write_whole(self.model_path / "README.md", run_card(settings, final, arm=self.arm, folder=self.model_path))
 
-    def write_report(self) -> Path:
-        """Write report.html from the other files; returns its path."""
+    @first_only
+    def write_report(self) -> None:
+        """Write report.html from the other files."""
         from selfcorrect.training.reporting.page import report_page
 
         page = report_page(
@@ -301,7 +306,6 @@ class RunDirectory:
             arm=self.arm,
         )
         write_whole(self.report_path, page)
-        return self.report_path
 
     def _same_arm(self, arm: str | None) -> None:
         if arm is not None and self.arm is not None and arm != self.arm:
@@ -333,66 +337,3 @@ class RunDirectory:
                 f"{self.path} is finished and keeps no checkpoint, so it cannot be made longer (save_every was 0); "
                 f"train on from its model: --model {self.model_path}"
             )
-
-
-Folder = TypeVar("Folder", bound=RunDirectory)
-
-# A run from the moment it has a folder to the moment it is over, however it ends.
-
-
-def opened_run(
-    arm: str, settings: RunSettings, *, out: Path, progress: ProgressSink | None, resume: bool
-) -> AbstractContextManager[tuple[RunDirectory, ProgressSink]]:
-    """`opened` for a plain folder.
-
-    Raises:
-        ConfigurationError: also if a service of `report_to` is not installed.
-    """
-    refuse_missing(settings.report_to)
-    return opened(RunDirectory, arm, settings, out=out, progress=progress, resume=resume)
-
-
-@contextmanager
-def opened(
-    kind: type[Folder], arm: str, settings: Settings, *, out: Path, progress: ProgressSink | None, resume: bool
-) -> Iterator[tuple[Folder, ProgressSink]]:
-    """The run's folder, and whom to tell of it (`usual_progress` if nobody is given), who is told when it is over.
-
-    Raises:
-        TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`.
-    """
-    sink = progress or usual_progress()
-    with alone_in(Path(out)):
-        run = kind.create(Path(out), settings, resume=resume, arm=arm)
-        try:
-            yield run, sink
-        finally:
-            sink.close()
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the run folder: no other process may run in it meanwhile, on this machine or where its file system is
-    shared. The other processes of a distributed run are with the first.
-
-    Raises:
-        TrainingError: somebody holds it.
-    """
-    if int(os.environ.get("RANK", "0")) > 0:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / ".lock", timeout=0)
-        held.acquire()
-    except Timeout as error:
-        raise TrainingError(f"{folder} is in use by another run; wait for its end, or choose another folder") from error
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or "
-            "choose another folder with --out"
-        ) from error
-    try:
-        yield
-    finally:
-        held.release()

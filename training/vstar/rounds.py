@@ -22,10 +22,11 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
+from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import Kind, RunSettings
 from selfcorrect.training.vstar.fits import StepLog, train_generator
 from selfcorrect.training.vstar.measuring import verifier_figures, verifier_page, with_answer_keys

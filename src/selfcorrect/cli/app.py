@@ -7,12 +7,14 @@ import typer
 from selfcorrect.cli.adapt import adapt_command, push
 from selfcorrect.cli.check import check, validate
 from selfcorrect.cli.compare import compare, reproduce
+from selfcorrect.cli.console import reporting
 from selfcorrect.cli.evaluate import evaluate_command, view
 from selfcorrect.cli.scale import scale, tune_budget
 from selfcorrect.cli.serve import init, mcp, serve
 from selfcorrect.cli.settings import settings_command
 from selfcorrect.cli.solve import solve
 from selfcorrect.cli.train import demo, train
+from selfcorrect.training.processes import refuse_several
 
 app = typer.Typer(
     help="Teach language models to fix their own mistakes.",
@@ -48,9 +50,17 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_IN_SEVERAL = {"train", "demo"}
+"""The commands that a launcher may start in several processes; of the arms of `train` some refuse."""
+
+
 @app.callback()
 def selfcorrect(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-) -> None: ...
+) -> None:
+    with reporting(as_json=False):
+        if ctx.invoked_subcommand not in _IN_SEVERAL:
+            refuse_several(f"selfcorrect {ctx.invoked_subcommand}")

@@ -1,17 +1,22 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import typer
 from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from selfcorrect.errors import ConfigurationError, SelfCorrectError
+from selfcorrect.errors import ConfigurationError, SelfCorrectError, TrainingError
+from selfcorrect.training.processes import count, is_first, is_first_to_tell, lost_process, name
 
 
 class Results(Console):
@@ -39,14 +44,42 @@ INTERRUPTED = 130
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
     """Errors that were raised on purpose end a command in words: exit status 2 for a wrong setting, else 1."""
+    _as_one_of_several()
     try:
         yield
     except SelfCorrectError as error:
         _tell(error, as_json=as_json)
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
+    except RuntimeError as error:
+        if not lost_process(error):
+            raise
+        _tell(TrainingError(LOST), as_json=as_json)
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         notes.print("Stopped.", style="yellow")
         raise typer.Exit(INTERRUPTED) from interrupt
+
+
+LOST = (
+    "the run was ended: the launcher was told to stop, or another process ended without a word, killed or out of "
+    "memory (the launcher tells its exit code). What was saved is there: go on with --resume instead of the options"
+)
+
+
+def _as_one_of_several() -> None:
+    """Of several processes the first one writes; why a run ended is written by the one that knows, and where it was
+    killed and could not, by the first that is ended after it."""
+    if not is_first():
+        notes.quiet = results.quiet = True
+    if count() > 1 and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _ended_by_the_launcher)
+
+
+def _ended_by_the_launcher(number: int, frame: FrameType | None) -> None:
+    if is_first_to_tell():
+        os.write(2, f"Error ({name()}): {LOST}\n".encode())
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextmanager
@@ -65,13 +98,21 @@ def tell_files(lines: Mapping[str, object]) -> None:
 
 def write_json(value: Any) -> None:
     """The result of a command, for programs."""
+    if is_first():
+        _echo_json(value)
+
+
+def _echo_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _tell(error: SelfCorrectError, *, as_json: bool) -> None:
+    if not is_first_to_tell():
+        return
+    notes.quiet = False
     if as_json:
-        write_json({"error": {"kind": type(error).__name__, "message": str(error)}})
-    notes.print("Error:", style="bold red", end=" ")
+        _echo_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+    notes.print("Error:" if count() == 1 else f"Error ({name()}):", style="bold red", end=" ")
     notes.print(str(error), style="red", markup=False, emoji=False)  # arms.star:star is no star
 
 

@@ -15,6 +15,7 @@ from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.training.arms.specs import GROUPS_OF_SOME
+from selfcorrect.training.processes import by_first, count, is_first, on_this_machine
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms import Arm
@@ -200,7 +201,8 @@ def carry_out(
         SelfCorrectError: the run cannot start or go on.
         typer.Exit: with status 130 after Ctrl-C.
     """
-    settings, out = request.settings(), request.folder()
+    settings = request.settings()
+    out = _folder(request, settings)
     progress = _progress(steps(settings), as_json=as_json)
     try:
         with loading("torch and transformers"):
@@ -211,7 +213,18 @@ def carry_out(
         raise typer.Exit(INTERRUPTED) from interrupt
     finally:
         progress.close()
-    _show(result, as_json=as_json)
+    if is_first():
+        _show(result, as_json=as_json)
+
+
+def _folder(request: RunRequest, settings: "RunSettings") -> Path:
+    """Where the run is written: where the first process finds room, if there are several."""
+    if count() == 1 or (request.out or request.resume) is not None:
+        return request.folder()
+    with loading("torch and transformers"):
+        from selfcorrect.training.runs.opening import meet
+    meet(settings)
+    return by_first(request.folder)
 
 
 def _progress(steps: int, *, as_json: bool) -> "ProgressSink":
@@ -227,7 +240,8 @@ def _progress(steps: int, *, as_json: bool) -> "ProgressSink":
 def _how_to_go_on(command: str, out: Path) -> str:
     if not (out / "config.yaml").exists():
         return "Nothing was trained yet."
-    return f"What was done is saved; go on with: selfcorrect {command} --resume {shlex.quote(str(out))}"
+    start = "" if count() == 1 else f"torchrun --nproc_per_node {on_this_machine()} -m "
+    return f"What was done is saved; go on with: {start}selfcorrect {command} --resume {shlex.quote(str(out))}"
 
 
 def _show(result: "RunResult", *, as_json: bool) -> None:

@@ -23,8 +23,8 @@ from selfcorrect.training.arms.reinforced import train_score
 from selfcorrect.training.own_graph import Trained, train
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.runs.fitting import is_whole, last_checkpoint, resumable
+from selfcorrect.training.runs.holding import alone_in
 from selfcorrect.training.runs.progress import SilentProgress
-from selfcorrect.training.runs.run_directory import alone_in
 from selfcorrect.training.settings import RunSettings
 
 
@@ -111,7 +111,7 @@ def test_a_torn_file_makes_a_checkpoint_torn(name: str, kept: float, tiny_model_
 
 def test_a_folder_is_held_against_other_processes(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from selfcorrect.training.runs.run_directory import alone_in\n"
+        "import sys; from pathlib import Path; from selfcorrect.training.runs.holding import alone_in\n"
         "with alone_in(Path(sys.argv[1])): pass"
     )
     with alone_in(tmp_path), pytest.raises(TrainingError, match="in use by another run"), alone_in(tmp_path):

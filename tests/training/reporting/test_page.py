@@ -217,7 +217,8 @@ def test_a_run_directory_writes_its_report_from_its_files(tmp_path: Path) -> Non
     for step in STEPS:
         run.append_metrics(step)
     run.write_final(BEFORE, AFTER)
-    assert f"10 of {DEMO.score.total_steps} steps" in run.write_report().read_text(encoding="utf-8")
+    run.write_report()
+    assert f"10 of {DEMO.score.total_steps} steps" in run.report_path.read_text(encoding="utf-8")
 
 
 def test_an_axis_is_cut_off_where_one_value_towers_over_the_rest() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.ppo.sharding import save_whole
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.callbacks import FiniteGradients
-from selfcorrect.training.runs.fitting import save_trained
 
 _IGNORED = -100
 _LOSSES = 10
@@ -61,7 +61,7 @@ def fine_tune(
     if reporters is not None:
         trainer.add_callback(reporters)
     trainer.train()
-    save_trained(trainer, policy.tokenizer, folder)
+    save_whole(trainer, policy.tokenizer, folder)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {"sft_loss_first": losses[0], "sft_loss": losses[-1]}
 

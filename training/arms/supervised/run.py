@@ -9,7 +9,6 @@ Beside the files of every run (see `run_directory`), its folder holds for each l
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -28,10 +27,11 @@ from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
 from selfcorrect.training.reporting.services import Reporters, example_rows
 from selfcorrect.training.runs.held_out import Evaluated, HeldOut
+from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, supervised_load
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_run_policy, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult, opened_run
+from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
 
 Figures = dict[str, float]
@@ -71,14 +71,12 @@ def train_supervised(
     """Carry out `plan` in the run folder `out`. A resumed run goes on after the last loop that was finished.
 
     Raises:
-        TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written; more than one
-            process.
+        TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written.
         DivergenceError: a gradient was not finite.
-        TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
+        TaskError, PolicyError, ConfigurationError: before any training, if something is unusable, or several processes
+            were started.
     """
     refuse_best(settings, plan.arm)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError(f"{plan.arm} runs in one process; start it without accelerate launch or torchrun")
     with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
         return _Session(run, settings, plan, sink).play_through()
 

@@ -1,0 +1,114 @@
+"""Weights that are divided over processes: FSDP2 on two gloo processes, as configs/fsdp2.yaml asks for it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.ppo import sharding
+from selfcorrect.training.ppo.config import TurnPPOConfig
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+CPUS_FOR_GPUS = Path(__file__).parents[2] / "support" / "cpus_for_gpus.py"
+SMALL = (
+    "--preset", "demo", "--set", "score.stage_one_steps=1", "--set", "score.stage_two_steps=1", "--set", "save_every=1",
+    "--set", "evaluation.problems=10", "--set", "evaluation.every=2", "--set", "optimiser.problems_per_step=4", "--set",
+    "optimiser.episodes_per_problem=2", "--set", "optimiser.minibatches=1",
+)  # fmt: skip
+needs_configs = pytest.mark.skipif(not CONFIGS.is_dir(), reason="there are no configs beside an installed wheel")
+
+
+def environment_of(config: Path) -> dict[str, str]:
+    """What `accelerate launch --config_file` tells its processes of how weights are divided."""
+    asked = launch_command_parser().parse_args(["--config_file", str(config), "script.py"])
+    validated, *_ = _validate_launch_command(asked)
+    chosen = prepare_multi_gpu_env(validated)
+    return {name: value for name, value in chosen.items() if name.startswith(("FSDP_", "ACCELERATE_USE_FSDP"))}
+
+
+def trained(out: Path, *more: str, divided: bool) -> dict[str, Any]:
+    """The last step of a run of two processes."""
+    extra = environment_of(CONFIGS / "fsdp2.yaml") if divided else {}
+    program = [str(CPUS_FOR_GPUS)] if divided else ["-m", "selfcorrect"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, *program, "train", "score", "--out", str(out), *SMALL, *more],
+        capture_output=True, text=True, timeout=600, env={**os.environ, **extra}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    last: dict[str, Any] = json.loads((out / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
+    return last
+
+
+@needs_configs
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--set", "policy.lora={rank: 2}")], ids=["all weights", "an adapter"])
+def test_divided_weights_play_learn_and_are_saved_as_whole_ones(tmp_path: Path, more: tuple[str, ...]) -> None:
+    whole = trained(tmp_path / "whole", *more, divided=False)
+    parts = trained(tmp_path / "parts", *more, divided=True)
+    for name in ("tokens", "accuracy_t1", "accuracy_t2", "eval_accuracy_t2", "kl_t1", "grad_norm"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
+    saved, expected = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("parts", "whole"))
+    assert saved.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.allclose(saved[name].float(), tensor, atol=2e-5), name
+    assert list((tmp_path / "parts" / "checkpoints").glob("checkpoint-2/pytorch_model_fsdp_0*"))
+
+
+@needs_configs
+@pytest.mark.parametrize("name", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_a_config_is_read_by_accelerate_and_names_its_own_command(name: str) -> None:
+    path = CONFIGS / f"{name}.yaml"
+    config = yaml.safe_load(path.read_text("utf-8"))
+    asked = launch_command_parser().parse_args(["--config_file", str(path), "script.py"])
+    assert _validate_launch_command(asked)[0].num_processes == config["num_processes"] == 8
+    assert f"--config_file configs/{name}.yaml -m selfcorrect train score" in path.read_text("utf-8")
+
+
+class Divided:
+    """Stands for accelerate's accelerator."""
+
+    def __init__(self, *, zero: int | None = None, fsdp: int | None = None) -> None:
+        plugin = type("Plugin", (), {"zero_stage": zero, "fsdp_version": fsdp})()
+        self.state = type("State", (), {})()
+        self.state.deepspeed_plugin = plugin if zero else None
+        self.state.fsdp_plugin = plugin if fsdp else None
+
+
+class Captures:
+    captures = True
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "settings", "words"),
+    [
+        (Divided(fsdp=1), {}, "set fsdp_version to 2"),
+        (Divided(fsdp=2), {"pure_bf16": True}, "pure_bf16 has an optimiser of its own"),
+        (Divided(zero=2), {"pure_bf16": True}, "pure_bf16 has an optimiser of its own"),
+        (Divided(zero=3), {}, "decoding static captures where the weights lie"),
+    ],
+)
+def test_what_does_not_go_with_divided_weights_is_refused(
+    tmp_path: Path, accelerator: Divided, settings: dict[str, Any], words: str
+) -> None:
+    config = TurnPPOConfig(output_dir=tmp_path, steps=1, **settings)
+    with pytest.raises(ConfigurationError, match=words):
+        sharding.refuse_with_shards(accelerator, config, Captures())
+
+
+def test_whole_weights_ask_for_nothing(tmp_path: Path) -> None:
+    config = TurnPPOConfig(output_dir=tmp_path, steps=1, pure_bf16=True)
+    sharding.refuse_with_shards(Divided(), config, Captures())
+    assert not sharding.is_sharded(Divided(zero=2))
+    assert sharding.is_sharded(Divided(zero=3))
+    assert sharding.is_sharded(Divided(fsdp=2))
