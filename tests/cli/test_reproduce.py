@@ -195,7 +195,7 @@ def test_the_real_model_solves_a_problem_of_the_recipe() -> None:
 
     policy = TransformersPolicy.from_pretrained(str(REAL), max_new_tokens=400)
     asked = "Write a function double that returns twice its number.\n\nYour code should pass these tests:\n\n"
-    tests = Asserts(cases=["assert double(4) == 8"]).model_dump()
+    tests = Asserts(code="assert double(4) == 8").model_dump()
     problem = Problem(id="p", prompt=f"{asked}assert double(4) == 8", reference=tests, checker="code")
     state = play_sync(build_graph(policy, prompts=named_prompts("code")), [problem])[0]
     assert [turn["generation"]["finish_reason"] for turn in state["turns"]] == ["stop", "stop"]
