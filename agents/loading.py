@@ -1,4 +1,4 @@
-"""A policy by name: embedded, smollm2, a folder, a GGUF file, a Hugging Face id, a vLLM server, a LangChain model."""
+"""A policy by name: an embedded one, smollm2, a folder, a GGUF file, a Hugging Face id, a server, a LangChain model."""
 
 import inspect
 import re
@@ -135,8 +135,8 @@ def _own(address: str, found: Any) -> Backend:
 
 BACKENDS: Registry[Backend] = Registry("policy backend", {"vllm": _vllm, "langchain": _chat_model}, accept=_own)
 """What stands before the colon of a policy's name. A name without one is a folder, a GGUF file, a Hugging Face id,
-"embedded" or "smollm2"; any other word before it is a provider of LangChain, and a dotted one `package.module:Name` of
-a user's own."""
+"embedded", "embedded-looks" or "smollm2"; any other word before it is a provider of LangChain, and a dotted one
+`package.module:Name` of a user's own."""
 
 
 def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -> Policy:

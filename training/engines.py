@@ -94,7 +94,7 @@ class PolicySettings(Settings):
     """What is trained."""
 
     model: str = Field(default="embedded", min_length=1)
-    """"embedded", "smollm2", a folder, a GGUF file, or a Hugging Face model id."""
+    """"embedded", "embedded-looks", "smollm2", a folder, a GGUF file, or a Hugging Face model id."""
     template: Literal["auto", "chat", "plain"] = "auto"
     """How messages become text: with the tokenizer's chat template, without, or with it if there is one."""
     max_new_tokens: PositiveInt | None = None

@@ -93,7 +93,7 @@ def _refuse_unreachable(name: str) -> None:
     except OSError as error:
         raise PolicyError(
             f"there is no folder {name!r}, and the Hugging Face Hub cannot be reached from here ({error}); copy the "
-            "model onto this machine and give its folder, or use 'embedded' or 'smollm2'"
+            "model onto this machine and give its folder, or use 'embedded', 'embedded-looks' or 'smollm2'"
         ) from error
 
 
@@ -136,15 +136,24 @@ def _base_of(location: str) -> str:
     return str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
-# The small policy that ships with the library, so that the whole loop runs without a download.
+# The small policies that ship with the library, so that the whole loop runs without a download.
 
 EMBEDDED = "embedded"
-"""The name by which settings and commands call it."""
+"""The name by which settings and commands call the one for two answers."""
+EMBEDDED_LOOKS = "embedded-looks"
+"""And the one for many."""
+_FOLDERS = {EMBEDDED: "embedded", EMBEDDED_LOOKS: "embedded_looks"}
 
 
-def embedded_folder() -> Path:
-    """The folder of the embedded policy; loads with `AutoModelForCausalLM` and `AutoTokenizer`."""
-    return Path(__file__).parents[1] / "embedded"
+def embedded_folder(name: str = EMBEDDED) -> Path:
+    """The folder of an embedded policy; loads with `AutoModelForCausalLM` and `AutoTokenizer`.
+
+    Raises:
+        ConfigurationError: none is called `name`.
+    """
+    if name not in _FOLDERS:
+        raise ConfigurationError(f"no embedded policy is called {name!r}; there are {', '.join(_FOLDERS)}")
+    return Path(__file__).parents[1] / _FOLDERS[name]
 
 
 def is_gguf(path: str | Path) -> bool:
@@ -159,14 +168,14 @@ def _gguf_folder(path: str | Path) -> Path:
 
 
 def model_location(name: str) -> str:
-    """`name` as `from_pretrained` takes it: the folder of the embedded policy for "embedded", of SmolLM2-135M-Instruct
-    for "smollm2", of what is in a GGUF file for its path; anything else as it is.
+    """`name` as `from_pretrained` takes it: the folder of an embedded policy for "embedded" and "embedded-looks", of
+    SmolLM2-135M-Instruct for "smollm2", of what is in a GGUF file for its path; anything else as it is.
 
     Raises:
         PolicyError: a GGUF file cannot be used; see `gguf_folder`.
     """
-    if name == EMBEDDED:
-        return str(embedded_folder())
+    if name in _FOLDERS:
+        return str(embedded_folder(name))
     if name == SMOLLM2 or is_gguf(name):
         return str(_gguf_folder(name))
     return name

@@ -105,7 +105,7 @@ LOOKS = Recipe(
     looks=8,
     made_for=33,
     positions=1280,
-    attempts=60_000,
+    attempts=80_000,
     attempts_each=2,
     solution_steps=0,
     mixed_steps=8000,
@@ -118,7 +118,8 @@ LOOKS = Recipe(
     restated=True,
     grows_over=60_000,
 )
-"""The embedded policy, gone on with for up to 32 looks at an answer: hours on a CPU, minutes on a GPU."""
+"""`embedded-looks`: the embedded policy, gone on with for up to 32 looks at an answer. Minutes on a GPU, hours on a
+CPU."""
 
 RECIPES = {"countdown": COUNTDOWN, "equations": EQUATIONS, "looks": LOOKS}
 
@@ -323,7 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds = time.perf_counter() - start
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe) | {"seconds": round(seconds)}, indent=2) + "\n")
+    made: dict[str, Any] = {name: where[name] for name in ("device", "minutes") if name in where}
+    made["seconds"] = round(seconds)
+    (out / "recipe.json").write_text(json.dumps(asdict(recipe) | made, indent=2) + "\n")
     print(f"written to {out} after {seconds / 60:.1f} minutes")
 
 

@@ -95,7 +95,7 @@ def _placed(name: str, value: Any) -> Any:
     return str(Path(value).absolute()) if named else None
 
 
-_OWN_NAMES = {"embedded", "smollm2", "chains", GIVEN}
+_OWN_NAMES = {"embedded", "embedded-looks", "smollm2", "chains", GIVEN}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def offering(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 def _models() -> list[str]:
     """The models that have a name, and those of the runs below the working folder."""
-    return ["embedded", "smollm2", *sorted(str(path) for path in Path("runs").glob("*/model"))]
+    return ["embedded", "embedded-looks", "smollm2", *sorted(str(path) for path in Path("runs").glob("*/model"))]
 
 
 def _overridable() -> list[str]:
@@ -55,8 +55,8 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="'embedded', 'smollm2', a folder, a GGUF file, a Hugging Face id, vllm:MODEL@URL, or provider:model of "
-        "LangChain.",
+        help="'embedded', 'embedded-looks', 'smollm2', a folder, a GGUF file, a Hugging Face id, vllm:MODEL@URL, or "
+        "provider:model of LangChain.",
         autocompletion=offering(_models),
     ),
 ]
@@ -114,7 +114,7 @@ OptionalModel = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="'embedded', 'smollm2', a folder, a GGUF file, or a Hugging Face id.",
+        help="'embedded', 'embedded-looks', 'smollm2', a folder, a GGUF file, or a Hugging Face id.",
         autocompletion=offering(_models),
     ),
 ]

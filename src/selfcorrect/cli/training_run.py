@@ -151,7 +151,7 @@ def _is_ours(model: str) -> bool:
     """Whether `model` is an embedded policy, or was made from one: its vocabulary is that of its task, not English."""
     from selfcorrect.training.settings import PolicySettings
 
-    if model == PolicySettings().model:
+    if model in (PolicySettings().model, "embedded-looks"):
         return True
     if not Path(model).is_dir():
         return False

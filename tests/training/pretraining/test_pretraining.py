@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN, PLAIN, prompts_of, turns_made_for
 from selfcorrect.training.pretraining import pretrain
@@ -125,12 +126,11 @@ def test_the_same_recipe_gives_the_same_weights() -> None:
     assert all((a == b).all() for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_the_recipe_of_the_embedded_policy_is_still_the_default() -> None:
-    shipped = json.loads((Path(pretrain.__file__).parents[2] / "agents" / "embedded" / "recipe.json").read_text())
-    ours = RECIPES["countdown"]
-    assert {name: getattr(ours, name) for name in shipped if name != "seconds"} == {
-        name: value for name, value in shipped.items() if name != "seconds"
-    }
+@pytest.mark.parametrize(("policy", "recipe"), [("embedded", "countdown"), ("embedded-looks", "looks")])
+def test_the_recipes_of_the_embedded_policies_are_those_they_were_made_by(policy: str, recipe: str) -> None:
+    shipped = json.loads((embedded_folder(policy) / "recipe.json").read_text())
+    chosen = {name: value for name, value in shipped.items() if name not in ("seconds", "device", "minutes")}
+    assert {name: getattr(RECIPES[recipe], name) for name in chosen} == chosen
 
 
 def test_an_equation_is_tested_by_the_last_difference_and_by_multiplying_back() -> None:
