@@ -20,7 +20,7 @@ from selfcorrect.cli.console import LOST, notes, results
 SMALL = (
     "--preset", "demo", "--set", "score.stage_one_steps=1", "--set", "evaluation.problems=10", "--set",
     "evaluation.every=2", "--set", "optimiser.problems_per_step=4", "--set", "optimiser.episodes_per_problem=2",
-    "--set", "optimiser.minibatches=1", "--set", "save_every=1",
+    "--set", "optimiser.minibatches=1", "--set", "optimiser.ppo_epochs=1", "--set", "save_every=1",
 )  # fmt: skip
 
 
