@@ -1,16 +1,17 @@
 """How old are two people together? The supervisor sends the question to the clerk, who knows ages, and to the
-reckoner, who adds. All three are the same policy; only the reckoner's calls are learnt from (`trainable`). The others
-are paid too, so that one sees what becomes of them."""
+reckoner, who adds. Only the reckoner learns (`trainable`); the other two speak through a copy of the policy that stays
+as it was. One policy for all three would not do: what the reckoner learns changes the weights that all speak with."""
 
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any, Literal, TypedDict
 
 from gallery import Example, Trace, ask
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
-from selfcorrect import Policy, Problem
+from selfcorrect import Policy, Problem, TransformersPolicy
 from selfcorrect.agents import PolicyCall
 
 _AGES = random.Random(0)
@@ -31,7 +32,7 @@ class TeamState(TypedDict, total=False):
 
 def build(policy: Policy) -> Any:
     """The compiled graph: the supervisor orders work until it says done, six orders at most."""
-    asked = ask(policy)
+    learning, asked = ask(policy), ask(frozen(policy))
 
     async def supervisor(state: TeamState) -> Command[Literal["clerk", "reckoner", "__end__"]]:
         order = await asked(f"{desk(state['asked'], state.get('known', []), 'total' in state)} order :")
@@ -44,12 +45,19 @@ def build(policy: Policy) -> Any:
         return {"known": [*state.get("known", []), await asked(f"age of {state['task']} :")]}
 
     async def reckoner(state: TeamState) -> TeamState:
-        return {"total": await asked(f"{' + '.join(state.get('known', []))} sum :")}
+        return {"total": await learning(f"{' + '.join(state.get('known', []))} sum :")}
 
     graph = StateGraph(TeamState).add_node("supervisor", supervisor)
     graph.add_node("clerk", clerk).add_node("reckoner", reckoner)
     graph.add_edge(START, "supervisor").add_edge("clerk", "supervisor").add_edge("reckoner", "supervisor")
     return graph.compile(name="supervisor")
+
+
+def frozen(policy: Policy) -> Policy:
+    """A copy that training leaves alone; a policy without weights is its own."""
+    if not isinstance(policy, TransformersPolicy):
+        return policy
+    return TransformersPolicy(deepcopy(policy.model), policy.tokenizer, max_new_tokens=4)
 
 
 def desk(names: Sequence[str], known: Sequence[str], summed: bool) -> str:
@@ -77,7 +85,8 @@ def summed(shown: str) -> str | None:
 
 
 def paid(state: TeamState, calls: Sequence[PolicyCall], problem: Problem) -> list[float | None]:
-    """Each for its own work; a reckoner who was given no two numbers is not judged."""
+    """Each for its own work; a reckoner who was given no two numbers is not judged. In training only the reckoner's
+    calls are those of the policy that learns."""
     rewards: list[float | None] = []
     for call in calls:
         shown, said = call.generation["messages"][0]["content"], call.text.strip()

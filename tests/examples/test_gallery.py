@@ -157,7 +157,7 @@ def test_it_trains_as_it_is(name: str, tmp_path: Path) -> None:
     before = [weight.clone() for weight in policy.model.parameters()]
     run = trained(made, policy, tmp_path, seed=0, batches=2, broadcast=False, problems=2, minibatches=1, held_out=[])
     assert len(run.steps) == 2 and all(step["ratio_deviation"] < 1e-4 for step in run.steps)
-    assert all(step["calls"] == step["draws"] > 16 for step in run.steps)
+    assert all(step["calls"] == step["draws"] >= 8 for step in run.steps)
     assert any(not old.equal(new) for old, new in zip(before, policy.model.parameters(), strict=True))
     worth: Sequence[float] = asyncio.run(outcomes(made, made.build(policy), made.held_out[:2]))
     assert all(0 <= one <= 1 for one in worth)
