@@ -214,15 +214,15 @@ class ContinuousDecoding:
             slots = min(self._max_rows, max(_FEWEST_SLOTS, 1 << (slots - 1).bit_length()))
         columns = max(row.length for row in group) + self._steps_a_look + 1
         longest = max(row.last for row in group) + self._steps_a_look + 1
-        if self._store.bytes_of(max(slots, self._store.rows), longest, start.cache) <= self._room_bytes:
-            columns = longest  # slots that grow move, and graphs of moved slots are captured anew
-        self._reserve(slots, columns, start.cache)
+        # slots that grow move, and graphs of moved slots are captured anew
+        fits = self._store.bytes_of(max(slots, self._store.rows), longest, start.cache) <= self._room_bytes
+        self._reserve(slots, longest if fits else columns, start.cache, exactly=fits)
         numbers = torch.tensor(rows, device=self._reader.device)
         self._store.fill(start.cache, start.mask_RC, numbers, self._tensor([row.slot for row in part]))
         return start.logits_RV[numbers]  # type: ignore[no-any-return]
 
-    def _reserve(self, slots: int, columns: int, like: Any) -> None:
-        self._store.reserve(slots, columns, like)
+    def _reserve(self, slots: int, columns: int, like: Any, *, exactly: bool = False) -> None:
+        self._store.reserve(slots, columns, like, exactly=exactly)
         if self._store.rows > len(self._slots.token_S):
             self._slots.grow(self._store.rows)
 

@@ -134,7 +134,7 @@ class FixedStep:
 
 
 class CapturedSteps:
-    """Steps as CUDA graphs, each captured when its shape is first asked for. Not run on a GPU by its authors.
+    """Steps as CUDA graphs, each captured when its shape is first asked for.
 
     All graphs of a generation share one pool of memory: they are replayed one after the other, and what a step leaves
     behind lies in tensors of its own.

@@ -76,15 +76,17 @@ class SlotStore:
         parts: list[Tensor] = [part for layer in like.layers for part in layer.columns()]
         return rows * columns * sum(part[0, 0].numel() * _kept_dtype(part).itemsize for part in parts)
 
-    def reserve(self, rows: int, columns: int, like: Cache) -> None:
-        """Make room for `rows` x `columns`, for keys and values as those of `like`."""
+    def reserve(self, rows: int, columns: int, like: Cache, *, exactly: bool = False) -> None:
+        """Make room for `rows` x `columns`, for keys and values as those of `like`; if not `exactly`, for half as many
+        columns again as there were, so that growing costs little over many steps."""
         if rows <= self.rows and columns <= self.columns:
             return
         old_rows, old_columns = self.rows, self.columns
         self.rows = max(rows, old_rows)
         like = self.cache if old_rows else like
-        if columns > old_columns:  # half as much again, so that growing costs little over many steps
-            self.columns = -(-max(columns, old_columns * 3 // 2) // COLUMN_BLOCK) * COLUMN_BLOCK
+        if columns > old_columns:
+            wanted = columns if exactly else max(columns, old_columns * 3 // 2)
+            self.columns = -(-wanted // COLUMN_BLOCK) * COLUMN_BLOCK
         self.generation += 1
         for number, given in enumerate(like.layers):
             pair = [self._room(part) for part in given.columns()]

@@ -74,6 +74,10 @@ class Shelf:
     def bytes(self) -> int:
         return sum(rows.bytes for rows, _ in self._groups)
 
+    @property
+    def rows(self) -> int:
+        return sum(len(conversations) for _, conversations in self._groups)
+
     def forget(self) -> None:
         self._groups.clear()
         self._places.clear()
@@ -90,7 +94,8 @@ class Shelf:
         the oldest is forgotten."""
         self._groups.append((rows, list(conversations)))
         self._places.update({ids: (rows, row) for row, ids in enumerate(conversations)})
-        while self._groups and (self.bytes > self.limit_bytes or len(self._places) > self.limit_rows):
+        # a conversation that is put again takes room again until the older group goes
+        while self._groups and (self.bytes > self.limit_bytes or self.rows > self.limit_rows):
             old, forgotten = self._groups.popleft()
             for ids in forgotten:
                 if self._places.get(ids, (None, 0))[0] is old:

@@ -1,5 +1,6 @@
 """A policy's answers by continuous batching: calls join the batch that is under way, and are answered one by one."""
 
+import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,7 +33,8 @@ class OngoingAnswers:
     Args:
         policy: its model may be exchanged while nothing is under way.
         generating: the surroundings of every use of the model.
-        shelf_bytes: the most that finished turns may keep on a device; None keeps none.
+        shelf_bytes: the most that caches may take on a device, those of finished turns and the slots together, given
+            what they take now; None keeps none of finished turns.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class OngoingAnswers:
         policy: "TransformersPolicy",
         *,
         generating: Callable[[], AbstractContextManager[None]],
-        shelf_bytes: "Callable[[torch.device], int] | None",
+        shelf_bytes: "Callable[[torch.device, int], int] | None",
     ) -> None:
         self._policy, self._generating, self._shelf_bytes = policy, generating, shelf_bytes
         self.shelf = None if shelf_bytes is None else Shelf()
@@ -73,8 +75,11 @@ class OngoingAnswers:
 
     def forget(self) -> None:
         """Drop all caches and CUDA graphs; what is under way is lost."""
-        self.decoding = self._identity = None
+        held, self.decoding, self._identity = self.decoding is not None, None, None
         self.forget_turns()
+        if held and torch.cuda.is_initialized():
+            gc.collect()  # a step and its graphs know each other
+            torch.cuda.empty_cache()  # other processes may use the memory
 
     def forget_turns(self) -> None:
         """Drop what finished turns left behind; slots and CUDA graphs stay."""
@@ -99,7 +104,9 @@ class OngoingAnswers:
             self.forget()  # before new memory is asked for
             self._identity, self.decoding = identity, self._new_decoding(reader)
         if self.shelf is not None and self._shelf_bytes is not None:
-            self.shelf.open(model, self._shelf_bytes(reader.device))
+            slots = self.decoding.slot_bytes
+            most = self._shelf_bytes(reader.device, slots + self.shelf.bytes)
+            self.shelf.open(model, max(0, most - slots))
 
     def _new_decoding(self, reader: Reader) -> ContinuousDecoding:
         on_gpu = reader.device.type == "cuda"

@@ -184,7 +184,7 @@ class TransformersPolicy:
         compute_dtype: compute in it under autocast, whatever the dtype of the weights; None computes in theirs.
         decoding: "dynamic" decodes what comes together as one batch to its end, with caches that grow; "static" lets
             calls join and leave a batch that goes on, in steps of fixed shapes (CUDA graphs on NVIDIA GPUs), where the
-            model can be decoded so; "auto" is "static" with `in_thread`, else "dynamic".
+            model can be decoded so; "auto" is "static" on such a GPU and with `in_thread`, else "dynamic".
         reuse_cache: continue key/value caches across turns, while they fit into a quarter of the free memory.
         in_thread: decode in a thread, which keeps the event loop responsive, rather than on the loop.
 
@@ -230,7 +230,7 @@ class TransformersPolicy:
             shelf_bytes=_cache_limit if reuse_cache else None,
         )
         self._coalescer: Batcher[LocalCall, Generation] | Joining[LocalCall, Generation]
-        if decoding == "static" or (decoding == "auto" and in_thread):
+        if decoding == "static" or (decoding == "auto" and (in_thread or self._captures)):
             self._coalescer = Joining(self._ongoing, in_thread=in_thread)
         else:
             self._coalescer = Batcher(self._generate_batch, in_thread=in_thread)
@@ -391,6 +391,6 @@ class TransformersPolicy:
         return decoding.run(), decoding.remembered
 
 
-def _cache_limit(device: torch.device) -> int:
+def _cache_limit(device: torch.device, held: int = 0) -> int:
     free = free_bytes(device)
-    return _CACHE_BYTES_UNKNOWN if free is None else int(_CACHE_SHARE * free)
+    return _CACHE_BYTES_UNKNOWN if free is None else int(_CACHE_SHARE * (free + held))

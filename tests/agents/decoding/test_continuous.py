@@ -223,6 +223,19 @@ def test_conversations_beyond_the_limit_are_forgotten_oldest_first() -> None:
     assert not shelf.knows(again)
 
 
+def test_a_conversation_that_is_had_again_is_kept_once() -> None:
+    shelf = Shelf()
+    shelf.limit_bytes = 10**9
+    batch = decoding(eos=[], max_rows=2, shelf=shelf)
+    held = []
+    for _ in range(6):  # the same seeds, as in greedy evaluations of the same problems
+        for number in range(2):
+            batch.add(number, request([3, 4 + number], seed=number, limit=3))
+        to_the_end(batch)
+        held.append((shelf.rows, shelf.bytes))
+    assert held[-1] == held[-2] and shelf.rows <= shelf.limit_rows == 4
+
+
 def to_the_end_of(batch: ContinuousDecoding, one: Request) -> Decoded:
     batch.add(0, one)
     return to_the_end(batch)[0]
@@ -414,6 +427,34 @@ def test_no_cast_weight_is_remembered_in_a_captured_step_of_a_model_that_acceler
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     assert seen == [(remembered, torch.bfloat16) for remembered in (True, False, True)]
+
+
+def test_a_gpu_decodes_in_fixed_shapes_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = {}
+    for on_gpu in (False, True):
+        monkeypatch.setattr(TransformersPolicy, "_captures", on_gpu)
+        for decoding in ("auto", "dynamic"):
+            policy = TransformersPolicy(llama(len(TOKENIZER)), TOKENIZER, decoding=decoding)  # type: ignore[arg-type]
+            ways[on_gpu, decoding] = type(policy._coalescer).__name__
+    assert ways == {
+        (False, "auto"): "Batcher",
+        (False, "dynamic"): "Batcher",
+        (True, "auto"): "Joining",
+        (True, "dynamic"): "Batcher",
+    }
+
+
+def test_slots_and_finished_turns_share_one_limit() -> None:
+    policy = TransformersPolicy(llama(len(TOKENIZER)), TOKENIZER, max_new_tokens=12, decoding="static")
+    policy._ongoing._shelf_bytes = lambda device, held: 1000 + held
+    graph = build_graph(policy, prompts=COUNTDOWN)
+    for _ in range(2):
+        play_sync(graph, problems(PROMPTS[:3]), sampling=GREEDY)
+    shelf, batch = policy._ongoing.shelf, policy._ongoing.decoding
+    assert shelf is not None and batch is not None
+    held = shelf.bytes
+    policy._ongoing._begin()
+    assert shelf.limit_bytes == 1000 + held
 
 
 def test_calls_of_a_policy_join_the_batch_that_is_under_way() -> None:
