@@ -77,7 +77,7 @@ class OngoingAnswers:
         """Drop all caches and CUDA graphs; what is under way is lost."""
         held, self.decoding, self._identity = self.decoding is not None, None, None
         self.forget_turns()
-        if held and torch.cuda.is_initialized():
+        if held and torch.cuda.is_available():
             gc.collect()  # a step and its graphs know each other
             torch.cuda.empty_cache()  # other processes may use the memory
 

@@ -76,6 +76,12 @@ def conversation_after(after: Generation | None, messages: Sequence[Message]) ->
     return [*earlier, *messages]
 
 
+def stop_found(text: str, stop: tuple[str, ...]) -> str | None:
+    """Which stop text comes first in `text`."""
+    found = [(place, words) for words in stop if (place := text.find(words)) >= 0]
+    return min(found)[1] if found else None
+
+
 def before_stop(text: str, stop: Sequence[str]) -> str:
     """`text` up to the first of the stop texts in it."""
     found = [place for place in (text.find(words) for words in stop) if place >= 0]

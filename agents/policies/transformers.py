@@ -29,6 +29,7 @@ from selfcorrect.agents.policies.rendering import (
     count_tokens,
     prompt_after,
     room_in,
+    stop_found,
 )
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import begin_call, refuse_recording
@@ -67,7 +68,7 @@ class Completions:
             logprobs=decoded.logprobs,
             finish_reason="stop" if decoded.stopped else "length",
         )
-        found = _stop_found(text, request.stop)
+        found = stop_found(text, request.stop)
         return generation if found is None else {**generation, "stop_text": found}
 
     def joined(self, partial: Generation, part: Generation, stop: tuple[str, ...]) -> Generation:
@@ -89,12 +90,6 @@ class Completions:
 
     def _without_eos(self, ids: list[int]) -> list[int]:
         return ids[:-1] if ids and ids[-1] in self._eos_ids else ids
-
-
-def _stop_found(text: str, stop: tuple[str, ...]) -> str | None:
-    """Which stop text comes first in `text`."""
-    found = [(place, words) for words in stop if (place := text.find(words)) >= 0]
-    return min(found)[1] if found else None
 
 
 # What a model in this process is asked: a call, its prompt, the room that the model's context leaves, the request.
@@ -230,10 +225,11 @@ class TransformersPolicy:
             shelf_bytes=_cache_limit if reuse_cache else None,
         )
         self._coalescer: Batcher[LocalCall, Generation] | Joining[LocalCall, Generation]
-        if decoding == "static" or (decoding == "auto" and (in_thread or self._captures)):
+        self.decoding, self._in_thread = decoding, in_thread
+        if decoding == "static" or (decoding == "auto" and (in_thread or self._on_nvidia)):
             self._coalescer = Joining(self._ongoing, in_thread=in_thread)
         else:
-            self._coalescer = Batcher(self._generate_batch, in_thread=in_thread)
+            self.decode_in_batches()
 
     @classmethod
     def from_pretrained(
@@ -265,7 +261,15 @@ class TransformersPolicy:
     @property
     def captures(self) -> bool:
         """Whether steps are captured as CUDA graphs, which read the weights where they lie."""
-        return isinstance(self._coalescer, Joining) and next(self.model.parameters()).device.type == "cuda"
+        return isinstance(self._coalescer, Joining) and self._on_nvidia
+
+    @property
+    def _on_nvidia(self) -> bool:
+        return bool(next(self.model.parameters()).device.type == "cuda")
+
+    def decode_in_batches(self) -> None:
+        """Decode as `decoding` "dynamic" does, from the next call on."""
+        self._coalescer = Batcher(self._generate_batch, in_thread=self._in_thread)
 
     @property
     def on_cpu(self) -> bool:

@@ -32,7 +32,8 @@ def is_sharded(accelerator: Any) -> bool:
 
 
 def refuse_with_shards(accelerator: Any, config: TurnPPOConfig, policy: Any) -> None:
-    """Raise a ConfigurationError if the launcher's way to divide the weights does not go with the settings."""
+    """Raise a ConfigurationError if the launcher's way to divide the weights does not go with the settings. What
+    `policy.decoding` "auto" chose is chosen anew."""
     backend = DistributedBackend(accelerator)
     if backend.fsdp_version == 1:
         raise ConfigurationError(
@@ -42,6 +43,8 @@ def refuse_with_shards(accelerator: Any, config: TurnPPOConfig, policy: Any) -> 
         raise ConfigurationError(
             "optimiser.pure_bf16 has an optimiser of its own, which DeepSpeed and FSDP cannot divide: leave it out"
         )
+    if is_sharded(accelerator) and policy.captures and policy.decoding == "auto":
+        policy.decode_in_batches()
     if is_sharded(accelerator) and policy.captures:
         raise ConfigurationError(
             "policy.decoding static captures where the weights lie, and gathered weights lie elsewhere at every step: "

@@ -432,8 +432,8 @@ def test_no_cast_weight_is_remembered_in_a_captured_step_of_a_model_that_acceler
 def test_a_gpu_decodes_in_fixed_shapes_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = {}
     for on_gpu in (False, True):
-        monkeypatch.setattr(TransformersPolicy, "_captures", on_gpu)
-        for decoding in ("auto", "dynamic"):
+        monkeypatch.setattr(TransformersPolicy, "_on_nvidia", on_gpu)
+        for decoding in ("dynamic", "auto"):
             policy = TransformersPolicy(llama(len(TOKENIZER)), TOKENIZER, decoding=decoding)  # type: ignore[arg-type]
             ways[on_gpu, decoding] = type(policy._coalescer).__name__
     assert ways == {
@@ -442,6 +442,8 @@ def test_a_gpu_decodes_in_fixed_shapes_unless_told_otherwise(monkeypatch: pytest
         (True, "auto"): "Joining",
         (True, "dynamic"): "Batcher",
     }
+    policy.decode_in_batches()  # as training does where weights are sharded, and lie elsewhere at every step
+    assert not policy.captures
 
 
 def test_slots_and_finished_turns_share_one_limit() -> None:

@@ -86,7 +86,7 @@ class Divided:
 
 
 class Captures:
-    captures = True
+    captures, decoding = True, "static"
 
 
 @pytest.mark.parametrize(
