@@ -157,7 +157,7 @@ def test_langgraph_streams_the_final_tokens_once_and_counts_usage_once() -> None
 
 @pytest.mark.parametrize("kind", ["generate", "extend"])
 @pytest.mark.parametrize(
-    ("decoding", "batch", "drawing"), [("dynamic", Decoding, "_draw"), ("static", ContinuousDecoding, "_draw_on")]
+    ("decoding", "batch", "drawing"), [("dynamic", Decoding, "_draw"), ("static", ContinuousDecoding, "_launch")]
 )
 def test_who_hangs_up_leaves_the_batch_at_once(
     monkeypatch: pytest.MonkeyPatch, kind: str, decoding: str, batch: type, drawing: str
