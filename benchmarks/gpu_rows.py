@@ -199,9 +199,17 @@ class TimedTrainer(TurnPPOTrainer):
         synchronised(self.accelerator.device)
         self.timed[-1].scored = time.perf_counter()
         if self.compares:
-            apart_RT = (self._logprobs(self.model, batch) - batch["old_per_token_logps"]).abs()
-            self.timed[-1].apart = float((apart_RT * (batch["tool_mask"] > 0)).max())
+            self.timed[-1].apart = self._apart(batch)
         return batch
+
+    def _apart(self, batch: dict[str, torch.Tensor]) -> float:
+        """How far the recorded log-probabilities are from those that scoring gives, at most."""
+        device, training = self.accelerator.device, self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            own_RT, _ = self._scored(self.model, {name: tensor.to(device) for name, tensor in batch.items()})
+        self.model.train(training)
+        return float(((own_RT.cpu() - batch["old_per_token_logps"]).abs() * (batch["tool_mask"] > 0)).max())
 
 
 class StepEnds(TrainerCallback):  # type: ignore[misc]

@@ -36,7 +36,8 @@ SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.DOTALL | 
 def test_each_block_of_a_page_runs_on_its_own_and_prints_what_follows_it(page: str, tmp_path: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = SHOWN.findall(text)
-    assert len(blocks) == text.count("```python") > 0, "a block is not followed by what it prints"
+    begun = re.findall("^```python$", text, re.MULTILINE)
+    assert len(blocks) == len(begun) > 0, "a block is not followed by what it prints"
     for code, printed in blocks:
         assert ran(code, tmp_path).stdout == printed
 
