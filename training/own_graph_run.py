@@ -125,9 +125,10 @@ class OwnGraphRun:
             if self.config.save_every:
                 keep_beginning(self.policy, run.checkpoints_path, resume=resume)
             before, rows = self._before(run)
-            self._fit(run, checkpoint, done, reference, peft_config)
+            trained = self._fit(run, checkpoint, done, reference, peft_config)
             with self.playing():
                 after, trained_rows = self._evaluate("after")
+            self.policy.model = trained  # without the trainer's wrapper, which playing gave it
             steps = by_first(run.read_metrics)
             tokens = round(sum(step["tokens"] for step in steps))
             budget = Budget(tokens, len(steps) * self.config.updates_per_step)
@@ -150,7 +151,7 @@ class OwnGraphRun:
         done: list[dict[str, Any]],
         reference: Any,
         peft_config: Any,
-    ) -> None:
+    ) -> Any:
         config = self.config.model_copy(update={"output_dir": run.checkpoints_path})
         best = BestCheckpoint(config, done, self.progress.message)
         something_learns = _SomethingLearns(self.trainable)
@@ -182,7 +183,7 @@ class OwnGraphRun:
         finally:
             self.progress.close()
         self.policy.settle()  # what is saved has its adapter merged, in place
-        self.policy.model = save_whole(trainer, self.policy.tokenizer, run.model_path)
+        return save_whole(trainer, self.policy.tokenizer, run.model_path)
 
     def _checkpoint(self, run: OwnRunDirectory, *, resume: bool, begun: bool) -> Path | None:
         """Where to go on: None is at the beginning, also of a run that was killed before its first checkpoint."""
