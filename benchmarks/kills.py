@@ -134,7 +134,7 @@ def trained(out: Path) -> Outcome:
 
 
 def _tells_time(name: str) -> bool:
-    return "second" in name or name == "step_time" or "memory" in name
+    return "second" in name or name in ("step_time", "judging_share", "peak_gib") or "memory" in name
 
 
 def play_solve(model: Path, out: Path, store: str) -> None:

@@ -118,6 +118,7 @@ def start(recipe: Path, model: Path, data: Path) -> Start:
         named = ["--model", model, "--data", data] if "--model" not in more else []
         words = [sys.executable, "-m", "selfcorrect", "reproduce", recipe, *named, *more]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment.pop("COLUMNS", None)  # a table is whole in a pipe, unless somebody asks for a width
         return subprocess.Popen(
             list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )

@@ -418,6 +418,7 @@ def test_no_cast_weight_is_remembered_in_a_captured_step_of_a_model_that_acceler
     model.base_model.model.model.embed_tokens.register_forward_hook(
         lambda *_: seen.append((torch.is_autocast_cache_enabled(), torch.get_autocast_dtype("cpu")))
     )
+    AcceleratorState._reset_state(reset_partial_state=True)  # of trainers in tests before
     try:
         prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
         for cached in (True, False):

@@ -153,8 +153,8 @@ def test_a_diverging_run_names_its_last_good_checkpoint(tiny_model_folder: Path,
     progress = Poison()
     opened = session.open_run_policy
 
-    def remember(settings: RunSettings) -> Any:
-        progress.policy = opened(settings)
+    def remember(settings: RunSettings, **how: Any) -> Any:
+        progress.policy = opened(settings, **how)
         return progress.policy
 
     with pytest.MonkeyPatch.context() as patch:
