@@ -96,7 +96,7 @@ def recipe(tmp_path: Path) -> Path:
         "policy": {
             "max_new_tokens": 5, "decoding": "static", "device": "cpu", "dtype": "bfloat16", "lora": {"rank": 2},
         },
-        "score": {"stage_one_steps": 1, "stage_two_steps": 2},
+        "score": {"stage_one_steps": 1, "stage_two_steps": 7},
         "optimiser": {
             "problems_per_step": 2, "episodes_per_problem": 2, "gradient_accumulation": 1, "stop_after_idle": 0,
         },
@@ -160,7 +160,7 @@ def test_a_recipe_comes_to_its_table_through_kills_clocks_and_other_machines(
     told, errors = third.communicate()
     assert third.returncode == 0, errors + (moved_out / "logs" / "score.0.log").read_text()
     there = RunDirectory(moved_out / "score" / "seed-0")
-    assert [step["step"] for step in there.read_metrics()] == [1, 2, 3]
+    assert [step["step"] for step in there.read_metrics()] == list(range(1, 9))
     assert "stopped" not in (there.read_final() or {}) and there.model_path.is_dir()
     assert "accuracy@1" in told and "humaneval" in told
     # nothing is left to do, and the table is shown without doing anything
