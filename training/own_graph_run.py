@@ -18,7 +18,8 @@ from selfcorrect.files import json_line, prove_writable, write_whole
 from selfcorrect.settings import settings_as_yaml
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.own_graph_rewards import FunctionRewards, kind_of
-from selfcorrect.training.ppo.config import TurnPPOConfig, refuse_missing
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.keeping import refuse_missing
 from selfcorrect.training.ppo.metrics import rollout_metrics
 from selfcorrect.training.ppo.rollouts import Episode, collect
 from selfcorrect.training.ppo.sharding import save_whole

@@ -1,7 +1,4 @@
-"""The settings of a training run: frozen, complete, and checked before anything starts.
-
-All groups can be had from here, wherever they are defined.
-"""
+"""The settings of a training run: frozen, complete, checked before anything starts. All groups can be had from here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +18,8 @@ from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.supervised.settings import PairSftSettings, SftSettings, StarSettings, SupervisedSettings
 from selfcorrect.training.credit.settings import RECIPES, GivenAnswers, refuse_idle_baseline, refuse_stunted_trees
 from selfcorrect.training.engines import LoraSettings, PolicySettings, refuse_contradictions
-from selfcorrect.training.ppo.config import CreditedSettings, KeepingSettings, OptimiserSettings, refuse_unmeasured
+from selfcorrect.training.ppo.config import CreditedSettings, OptimiserSettings
+from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 
 # Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
@@ -283,7 +281,7 @@ class RunSettings(CreditedSettings, KeepingSettings):
     def _credit_has_an_effect(self) -> Self:
         refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
         refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem, self.score.offline_attempts)
-        refuse_unmeasured(self.best, self.save_every, self.evaluation.every, "evaluation.every")
+        self.refuse_idle(self.evaluation.every, "evaluation.every", self.optimiser.trl)
         refuse_contradictions(self.policy.engine, self.policy, self.optimiser)
         return self
 

@@ -205,7 +205,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     else:
         device = _named(name)
         _refuse_absent(device, accelerator)
-        if device.index is None and device.type not in ("cpu", "mps") and _own_number():
+        if device.index is None and device.type not in ("cpu", "mps") and "LOCAL_RANK" in os.environ:
             device = torch.device(device.type, _own_number())
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

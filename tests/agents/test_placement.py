@@ -62,6 +62,17 @@ def test_another_accelerator_or_one_too_many_is_not_there() -> None:
         choose_device("mps")
 
 
+def test_of_several_processes_each_takes_its_own_unless_it_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: GPU)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+    assert choose_device("cuda") == GPU
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda", 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+
+
 def test_what_is_no_device_is_told() -> None:
     with pytest.raises(ConfigurationError, match="'gpu' is no device; use auto, cpu, cuda"):
         choose_device("gpu")
@@ -84,7 +95,7 @@ def test_the_dtype_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_policy_is_opened_as_it_was_saved_or_as_asked(folder: Path) -> None:
     assert TransformersPolicy.from_pretrained(folder, device="cpu").model.dtype is torch.bfloat16
     asked = TransformersPolicy.from_pretrained(folder, device="cpu", dtype="float32", attention="eager")
-    assert asked.model.dtype is torch.float32 and asked.on_cpu
+    assert asked.model.dtype is torch.float32 and asked.training_device == CPU
     assert asked.model.config._attn_implementation == "eager"
     with pytest.raises(PolicyError, match="cannot load"):
         TransformersPolicy.from_pretrained(folder, device="cpu", attention="flash_attention_2")

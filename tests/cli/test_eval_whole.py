@@ -18,7 +18,6 @@ from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.tasks import open_task
 from selfcorrect.tasks.jsonl import JsonlTask
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.runs.fitting import shown_problems
 from selfcorrect.training.runs.held_out import left_out_text
 
 
@@ -96,20 +95,6 @@ def test_a_problem_too_long_for_the_model_is_left_out_counted_and_named(small: T
     assert left_out_text(list("abcdefg")).endswith("left out: a, b, c, d, e, ...")
     with pytest.raises(UnreadablePromptError, match="problem 'long': the prompt has 60 token ids"):
         evaluate(build_graph(small, prompts=COUNTDOWN), [long_and_short()[1]], MathChecker())
-
-
-def test_training_leaves_it_out_too_and_tells_when_nothing_is_left(small: TransformersPolicy) -> None:
-    told: list[str] = []
-
-    class Told:
-        def message(self, text: str) -> None:
-            told.append(text)
-
-    sink: Any = Told()
-    kept = shown_problems(long_and_short(), small, COUNTDOWN, sink)
-    assert [problem.id for problem in kept] == ["p0", "p1", "p2"] and told == [left_out_text(["long"])]
-    with pytest.raises(TaskError, match="no training problem fits into the model's context of 48 tokens"):
-        shown_problems([long_and_short()[1]], small, COUNTDOWN, sink)
 
 
 def test_tokens_of_a_remote_model_are_those_it_reports() -> None:

@@ -6,6 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from selfcorrect.cli.compare import _read_by_some
+from selfcorrect.cli.training_run import RunRequest
+from selfcorrect.settings import combine
+from selfcorrect.training.arms.registry import ARMS, arm_specs
+from selfcorrect.training.settings import FULL
 
 ASK = ["solve", "3 5 7 9 get 56"]
 QUIET = ["train", "quiet-star"]
@@ -64,6 +71,16 @@ REFUSED = [
     (["train", "sft", "--set", "pair_sft.steps=2"], "pair_sft.steps: sft does not read settings of pair_sft"),
     (["train", "vstar", "--set", "score.beta1=2"], "score.beta1: vstar does not read settings of score"),
     (["demo", "--set", "vstar.rounds=2"], "vstar.rounds: score does not read settings of vstar"),
+    (["train", "star", "--set", "save_every=2"], "--set save_every: star writes no checkpoints"),
+    (["compare", "--set", "vstar.rounds=2"], "a comparison of base, sample-again, self-refine, single-turn"),
+    (["compare", "--set", "star.loops=2", "--arms", "base,score"], "does not read settings of star"),
+    (["compare", "--arms", "star,score", "--set-arm", "star:score.alpha=2"], "--set-arm star: score.alpha: star"),
+    (["compare", "--arms", "base,score", "--set-arm", "base:optimiser.clip=1"], "it reads those of no arm"),
+    # in a file, too: it was made in `a_folder_with_a_file`
+    (["train", "score", "--config", "both.yaml"], "both.yaml: star.loops: score does not read settings of star"),
+    (["train", "star", "--config", "both.yaml"], "both.yaml: score.alpha: star does not read settings of score"),
+    (["train", "star", "--config", "kept.yaml"], "--config kept.yaml: save_every: star writes no checkpoints"),
+    (["compare", "--arms", "base,score", "--config", "both.yaml"], "a comparison of base, score does not read"),
 ]  # fmt: skip
 
 
@@ -73,6 +90,8 @@ def a_folder_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = [{"prompt": f"{n} {n + 1} get {2 * n + 1}", "answer": n} for n in range(1, 40)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("p").write_text("{}")
+    Path("both.yaml").write_text("{score: {alpha: 3}, star: {loops: 2}}")
+    Path("kept.yaml").write_text("save_every: 7")
 
 
 @pytest.mark.parametrize(("arguments", "reason"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
@@ -81,6 +100,21 @@ def test_an_option_that_cannot_apply_is_refused_with_the_reason(run: Any, argume
     assert (done.status, done.stdout) == (2, ""), done
     assert reason in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
     assert not Path("runs").exists(), "nothing was begun"
+
+
+def test_a_file_for_several_arms_serves_a_comparison_of_them() -> None:
+    _, reads = _read_by_some(arm_specs(["score", "star"]))
+    settings = RunRequest("compare", config=Path("both.yaml"), usual="demo", arm=("both", reads)).settings()
+    assert (settings.score.alpha, settings.star.loops) == (3, 2)
+
+
+def test_the_settings_that_a_run_has_written_down_are_a_file_of_settings_too(tmp_path: Path) -> None:
+    """It holds all groups, as its preset has them."""
+    before = combine(FULL, {"star": {"loops": 2}}, [])
+    written = Path("config.yaml")
+    written.write_text(yaml.safe_dump(before.model_dump(mode="json")))
+    request = RunRequest("train star", config=written, arm=("star", ARMS["star"].reads))
+    assert request.settings() == before
 
 
 def test_feedback_without_anything_that_judges_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

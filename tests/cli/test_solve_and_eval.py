@@ -3,6 +3,9 @@
 import asyncio
 import importlib.util
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,65 @@ def test_solve_shows_the_attempt_and_the_revision_and_judges_both(run: Any) -> N
     assert sum(line.startswith(("✓", "✗")) for line in lines) == 2
 
 
+class _Metered(BaseHTTPRequestHandler):
+    """An OpenAI endpoint whose every answer has read 11 tokens and written 7."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "It is $\\boxed{4}$."}
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def metered(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a chat model of LangChain's, at a provider on this machine that reports what a call cost."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Metered) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        yield "openai:m"
+        server.shutdown()
+        thread.join()
+
+
+def test_tokens_of_a_chat_model_are_what_its_provider_reports(metered: str, run_json: Any, tmp_path: Path) -> None:
+    solved = run_json("solve", "What is 2 + 2?", "--answer", "4", "--model", metered)
+    assert [turn["usage"] for turn in solved["turns"]] == [{"input_tokens": 11, "output_tokens": 7}] * 2
+    assert solved["usage"] == {"input_tokens": 22, "output_tokens": 14, "total_tokens": 36}
+    assert [turn["verdict"] for turn in solved["turns"]] == ["correct"] * 2
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{n} + {4 - n}?", "answer": 4}) + "\n" for n in range(5)))
+    figures = run_json("eval", "--model", metered, "--task", rows, "--split", "all")
+    assert figures["tokens_per_turn"] == [7.0, 7.0] and figures["accuracy_t1"] == 1.0
+    searched = run_json("solve", "What is 2 + 2?", "--model", metered, "--strategy", "majority:3")
+    assert {candidate["tokens"] for candidate in searched["candidates"]} == {7} and searched["tokens"] >= 14
+
+
 def test_solve_as_json_and_with_more_revisions(run_json: Any) -> None:
     episode = run_json("solve", "9, 7 5 3 get 56", "--revisions", "2")
     assert episode["prompt"] == "3 5 7 9 get 56 :"
     assert [turn["role"] for turn in episode["turns"]] == ["attempt", "revise", "revise"]
     assert all(turn["verdict"] in ("correct", "wrong", "unreadable") for turn in episode["turns"])
+    written = sum(turn["usage"]["output_tokens"] for turn in episode["turns"])
+    assert episode["usage"]["output_tokens"] == written > 0
 
 
 def test_more_turns_than_a_policy_was_made_for_are_told(run: Any) -> None:

@@ -1,18 +1,24 @@
 """What one of several processes runs, started by torch's launcher: two batches of training on a small model, as many
 with a critic, and the words by which processes agree.
 
-python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT
+python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT [OPTIONS]
+
+OPTIONS are TRL's, as JSON; what became of them is written to OUT/options-RANK.json.
 """
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
+from transformers.utils import logging
 
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import SelfCorrectError, TrainingError
@@ -40,7 +46,9 @@ CRITIC = {"critic": CriticConfig(epochs=2, learning_rate=0.1), "kl": False}
 
 
 def train(model: Path, out: Path, **settings: Any) -> TurnPPOTrainer:
-    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
+    # with options the policy is not put on the CPU to stay there: some are for accelerators
+    loaded = load_model_and_tokenizer(model, "auto")
+    policy = TransformersPolicy(*loaded, max_new_tokens=5, device=None if "trl" in settings else "cpu")
     judged: Any = CheckerRewards(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
     config = TurnPPOConfig(
         output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3, **settings,
@@ -86,6 +94,22 @@ def only_the_second_fails() -> str:
     return "well"
 
 
+def became_of_options(trained: TurnPPOTrainer) -> dict[str, Any]:
+    """What transformers, accelerate and torch have made of the options."""
+    group, parallel = distributed.distributed_c10d._get_default_group(), trained.model_wrapped
+    return {
+        "ddp_backend": distributed.get_backend(),
+        "ddp_timeout": group._get_backend(torch.device("cpu")).options._timeout.total_seconds(),
+        "ddp_find_unused_parameters": parallel.find_unused_parameters,
+        "ddp_broadcast_buffers": parallel.broadcast_buffers,
+        "ddp_static_graph": parallel.static_graph,
+        "ddp_bucket_cap_mb": parallel.bucket_bytes_cap // 2**20,
+        "log_level": logging.get_verbosity(),
+        "told": trained.args.should_log,
+        "saved": sorted(path.name for path in Path(trained.args.output_dir).glob("checkpoint-*")),
+    }
+
+
 def everything(model: Path, out: Path) -> None:
     trained = train(model, out / "checkpoints")
     if trained.accelerator.is_main_process:
@@ -106,4 +130,11 @@ def everything(model: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    everything(*map(Path, sys.argv[1:]))
+    model_folder, out_folder, *options = sys.argv[1:]
+    if options:
+        rank = os.environ["RANK"]
+        trained = train(Path(model_folder), Path(out_folder) / f"checkpoints-{rank}", trl=json.loads(options[0]))
+        found = json.dumps(became_of_options(trained))
+        (Path(out_folder) / f"options-{rank}.json").write_text(found, encoding="utf-8")
+    else:
+        everything(Path(model_folder), Path(out_folder))

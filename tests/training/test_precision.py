@@ -1,7 +1,9 @@
 """bfloat16 checkpoints learn as float32 ones do."""
 
 import math
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,13 +13,17 @@ from hypothesis import strategies as st
 from small_trainer import trainer_of
 from torch import Tensor
 
+from selfcorrect.agents.policies import transformers as transformers_policy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.supervised.examples import Example
-from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
-from selfcorrect.training.ppo.precision import StochasticAdamW, merged, prepare_weights, stochastically_rounded
+from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.precision import StochasticAdamW, merged, placed, prepare_weights, stochastically_rounded
 from selfcorrect.training.runs.opening import chosen_lora, open_policy
-from selfcorrect.training.settings import LoraSettings, PolicySettings
+from selfcorrect.training.settings import LoraSettings, PolicySettings, PreferenceSettings
+from selfcorrect.training.vstar import fits
+from selfcorrect.training.vstar.preference import dpo_config
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +187,57 @@ def test_an_adapter_that_adds_little_is_not_lost_when_it_is_merged_into_bf16(bf1
     added = after.detach().float() - before
     spread = float(added.std()) / math.sqrt(added.numel())
     assert float(added.mean()) == pytest.approx(step, abs=4 * spread) and step > 8 * spread / 2
+
+
+# Where it learns. `meta` stands for accelerators that are not here: transformers would choose another device by itself.
+
+
+def test_a_trainer_works_on_the_accelerator_that_was_named(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = torch.device("meta", 1)
+    monkeypatch.setattr(TransformersPolicy, "training_device", property(lambda policy: second))
+    trainer, _ = trainer_of(TransformersPolicy.from_pretrained(tiny_model_folder), tmp_path)
+    assert (trainer.accelerator.device, trainer.args.device, trainer.args.n_gpu) == (second, second, 1)
+    assert next(trainer.model.parameters()).device.type == "meta"
+    tuned = sft_trainer(
+        TransformersPolicy.from_pretrained(tiny_model_folder),
+        [Example("one", "gold", (3, 4), (5,), None, "5")],
+        Tuning(steps=1, batch_size=1, learning_rate=1e-3),
+        seed=0,
+        folder=tmp_path,
+    )
+    assert (tuned.accelerator.device, tuned.args.device, tuned.args.n_gpu) == (second, second, 1)
+
+
+def test_trainers_that_load_their_model_work_there_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fits, "choose_device", torch.device)
+    make = partial(dpo_config, PreferenceSettings(), tmp_path, 0)
+    assert fits.placed_arguments(make, "meta:1", "float32").device == torch.device("meta", 1)
+    assert fits.placed_arguments(make, "cpu", "float32").use_cpu
+
+
+def test_a_process_that_sees_several_accelerators_takes_one(tmp_path: Path) -> None:
+    """Its model would else be spread over them, which TRL refuses."""
+    arguments = TurnPPOConfig(output_dir=tmp_path, steps=1).to_trl()
+    arguments._n_gpu = 2
+    assert placed(arguments, torch.device("meta", 0)).n_gpu == 1
+
+
+def test_of_several_processes_none_can_be_sent_elsewhere(tmp_path: Path) -> None:
+    mine, words = (
+        torch.device("meta", 0),
+        "names one accelerator, and every process trains on its own, this one on meta:0",
+    )
+    arguments: Any = SimpleNamespace(parallel_mode=SimpleNamespace(value="distributed"), device=mine)
+    assert placed(arguments, mine) is arguments
+    with pytest.raises(ConfigurationError, match=words):
+        placed(arguments, torch.device("meta", 1))
+
+
+def test_a_policy_learns_where_it_was_put(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = TransformersPolicy.from_pretrained(tiny_model_folder, device="cpu")
+    given = TransformersPolicy(put.model, put.tokenizer)
+    monkeypatch.setattr(transformers_policy, "choose_device", lambda name: torch.device("meta"))
+    assert put.training_device.type == "cpu", "there it stays"
+    assert given.training_device.type == "meta", "where the accelerator is"

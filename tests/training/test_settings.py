@@ -10,7 +10,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import combine, differing_fields, settings_as_yaml
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
-from selfcorrect.training.ppo.config import KeepingSettings, TurnPPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
 from selfcorrect.training.runs.opening import ppo_config, score_schedule
 from selfcorrect.training.settings import (

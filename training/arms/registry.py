@@ -118,10 +118,10 @@ _RL = "selfcorrect.training.arms.reinforced:"
 _MANY = "selfcorrect.training.arms.many_turns."
 _STAGE2 = "selfcorrect.training.arms.star:score_stage2_star"
 _ALL: tuple[ArmSpec, ...] = (
-    ArmSpec("base", "the base policy", usual_loop),
-    ArmSpec("sample-again", "base, second attempt drawn anew", drawing_again_loop),
-    ArmSpec("self-refine", "base, critique before the revision", refining_base_loop),
-    ArmSpec("feedback", "base, told what the checker found: another setting", told_loop),
+    ArmSpec("base", "the base policy", usual_loop, reads=()),
+    ArmSpec("sample-again", "base, second attempt drawn anew", drawing_again_loop, reads=()),
+    ArmSpec("self-refine", "base, critique before the revision", refining_base_loop, reads=()),
+    ArmSpec("feedback", "base, told what the checker found: another setting", told_loop, reads=()),
     self_taught("star", "STaR, mended second answers (D_STaR)", "multi", _STAR),
     self_taught("star-plus", "STaR, mended and kept second answers (D+_STaR)", "multi+correct"),
     self_taught("star-single", "STaR on first answers, without rationalisation", "single"),
@@ -137,7 +137,7 @@ _ALL: tuple[ArmSpec, ...] = (
     reinforced("score", "SCoRe", _RL + "score", command=_SCORE),
     reinforced("score-no-stage1", "SCoRe without Stage I", _RL + "score_no_stage1"),
     reinforced("score-no-shaping", "SCoRe without the progress bonus", _RL + "score_no_shaping"),
-    reinforced("score-stage2-star", "SCoRe with STaR as Stage II", _STAGE2),
+    reinforced("score-stage2-star", "SCoRe with STaR as Stage II", _STAGE2, has_checkpoints=False),
     reinforced(
         "score-turns",
         "SCoRe, Stage I answer by answer",
@@ -201,6 +201,7 @@ _ALL: tuple[ArmSpec, ...] = (
         partial(load, "selfcorrect.training.arms.sft:sft"),
         planned=None,  # it learns from data that the others do not have
         command=_SFT,
+        reads=_SFT.reads,
     ),
     ArmSpec(
         "vstar",
@@ -209,6 +210,7 @@ _ALL: tuple[ArmSpec, ...] = (
         partial(load, "selfcorrect.training.vstar.rounds:vstar"),
         planned=None,
         command=_VSTAR,
+        reads=_VSTAR.reads,
     ),
 )
 

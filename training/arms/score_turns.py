@@ -94,8 +94,11 @@ def _plan(objective: Objective, steps: int, **options: object) -> Plan:
 
 
 def part_settings(settings: RunSettings, number: int, before: Sequence[RunDirectory]) -> RunSettings:
-    """Of part `number`, which goes on with what the last of the parts before it left."""
+    """Of part `number`, which goes on with what the last of the parts before it left. `best` is of the last part, Stage
+    II, as in `score`: the parts before it end with their last weights."""
     changes: dict[str, object] = {"seed": settings.seed * _MOST_PARTS + number}
+    if number < settings.graph.revisions:
+        changes["best"] = None
     if before:
         changes["policy"] = settings.policy.model_copy(update={"model": str(before[-1].model_path)})
     return settings.model_copy(update=changes)

@@ -1,10 +1,11 @@
 """What an arm is: how it is trained, in which loop it is evaluated, how its budget is fitted, and its command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import load
 
 if TYPE_CHECKING:
@@ -54,8 +55,35 @@ class Command:
     reads: tuple[str, ...] = ("score", "optimiser", "credit")
 
 
+CHECKPOINTS = ("save_every", "keep_checkpoints")
+"""Settings of arms that have checkpoints, which are those that read `optimiser`."""
 GROUPS_OF_SOME = ("score", "optimiser", "credit", "looks", "star", "pair_sft", "sft", "vstar")
 """Groups of settings that only some arms read."""
+
+
+def idle_settings(reads: Sequence[str]) -> list[str]:
+    """The groups and settings that an arm, or several, that reads these groups does not."""
+    without = () if "optimiser" in reads else CHECKPOINTS
+    return [*(group for group in GROUPS_OF_SOME if group not in reads), *without]
+
+
+def refuse_unread(settings: Iterable[str], name: str, reads: Sequence[str], source: str) -> None:
+    """Raise a ConfigurationError if `name`, which reads these groups, does not read one of `settings` (dotted), which
+    were given by `source`."""
+    idle = idle_settings(reads)
+    for setting in settings:
+        group = setting.partition(".")[0]
+        if group in CHECKPOINTS and group in idle:
+            raise ConfigurationError(
+                f"{source} {setting}: {name} writes no checkpoints, but keeps what it has finished"
+            )
+        if group in idle:
+            raise ConfigurationError(
+                f"{source} {setting}: {name} does not read settings of {group}; it reads those of "
+                f"{', '.join(reads) or 'no arm'} and those that all arms have"
+            )
+
+
 READS_LOOKS = ("score", "optimiser", "credit", "looks")
 """What most arms of many turns read."""
 
@@ -82,7 +110,8 @@ class ArmSpec:
         fitted: the settings with which it costs what SCoRe costs with the given ones.
         planned: what it costs with its fitted settings; None if it cannot be compared at equal cost.
         command: its own command of `selfcorrect train`, if it has one.
-        ends_by_clock: whether it heeds `stop_after_minutes`.
+        has_checkpoints: whether it has some: to choose the `best` of, and to end at by `stop_after_minutes`.
+        reads: as of `Command`.
     """
 
     name: str
@@ -92,7 +121,8 @@ class ArmSpec:
     fitted: "Callable[[RunSettings, Costs], RunSettings]" = _as_given
     planned: "Callable[[RunSettings, Costs], Budget] | None" = _nothing
     command: Command | None = None
-    ends_by_clock: bool = False
+    has_checkpoints: bool = False
+    reads: tuple[str, ...] = GROUPS_OF_SOME
 
 
 def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
@@ -136,6 +166,7 @@ def reinforced(
     episode: "Callable[[RunSettings, Costs], float]" = usual_episode,
     loop: BuildLoop = usual_loop,
     command: Command | None = None,
+    has_checkpoints: bool = True,
 ) -> ArmSpec:
     """An arm of reinforcement learning whose training episodes cost `episode` tokens: cheaper ones are played more
     often a step."""
@@ -155,7 +186,8 @@ def reinforced(
             optimiser_steps=goal_of(settings, costs).optimiser_steps,
         )
 
-    return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command, ends_by_clock=True)
+    reads = Command("").reads if command is None else command.reads
+    return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command, has_checkpoints, reads)
 
 
 def goal_of(settings: "RunSettings", costs: "Costs") -> "Budget":
@@ -195,7 +227,7 @@ def self_taught(name: str, says: str, data: StarData, command: Command | None = 
         loops = settings.star.loops
         return Budget(loops * (settings.star.tokens or 0), loops * settings.star.steps)
 
-    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command)
+    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command, reads=("star",))
 
 
 def paired(name: str, says: str, data: PairData, command: Command | None = None) -> ArmSpec:
@@ -218,7 +250,7 @@ def paired(name: str, says: str, data: PairData, command: Command | None = None)
 
         return Budget(settings.pair_sft.tokens or 0, settings.pair_sft.steps)
 
-    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command)
+    return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command, reads=("pair_sft",))
 
 
 def refining_base_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":

@@ -24,7 +24,7 @@ from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episo
 from selfcorrect.training.ppo.objectives import Schedule, StageOne
 from selfcorrect.training.processes import refuse_several
 from selfcorrect.training.runs.given import takes_objects
-from selfcorrect.training.runs.opening import open_graph, prompts_for, refuse_objective
+from selfcorrect.training.runs.opening import open_graph, prompts_for, refuse_best, refuse_objective
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
@@ -164,6 +164,7 @@ def score_stage2_star(
     """
     refuse_objective(settings, ARM)
     refuse_several(ARM)
+    refuse_best(settings, ARM)
     sink = progress or SilentProgress()
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)
     first = _stage_one(settings, run, sink)

@@ -89,10 +89,17 @@ class Comparison:
         return any(arm_spec.loop in (self_judging_loop, refining_loop) for arm_spec in self.arm_specs)
 
     def settings_of(self, arm_spec: ArmSpec, costs: Costs) -> RunSettings:
-        """The settings of an arm, of whatever seed."""
-        return combine(
-            arm_spec.fitted(self.settings, costs), {}, self.overrides.get(arm_spec.name, ()), source=arm_spec.name
-        )
+        """The settings of an arm, of whatever seed. `best` is of those that have checkpoints: of the others the last
+        weights are compared."""
+        fitted = arm_spec.fitted(self.settings, costs)
+        kept = fitted if arm_spec.has_checkpoints else fitted.model_copy(update={"best": None})
+        return combine(kept, {}, self.overrides.get(arm_spec.name, ()), source=arm_spec.name)
+
+    @property
+    def without_best(self) -> list[str]:
+        """The trained arms that `settings.best` asks for a checkpoint in vain."""
+        trained = [arm_spec for arm_spec in self.arm_specs if arm_spec.load is not None]
+        return [one.name for one in trained if self.settings.best is not None and not one.has_checkpoints]
 
 
 class ComparisonProgress(Protocol):

@@ -107,7 +107,7 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
     if unknown := [arm for arm in overrides if arm not in recipe.arms]:
         raise ConfigurationError(f"{folder / RECIPE}: arm_settings of {', '.join(unknown)}, which are none of its arms")
     for spec in specs:
-        if chosen.minutes is not None and spec.ends_by_clock:
+        if chosen.minutes is not None and spec.has_checkpoints:
             overrides.setdefault(spec.name, []).append(f"stop_after_minutes={chosen.minutes}")
     exams = [exam for exam in recipe.exams if not exam.needs_file or exam.task.kind in chosen.data]
     _refuse_unused(chosen.data, [settings.task.kind, *(exam.task.kind for exam in recipe.exams)])

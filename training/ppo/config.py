@@ -4,14 +4,12 @@
 run of the trainer needs besides. Every default stands here, once.
 """
 
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.settings import Count, NonNegative, Positive, Settings, WholeSettings
 from selfcorrect.training.credit.settings import (
     Baseline,
@@ -22,25 +20,19 @@ from selfcorrect.training.credit.settings import (
     refuse_stunted_trees,
 )
 from selfcorrect.training.engines import Mismatch
-from selfcorrect.training.ppo.trl_options import checkpointing_argument, fault_of
+from selfcorrect.training.ppo.keeping import KeepingSettings
+from selfcorrect.training.ppo.trl_options import (
+    checkpointing_argument,
+    faults_in,
+    is_adam,
+    refuse_on_cpu,
+    refuse_without_launcher,
+)
 from selfcorrect.training.processes import count
 
 NormaliseBy = Literal["nothing", "role"]
 NormaliseLoss = Literal["token", "turn"] | int
 Surrogate = Literal["clip", "cispo", "gspo"]
-ReporterName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
-"""Each has an extra of its name."""
-
-
-def refuse_missing(names: Sequence[str]) -> None:
-    """Raise a ConfigurationError if the package of a service is not installed."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        from selfcorrect.distribution import install_command
-
-        commands = "; ".join(install_command(name) for name in missing)
-        are = "is" if len(missing) == 1 else "are"
-        raise ConfigurationError(f"report_to: {' and '.join(missing)} {are} not installed: {commands}")
 
 
 class CriticConfig(Settings):
@@ -221,11 +213,17 @@ class OptimiserSettings(Settings):
 
     @model_validator(mode="after")
     def _options_with_an_effect(self) -> Self:
-        faults = [fault for name in self.trl if (fault := fault_of(name)) is not None]
-        if self.learning_rate_decay and "lr_scheduler_type" in self.trl:
-            faults.append("trl.lr_scheduler_type does not go with learning_rate_decay, which is the scheduler 'linear'")
-        if self.pure_bf16 and "optim" in self.trl:
-            faults.append("trl.optim does not go with pure_bf16, which has an optimiser of its own")
+        faults = faults_in(self.trl)
+        for setting, on, option, reason in (
+            ("learning_rate_decay", self.learning_rate_decay, "lr_scheduler_type", "is the scheduler 'linear'"),
+            ("stage_switch 'restart'", self.stage_switch == "restart", "lr_scheduler_type", "has a course of its own"),
+            ("pure_bf16", self.pure_bf16, "optim", "has an optimiser of its own"),
+        ):
+            if on and option in self.trl:
+                faults.append(f"trl.{option} does not go with {setting}, which {reason}")
+        usual = type(self).model_fields["adam_beta2"].default
+        if self.adam_beta2 != usual and not is_adam(self.trl):
+            faults.append(f"adam_beta2 is of Adam, and trl.optim is {self.trl['optim']!r}")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -254,51 +252,6 @@ class OptimiserSettings(Settings):
         return self
 
 
-class BestSettings(Settings):
-    """Which checkpoint is the best of a run, and what is done with it. Only those of the last stage are compared."""
-
-    metric: str = Field(default="episode_reward", min_length=1)
-    """A figure of metrics.jsonl. One that begins with "eval_" is of held-out problems, and a checkpoint is saved
-    wherever it is better than before; any other is of the episodes of a step, which the checkpoint before it has
-    played: those after each `save_every` steps are compared. The mean reward of an episode, KL left out, is SCoRe's."""
-    higher_is_better: bool = True
-    patience: Count = 0
-    """The run stops after so many comparisons in a row without a better one; 0 is never."""
-    final: bool = True
-    """Whether its weights are the run's result, rather than the last ones."""
-
-    @property
-    def held_out(self) -> bool:
-        return self.metric.startswith("eval_")
-
-
-def refuse_unmeasured(best: BestSettings | None, save_every: int, evaluate_every: int, setting: str) -> None:
-    """Raise a ValueError if `best` would never compare anything; `setting` is the name of `evaluate_every`."""
-    if best is None:
-        return
-    if best.held_out and not evaluate_every:
-        raise ValueError(f"best.metric {best.metric} is measured where {setting} says, and that is 0: never")
-    if not best.held_out and not save_every:
-        raise ValueError(f"best.metric {best.metric} compares checkpoints, and save_every 0 writes none")
-
-
-class KeepingSettings(Settings):
-    """What every run of training has: a seed, and checkpoints."""
-
-    seed: int = 0
-    """Of everything random."""
-    save_every: Count = 20
-    """Training steps between checkpoints; 0 saves at the end only."""
-    keep_checkpoints: PositiveInt = 2
-    """How many of the newest are kept."""
-    best: BestSettings | None = None
-    """Keep the best checkpoint, too; reinforced arms and `train` only."""
-    stop_after_minutes: Positive | None = None
-    """When the training ends with its step, saved, evaluated as it is, to be resumed; reinforced arms and `train`."""
-    report_to: list[ReporterName] = Field(default_factory=list)
-    """Services that are told the figures of every step and shown some episodes; each is an extra of this package."""
-
-
 class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeSettings):
     """Settings of one `TurnPPOTrainer`."""
 
@@ -321,11 +274,12 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
         refuse_stunted_trees(self.credit, list(self.credit_by_role.values()), self.episodes_per_problem)
         if self.stage_switch != "carry" and len(self.stages) < 2:
             raise ValueError(f"stage_switch {self.stage_switch!r} has no effect: the run has one stage")
-        refuse_unmeasured(self.best, self.save_every, self.evaluate_every, "evaluate_every")
+        self.refuse_idle(self.evaluate_every, "evaluate_every", self.trl)
         return self
 
     @model_validator(mode="after")
     def _equal_processes(self) -> Self:
+        refuse_without_launcher(self.trl)
         if self.problems_per_step % count():
             raise ValueError(
                 f"{self.problems_per_step} problems a step do not divide into {count()} processes; the episodes "
@@ -338,6 +292,26 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             )
         return self
 
+    def refuse_idle_run(self, problems: int, *, measures: bool) -> None:
+        """Raise an error if a run on so many problems would end untrained, or leave a setting without effect.
+
+        Args:
+            problems: to train on.
+            measures: whether somebody plays held-out problems and compares checkpoints.
+        """
+        if problems < self.problems_per_step:
+            # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
+            raise TrainingError(
+                f"{problems} problems are fewer than one batch of {self.problems_per_step}; lower problems_per_step or "
+                "add problems"
+            )
+        idle = [name for name in ("best", "evaluate_every", "stop_after_minutes") if getattr(self, name)]
+        if idle and not measures:
+            raise ConfigurationError(
+                f"{idle[0]} has no effect in a TurnPPOTrainer of one's own, which plays no held-out problems, compares "
+                "no checkpoints and has no clock: leave it away, or train with `selfcorrect.training.train`, which has"
+            )
+
     def own_optimiser(self, model: Any) -> Any:
         """The optimiser of `model`'s weights where it is not TRL's: `pure_bf16`'s, else None."""
         if not self.pure_bf16:
@@ -345,8 +319,14 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
         from selfcorrect.training.ppo.precision import StochasticAdamW
 
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        betas = (0.9, self.adam_beta2)
-        return StochasticAdamW(learning, self.learning_rate, betas=betas, seed=self.seed)
+        return StochasticAdamW(
+            learning,
+            self.learning_rate,
+            betas=(self.trl.get("adam_beta1", 0.9), self.adam_beta2),
+            eps=self.trl.get("adam_epsilon", 1e-8),
+            weight_decay=self.trl.get("weight_decay", 0.0),
+            seed=self.seed,
+        )
 
     def to_trl(self, *, shuffled: bool = True, bf16: bool = False, use_cpu: bool = False) -> Any:
         """The `trl.GRPOConfig` of this run.
@@ -355,9 +335,14 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
             shuffled: the problems are; else TRL shuffles them.
             bf16: compute in bfloat16 under autocast.
             use_cpu: stay on the CPU, whatever the machine has.
+
+        Raises:
+            ConfigurationError: an option of TRL's has no effect there.
         """
         from trl import GRPOConfig
 
+        if use_cpu:
+            refuse_on_cpu(self.trl)
         slices = self.minibatches * self.gradient_accumulation
         settings: dict[str, Any] = {
             "output_dir": str(self.output_dir),

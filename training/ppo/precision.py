@@ -1,4 +1,4 @@
-"""Weights that learn: float32 masters under bfloat16 autocast, or bfloat16 itself with stochastic rounding.
+"""Weights that learn: float32 masters under bfloat16 autocast, or bfloat16 itself with stochastic rounding; and where.
 
 A bfloat16 number has 8 significant bits: its neighbours lie 2^-8 of it apart. Adam moves a weight by about the learning
 rate, and at 5e-6 that is less than half of this distance for all but the smallest weights: rounded to the nearest, such
@@ -51,6 +51,32 @@ def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = Fal
         model.float()
         policy.compute_dtype = dtype if place.type != "cpu" else policy.compute_dtype
     return policy.compute_dtype is torch.bfloat16
+
+
+def placed(arguments: Any, device: torch.device) -> Any:
+    """`arguments` of a trainer of transformers, which then works on `device` and no other.
+
+    By themselves they take the first accelerator, whichever is named, and in a process that sees several they spread
+    the model over all of them (`nn.DataParallel`), which TRL refuses.
+
+    Raises:
+        ConfigurationError: several processes train, each on the accelerator of its number, and `device` is another.
+    """
+    if device.type == "cpu":
+        return arguments
+    if arguments.parallel_mode.value == "distributed":
+        if device.index != arguments.device.index:
+            raise ConfigurationError(
+                f"policy.device {device} names one accelerator, and every process trains on its own, this one on "
+                f"{arguments.device}: say auto, or {device.type} without a number"
+            )
+        return arguments
+    arguments._n_gpu = 1
+    arguments.__dict__["_setup_devices"] = device  # the cached property behind `arguments.device`
+    arguments.distributed_state.device = device  # what accelerate asks
+    if device.index is not None and torch.accelerator.is_available():
+        torch.accelerator.set_device_index(device.index)
+    return arguments
 
 
 def load_stored_otherwise(folder: Path, held: Any) -> None:

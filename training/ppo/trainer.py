@@ -21,7 +21,7 @@ from trl import GRPOTrainer
 
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.recording import unrecorded_draws
-from selfcorrect.errors import DivergenceError, TrainingError
+from selfcorrect.errors import DivergenceError
 from selfcorrect.files import told
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.credit.estimators import call_advantages
@@ -61,7 +61,7 @@ from selfcorrect.training.ppo.metrics import (
     with_lengths,
 )
 from selfcorrect.training.ppo.player import BegunWith, EpisodePlayer, PlayedAhead, SignalsAt, with_others
-from selfcorrect.training.ppo.precision import load_stored_otherwise, prepare_weights
+from selfcorrect.training.ppo.precision import load_stored_otherwise, placed, prepare_weights
 from selfcorrect.training.ppo.rollouts import Episode
 from selfcorrect.training.ppo.scoring import (
     ReferenceModel,
@@ -100,11 +100,14 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Raises:
         TrainingError: there are fewer problems than one batch holds.
-        ConfigurationError: `config.mismatch` corrects for an engine that `policy` has not.
+        ConfigurationError: a setting has no effect here, `config.mismatch` corrects for an engine that `policy` lacks,
+            or `policy` is on an accelerator that is not this process's.
         DivergenceError: while training, the loss is not finite.
     """
 
     _tag_names: ClassVar[list[str]] = ["selfcorrect", "score"]
+    measures: ClassVar[bool] = False
+    """Whether a callback of its own plays held-out problems and compares checkpoints: that of runs does."""
 
     def __init__(
         self,
@@ -125,12 +128,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         begun_with: BegunWith | None = None,
         reporters: Reporters | None = None,
     ) -> None:
-        if len(problems) < config.problems_per_step:
-            # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
-            raise TrainingError(
-                f"{len(problems)} problems are fewer than one batch of {config.problems_per_step}; lower "
-                "problems_per_step or add problems"
-            )
+        config.refuse_idle_run(len(problems), measures=self.measures)
         self._policy, self._problems, self.settings = policy, list(problems), config
         self._correction = correction_of(config.mismatch, policy.engine)
         without_dropout(policy.model)
@@ -148,10 +146,12 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.last_episodes: list[Episode] = []
         self.reporters = reporters or Reporters.beside(config.output_dir, config.report_to)
         self.reporters.rows = lambda step: episode_rows(self.last_episodes)
+        device = policy.training_device
+        arguments = config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=device.type == "cpu")
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],
-            args=config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=policy.on_cpu),
+            args=placed(arguments, device),
             train_dataset=Dataset.from_list(
                 [{"prompt": problem.prompt, "problem": index} for index, problem in enumerate(self._problems)]
             ),

@@ -1,45 +1,50 @@
 """What becomes of each option of `trl.GRPOConfig` in `optimiser.trl`: nothing is accepted and then ignored.
 
-`HONOURED` options do what they say; a test shows the effect of each. `PASSED_ON` belong to hardware, launchers and
-services that the tests do not have: transformers, accelerate and TRL get them as they are. All others are refused, with
-the setting that does it here (`INSTEAD`) or the reason why nothing does (`SENSELESS`).
+`HONOURED` options do what they say; a test shows the effect of each. `PASSED_ON` belong to libraries that the tests do
+not have: accelerate gets them as they are. All others are refused, with the setting that does it here (`INSTEAD`) or
+the reason why nothing does (`SENSELESS`). Some options need another one, or a launcher, to have an effect, and are
+refused without it.
 """
 
 import difflib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from selfcorrect.errors import ConfigurationError
 
 HONOURED: dict[str, str] = {
     "adam_beta1": "of Adam",
     "adam_epsilon": "of Adam",
+    "ddp_backend": "several processes: how they talk",
+    "ddp_broadcast_buffers": "several processes",
+    "ddp_bucket_cap_mb": "several processes: how much is sent at once",
+    "ddp_find_unused_parameters": "several processes",
+    "ddp_static_graph": "several processes",
+    "ddp_timeout": "several processes: seconds of waiting for each other",
     "full_determinism": "deterministic algorithms of torch, slower",
     "log_level": "how much transformers tells",
+    "log_level_replica": "several processes: the same in all but the first",
+    "log_on_each_node": "several machines: whether the first process of each tells",
     "lr_scheduler_kwargs": "of `lr_scheduler_type`",
     "lr_scheduler_type": "any scheduler of transformers",
     "optim": "any optimiser of transformers",
+    "optim_args": "of `optim`: SGD, Adagrad, RMSprop, and those of other packages",
+    "optim_target_modules": "of `optim`: GaLore and APOLLO",
     "project": "what trackio calls the project",
     "run_name": "what `report_to` calls the run",
+    "save_on_each_node": "several machines without a common disk: each writes checkpoints",
+    "torch_empty_cache_steps": "accelerators: gives memory back so often",
+    "trackio_bucket_id": "where trackio keeps what it is told",
+    "trackio_space_id": "the Space of trackio's pages",
+    "trackio_static_space_id": "the Space of trackio's pages when the run is over",
     "weight_decay": "of the optimiser",
 }
 
 PASSED_ON: dict[str, str] = {
-    "accelerator_config": "accelerate",
-    "ddp_backend": "several processes",
-    "ddp_broadcast_buffers": "several processes",
-    "ddp_bucket_cap_mb": "several processes",
-    "ddp_find_unused_parameters": "several processes",
-    "ddp_static_graph": "several processes",
-    "ddp_timeout": "several processes",
     "deepspeed": "DeepSpeed",
     "fsdp": "FSDP",
     "fsdp_config": "FSDP",
-    "log_level_replica": "several machines",
-    "log_on_each_node": "several machines",
-    "optim_args": "optimisers that take some",
-    "optim_target_modules": "optimisers that take some",
-    "save_on_each_node": "several machines",
-    "torch_empty_cache_steps": "memory of accelerators",
-    "trackio_bucket_id": "trackio",
-    "trackio_space_id": "trackio",
-    "trackio_static_space_id": "trackio",
 }
 
 INSTEAD: dict[str, str] = {
@@ -124,7 +129,7 @@ _SENSELESS: dict[str, str] = {
     "problems are shuffled already, in an order that a resumed run takes up again": "shuffle_dataset",
     "a checkpoint must hold all that resuming needs, and is resumed whole": "save_only_model ignore_data_skip "
     "restore_callback_states_from_checkpoint enable_jit_checkpoint",
-    "the batch is what the baseline compares": "auto_find_batch_size",
+    "the batch is what the baseline compares": "auto_find_batch_size accelerator_config",
     "noise on embeddings would make the ratio to the sampled log-probabilities noise": "neftune_noise_alpha",
     "sampling would not do the same, and the ratios would be off": "cast_lm_head_to_fp32 use_liger_kernel "
     "liger_kernel_config torch_compile torch_compile_backend torch_compile_mode",
@@ -154,10 +159,75 @@ def fault_of(name: str) -> str | None:
     return f"trl.{name}: no option of GRPOConfig that selfcorrect knows{hint}"
 
 
+# What an option needs, beside being known.
+
+_USUAL_OPTIMISER = "adamw_torch_fused"
+_ARGUMENTS = {
+    _USUAL_OPTIMISER: "",
+    "adamw_torch": "",
+    "adafactor": "",
+    "sgd": "momentum dampening nesterov",
+    "adagrad": "lr_decay eps",
+    "rmsprop": "momentum alpha eps centered",
+}
+"""What `optim_args` can say to torch's own optimisers; those of other packages get what is there."""
+_LAUNCHED = ["log_level_replica", "log_on_each_node", "save_on_each_node", "fsdp", "fsdp_config"]
+
+
+def faults_in(options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with these options, each by itself and together."""
+    faults = [fault for name in options if (fault := fault_of(name)) is not None]
+    optimiser = _optimiser(options)
+    if not is_adam(options):
+        of_adam = [name for name in ("adam_beta1", "adam_epsilon") if name in options]
+        faults += [f"trl.{name} is of Adam, and trl.optim is {optimiser!r}" for name in of_adam]
+    if "optim_args" in options and optimiser in _ARGUMENTS:
+        known, given = _ARGUMENTS[optimiser].split(), str(options["optim_args"]).replace(" ", "").split(",")
+        idle = [name for pair in given if (name := pair.partition("=")[0]) not in known]
+        reads = ", ".join(known) or "none"
+        faults += [f"trl.optim_args: the optimiser {optimiser!r} reads no {name!r}; it reads {reads}" for name in idle]
+    if "optim_target_modules" in options and not optimiser.startswith(("galore", "apollo")):
+        faults.append(f"trl.optim_target_modules is of GaLore and APOLLO, and trl.optim is {optimiser!r}")
+    if options.get("trackio_static_space_id") and "trackio_space_id" not in options:
+        faults.append("trl.trackio_static_space_id is made of the Space trl.trackio_space_id, which is not given")
+    if "lr_scheduler_kwargs" in options and "lr_scheduler_type" not in options:
+        faults.append("trl.lr_scheduler_kwargs is of trl.lr_scheduler_type, which is not given")
+    return faults
+
+
+def is_adam(options: Mapping[str, Any]) -> bool:
+    """Whether the optimiser that they choose reads Adam's settings."""
+    return not _optimiser(options).startswith(("sgd", "adagrad", "rmsprop", "adafactor"))
+
+
+def _optimiser(options: Mapping[str, Any]) -> str:
+    chosen = options.get("optim", _USUAL_OPTIMISER)
+    return str(getattr(chosen, "value", chosen))
+
+
+def refuse_without_launcher(options: Mapping[str, Any]) -> None:
+    """Raise a ValueError for options of several processes in one that no launcher started."""
+    idle = [name for name in options if name.startswith("ddp_") or name in _LAUNCHED]
+    if idle and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"trl.{idle[0]} is for several processes, and this one was started alone: use accelerate launch or torchrun"
+        )
+
+
+def refuse_on_cpu(options: Mapping[str, Any]) -> None:
+    """Raise a ConfigurationError for options that have no effect where a policy is trained on the CPU."""
+    for name, reason in (
+        ("torch_empty_cache_steps", "it keeps no such cache"),
+        ("ddp_timeout", "transformers gives it to processes on accelerators only"),
+    ):
+        if name in options:
+            raise ConfigurationError(f"trl.{name}: the policy is trained on the CPU, and {reason}")
+
+
 def options_table() -> str:
     """The table of all options, in Markdown."""
     rows = [(name, "honoured", words) for name, words in HONOURED.items()]
-    rows += [(name, "passed on, not tried", words) for name, words in PASSED_ON.items()]
+    rows += [(name, "passed on", words) for name, words in PASSED_ON.items()]
     rows += [(name, "refused", f"set {words}") for name, words in INSTEAD.items()]
     rows += [(name, "refused", words) for name, words in SENSELESS.items()]
     lines = [f"| `{name}` | {what} | {words} |" for name, what, words in sorted(rows)]

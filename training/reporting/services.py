@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformers import TrainerCallback
 
-from selfcorrect.training.ppo.config import refuse_missing
+from selfcorrect.training.ppo.keeping import refuse_missing
 
 if TYPE_CHECKING:
     from selfcorrect.training.arms.supervised.examples import Example
@@ -53,6 +53,7 @@ class Reporters(TrainerCallback):  # type: ignore[misc]
         self._run_name, self._opening, self._stays_open = run_name, opening, stays_open
         self._services = [_opened(name, folder) for name in names]
         self._begun: tuple[Any, Any, Any] | None = None
+        self._model: Any = None
         self.rows: Callable[[int], Sequence[Row]] | None = None
         """From the number of optimiser steps to the table of a training step, where there is one."""
 
@@ -63,7 +64,7 @@ class Reporters(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         args.run_name = args.run_name or self._run_name
-        self._begun = (args, state, control)
+        self._begun, self._model = (args, state, control), rest.get("model")
         self._tell("on_train_begin", **rest)
         if self._opening:
             self._table("examples", self._opening, 0)
@@ -88,7 +89,7 @@ class Reporters(TrainerCallback):  # type: ignore[misc]
     def close(self) -> None:
         """Nothing more will come, also after an error. May be called twice."""
         if self._begun is not None:
-            self._tell("on_train_end")
+            self._tell("on_train_end", model=self._model)
             for name, service in self._services:
                 if name == "wandb" and self._leads:  # transformers' callback leaves its run open for the next fit
                     service._wandb.finish()

@@ -15,7 +15,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.ppo.config import BestSettings, TurnPPOConfig
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.keeping import BestSettings
 
 
 class BestCheckpoint(TrainerCallback):  # type: ignore[misc]

@@ -5,7 +5,7 @@ import random
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -80,7 +80,7 @@ def shown_problems(problems: Sequence[Problem], policy: Any, prompts: Prompts, p
         ids = {problem.id for problem in kept}
         said = left_out_text([problem.id for problem in problems if problem.id not in ids])
         if not kept:
-            raise TaskError(f"no training problem fits into the model's context of {context} tokens: {said}")
+            raise TaskError(f"no problem fits into the model's context of {context} tokens: {said}")
         progress.message(said)
     return kept
 
@@ -90,6 +90,7 @@ class RunTrainer(TurnPPOTrainer):
     it keeps `store_episodes` of each step; None is nowhere."""
 
     stored: StepLog | None = None
+    measures: ClassVar[bool] = True
 
     def create_model_card(self, *_: Any, **__: Any) -> None: ...
 

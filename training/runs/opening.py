@@ -24,7 +24,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import load, shown_kind
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.engines import EngineSettings, TransformersEngine, on_engine, refuse_engine
-from selfcorrect.training.ppo.config import KeepingSettings, NormaliseBy, TurnPPOConfig
+from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
+from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import Objective, Schedule, checked_objective, objective_named
 from selfcorrect.training.processes import join, on_this_machine
 from selfcorrect.training.runs.given import GivenGraph, GivenPolicy, GivenScore

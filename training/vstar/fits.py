@@ -21,6 +21,7 @@ from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
+from selfcorrect.training.ppo.precision import placed
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_policy
 from selfcorrect.training.settings import FitSettings, GeneratorSettings, PolicySettings
@@ -176,15 +177,15 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             self._reporters.on_log(args, state, control, logs=logs, **kwargs)
 
 
-def placing(device: str, dtype: str) -> dict[str, Any]:
-    """`policy.device` and `policy.dtype` as arguments of a trainer that loads a float32 model itself: where it learns,
-    and what it computes in.
+def placed_arguments(make: Callable[..., Any], device: str, dtype: str) -> Any:
+    """What `make` makes of `use_cpu` and `bf16`: the arguments of a trainer that loads a float32 model itself, and lets
+    it learn on the `device` and compute in the `dtype` of `policy`.
 
     Raises:
         ConfigurationError: the device is not there, or lacks the dtype.
     """
     chosen = choose_device(device)
-    return {"use_cpu": chosen.type == "cpu", "bf16": choose_dtype(dtype, chosen) is torch.bfloat16}
+    return placed(make(use_cpu=chosen.type == "cpu", bf16=choose_dtype(dtype, chosen) is torch.bfloat16), chosen)
 
 
 def refuse_divergence(model: Any) -> None:

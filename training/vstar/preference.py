@@ -1,6 +1,7 @@
 """The likelihood verifier: DPO from the supervised model on correct x incorrect pairs, by TRL's trainer."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.settings import PreferenceSettings
-from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placing, refuse_divergence
+from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placed_arguments, refuse_divergence
 
 
 def train_likelihood(
@@ -54,7 +55,7 @@ def train_likelihood(
     trainer = _trainer_class()(
         model=model,
         ref_model=reference,
-        args=dpo_config(settings, work, seed, **placing(device, dtype)),
+        args=placed_arguments(partial(dpo_config, settings, work, seed), device, dtype),
         train_dataset=_dataset(rows),
         processing_class=_padding(tokenizer),
         callbacks=[log] if log is not None else [],

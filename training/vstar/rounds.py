@@ -20,6 +20,7 @@ from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.reporting.services import Reporters
+from selfcorrect.training.runs.fitting import shown_problems
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.holding import opened_run
@@ -51,19 +52,22 @@ def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
     )
 
 
-def draw_problems(settings: RunSettings, task: Task) -> tuple[list[Problem], list[Problem]]:
-    """The training problems, and those that are kept for calibration: none is in both.
+def draw_problems(
+    settings: RunSettings, task: Task, shown: Callable[[list[Problem]], list[Problem]] = list
+) -> tuple[list[Problem], list[Problem]]:
+    """The training problems, and those that are kept for calibration: none is in both. `shown` says which of some the
+    policy can be shown.
 
     Raises:
-        TaskError: the task has fewer problems.
+        TaskError: the task has fewer problems, or none can be shown.
         TrainingError: too few are left for calibration.
     """
     vstar = settings.vstar
     drawn = list(task.problems("train", vstar.problems + vstar.calibration_problems, seed=settings.seed))
-    learnt, kept = drawn[: vstar.problems], drawn[vstar.problems :]
+    learnt, kept = shown(drawn[: vstar.problems]), shown(drawn[vstar.problems :])
     if len(kept) < 5:
         raise TrainingError(
-            f"only {len(kept)} problems are left for calibration: raise vstar.calibration_problems to 5 or more"
+            f"only {len(kept)} problems are left for calibration, and it needs 5: raise vstar.calibration_problems"
         )
     return learnt, kept
 
@@ -112,8 +116,12 @@ class _Vstar:
         self.policy = open_policy(self.settings.policy)
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
-        self.problems, self.kept = draw_problems(self.settings, self.task)
+        self.problems, self.kept = draw_problems(self.settings, self.task, self._shown)
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, self.policy.tokenizer)
+        self.measured = self._shown(self.held_out.problems)
+
+    def _shown(self, problems: list[Problem]) -> list[Problem]:
+        return shown_problems(problems, self.policy, self.prompts, self.progress)
 
     def play_through(self) -> RunResult:
         vstar = self.settings.vstar
@@ -238,8 +246,8 @@ class _Vstar:
         self.progress.message("choosing among answers to held-out problems")
         vstar = self.settings.vstar
         path = self.run.path / "held_out.jsonl"
-        drawn = self._pool(path, vstar.rounds, self.held_out.problems, vstar.candidates, _HELD_OUT)
-        pool = with_answer_keys(drawn, self.held_out.problems)
+        drawn = self._pool(path, vstar.rounds, self.measured, vstar.candidates, _HELD_OUT)
+        pool = with_answer_keys(drawn, self.measured)
         folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
         figures = {str(kind): verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
         write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")

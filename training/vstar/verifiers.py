@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from selfcorrect.training.vstar.fits import (
     StepLog,
     optimiser_for,
     outcome_labels,
-    placing,
+    placed_arguments,
     preference_pairs,
     refuse_divergence,
     step_labels,
@@ -69,7 +70,7 @@ def train_head(
     causal = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = ScoringModel(causal.base_model)
     rows = head_rows(kind, answers, ResponseEncoder(tokenizer, wording, longest=context_of(causal)))
-    _fit(model, rows, settings, work, seed, log, placing(device, dtype))
+    _fit(model, rows, settings, log, placed_arguments(partial(_arguments, settings, work, seed), device, dtype))
     refuse_divergence(model)
     card = VerifierCard(
         kind=kind,
@@ -120,24 +121,10 @@ def scored_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(logits[scored], targets[scored])
 
 
-def _fit(
-    model: ScoringModel,
-    rows: list[Row],
-    settings: HeadSettings,
-    work: Path,
-    seed: int,
-    log: StepLog | None,
-    placed: dict[str, Any],
-) -> None:
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+def _arguments(settings: HeadSettings, work: Path, seed: int, **placing: bool) -> Any:
+    from transformers import TrainingArguments
 
-    class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-            logits = model(inputs["input_ids"], inputs["attention_mask"])
-            loss = scored_loss(logits, inputs["targets"])
-            return (loss, logits) if return_outputs else loss
-
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(work),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
@@ -151,8 +138,25 @@ def _fit(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
-        **placed,
+        **placing,
     )
+
+
+def _fit(
+    model: ScoringModel,
+    rows: list[Row],
+    settings: HeadSettings,
+    log: StepLog | None,
+    arguments: Any,
+) -> None:
+    from transformers import PrinterCallback, Trainer
+
+    class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            logits = model(inputs["input_ids"], inputs["attention_mask"])
+            loss = scored_loss(logits, inputs["targets"])
+            return (loss, logits) if return_outputs else loss
+
     trainer = HeadTrainer(
         model=model,
         args=arguments,

@@ -32,6 +32,7 @@ from selfcorrect.cli.tables import budget_table, compare_table, difference_lines
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import arm_specs, comparable
+from selfcorrect.training.arms.specs import GROUPS_OF_SOME, ArmSpec, refuse_unread
 
 if TYPE_CHECKING:
     from selfcorrect.training.compare.comparison import Comparison
@@ -96,16 +97,21 @@ def compare(
             from selfcorrect.training.compare.comparison import Comparison
         changes = (*(_QUICK if quick else ()), *(overrides or ()))
         named = {"model": model, "device": device, "dtype": dtype, "task": task, "columns": columns, "prompts": prompts}
-        request = RunRequest("compare", preset, config, usual="demo", overrides=changes, **named)  # type: ignore[arg-type]
+        specs = arm_specs(_names(arms))
+        reads = _read_by_some(specs)
+        request = RunRequest("compare", preset, config, usual="demo", overrides=changes, arm=reads, **named)  # type: ignore[arg-type]
         comparison = Comparison(
-            arm_specs=arm_specs(_names(arms)),
+            arm_specs=specs,
             settings=request.settings(),
             seeds=range(seeds),
             problems=_QUICK_PROBLEMS if quick else problems,
             temperature=temperature,
-            overrides=_per_arm(arm_overrides or [], arms),
+            overrides=_per_arm(arm_overrides or [], specs),
             allow_unequal=allow_unequal,
         )
+        if comparison.without_best and not as_json:
+            without = ", ".join(comparison.without_best)
+            notes.print(f"best     {without}: no checkpoints to choose from: the last weights count", markup=False)
         result = carry_out(comparison, out, reference=_reference(reference, arms), silent=as_json)
         if as_json:
             write_json(result)
@@ -144,14 +150,25 @@ def _reference(asked: str | None, arms: str) -> str:
     return asked or ("score" if "score" in names else names[-1])
 
 
-def _per_arm(changes: list[str], arms: str) -> dict[str, list[str]]:
+def _read_by_some(specs: Sequence[ArmSpec]) -> tuple[str, tuple[str, ...]]:
+    """What is compared, and the groups of settings that one of the arms reads; the budget of all is SCoRe's."""
+    read = {"score", "optimiser"}.union(*(spec.reads for spec in specs))
+    names = ", ".join(spec.name for spec in specs)
+    return f"a comparison of {names}", tuple(group for group in GROUPS_OF_SOME if group in read)
+
+
+def _per_arm(changes: list[str], specs: Sequence[ArmSpec]) -> dict[str, list[str]]:
     """From "pag:score.alpha=1" to {"pag": ["score.alpha=1"]}."""
     found: dict[str, list[str]] = {}
+    known = {spec.name: spec for spec in specs}
     for change in changes:
         name, equals, value = change.partition("=")
         arm, colon, setting = name.rpartition(":")
-        if not colon or not equals or arm not in _names(arms):
-            raise ConfigurationError(f"--set-arm {change}: expected ARM:NAME=VALUE, where ARM is one of {arms}")
+        if not colon or not equals or arm not in known:
+            raise ConfigurationError(
+                f"--set-arm {change}: expected ARM:NAME=VALUE, where ARM is one of {', '.join(known)}"
+            )
+        refuse_unread([setting], arm, known[arm].reads, f"--set-arm {arm}:")
         found.setdefault(arm, []).append(f"{setting}={value}")
     return found
 

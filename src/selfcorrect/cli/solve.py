@@ -375,8 +375,12 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
         for turn in solution.turns:
             results.print(turn_lines(turn))
     if as_json:
-        from selfcorrect.agents.state import EpisodeState
+        from selfcorrect.agents.plugins.replies import total_usage
+        from selfcorrect.agents.state import EpisodeState, usage_of
         from selfcorrect.training.runs.run_directory import episode_record
 
         episode = EpisodeState(problem=problem.model_dump(), turns=solution.turns, stop_reason=solution.stop_reason)
-        write_json(episode_record(episode, policy=request.model))
+        record = episode_record(episode, policy=request.model)
+        for row, turn in zip(record["turns"], solution.turns, strict=True):
+            row["usage"] = usage_of(turn["generation"])
+        write_json(record | {"usage": total_usage(solution.turns)})

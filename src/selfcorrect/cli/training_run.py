@@ -14,7 +14,7 @@ from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, tell_f
 from selfcorrect.cli.naming import task_settings
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError, PolicyError
-from selfcorrect.training.arms.specs import GROUPS_OF_SOME
+from selfcorrect.training.arms.specs import GROUPS_OF_SOME, idle_settings, refuse_unread
 from selfcorrect.training.processes import by_first, count, is_first, on_this_machine
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RunRequest:
         command: as typed, without its options, except those that choose the arm: "demo", "train score --no-stage1".
         preset: None is `usual` for a policy of ours, "lm" for any other model.
         chosen: what the arm's own options set, by the dotted names of the settings.
-        arm: the arm and the groups of settings that it reads; None is several arms, which read all of them.
+        arm: what is run, and the groups of settings that it reads; None reads all of them.
     """
 
     command: str
@@ -79,16 +79,20 @@ class RunRequest:
             raise ConfigurationError("--map names the columns of the file of --task: give --task FILE too")
 
     def _refuse_idle_settings(self) -> None:
-        """Raise a ConfigurationError if --set changes what the arm does not read. A file may serve several arms."""
+        """Raise a ConfigurationError if --set names what the arm does not read."""
         name, reads = self.arm or ("", GROUPS_OF_SOME)
-        for override in self.overrides or ():
-            setting = override.partition("=")[0].strip()
-            group = setting.partition(".")[0]
-            if group in GROUPS_OF_SOME and group not in reads:
-                raise ConfigurationError(
-                    f"--set {setting}: {name} does not read settings of {group}; it reads those of {', '.join(reads)} "
-                    "and those that all arms have"
-                )
+        named = [override.partition("=")[0].strip() for override in self.overrides or ()]
+        refuse_unread(named, name, reads, "--set")
+
+    def _refuse_idle_file(self, preset: "RunSettings") -> None:
+        """Raise a ConfigurationError if --config changes what the arm does not read. What it leaves as it is in the
+        preset may be there: config.yaml of a run holds everything."""
+        if self.config is None:
+            return
+        name, reads = self.arm or ("", GROUPS_OF_SOME)
+        refuse_unread(
+            _changed(preset, self._over(preset), idle_settings(reads)), name, reads, f"--config {self.config}:"
+        )
 
     def settings(self) -> "RunSettings":
         """The settings of the run: the preset, which is told, then --config, then the options, then --set.
@@ -107,6 +111,7 @@ class RunRequest:
         ours = _is_ours(model)
         name = self.preset or (self.usual if ours else "lm")
         notes.print(_told(name, model, ours=ours, named=self.preset is not None), markup=False)
+        self._refuse_idle_file(PRESETS[name])
         settings = self._over(PRESETS[name])
         return _asked_in_words(settings) if name == "lm" else settings
 
@@ -145,6 +150,18 @@ class RunRequest:
             number += 1
             folder = Path("runs") / f"{name}-{number}"
         return folder
+
+
+def _changed(before: "RunSettings", after: "RunSettings", groups: Sequence[str]) -> list[str]:
+    """The dotted names of what differs in these groups."""
+    found = []
+    for group in groups:
+        one, other = getattr(before, group), getattr(after, group)
+        fields = getattr(type(other), "model_fields", {})
+        if one != other and not fields:
+            found.append(group)
+        found += [f"{group}.{name}" for name in fields if getattr(one, name, None) != getattr(other, name)]
+    return found
 
 
 def _is_ours(model: str) -> bool:

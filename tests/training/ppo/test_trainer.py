@@ -177,6 +177,14 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, settings: dict[st
         TurnPPOConfig(**({"output_dir": tmp_path, "steps": 1} | settings))
 
 
+@pytest.mark.parametrize(("setting", "value"), [("best", {}), ("evaluate_every", 2), ("stop_after_minutes", 9)])
+def test_what_only_runs_do_is_refused_by_the_bare_trainer(
+    setting: str, value: Any, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"{setting} has no effect in a TurnPPOTrainer of one's own"):
+        trainer_on(tiny_model_folder, tmp_path, **{setting: value})
+
+
 def test_trl_still_has_the_seams_we_hold() -> None:
     """If a TRL release moves one of these, training would silently be TRL's own. Read its changes before editing
     this test."""

@@ -14,7 +14,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import combine
 from selfcorrect.training.arms.reinforced import score
 from selfcorrect.training.arms.sft import sft
-from selfcorrect.training.ppo import config as ppo_config
+from selfcorrect.training.ppo import keeping
 from selfcorrect.training.reporting.services import REPORTED
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import RunSettings
@@ -135,7 +135,7 @@ def test_wandb_offline_writes_its_run_and_the_tables(
 def test_a_service_that_is_not_installed_is_refused_before_anything_is_written(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ppo_config, "find_spec", lambda name: None if name == "wandb" else find_spec(name))
+    monkeypatch.setattr(keeping, "find_spec", lambda name: None if name == "wandb" else find_spec(name))
     with pytest.raises(ConfigurationError, match=r"report_to: wandb is not installed: pip install .*wandb"):
         score(settings_for(tiny_model_folder, "tensorboard", "wandb"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -149,4 +149,4 @@ def test_a_service_that_nobody_knows_is_refused() -> None:
 def test_every_reporter_that_can_be_named_has_a_way_to_show_a_table() -> None:
     from typing import get_args
 
-    assert set(REPORTED) == set(get_args(ppo_config.ReporterName))
+    assert set(REPORTED) == set(get_args(keeping.ReporterName))

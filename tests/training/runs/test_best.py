@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,12 @@ from word_game import config, graph_of, likes_plus, policy_from, problems, quest
 
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.settings import combine
+from selfcorrect.training.arms.budgets import Costs
+from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.arms.reinforced import train_score
-from selfcorrect.training.arms.star import star
+from selfcorrect.training.arms.score_turns import part_settings
+from selfcorrect.training.arms.star import score_stage2_star, star
+from selfcorrect.training.compare.comparison import Comparison
 from selfcorrect.training.own_graph import Trained, train
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.runs import held_out
@@ -115,6 +120,27 @@ def test_arms_without_checkpoints_refuse_it(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_scores_ablation_whose_last_stage_has_none_refuses_it_before_its_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="score --stage2 star has no checkpoints to choose from"):
+        score_stage2_star(combine(RunSettings(), {"best": {}}, []), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_asks_only_the_arms_that_have_checkpoints_for_their_best() -> None:
+    asked = combine(RunSettings(), {"best": {"patience": 3}}, [])
+    names = ["base", "star", "pair-sft", "score", "score-stage2-star"]
+    comparison, costs = Comparison(arm_specs(names), asked, [0]), Costs(20.0, 20.0)
+    kept = {spec.name: comparison.settings_of(spec, costs).best for spec in comparison.arm_specs}
+    assert kept.pop("score") == asked.best and set(kept.values()) == {None}
+    assert comparison.without_best == ["star", "pair-sft", "score-stage2-star"]
+    assert replace(comparison, settings=RunSettings()).without_best == []
+
+
+def test_of_scores_many_parts_the_last_alone_ends_with_its_best() -> None:
+    settings = combine(RunSettings(), {"graph": {"revisions": 2}, "best": {"patience": 1}}, [])
+    assert [part_settings(settings, number, []).best for number in range(3)] == [None, None, settings.best]
+
+
 # Whole runs.
 
 
@@ -170,6 +196,18 @@ def test_a_run_whose_held_out_figure_peaks_early_gives_back_those_very_weights(
     left = sorted(path.name for path in (out / "checkpoints").glob("checkpoint-*"))
     assert left == ["checkpoint-2", "checkpoint-5"] and not same_weights(out / "model", out / "checkpoints" / left[1])
     assert any("the result is the checkpoint of step 2" in text for text in kept.said)
+
+
+@pytest.mark.slow
+def test_the_best_of_score_is_of_its_second_stage(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaking(monkeypatch, [0.9, 0.8, 0.1, 0.6, 0.3])
+    out, kept = tmp_path / "run", Keeps(tmp_path / "run", tmp_path / "kept", at=4)
+    settings = settings_for(tiny_model_folder, metric="eval_accuracy_t2")
+    stages = settings.score.model_copy(update={"stage_one_steps": 2, "stage_two_steps": 3})
+    train_score(settings.model_copy(update={"score": stages}), out=out, progress=kept, task=Easy(3))
+    assert same_weights(out / "model", tmp_path / "kept")
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
-from selfcorrect.training.ppo.precision import prepare_weights
+from selfcorrect.training.ppo.precision import placed, prepare_weights
 from selfcorrect.training.ppo.sharding import save_whole
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.reporting.services import Reporters
@@ -81,9 +81,10 @@ def sft_trainer(
     from trl import SFTTrainer
 
     bf16 = prepare_weights(policy, adapter=peft_config is not None)
+    device = policy.training_device
     trainer = SFTTrainer(
         model=policy.model,
-        args=_arguments(tuning, seed, folder, bf16=bf16, use_cpu=policy.on_cpu),
+        args=placed(_arguments(tuning, seed, folder, bf16=bf16, use_cpu=device.type == "cpu"), device),
         train_dataset=Dataset.from_list([_row(example) for example in examples]),
         processing_class=policy.tokenizer,
         peft_config=peft_config,

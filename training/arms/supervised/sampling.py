@@ -15,10 +15,11 @@ from selfcorrect.agents.episodes import play, run_blocking
 from selfcorrect.agents.evaluation import judge, report_on
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn
-from selfcorrect.errors import TaskError
+from selfcorrect.errors import TaskError, UnreadablePromptError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.supervised.examples import Example, distinct
+from selfcorrect.training.runs.held_out import left_out_text
 from selfcorrect.training.settings import SupervisedSettings
 
 _EPISODES_AT_ONCE = 256
@@ -67,11 +68,13 @@ def gather(
 ) -> tuple[list[Example], dict[str, float]]:
     """Harvest as much as `settings` ask for; the distinct examples, and the figures of the sampling.
 
-    The result is a function of the arguments: nothing else is random. `tell` hears now and then how far it is.
+    The result is a function of the arguments: nothing else is random. `tell` hears now and then how far it is, and
+    which problems were left out because they are too long for the policy's context.
     """
     start = time.perf_counter()
     everything, asked = Sampled(), 0
-    _HEARD.set(_Told(settings, tell))
+    told = _Told(settings, tell)
+    _HEARD.set(told)
     problems = problems_of(task, settings, derive_seed(seed, 0))
     for number in itertools.count(1):
         size = _next_size(settings, asked, everything.tokens)
@@ -81,7 +84,12 @@ def gather(
         repeated = [problem for problem in batch for _ in range(settings.samples_per_problem)]
         everything.add(harvest(repeated, derive_seed(seed, number)))
         asked += len(batch)
+        if settings.tokens is not None and not everything.tokens:
+            break  # a budget of tokens would never be spent on problems that cannot be shown
     _HEARD.set(None)
+    if told.too_long:
+        everything.left_out["problems_too_long"] = len(told.too_long)
+        tell(left_out_text(list(told.too_long)))
     examples = distinct(everything.examples)
     return examples, _figures(everything, examples, asked, time.perf_counter() - start)
 
@@ -114,7 +122,7 @@ def problems_of(task: Task, settings: SupervisedSettings, seed: int) -> Iterator
 def sampled_episodes(
     graph: Any, problems: Sequence[Problem], checker: Checker, *, temperature: float, seed: int
 ) -> list[EpisodeState]:
-    """One judged episode per entry of `problems`."""
+    """One judged episode per entry of `problems`; those that are too long for the policy's context are left out."""
     if not problems:
         return []
     return run_blocking(_judged(graph, problems, checker, Sampling(temperature=temperature), seed))
@@ -124,8 +132,9 @@ async def _judged(
     graph: Any, problems: Sequence[Problem], checker: Checker, sampling: Sampling, seed: int
 ) -> list[EpisodeState]:
     told = _HEARD.get()
+    on_episode, on_unreadable = (None, None) if told is None else (told.finished, told.unreadable)
     played = await play(
-        graph, problems, sampling=sampling, seed=seed, on_episode=None if told is None else told.finished
+        graph, problems, sampling=sampling, seed=seed, on_episode=on_episode, on_unreadable=on_unreadable
     )
     return list(await asyncio.gather(*(judge(state, checker) for state in played)))
 
@@ -136,13 +145,18 @@ _TOLD_TIMES = 20
 
 @dataclass(slots=True)
 class _Told:
-    """Counts the episodes, or tokens, of a loop, and tells each twentieth of them."""
+    """Counts the episodes, or tokens, of a loop, and tells each twentieth of them; notes the problems that are too long
+    for the policy's context."""
 
     settings: SupervisedSettings
     tell: Callable[[str], None]
     episodes: int = 0
     tokens: int = 0
     part: int = 0
+    too_long: dict[str, None] = field(default_factory=dict)
+
+    def unreadable(self, problem: Problem, error: UnreadablePromptError) -> None:
+        self.too_long[problem.id] = None
 
     def finished(self, state: EpisodeState) -> None:
         self.episodes += 1
