@@ -272,15 +272,14 @@ class TransformersPolicy:
         self._coalescer = Batcher(self._generate_batch, in_thread=self._in_thread)
 
     @property
-    def on_cpu(self) -> bool:
-        """Whether it was put on the CPU, to stay there."""
+    def on_cpu(self) -> bool:  # whether it was put on the CPU, to stay there
         return self._device is not None and self._device.type == "cpu"
 
     @property
     def training_device(self) -> torch.device:
-        """Where a trainer works with it: where its model is; or, from a CPU on which nobody put it, the accelerator."""
-        place: torch.device = next(self.model.parameters()).device
-        return choose_device("auto") if self._device is None and place.type == "cpu" else place
+        """Where a trainer works with it: where its model is, or from a CPU on which nobody put it the accelerator."""
+        here = torch.device(self.model.device)
+        return choose_device("auto") if self._device is None and here.type == "cpu" else here
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None

@@ -18,7 +18,6 @@ from torch import distributed
 from transformers.utils import logging
 
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import SelfCorrectError, TrainingError
@@ -46,9 +45,7 @@ CRITIC = {"critic": CriticConfig(epochs=2, learning_rate=0.1), "kl": False}
 
 
 def train(model: Path, out: Path, **settings: Any) -> TurnPPOTrainer:
-    # with options the policy is not put on the CPU to stay there: some are for accelerators
-    loaded = load_model_and_tokenizer(model, "auto")
-    policy = TransformersPolicy(*loaded, max_new_tokens=5, device=None if "trl" in settings else "cpu")
+    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
     judged: Any = CheckerRewards(StageTwo(alpha=1.0, beta1=0.05), LikesEven())  # type: ignore[arg-type]
     config = TurnPPOConfig(
         output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3, **settings,

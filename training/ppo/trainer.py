@@ -147,7 +147,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.reporters = reporters or Reporters.beside(config.output_dir, config.report_to)
         self.reporters.rows = lambda step: episode_rows(self.last_episodes)
         device = policy.training_device
-        arguments = config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=device.type == "cpu")
+        arguments = config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=policy.on_cpu)
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],

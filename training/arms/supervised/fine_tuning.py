@@ -84,7 +84,7 @@ def sft_trainer(
     device = policy.training_device
     trainer = SFTTrainer(
         model=policy.model,
-        args=placed(_arguments(tuning, seed, folder, bf16=bf16, use_cpu=device.type == "cpu"), device),
+        args=placed(_arguments(tuning, seed, folder, bf16=bf16, use_cpu=policy.on_cpu), device),
         train_dataset=Dataset.from_list([_row(example) for example in examples]),
         processing_class=policy.tokenizer,
         peft_config=peft_config,
