@@ -187,8 +187,7 @@ class TransformersPolicy:
         PolicyError: the tokenizer has no EOS token, or the template cannot be had.
     """
 
-    draws_by_schema = True
-    """It honours `Sampling.json_schema`."""
+    draws_by_schema = True  # it honours `Sampling.json_schema`
     tells_tokens = True
     """It tells a `listener` the answer's tokens as they are drawn."""
     engine = "transformers"
@@ -278,8 +277,8 @@ class TransformersPolicy:
     @property
     def training_device(self) -> torch.device:
         """Where a trainer works with it: where its model is, or from a CPU on which nobody put it the accelerator."""
-        here = torch.device(self.model.device)
-        return choose_device("auto") if self._device is None and here.type == "cpu" else here
+        taken = self._device is None and self.model.device.type == "cpu"
+        return choose_device("auto" if taken else self.model.device)
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
