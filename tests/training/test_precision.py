@@ -238,6 +238,7 @@ def test_of_several_processes_none_can_be_sent_elsewhere(tmp_path: Path) -> None
 def test_a_policy_learns_where_it_was_put(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put = TransformersPolicy.from_pretrained(tiny_model_folder, device="cpu")
     given = TransformersPolicy(put.model, put.tokenizer)
-    monkeypatch.setattr(transformers_policy, "choose_device", lambda name: torch.device("meta" if name == "auto" else name))
+    there = {"auto": torch.device("meta")}
+    monkeypatch.setattr(transformers_policy, "choose_device", lambda name: there.get(str(name), torch.device(name)))
     assert put.training_device.type == "cpu", "there it stays"
     assert given.training_device.type == "meta", "where the accelerator is"

@@ -106,6 +106,17 @@ def test_a_policy_learns_the_solutions_after_its_own_wrong_answers(tiny_model_fo
     assert before == 0.0 and after >= 0.9 and row["sft_loss"] < row["sft_loss_first"] / 4
 
 
+@pytest.mark.slow
+def test_after_a_warm_up_on_attempts_pairs_raise_the_accuracy_of_second_answers(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """Alone they do not on a model whose first answers are noise: what it learns to follow is gone after training."""
+    warm = sft(settings_for(tiny_model_folder, steps=60), out=tmp_path / "warm", task=ByHeart())
+    folder, pairs = tmp_path / "warm" / "model", {"form": "pairs", "samples_per_problem": 16, "batch_size": 16}
+    done = sft(settings_for(folder, steps=200, **pairs), out=tmp_path / "run", task=ByHeart())
+    assert warm.after["accuracy_t2"] == done.before["accuracy_t2"] < 0.2 and done.after["accuracy_t2"] > 0.7
+
+
 def share_known(folder: Path, examples: Sequence[Example]) -> float:
     """The share of the examples whose answer the model would give greedily where it was learnt."""
     model = TransformersPolicy.from_pretrained(folder, device="cpu").model
