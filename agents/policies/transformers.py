@@ -187,7 +187,8 @@ class TransformersPolicy:
         PolicyError: the tokenizer has no EOS token, or the template cannot be had.
     """
 
-    draws_by_schema = True  # it honours `Sampling.json_schema`
+    draws_by_schema = True
+    """It honours `Sampling.json_schema`."""
     tells_tokens = True
     """It tells a `listener` the answer's tokens as they are drawn."""
     engine = "transformers"
@@ -271,7 +272,8 @@ class TransformersPolicy:
         self._coalescer = Batcher(self._generate_batch, in_thread=self._in_thread)
 
     @property
-    def on_cpu(self) -> bool:  # whether it was put on the CPU, to stay there
+    def on_cpu(self) -> bool:
+        """Whether it was put on the CPU, to stay there."""
         return self._device is not None and self._device.type == "cpu"
 
     @property

@@ -298,6 +298,10 @@ class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeS
         Args:
             problems: to train on.
             measures: whether somebody plays held-out problems and compares checkpoints.
+
+        Raises:
+            TrainingError: there are fewer problems than one batch holds.
+            ConfigurationError: a setting needs somebody who measures.
         """
         if problems < self.problems_per_step:
             # TRL's sampler drops an incomplete batch: the run would end at once, untrained, without an error.
