@@ -128,7 +128,7 @@ def never_right(self: Any, response: str, numbers: Any, target: Any) -> Any:
 
 
 def test_too_few_problems_for_calibration_are_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="raise vstar.calibration_problems to 5"):
+    with pytest.raises(TrainingError, match="only 4 problems are left.*raise vstar.calibration_problems"):
         vstar(changed(calibration_problems=4), out=tmp_path / "run")
 
 
