@@ -60,9 +60,8 @@ def plot(directories: list[RunDirectory], table: dict[str, Any], path: Path) -> 
         xlabel="step (256 sampled episodes each)", ylabel="accuracy", title=f"while training, {len(directories)} seeds"
     )
     left.legend(frameon=False)
-    right.set(
-        xticks=(0.18, 1.18), xticklabels=("before", "after"), title="greedy, 2,000 held-out problems", ylim=(0, 0.7)
-    )
+    right.set(xticks=(0.18, 1.18), xticklabels=("before", "after"), ylim=(0, 0.7))
+    right.set_title("greedy, 2,000 held-out problems", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"plain": "#7a869a", "pause": "#c58a2b", "quiet": "#1f7a5c", "unrewarded": "#9fc8b8"}
+COLOURS = {"plain": "#7a869a", "pause": "#c58a2b", "quiet": "#1f7a5c", "unrewarded": "#8a5aa8"}
 
 
 def plot(result: Mapping[str, Any], logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], folder: Path) -> None:
