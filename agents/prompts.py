@@ -11,7 +11,8 @@ from pydantic import Field
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import Registry
-from selfcorrect.settings import Settings, load_settings
+from selfcorrect.setting_groups import Settings
+from selfcorrect.settings import load_settings
 
 
 @dataclass(frozen=True, slots=True)

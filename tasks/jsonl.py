@@ -16,7 +16,7 @@ from pydantic import Field
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
-from selfcorrect.settings import Part
+from selfcorrect.setting_groups import Part
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
 from selfcorrect.tasks.tables import Fault, read_table, refuse, refuse_missing_columns, renamed, shown

@@ -16,7 +16,7 @@ from pydantic import Field
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
-from selfcorrect.settings import Part
+from selfcorrect.setting_groups import Part
 from selfcorrect.tasks.jsonl import split_of
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError, create_model
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, nearest, shown_kind
 from selfcorrect.rewards.checkers import as_checker
-from selfcorrect.settings import Settings, explain
+from selfcorrect.setting_groups import Settings, explain
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.tables import FILE_ENDINGS
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from selfcorrect.errors import CheckerError, TaskError
 from selfcorrect.rewards.taskset_rewards import TasksetChecker, tasks_of, unjudgeable
-from selfcorrect.settings import Share
+from selfcorrect.setting_groups import Share
 from selfcorrect.tasks.jsonl import split_of
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.published import PublishedTask

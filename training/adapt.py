@@ -21,7 +21,7 @@ from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.state import AnswerKey, strict_answer_key
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
-from selfcorrect.settings import NonNegative, WholeSettings
+from selfcorrect.setting_groups import NonNegative, WholeSettings
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.agreement import AgreementGuard, AgreementSignals, BatchOfVotes, GuardSettings
 from selfcorrect.training.ppo.config import OptimiserSettings, TurnPPOConfig

@@ -19,7 +19,7 @@ from selfcorrect.agents.search.state import AnswerKey
 from selfcorrect.agents.search.strategies import Majority
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.rewards.shaping import Score
-from selfcorrect.settings import Positive, Settings
+from selfcorrect.setting_groups import Positive, Settings
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.objectives import TurnSignal
 from selfcorrect.training.runs.progress import ProgressSink

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.settings import NonNegative, Positive, Settings
+from selfcorrect.setting_groups import NonNegative, Positive, Settings
 
 if TYPE_CHECKING:
     from selfcorrect.agents.policies.transformers import TransformersPolicy

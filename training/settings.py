@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.prompts import PromptSettings
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.settings import ByKind, Count, NonNegative, Positive, Settings, combine, load_settings
+from selfcorrect.setting_groups import ByKind, Count, NonNegative, Positive, Settings
+from selfcorrect.settings import combine, load_settings
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.equations import EquationsSettings
 from selfcorrect.tasks.jsonl import JsonlSettings

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from selfcorrect.cli.app import app
 from selfcorrect.cli.console import Results
-from selfcorrect.settings import dotted_names
+from selfcorrect.setting_groups import dotted_names
 from selfcorrect.training.settings import PRESETS, RunSettings
 
 

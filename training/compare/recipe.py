@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.settings import ByKind, Count, Positive, Settings, load_settings, settled
+from selfcorrect.setting_groups import ByKind, Count, Positive, Settings
+from selfcorrect.settings import load_settings, settled
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam

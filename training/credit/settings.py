@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfcorrect.settings import NonNegative, Settings
+from selfcorrect.setting_groups import NonNegative, Settings
 
 Discount = Annotated[float, Field(ge=0, le=1)]
 Baseline = Literal[

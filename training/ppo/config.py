@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.settings import Count, NonNegative, Positive, Settings, WholeSettings
+from selfcorrect.setting_groups import Count, NonNegative, Positive, Settings, WholeSettings
 from selfcorrect.training.credit.settings import (
     Baseline,
     CreditSettings,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.settings import Count, Positive, Settings
+from selfcorrect.setting_groups import Count, Positive, Settings
 
 ReporterName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 """Each has an extra of its name."""

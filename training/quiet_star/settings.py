@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.quiet.thinking import Thinking
 from selfcorrect.files import json_line, write_whole
-from selfcorrect.settings import Count, NonNegative, Positive, Settings, Share, settled
+from selfcorrect.setting_groups import Count, NonNegative, Positive, Settings, Share
+from selfcorrect.settings import settled
 from selfcorrect.training.runs.run_directory import RunDirectory
 
 CHAINS = "chains"

@@ -10,7 +10,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from selfcorrect.errors import TrainingError
-from selfcorrect.settings import Settings
+from selfcorrect.setting_groups import Settings
 from selfcorrect.training.ppo.keeping import refuse_missing
 from selfcorrect.training.processes import by_first, is_first, refuse_several
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress, usual_progress

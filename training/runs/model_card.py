@@ -10,7 +10,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.registry import ARMS
 
 if TYPE_CHECKING:
-    from selfcorrect.settings import Settings
+    from selfcorrect.setting_groups import Settings
     from selfcorrect.training.settings import RunSettings
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -22,7 +22,8 @@ from typing import Any, Self, TypeVar
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
-from selfcorrect.settings import Model, Settings, differing_fields, load_settings, settings_as_yaml, value_of
+from selfcorrect.setting_groups import Settings
+from selfcorrect.settings import Model, differing_fields, load_settings, settings_as_yaml, value_of
 from selfcorrect.training.processes import by_first, first_only
 from selfcorrect.training.runs.stored_episodes import token_records, verdict_fields
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings

@@ -42,7 +42,7 @@ def _models() -> list[str]:
 
 
 def _overridable() -> list[str]:
-    from selfcorrect.settings import dotted_names
+    from selfcorrect.setting_groups import dotted_names
     from selfcorrect.training.settings import RunSettings
 
     return [f"{name}=" for name in dotted_names(RunSettings)]

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from selfcorrect.settings import NonNegative, Positive, Settings
+from selfcorrect.setting_groups import NonNegative, Positive, Settings
 
 
 class SupervisedSettings(Settings):
