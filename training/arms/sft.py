@@ -14,7 +14,7 @@ from selfcorrect.agents.state import Generation, Message, answers, verdict_of
 from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.star import refuse_other_loops, single_turn_graph
-from selfcorrect.training.arms.supervised.examples import Example, SecondPrompt, pairs
+from selfcorrect.training.arms.supervised.examples import Example, SecondPrompt, cut_off, pairs
 from selfcorrect.training.arms.supervised.run import SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, problems_of, sampled_episodes
 from selfcorrect.training.runs.given import takes_objects
@@ -255,7 +255,8 @@ class _Pairing:
         group = self.settings.pair_sft
         states = sampled_episodes(self.graph, problems, self.task.checker, temperature=group.temperature, seed=seed)
         keep_correct = group.data == "pairs+correct"
-        return Sampled(states, [], pairs(states, self.second_prompt, random.Random(seed), keep_correct=keep_correct))
+        examples = pairs(states, self.second_prompt, random.Random(seed), keep_correct=keep_correct)
+        return Sampled(states, [], examples, cut_off(states))
 
 
 def second_prompt(settings: RunSettings, policy: TransformersPolicy) -> SecondPrompt:

@@ -15,6 +15,7 @@ from selfcorrect.training.arms.supervised.examples import (
     Example,
     correct_answers,
     corrections,
+    cut_off,
     hinted,
     rationalised,
     unsolved,
@@ -102,7 +103,7 @@ class _SingleTurn:
 
     def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
         states = self.episodes(problems, seed)
-        return Sampled(states, [], correct_answers(states))
+        return Sampled(states, [], correct_answers(states), cut_off(states))
 
     def episodes(self, problems: Sequence[Problem], seed: int) -> list[EpisodeState]:
         temperature = self.settings.star.temperature
@@ -123,7 +124,7 @@ class _Rationalising(_SingleTurn):
         hinted_states = self.episodes(with_hints, ~seed)
         shown_ids = {state["problem"]["id"]: answers(state)[0]["generation"]["prompt_ids"] for state in sampled.states}
         examples: list[Example] = sampled.examples + rationalised(hinted_states, shown_ids)
-        return Sampled(sampled.states, hinted_states, examples)
+        return Sampled(sampled.states, hinted_states, examples, sampled.left_out + cut_off(hinted_states))
 
 
 class _MultiTurn:
@@ -137,7 +138,7 @@ class _MultiTurn:
         temperature = self.settings.star.temperature
         states = sampled_episodes(self.graph, problems, self.task.checker, temperature=temperature, seed=seed)
         keep_correct = self.settings.star.data == "multi+correct"
-        return Sampled(states, [], corrections(states, keep_correct=keep_correct))
+        return Sampled(states, [], corrections(states, keep_correct=keep_correct), cut_off(states))
 
 
 def single_turn_graph(settings: RunSettings, policy: TransformersPolicy, task: Task) -> Any:

@@ -6,6 +6,7 @@ example.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -156,6 +157,12 @@ def _kind(first: Turn) -> Kind | None:
 def _can_be_learnt(turn: Turn) -> bool:
     score = _score(turn)
     return score is not None and score == 1.0 and turn["generation"]["finish_reason"] == "stop"
+
+
+def cut_off(states: Iterable[EpisodeState]) -> Counter[str]:
+    """How many last answers are right and yet not learnt, because the token limit ended them."""
+    lasts = [answers(state)[-1] for state in states]
+    return Counter(right_but_cut_off=sum(_score(turn) == 1.0 and not _can_be_learnt(turn) for turn in lasts))
 
 
 def _score(turn: Turn) -> float | None:

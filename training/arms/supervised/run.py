@@ -171,6 +171,8 @@ class _Session:
             f"Sample more ({group}.problems, {group}.samples_per_problem), choose easier problems, or begin with a "
             "policy that solves some of them (`selfcorrect train sft` makes one from gold solutions)"
         )
+        if "right_but_cut_off" in reasons:
+            advice = f"Answers that the token limit ends are not learnt: raise policy.max_new_tokens. {advice}"
         kept = f" The policy of the loop before is in {self._model(loop - 1)}." if loop > 1 else ""
         raise TrainingError(
             f"{self.plan.arm}, loop {loop}: {samples}{figures['problems']:,.0f} problems gave no {self.plan.seeks}"

@@ -12,6 +12,7 @@ from selfcorrect.training.arms.supervised.examples import (
     Example,
     correct_answers,
     corrections,
+    cut_off,
     distinct,
     pairs,
     rationalised,
@@ -66,6 +67,13 @@ def test_star_keeps_the_right_first_answers_that_ended_by_themselves(rows: list[
     examples = correct_answers(episode(problem, first) for problem, first in rows)
     assert ids_of(examples) == [((problem,), (100 + first[2], 1)) for problem, first in rows if learnable(first)]
     assert {example.kind for example in examples} <= {"correct"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), answer)))
+def test_right_answers_that_the_token_limit_ended_are_counted(rows: list[tuple[int, Answer]]) -> None:
+    given = [row[1] for row in rows]
+    lost = sum(correct(answer) and not learnable(answer) for answer in given)
+    assert cut_off(episode(*row) for row in rows) == Counter(right_but_cut_off=lost)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), answer, answer)), st.booleans())

@@ -154,6 +154,18 @@ def test_a_policy_that_solves_nothing_stops_the_run_in_words_and_learns_nothing(
         pair_sft(settings_for(policy=hopeless), out=tmp_path / "pairs")
 
 
+def test_right_answers_that_were_cut_off_are_told_where_nothing_is_left_to_learn(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"episodes": 32.0, "problems": 8.0, "accuracy_t1": 1 / 32, "left_out/right_but_cut_off": 1.0}
+    monkeypatch.setattr(supervised_run, "gather", lambda *given: ([], figures))
+    words = (
+        r"no correct answer \(1 right but cut off\).*Answers that the token limit ends are not learnt: raise policy.max"
+    )
+    with pytest.raises(TrainingError, match=words):
+        star(settings_for(policy=PolicySettings(model=str(tiny_model_folder), max_new_tokens=8)), out=tmp_path)
+
+
 def test_pair_sft_learns_once_from_the_base_and_knows_its_turns(tmp_path: Path) -> None:
     pair_sft(settings_for(), out=tmp_path / "run")
     (row,) = rows_of(tmp_path / "run")
