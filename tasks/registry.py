@@ -8,10 +8,10 @@ import copy
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError, create_model
+from pydantic import Field, PrivateAttr, PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, nearest, shown_kind
@@ -195,9 +195,23 @@ def _parameters(address: str, made_by: Callable[..., Any]) -> dict[str, Any]:
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(f"{address}: the parameter {parameter.name!r} can only be given by position")
+        if hasattr(_OwnSettings, parameter.name) or parameter.name in _OwnSettings.model_fields:
+            raise ConfigurationError(
+                f"{address}: call the parameter {parameter.name!r} otherwise: settings have that name"
+            )
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), Field(default, strict=False))
+        fields[parameter.name] = _field(hints.get(parameter.name, Any), default)
     return fields
+
+
+def _field(hint: Any, default: Any) -> tuple[Any, Any]:
+    """A setting of the type `hint`, or of any type where a file of settings holds nothing of it: a class of the
+    user's."""
+    try:
+        TypeAdapter(Annotated[hint, Field(strict=False)])
+    except (PydanticSchemaGenerationError, RuntimeError):  # the latter of Any, which converts nothing
+        return Any, Field(default)
+    return hint, Field(default, strict=False)
 
 
 class GivenTask(TaskSettings):

@@ -44,7 +44,7 @@ class FitSettings(Settings):
     """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
 
     optimiser: Optimiser = "adamw"
-    """Muon (AdamW for what is no matrix) is faster where small models learn all their weights; it needs torch 2.9."""
+    """Muon (AdamW for what is no matrix) is faster where small models learn all their weights."""
     learning_rate: Positive = 1e-3
     """Of the optimiser, at its highest."""
     epochs: PositiveInt = 1

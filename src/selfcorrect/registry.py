@@ -57,9 +57,12 @@ def _module(address: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"{address}: {name} needs the module {error.name!r}, which is missing") from error
+        own = (
+            " (Python was told not to look in the current folder: PYTHONSAFEPATH or -P)" if sys.flags.safe_path else ""
+        )
         raise ConfigurationError(
             f"{address}: there is no module {error.name!r}; it must be installed, lie in the current folder, or in one "
-            "of PYTHONPATH"
+            f"of PYTHONPATH{own}"
         ) from error
     except Exception as error:  # whatever a user's module does when it is imported is theirs to read
         raise ConfigurationError(f"{address}: importing {name} failed: {type(error).__name__}: {error}") from error

@@ -1,8 +1,10 @@
 """Tasks by name, by file and by address; a user's own of some fifteen lines, with a function as its checker."""
 
 import json
+import sys
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
@@ -11,6 +13,7 @@ from selfcorrect.rewards.checker import Status
 from selfcorrect.settings import combine, settings_as_yaml
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.jsonl import JsonlTask
+from selfcorrect.tasks.problem import Problem
 from selfcorrect.tasks.registry import TASKS, as_task, open_task, problem_of_question, task_settings
 from selfcorrect.tasks.validate import validate_task
 from selfcorrect.training.settings import RunSettings
@@ -80,6 +83,37 @@ def test_what_is_no_task_is_told(own: str) -> None:
         as_task(3)
     with pytest.raises(ConfigurationError, match=r"no module 'no_such_thing'.*PYTHONPATH"):
         combine(RunSettings(), {"task": {"kind": "no_such_thing:Task"}}, [])
+
+
+class OfAnyType:
+    """Parameters without a type, or of one that no file of settings holds."""
+
+    def __init__(self, largest=9, judge: "OfAnyType | None" = None, *, words: object = "few"):  # type: ignore[no-untyped-def]
+        self.largest, self.judge, self.words = largest, judge, words
+
+    def problems(self, split: str, count: int, *, seed: int = 0) -> list[Problem]:
+        return [Problem(id="1", prompt=f"{self.largest} {self.words}", reference=1, checker="none")] * count
+
+    def checker(self, response: str, reference: int) -> bool:
+        return True
+
+
+def test_a_parameter_may_be_of_any_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "of_any_type", ModuleType("of_any_type"))
+    sys.modules["of_any_type"].OfAnyType = OfAnyType  # type: ignore[attr-defined]
+    settings = combine(RunSettings(), {"task": {"kind": "of_any_type:OfAnyType"}}, ["task.largest=7"])
+    assert settings.task.open().problems("test", 1)[0].prompt == "7 few"
+    assert "largest: 7" in settings_as_yaml(settings)
+    function = ModuleType("a_function")
+    function.doubled = lambda width: width * 2  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_function", function)
+    with pytest.raises(ConfigurationError, match="task.width: missing"):
+        combine(RunSettings(), {"task": {"kind": "a_function:doubled"}}, [])
+    with pytest.raises(ConfigurationError, match="a_function:doubled is no task: expected an object with problems"):
+        combine(RunSettings(), {"task": {"kind": "a_function:doubled"}}, ["task.width=3"]).task.open()
+    function.sized = lambda number: number * 2  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="a_function:sized: call the parameter 'number' otherwise"):
+        combine(RunSettings(), {"task": {"kind": "a_function:sized"}}, [])
 
 
 def test_a_task_of_the_protocol_is_taken_as_it_is() -> None:

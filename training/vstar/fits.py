@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from selfcorrect.agents.choosing.sample_pool import Sample
 from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype
-from selfcorrect.errors import ConfigurationError, DivergenceError, TrainingError
+from selfcorrect.errors import DivergenceError, TrainingError
 from selfcorrect.rewards.checker import STEP_SEPARATOR, prefixes, split_steps
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
@@ -198,15 +198,7 @@ def refuse_divergence(model: Any) -> None:
 
 
 def optimiser_for(model: Any, settings: FitSettings) -> torch.optim.Optimizer | None:
-    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it.
-
-    Raises:
-        ConfigurationError: this torch has no Muon.
-    """
-    if settings.optimiser == "muon" and not hasattr(torch.optim, "Muon"):
-        raise ConfigurationError(
-            f"optimiser 'muon' needs torch 2.9 or later, this is {torch.__version__}; set it to adamw"
-        )
+    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it."""
     return Both(model, settings.learning_rate) if settings.optimiser == "muon" else None
 
 
