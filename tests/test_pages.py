@@ -1,6 +1,7 @@
 """What pages tell holds: their programs print what they show, their commands parse, and no paper lacks a line."""
 
 import html
+import json
 import os
 import re
 import runpy
@@ -238,6 +239,23 @@ def understand(typed: str) -> None:
 def test_what_the_command_line_does_not_know_is_not_understood(typed: str) -> None:
     with pytest.raises(Exception, match="trian|scoer|alpha|alhpa|dmeo"):
         understand(typed)
+
+
+# Figures.
+
+
+def test_no_interval_of_a_share_leaves_0_to_1() -> None:
+    files = sorted((ROOT / "benchmarks" / "results").glob("compare*.json"))
+    rows = [json.loads(path.read_text("utf-8"))[way] for path in files for way in ("greedy", "sampled")]
+    shares = [
+        [bound for bound in row[name]["interval"] if bound is not None]
+        for table in rows
+        for row in table.values()
+        for name in ("accuracy_t1", "accuracy_t2", "i_to_c", "c_to_i", "unchanged")
+    ]
+    assert sum(map(len, shares)) > 400 and all(0 <= bound <= 1 for share in shares for bound in share)
+    told = re.findall(r"(?<![+-])0\.\d+ \[(-?\d\.\d+), (\d\.\d+)\]", "".join(page.read_text("utf-8") for page in PAGES))
+    assert len(told) > 100 and all(0 <= float(low) and float(high) <= 1 for low, high in told)
 
 
 # Peers.

@@ -157,7 +157,7 @@ def markdown_table(result: Mapping[str, Any], way: str) -> str:
 # The comparison as a picture: accuracy of both turns by arm, and held-out accuracy over generated tokens.
 
 FIRST, SECOND = "#8a8f98", "#2f81f7"
-_COLOURS = ("#2f81f7", "#2da44e", "#e5534b", "#bf8700", "#8250df", "#1b7c83", "#8a8f98", "#bc4c00", "#4d2d00")
+_COLOURS = ("#2f81f7", "#2da44e", "#e5534b", "#bf8700", "#8250df", "#1b7c83", "#8a8f98", "#bc4c00", "#d4579c")
 
 
 def compare_figure(result: Mapping[str, Any]) -> Any:

@@ -104,6 +104,9 @@ def chart_svg(chart: Chart, steps: Sequence[Mapping[str, Any]]) -> Markup:
             _draw(axes, curve, steps)
         _mark_stages(axes, steps)
         _dress(axes, chart.title)
+        shown = [f"{held_out}{curve.name}" for curve in measured for held_out in ("", "eval_")]
+        if min(value for name in shown for value in _measured(name, steps)) >= 0:
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))  # a share is never below 0, nor is its axis
         if chart.clipped:
             _clip(axes, [_measured(curve.name, steps) for curve in measured])
         buffer = io.StringIO()

@@ -89,7 +89,8 @@ def own_graph_page(
     before, after = final.get("before", {}), final.get("after", {})
     rewards = sorted({name for step in steps for name in step if name.startswith("reward/")})
     charts = [Chart(_label(name), (Curve(name, _label(name), _COLOURS[0]),)) for name in rewards]
-    others = Chart("share of episodes that failed", (Curve("episodes_failed", "failed", _COLOURS[2]),))
+    if any(step.get("episodes_failed") for step in steps):
+        charts.append(Chart("share of episodes that failed", (Curve("episodes_failed", "failed", _COLOURS[2]),)))
     return render(
         "run.html",
         task="a graph of one's own",
@@ -98,7 +99,7 @@ def own_graph_page(
         rows=[_row(name, before, after) for name in rewards if name in after],
         problems=int(after.get("n", 0)),
         flips=[],
-        charts=charts_svg([*charts, others], steps),
+        charts=charts_svg(charts, steps),
         alarms=alarms_of(steps),
         episodes=side_by_side(episodes),
         yaml=config,

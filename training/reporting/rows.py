@@ -184,8 +184,11 @@ _COUNT = 10
 
 
 def kind_of(row: Row) -> str:
-    """What became of the answer: "fixed", "broken", "stayed correct", "stayed incorrect", or "unjudged"."""
+    """What became of the answer: "fixed", "broken", "stayed correct", "stayed incorrect", or "unjudged"; "rewarded"
+    where a graph of one's own pays its calls and no checker says of any whether it is right."""
     verdicts = [turn.get("verdict") for turn in row["turns"] if turn["role"] != "critique"]
+    if not any(verdicts) and any(turn.get("reward") is not None for turn in row["turns"]):
+        return "rewarded"
     if not verdicts or None in verdicts or "unjudged" in verdicts:
         return "unjudged"
     match (verdicts[0] == "correct", verdicts[-1] == "correct"):

@@ -26,6 +26,7 @@ _OUTCOMES = {
     "stayed correct": "unchanged",
     "stayed incorrect": "unchanged",
     "unjudged": "unjudged",
+    "rewarded": "rewarded",
 }
 _DIGITS = 4
 """Of log-probabilities and advantages on the page; exports have all."""

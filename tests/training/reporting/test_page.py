@@ -212,6 +212,21 @@ def test_an_unjudged_episode_is_called_so() -> None:
     assert kind_of(row("a", "unjudged", "correct")) == "unjudged"
 
 
+def test_an_episode_that_no_checker_judges_is_rewarded_or_unjudged() -> None:
+    paid, unpaid = ({"turns": [{"role": "plan", "reward": reward}]} for reward in (0.0, None))
+    assert (kind_of(paid), kind_of(unpaid)) == ("rewarded", "unjudged")
+
+
+def test_an_axis_of_what_is_never_negative_has_no_negative_marks() -> None:
+    def drawn(*values: float) -> str:
+        return chart_svg(
+            CHARTS[0], [{"step": step, "stage": 1, "accuracy_t1": value} for step, value in enumerate(values)]
+        )
+
+    assert "\N{MINUS SIGN}" not in drawn(0.0, 0.0) + drawn(0.0, 0.5)
+    assert "\N{MINUS SIGN}" in drawn(-0.1, 0.5)
+
+
 def test_a_run_directory_writes_its_report_from_its_files(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, DEMO)
     for step in STEPS:
