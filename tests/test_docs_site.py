@@ -41,6 +41,12 @@ def test_the_site_builds_without_a_warning_and_holds_what_the_code_says(site: Pa
     assert words in (site / page).read_text(encoding="utf-8")
 
 
+def test_the_reference_has_words_where_python_has_its_own_names_for_things(site: Path) -> None:
+    pages = {path.parent.name: path.read_text(encoding="utf-8") for path in (site / "reference").rglob("index.html")}
+    assert "<td>float &gt; 0 or None</td>" in pages["settings"]
+    assert not [name for name, text in pages.items() if "FieldInfo" in text or "PydanticUndefined" in text]
+
+
 def test_the_site_needs_nothing_from_elsewhere(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis.com" not in text and "cdn" not in text

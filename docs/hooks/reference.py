@@ -2,10 +2,11 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -53,22 +54,47 @@ def settings() -> str:
 
 def groups(path: str, model: type[BaseModel]) -> Iterator[str]:
     """A table of a model's own settings, then those of the groups inside it; `path` is how `--set` begins."""
-    inside = []
     title = f"`{path.rstrip('.')}`: {model.__name__}" if path else "Of the run itself"
-    yield f"## {title}\n\n| name | type | default | meaning |\n|---|---|---|---|"
+    yield f"## {title}\n\n{fields_of(model, path)}"
     for name, field in model.model_fields.items():
-        below = [kind for kind in (field.annotation, *get_args(field.annotation)) if is_model(kind)]
-        inside += [(f"{path}{name}.", kind) for kind in below]
-        kinds = " or ".join(kind.__name__ for kind in below) or TYPE_PATH.sub("", str(field.annotation))
-        default = "" if field.is_required() or below else f"`{field.get_default(call_default_factory=True)!r}`"
-        meaning = field.description or (inspect.getdoc(below[0]) if below else "")
-        yield f"| `{path}{name}` | {cell(kinds)} | {cell(default)} | {cell(meaning or '')} |"
-    yield ""
-    for below_path, kind in inside:
-        yield from groups(below_path, kind)
+        for kind in groups_in(field):
+            yield from groups(f"{path}{name}.", kind)
 
 
-TYPE_PATH = re.compile(r"<class '|'>|[a-z_]+\.(?=[\w.]*[A-Za-z])|typing\.")
+def fields_of(model: type[BaseModel], path: str = "") -> str:
+    """A table of what a model holds: name, type, default, meaning."""
+    rows = ["| name | type | default | meaning |\n|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        inside = groups_in(field)
+        kinds = " or ".join(kind.__name__ for kind in inside) or type_text(field.annotation, field.metadata)
+        default = "" if field.is_required() or inside else f"`{field.get_default(call_default_factory=True)!r}`"
+        meaning = field.description or (inspect.getdoc(inside[0]) or "" if inside else "").partition("\n\n")[0]
+        rows.append(f"| `{path}{name}` | {cell(kinds)} | {cell(default)} | {cell(meaning)} |")
+    return "\n".join([*rows, ""])
+
+
+def groups_in(field: Any) -> list[type[BaseModel]]:
+    """The models that a field may hold, one of which it is."""
+    return [kind for kind in (field.annotation, *get_args(field.annotation)) if is_model(kind)]
+
+
+def type_text(kind: Any, limits: Iterable[Any] = ()) -> str:
+    """A type as a reader of settings wants it: "float > 0 or None", "'token' or 'turn'", "list of str"."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = [getattr(limit, "metadata", [limit]) for limit in inner[1:]]
+        return type_text(inner[0], [limit for group in found for limit in group])
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = [f" {signs[name]} {getattr(limit, name):g}" for limit in limits for name in signs if hasattr(limit, name)]
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(type_text(each, limits) for each in inner)
+    if origin is not None and inner:
+        return f"{origin.__name__} of {', '.join(type_text(each) for each in inner if each is not ...)}"
+    if kind is NoneType:
+        return "None"
+    return getattr(kind, "__name__", str(kind)) + ",".join(bounds)
 
 
 def is_model(kind: Any) -> bool:
@@ -108,12 +134,19 @@ def public_names(package: str) -> str:
 
 
 def signature(name: str, thing: Any) -> str:
+    if is_model(thing):
+        return f"{fields_of(thing)}\n"
     if not (inspect.isfunction(thing) or inspect.isclass(thing)):
         return ""
     try:
-        return f"```python\n{name}{inspect.signature(thing)}\n```\n\n"
+        taken = LIMITS.sub(r"\1", str(inspect.signature(thing)))
     except ValueError:  # enumerations and the like have none
         return ""
+    return f"```python\n{name}{PATH.sub('', taken)}\n```\n\n"
+
+
+LIMITS = re.compile(r"Annotated\[((?:[^\[\]]|\[[^\[\]]*\])*?), FieldInfo\([^()]*\)\]")
+PATH = re.compile(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])")
 
 
 def prose(thing: Any) -> str:
