@@ -190,13 +190,26 @@ def papers_named(folder: Path, suffix: str) -> dict[str, Path]:
 def test_every_paper_that_is_named_has_a_line_in_the_index() -> None:
     named = papers_named(ROOT / "docs", ".md") | papers_named(ROOT / "notebooks", ".ipynb")
     named |= {paper: ROOT / "README.md" for paper in PAPER.findall((ROOT / "README.md").read_text("utf-8"))}
-    for room in ROOMS:
+    for room in [*ROOMS, "src/selfcorrect/cli", "examples", "benchmarks"]:
         named |= papers_named(ROOT / room, ".py")
+    named |= papers_named(ROOT / "benchmarks", ".md") | papers_named(ROOT / "recipes", ".md")
     listed = [row["paper"] for row in ROWS]
     assert len(listed) == len(set(listed)) > 40
     missing = {paper: str(path.relative_to(ROOT)) for paper, path in named.items() if paper not in listed}
     assert not missing
     assert PAPERS.read_text("utf-8").count("https://arxiv.org/abs/") == len(ROWS), "a line is not of the usual form"
+
+
+CITED = re.compile(r"\b([A-Z][\w-]+)(?: et al\.?| and [A-Z]\w+),? \(?(?:19|20)\d\d")
+"""Authors with a year, as "Snell et al. 2024"."""
+
+
+def test_every_author_who_is_cited_with_a_year_stands_in_the_index() -> None:
+    files = [*(ROOT / "docs").rglob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    cited = {name: path.name for path in files for name in CITED.findall(" ".join(path.read_text("utf-8").split()))}
+    assert len(cited) > 30 and "Snell" in cited
+    index = PAPERS.read_text("utf-8")
+    assert not {name: file for name, file in cited.items() if not re.search(rf"\b{name}\b", index)}
 
 
 def test_the_finder_of_papers_knows_a_number_of_arxiv_from_others(tmp_path: Path) -> None:
@@ -209,7 +222,10 @@ def test_the_finder_of_papers_knows_a_number_of_arxiv_from_others(tmp_path: Path
 @pytest.mark.parametrize("row", ROWS, ids=[row["paper"] for row in ROWS])
 def test_the_page_of_a_paper_exists_and_its_command_is_understood(row: re.Match[str]) -> None:
     assert (PAPERS.parent / row["page"]).is_file()
-    understand(row["command"])
+    if row["command"].startswith("python -m "):
+        assert (ROOT / "examples" / row["command"].split()[-1] / "__main__.py").is_file()
+    else:
+        understand(row["command"])
 
 
 def understand(typed: str) -> None:
