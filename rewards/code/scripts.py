@@ -72,7 +72,7 @@ def run_script(
     finally:
         talk.close()
     too_long = talk.overflowed
-    waited = pair.waited_for_processor(zygote.child_pid) if timed_out else 0.0
+    waited = pair.waited_for_processor(zygote.child_pid()) if timed_out else 0.0
     patience = min(_GRACE, max(0.0, start + seconds - time.monotonic()))
     ending = zygote.end_child(0.0 if timed_out or too_long else patience)
     pair.blame_outsiders(ending)

@@ -2,8 +2,10 @@
 
 Two steps, because some layers cost time and hold for children too:
 
-- the zygote, once: no capabilities, no_new_privs, Landlock (files, TCP, signals);
+- the zygote, once: no capabilities, no_new_privs, memory hidden, Landlock (files, TCP, signals);
 - every child after its fork: dies with the zygote, resource limits, a Landlock domain of its own, seccomp.
+
+What a child does is worked out before the fork as far as it can be: all that it touches is copied for it.
 
 With `Isolation.UNSAFE` only the limits remain: separate processes, memory, processor time, wall clock.
 """
@@ -21,7 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from selfcorrect.rewards.sandbox.landlock import FileRules, SignalRules, landlock_abi
-from selfcorrect.rewards.sandbox.libc import libc, system_call
+from selfcorrect.rewards.sandbox.libc import PreparedCall, libc, system_call
 from selfcorrect.rewards.sandbox.seccomp import SeccompFilter, this_architecture
 
 # Resource limits and capabilities of a jailed process.
@@ -30,13 +32,8 @@ _SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _CAP_AMBIENT_CLE
 _SET_DUMPABLE = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 OPEN_FILES = 32
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, which forked it, ends."""
-    system_call(libc().prctl, _SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(1)
+OUT_OF_THE_WAY = 27
+"""The zygote's own descriptors have this number or a higher one: what it is sent for a child gets 3, 4, ... then."""
 
 
 def give_up_privileges() -> None:
@@ -52,24 +49,29 @@ def give_up_privileges() -> None:
 
 
 def hide_memory() -> None:
-    """Keep other processes of the same user from reading this one's memory."""
+    """Keep other processes of the same user from reading this one's memory, and that of its children."""
     system_call(libc().prctl, _SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def limit_resources(memory_mb: int, seconds: float, file_mb: int = 0) -> None:
-    """Cap address space (MiB), processor time (a second above the wall clock's deadline), files (MiB) and open
-    descriptors."""
-    cpu = math.ceil(seconds) + 1
-    for limit, value in (
+Limits = list[tuple[int, tuple[int, int]]]
+"""Arguments of `resource.setrlimit`."""
+
+
+def limits_of(memory_mb: int, file_mb: int = 0) -> Limits:
+    """Caps on address space (MiB), files (MiB) and open descriptors, as far as this process may have them."""
+    values = (
         (resource.RLIMIT_AS, memory_mb * 2**20),
-        (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_FSIZE, file_mb * 2**20),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(limit)[1]
-        wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (wanted, wanted))
+    )
+    return [(limit, _within(limit, value)) for limit, value in values]
+
+
+def _within(limit: int, value: int) -> tuple[int, int]:
+    hard = resource.getrlimit(limit)[1]
+    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    return wanted, wanted
 
 
 # The files a jailed process may read: the standard library without any installed package, and shared libraries.
@@ -169,6 +171,8 @@ class Jail:
 
     def __init__(self, confinement: Confinement, readable: Iterable[str] = ()) -> None:
         self._confinement, self._readable = confinement, list(readable)
+        self._limits = limits_of(confinement.memory_mb, confinement.scratch_mb)
+        self._die_with_parent = PreparedCall(libc().prctl, _SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         self._filter: SeccompFilter | None = None
         self.scratch: Scratch | None = None
         if confinement.isolation is Isolation.UNSAFE:
@@ -187,7 +191,7 @@ class Jail:
                 "in a container, a runtime whose seccomp profile allows its calls)"
             )
         self._filter = SeccompFilter(architecture, threads=confinement.threads, writing=bool(confinement.scratch_mb))
-        self._signals = SignalRules()
+        self._signals = SignalRules(OUT_OF_THE_WAY)
 
     def close_around_zygote(self) -> None:
         """The layers that hold for this process and everything it forks."""
@@ -202,6 +206,8 @@ class Jail:
             rules = FileRules([*readable_paths(), *self._readable], [self.scratch.folder] if self.scratch else [])
             rules.enforce()
             rules.close()
+            layer = "memory hidden from other processes"
+            hide_memory()
         except OSError as error:
             raise JailUnavailable(
                 f"layer {layer}: the kernel refused it ({error}); in a container, its seccomp profile may be the reason"
@@ -237,25 +243,30 @@ class Jail:
                 os._exit(error.errno or 1)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+    def limits_of_child(self, seconds: float) -> Limits:
+        """The limits of a child to be forked. Processor time may be a second above the wall clock's deadline."""
+        processors = _processors() if self._confinement.threads else 1
+        cpu = math.ceil(seconds * processors) + 1
+        return [*self._limits, (resource.RLIMIT_CPU, _within(resource.RLIMIT_CPU, cpu))]
+
     def part_child(self, zygote: int) -> None:
         """Keep a child just forked from outliving its zygote, and from reaching it; before its descriptors are closed.
 
         Without seccomp kill(0, ...) would reach the zygote's group. With it there is no kill(2), and the child stays in
         the session: a new one is a new group to a busy machine's scheduler, and waits 3 ms for its first turn.
         """
-        die_with_parent(zygote)
+        self._die_with_parent()
+        if os.getppid() != zygote:  # it ended before the call
+            os._exit(1)
         if self._filter is None:
             os.setsid()
         else:
-            hide_memory()
             self._signals.isolate()
 
-    def close_around_child(self, seconds: float) -> None:
+    def close_around_child(self, limits: Limits) -> None:
         """All the rest. Nothing a child runs afterwards can undo it."""
-        confinement = self._confinement
-        limit_resources(
-            confinement.memory_mb, seconds * (_processors() if confinement.threads else 1), confinement.scratch_mb
-        )
+        for limit, values in limits:
+            resource.setrlimit(limit, values)
         if self.scratch is not None:
             self.scratch.enter()
         if self._filter is not None:

@@ -5,11 +5,12 @@ abstract Unix sockets. The numbers of its system calls are the same on every arc
 """
 
 import ctypes
+import fcntl
 import os
 import struct
 from collections.abc import Iterable
 
-from selfcorrect.rewards.sandbox.libc import libc, system_call
+from selfcorrect.rewards.sandbox.libc import PreparedCall, libc, system_call
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_VERSION, _RULE_PATH_BENEATH = 1, 1
@@ -73,15 +74,21 @@ class SignalRules:
     even the parent is out of reach.
 
     Nothing before ABI 6, where only seccomp stands before kill(2).
+
+    Args:
+        lowest: the descriptor of the rules has this number or a higher one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lowest: int) -> None:
         self._descriptor = -1
         if landlock_abi() >= 6:
             attributes = struct.pack("=3Q", 0, 0, _ALL_SCOPES)
-            self._descriptor = system_call(libc().syscall, _CREATE_RULESET, attributes, len(attributes), 0)
+            made = system_call(libc().syscall, _CREATE_RULESET, attributes, len(attributes), 0)
+            self._descriptor = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, lowest)
+            os.close(made)
+        self._enforce = PreparedCall(libc().syscall, _RESTRICT_SELF, self._descriptor, 0)
 
     def isolate(self) -> None:
         """Put the rules on this process and all its future children, for good. Needs no_new_privs."""
         if self._descriptor >= 0:
-            system_call(libc().syscall, _RESTRICT_SELF, self._descriptor, 0)
+            self._enforce()

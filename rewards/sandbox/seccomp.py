@@ -19,7 +19,7 @@ import platform
 import struct
 from dataclasses import dataclass
 
-from selfcorrect.rewards.sandbox.libc import libc, system_call
+from selfcorrect.rewards.sandbox.libc import PreparedCall, libc
 
 # System call numbers by name, for the two architectures the jail knows.
 #
@@ -133,12 +133,14 @@ _FOR_WRITING = (
 )
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K
+_LOAD, _RETURN, _JUMP = 0x20, 0x06, 0x05  # BPF_LD|W|ABS, BPF_RET|K, BPF_JMP|JA
+_EQUAL, _AT_LEAST, _ANY_BIT = 0x15, 0x35, 0x45  # BPF_JMP|JEQ|K, BPF_JMP|JGE|K, BPF_JMP|JSET|K
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 _SET_MODE_FILTER = 1
 
 Instruction = tuple[int, int, int, int]
 """code, jump if true, jump if false, k"""
+_DENIAL, _ALLOWANCE = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
 
 
 class _Program(ctypes.Structure):
@@ -146,51 +148,63 @@ class _Program(ctypes.Structure):
 
 
 def filter_program(architecture: Architecture, *, threads: bool = False, writing: bool = False) -> list[Instruction]:
-    """The filter as BPF instructions."""
+    """The filter as BPF instructions: a search tree over the numbers. For a list of comparisons the kernel, which tries
+    each filter with every number when it is installed, takes five times as long."""
     numbers = architecture.numbers
-    program: list[Instruction] = [
+    rules = {name: [_ALLOWANCE] for name in [*_FREE.split(), *(_FOR_WRITING.split() if writing else [])]}
+    rules |= {name: _checks(conditions) for name, conditions in _RESTRICTED.items()}
+    if threads:
+        rules["clone"] = _thread_checks()
+    for name, (argument, flags) in _WITHOUT_FLAGS.items():
+        if not writing:
+            load = (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument)
+            rules[name] = [load, (_ANY_BIT, 0, 1, flags), _DENIAL, _ALLOWANCE]
+    rules["clone3"] = [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+    return [
         (_LOAD, 0, 0, _ARCH_AT),
         (_EQUAL, 1, 0, architecture.audit),
         (_RETURN, 0, 0, _KILL),  # another calling convention (32-bit on x86_64) has other numbers
         (_LOAD, 0, 0, _NUMBER_AT),
+        *_search(_ranges({numbers[name]: rule for name, rule in rules.items() if name in numbers})),
     ]
-    for name in [*_FREE.split(), *(_FOR_WRITING.split() if writing else [])]:
-        if name in numbers:
-            program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]
-    for name, conditions in _RESTRICTED.items():
-        checks = _checks(conditions)
-        program += [(_EQUAL, 0, len(checks), numbers[name]), *checks]
-    if threads:
-        checks = _thread_checks()
-        program += [(_EQUAL, 0, len(checks), numbers["clone"]), *checks]
-    for name, (argument, flags) in _WITHOUT_FLAGS.items():
-        if name in numbers and not writing:
-            low = _ARGUMENTS_AT + 8 * argument
-            denial, allowance = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
-            checks = [(_LOAD, 0, 0, low), (_ANY_BIT, 0, 1, flags), denial, allowance]
-            program += [(_EQUAL, 0, len(checks), numbers[name]), *checks]
-    program += [(_EQUAL, 0, 1, numbers["clone3"]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
-    program.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
-    return program
+
+
+def _ranges(rules: dict[int, list[Instruction]]) -> list[tuple[int, list[Instruction]]]:
+    """What becomes of every number there is: the first numbers of ranges that are treated alike, in order."""
+    ranges: list[tuple[int, list[Instruction]]] = []
+    for number in sorted({0, *rules, *(number + 1 for number in rules)}):
+        rule = rules.get(number, [_DENIAL])
+        if not ranges or ranges[-1][1] != rule:
+            ranges.append((number, rule))
+    return ranges
+
+
+def _search(ranges: list[tuple[int, list[Instruction]]]) -> list[Instruction]:
+    """Instructions that find the range of the number at hand, and do what its rule says."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    first = ranges[middle][0]
+    near = [(_AT_LEAST, len(low), 0, first)]  # a conditional jump reaches over 255 instructions
+    return [*(near if len(low) < 256 else [(_AT_LEAST, 0, 1, first), (_JUMP, 0, 0, len(low))]), *low, *high]
 
 
 def _thread_checks() -> list[Instruction]:
     """Instructions that allow clone(2) for a thread, which shares all memory, and for nothing else."""
-    denial, allowance = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
     load = (_LOAD, 0, 0, _ARGUMENTS_AT)
-    return [load, (_ANY_BIT, 1, 0, _CLONE_THREAD), denial, (_ANY_BIT, 1, 0, _CLONE_VM), denial, allowance]
+    return [load, (_ANY_BIT, 1, 0, _CLONE_THREAD), _DENIAL, (_ANY_BIT, 1, 0, _CLONE_VM), _DENIAL, _ALLOWANCE]
 
 
 def _checks(conditions: tuple[tuple[int, tuple[int, ...]], ...]) -> list[Instruction]:
     """Instructions that end in ALLOW if every argument named has one of its values, else in EPERM."""
-    denial = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     steps: list[Instruction] = []
     for argument, values in conditions:
         low = _ARGUMENTS_AT + 8 * argument
-        steps += [(_LOAD, 0, 0, low + 4), (_EQUAL, 1, 0, 0), denial, (_LOAD, 0, 0, low)]
+        steps += [(_LOAD, 0, 0, low + 4), (_EQUAL, 1, 0, 0), _DENIAL, (_LOAD, 0, 0, low)]
         steps += [(_EQUAL, len(values) - index, 0, value) for index, value in enumerate(values)]
-        steps.append(denial)
-    return [*steps, (_RETURN, 0, 0, _ALLOW)]
+        steps.append(_DENIAL)
+    return [*steps, _ALLOWANCE]
 
 
 class SeccompFilter:
@@ -201,7 +215,8 @@ class SeccompFilter:
         packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
         self._code = ctypes.create_string_buffer(packed)
         self._program = _Program(len(packed) // 8, ctypes.addressof(self._code))
-        self._seccomp = architecture.seccomp
+        reference = ctypes.byref(self._program)
+        self._install = PreparedCall(libc().syscall, architecture.seccomp, _SET_MODE_FILTER, 0, reference)
 
     def install(self) -> None:
         """Put the filter on this process, for good. Needs no_new_privs.
@@ -209,4 +224,4 @@ class SeccompFilter:
         Raises:
             OSError: the kernel has no seccomp filters.
         """
-        system_call(libc().syscall, self._seccomp, _SET_MODE_FILTER, 0, ctypes.byref(self._program))
+        self._install()

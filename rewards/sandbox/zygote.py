@@ -2,14 +2,16 @@
 
 Started fresh (`python -P -s -S`, an environment of one variable), never forked from the user's process: a fork of a
 process with torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves its parent over a socket on descriptor 0,
-one request a packet, and ends when that socket is closed.
+one request a packet, and ends when that socket is closed. Only the last two are answered: an answer nobody waits for
+costs a switch between processes.
 
 - `{"fork": role, "seconds": s, "stays": bool}` with descriptors: fork a child that gets the descriptors as 3, 4, ...
-and calls
-  `ROLES[role]`. Answer: `{"pid": p}`. If nothing else is heard for `s` seconds (and two more), the child is killed,
-  unless it stays.
+  and calls `ROLES[role]`. If nothing else is heard for `s` seconds (and two more), the child is killed, unless it
+  stays.
+- `{"kill": true}`: kill the child.
 - `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal,
-memory, time.
+  memory, time.
+- `{"who": true}`: answer `{"pid": p}`, 0 if there is no child.
 """
 
 import fcntl
@@ -25,14 +27,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from selfcorrect.rewards.sandbox.jail import Confinement, Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.jail import OUT_OF_THE_WAY, Confinement, Isolation, Jail, JailUnavailable
+from selfcorrect.rewards.sandbox.libc import give_back_free_memory
 
 CONTROL = 0
 FIRST_OWN = 3
 """The descriptor of the first channel a child is given; 0, 1 and 2 are /dev/null."""
 _ORPHAN_SECONDS = 2.0
 _THREAD_STACK = 8 * 2**20
-_MAX_DESCRIPTORS = 24
+_MAX_DESCRIPTORS = OUT_OF_THE_WAY - FIRST_OWN
 _PRELOADED = (
     "abc bisect collections collections.abc contextlib copy dataclasses datetime decimal "
     "enum fractions functools heapq io itertools "
@@ -47,7 +50,7 @@ Role = Callable[[], None]
 def main(module: str, confinement: dict[str, Any], importable: list[str]) -> None:
     """Serve with the roles of `module` until the parent is gone. `importable`: the `sys.path` of the children."""
     limits = Confinement.from_data(confinement)
-    control = socket.socket(fileno=os.dup(CONTROL))
+    control = socket.socket(fileno=fcntl.fcntl(CONTROL, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY))
     _redirect_standard_descriptors()
     try:
         inside = importlib.import_module(module)
@@ -67,6 +70,7 @@ def main(module: str, confinement: dict[str, Any], importable: list[str]) -> Non
         return
     inside.warm_up()
     gc.collect()
+    give_back_free_memory()  # or every fork copies the tables of it
     gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
     _answer(control, {"ready": os.getpid()})
     _serve(control, roles, jail)
@@ -106,9 +110,12 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
         if "fork" in request:
             child = _fork(control, roles[request["fork"]], jail, descriptors, request["seconds"])
             patience = None if request["stays"] else request["seconds"] + _ORPHAN_SECONDS
+        elif "who" in request:
             _answer(control, {"pid": child})
         else:
-            _answer(control, _end(child, request["end"]) if child else {"forgotten": True})
+            ending = _end(child, request.get("end", 0.0)) if child else {"forgotten": True}
+            if "end" in request:
+                _answer(control, ending)
             child, patience = 0, None
             if jail.scratch is not None and not jail.scratch.empty():
                 return  # nobody after this child may find what it left; the parent starts another zygote
@@ -124,7 +131,7 @@ def _next_packet(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int], seconds: float) -> int:
-    zygote = os.getpid()
+    zygote, limits = os.getpid(), jail.limits_of_child(seconds)
     child = os.fork()
     if child:
         for descriptor in descriptors:
@@ -134,7 +141,7 @@ def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int]
         control.detach()
         jail.part_child(zygote)
         _keep_only(descriptors)
-        jail.close_around_child(seconds)
+        jail.close_around_child(limits)
         random.seed(0)  # the same program gives the same result every time
         role()
     finally:  # whatever happens, the child must not return into the zygote's loop
@@ -142,12 +149,14 @@ def _fork(control: socket.socket, role: Role, jail: Jail, descriptors: list[int]
 
 
 def _keep_only(descriptors: list[int]) -> None:
-    """Give the channels the numbers 3, 4, ... and close everything else."""
+    """Give the channels the numbers 3, 4, ... and close everything else. They have them already, unless a package that
+    was loaded holds files open."""
     free = FIRST_OWN + len(descriptors)  # above all their numbers, and as low as a tight limit on open files wants it
-    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in descriptors]
-    for index, descriptor in enumerate(high):
-        os.dup2(descriptor, FIRST_OWN + index)
-    os.closerange(FIRST_OWN + len(high), 1024)
+    if descriptors != list(range(FIRST_OWN, free)):
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in descriptors]
+        for index, descriptor in enumerate(high):
+            os.dup2(descriptor, FIRST_OWN + index)
+    os.closerange(free, 1024)
 
 
 def _end(child: int, grace: float) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Two zygotes, one for programs and one for tests, and the check that runs between their children."""
 
+import contextlib
 import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ _MAX_REPORT = 1_000_000
 LAST_BREATH = 0.2
 """Seconds: a process whose connection is closed is given that long to be dead, so that its own end is told from our
 killing it."""
+_LONG = 0.02
+"""Seconds of silence after which a check may run into its deadline; most are over in a few milliseconds."""
 _WAITED, _WORKED = 0.7, 0.15
 """Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it,
 and had one for hardly any. A program that computed for longer than the second share is slow, however busy the machine:
@@ -120,17 +124,22 @@ class ZygotePair:
         """
         start = time.monotonic()
         kept, self._tester = self._tester, None
-        waited_before = self.waited_for_processor(kept.pid) if kept else 0.0  # for other programs
         tester = kept or TestsProcess(self.tests, deadline, self._connections)
         report = Report()
         try:
             with tester.connections.pop() as connection:
                 self.programs.fork("candidate", deadline, [connection.fileno()])
-            _converse(tester.channel, framing.packed(job), start + deadline, report)
+            before = 0.0  # what a process of tests that was kept has waited for the sake of other programs
+
+            def takes_long() -> None:
+                nonlocal before
+                before = self.waited_for_processor(tester.pid()) if kept else 0.0
+
+            _converse(tester.channel, framing.packed(job), start + deadline, report, takes_long)
             waited = 0.0
             if report.timed_out:
-                waited = self.waited_for_processor(self.programs.child_pid)
-                waited += self.waited_for_processor(tester.pid) - waited_before
+                waited = self.waited_for_processor(self.programs.child_pid())
+                waited += self.waited_for_processor(tester.pid()) - before
             again = bool(report.last and report.last.get("again"))
             self._connections = PROGRAMS_AT_MOST if again else 1
             if again and tester.connections:
@@ -206,22 +215,35 @@ class ZygotePair:
         self.tests.disown()
 
 
-def _converse(tests: socket.socket, job: bytes, until: float, report: Report) -> None:
-    """Hand over the job and hear the report, until it ends or the deadline passes."""
+def _converse(
+    tests: socket.socket, job: bytes, until: float, report: Report, takes_long: Callable[[], None]
+) -> None:
+    """Hand over the job and hear the report, until it ends or the deadline passes.
+
+    Args:
+        takes_long: called once, when the tests have been silent for a while.
+    """
     tests.setblocking(False)
     unsent, buffer = memoryview(job), framing.MessageBuffer(_MAX_REPORT)
-    poll = select.poll()
-    poll.register(tests, select.POLLIN | select.POLLOUT)
+    poll, silent = select.poll(), False
+    with contextlib.suppress(OSError):  # of a process that has died the first event tells
+        unsent = unsent[tests.send(unsent) :]
+    poll.register(tests, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
     while report.last is None:
-        if not unsent:
-            poll.modify(tests, select.POLLIN)
-        events = poll.poll(max(0.0, until - time.monotonic()) * 1000)
+        seconds = max(0.0, until - time.monotonic())
+        events = poll.poll(1000 * (seconds if silent else min(seconds, _LONG)))
+        if not events and not silent:
+            takes_long()
+            silent = True
+            continue
         if not events:
             report.timed_out = True
             return
         try:
             if events[0][1] & select.POLLOUT and unsent:
                 unsent = unsent[tests.send(unsent) :]
+                if not unsent:
+                    poll.modify(tests, select.POLLIN)
             if events[0][1] & (select.POLLIN | select.POLLHUP):
                 data = tests.recv(65536)
                 if not data:

@@ -90,8 +90,6 @@ class ZygoteProcess:
         finally:
             inner.close()
         self._ready = False
-        self._unheard = 0  # answers of the zygote that nobody has waited for
-        self._child = 0
 
     @property
     def pid(self) -> int:
@@ -132,23 +130,20 @@ class ZygoteProcess:
         Raises:
             ZygoteLost: the zygote is dead.
         """
-        self._hear_all()  # a zygote whose answers nobody takes would wait for ever to give the next
         try:
             request = {"fork": role, "seconds": seconds, "stays": stays}
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
         except OSError:
             raise ZygoteLost from None
-        self._unheard += 1
 
-    @property
     def child_pid(self) -> int:
-        """The process id of the last child, or of none that lives if nothing is known.
+        """Ask for the process id of the child; 0 if there is none.
 
         Raises:
             ZygoteLost: the zygote is dead.
         """
-        self._hear_all()
-        return self._child
+        self._request({"who": True})
+        return int(self._receive(_ANSWER_SECONDS).get("pid", 0))
 
     def end_child_soon(self) -> None:
         """Have the child killed, without waiting for it.
@@ -156,17 +151,7 @@ class ZygoteProcess:
         Raises:
             ZygoteLost: the zygote is dead, and so its child.
         """
-        try:
-            self._control.send(json.dumps({"end": 0.0}).encode())
-        except OSError:
-            raise ZygoteLost from None
-        self._unheard += 1
-
-    def _hear_all(self) -> None:
-        """Take in the answers that nobody has waited for."""
-        while self._unheard:
-            self._unheard -= 1
-            self._child = int(self._receive(_ANSWER_SECONDS).get("pid", 0))
+        self._request({"kill": True})
 
     def end_child(self, grace: float = 0.0) -> Ending:
         """Wait `grace` seconds for the child to end, then kill it.
@@ -174,11 +159,7 @@ class ZygoteProcess:
         Raises:
             ZygoteLost: the zygote is dead, and so its child.
         """
-        self._hear_all()
-        try:
-            self._control.send(json.dumps({"end": grace}).encode())
-        except OSError:
-            raise ZygoteLost from None
+        self._request({"end": grace})
         answer = self._receive(grace + _ANSWER_SECONDS)
         if "exit_code" not in answer:
             raise ZygoteLost
@@ -203,6 +184,12 @@ class ZygoteProcess:
         """In a forked child of ours: forget the process, which is our parent's."""
         self._process.returncode = 0
         self._control.close()
+
+    def _request(self, request: dict[str, Any]) -> None:
+        try:
+            self._control.send(json.dumps(request).encode())
+        except OSError:
+            raise ZygoteLost from None
 
     def _exit_code(self) -> int | None:
         """How it ended; None if it has not, although it is silent."""
@@ -234,8 +221,10 @@ def _standard_library_path() -> list[str]:
 def _environment() -> dict[str, str]:
     """Sets of strings keep the same order in every process; what the dynamic loader needs to find libpython is kept."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    # Once for all children, instead of the rest by each of them at its first call of a function.
+    bound = {"LD_BIND_NOW": "1"}
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
-    return {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"} | one_thread | kept
+    return {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"} | bound | one_thread | kept
 
 
 def _bubblewrap() -> list[str]:
@@ -276,10 +265,9 @@ class TestsProcess:
             for end in (inner, *(theirs for _, theirs in pairs)):
                 end.close()
 
-    @property
     def pid(self) -> int:
-        """Its process id."""
-        return self._zygote.child_pid
+        """Ask for its process id."""
+        return self._zygote.child_pid()
 
     def close(self) -> None:
         for end in (self.channel, *self.connections):

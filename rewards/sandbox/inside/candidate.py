@@ -88,7 +88,17 @@ class Candidate:
 
     def serve(self) -> None:
         while True:
-            self._send(self._answer(self._channel.receive()))
+            message = self._channel.receive()
+            self._send(answer := self._answer(message))
+            if answer[0] == "loaded":
+                self._go_ahead(message[4])
+
+    def _go_ahead(self, calls: list[Any]) -> None:
+        """Calls that the tests are certain to make, if all they name are plain functions (the tests know whether)."""
+        space = self._module.__dict__
+        if all(_kind(space.get(written[1][0][1])) == "function" for _, written in calls):
+            for message in calls:
+                self._send(self._answer(message))
 
     def call_back(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function of the tests; meanwhile the tests may ask things of the program again."""
@@ -109,7 +119,7 @@ class Candidate:
 
     def _answer(self, message: list[Any]) -> list[Any]:
         if message[0] == "load":
-            return self._load(*message[1:])
+            return self._load(*message[1:4])
         reader = self._reader()
         try:
             operands = reader.read(message[1])

@@ -3,6 +3,7 @@ process they run in will be as it was before, and can serve another program."""
 
 import ast
 import builtins
+import functools
 from typing import Any
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -16,12 +17,29 @@ _IN_TURN: tuple[type[ast.expr], ...] = (
 """Expressions of which a part may not be evaluated, or more than once."""
 
 
+class Unit(ast.Try):
+    """A statement that tests something (its first), with what reports how it went."""
+
+    @functools.cached_property
+    def plain(self) -> Call | None:
+        """The call of `assert f(2) == 4`, of literals only: most units are such, and need no closer look."""
+        statement = self.body[0]
+        test = statement.test if isinstance(statement, ast.Assert) and statement.msg is None else None
+        if not isinstance(test, ast.Compare) or not isinstance(test.left, ast.Call):
+            return None
+        if not isinstance(test.left.func, ast.Name) or len(test.comparators) > 1:
+            return None
+        return _literals_of(test.left) if isinstance(test.comparators[0], ast.Constant) else None
+
+
 def foreseen_call(unit: ast.stmt) -> Call | None:
     """The one call with literals that a unit is certain to make: `f(2)` in `assert f(2) == 4` and in
     `assert math.isclose(f(2), 4)`; else None."""
-    test = unit.body[0] if isinstance(unit, ast.Try) else None
+    test = unit.body[0] if isinstance(unit, Unit) else None
     if not isinstance(test, ast.Assert) or test.msg is not None:
         return None
+    if isinstance(unit, Unit) and unit.plain is not None and not hasattr(builtins, unit.plain[0]):
+        return unit.plain
     found: Call | None = None
     waiting: list[ast.AST] = [test.test]
     while waiting:
@@ -43,12 +61,16 @@ def foreseen_call(unit: ast.stmt) -> Call | None:
 def _literals_of(node: ast.Call) -> Call | None:
     """A call by name whose arguments are literals; else None."""
     try:
-        args = tuple(map(ast.literal_eval, node.args))
-        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        args = tuple(map(_literal, node.args))
+        kwargs = {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     name = node.func.id  # type: ignore[attr-defined]
     return None if None in kwargs else (name, args, {str(key): value for key, value in kwargs.items()})
+
+
+def _literal(node: ast.expr) -> Any:
+    return node.value if isinstance(node, ast.Constant) else ast.literal_eval(node)
 
 
 _HARMLESS_MODULES = frozenset(
@@ -122,8 +144,9 @@ def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Try) and _compares_literals(node.body[0]):
-            waiting += [*node.body[1:], *node.handlers, *node.orelse, *node.finalbody]
+        if isinstance(node, Unit):  # what it adds is ours
+            if node.plain is None or node.plain[0] in _CHANGING_NAMES:
+                waiting.append(node.body[0])
             continue
         if isinstance(node, ast.Import) and not {alias.name for alias in node.names} <= harmless:
             return False
@@ -141,14 +164,3 @@ def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
             return False
         waiting.extend(ast.iter_child_nodes(node))
     return True
-
-
-def _compares_literals(statement: ast.stmt) -> bool:
-    """Whether it is `assert f(2) == 4`, of literals only: most are, and need no closer look."""
-    test = statement.test if isinstance(statement, ast.Assert) and statement.msg is None else None
-    if not isinstance(test, ast.Compare) or not isinstance(test.left, ast.Call):
-        return False
-    function = test.left.func
-    if not isinstance(function, ast.Name) or function.id in _CHANGING_NAMES or _literals_of(test.left) is None:
-        return False
-    return all(isinstance(value, ast.Constant) for value in test.comparators)

@@ -57,10 +57,12 @@ class Mirrors:
 
     Attributes:
         echo: what the program prints is to be printed here.
+        idle: the tests need nothing of it.
     """
 
     def __init__(self, session: Session, names: set[str]) -> None:
         self.echo = bool(names & _LOOKS_AT_OUTPUT)
+        self.idle = not names & (_LOOKS_AT_OUTPUT | _PATCHES | {"seed"})
         self._session, self._names = session, names
         self._before: dict[str, dict[str, Any]] = {}
         self._patched: dict[tuple[str, str], Any] = {}

@@ -6,10 +6,11 @@ import contextlib
 import select
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, cast
 
 from selfcorrect.rewards import framing
+from selfcorrect.rewards.sandbox.inside.foresight import Call
 from selfcorrect.rewards.sandbox.inside.objects_of_tests import TestObject
 from selfcorrect.rewards.sandbox.inside.proxies import (
     Function,
@@ -27,6 +28,7 @@ from selfcorrect.rewards.sandbox.inside.wording import Exchange
 _PATIENCE_MS = 50
 _MAX_LABEL = 100
 _AHEAD_BYTES = 32_768
+"""Of calls sent with the program: they are a part of its message, which has a limit."""
 _CATCHABLE = {
     name: kind
     for name, kind in vars(builtins).items()
@@ -87,20 +89,31 @@ class Session:
         self._references: dict[Any, list[Any]] = {}
         self._coroutines: dict[int, tuple[Any, Remote]] = {}
 
-    def load(self, program: str, given: str, *, echo: bool = False) -> dict[str, str]:
-        """Run the program's text; what it defines: names, each with its kind. `echo`: what it prints is printed here.
+    def load(self, program: str, given: str, *, echo: bool = False, calls: Sequence[Call] = ()) -> dict[str, str]:
+        """Run the program's text; what it defines: names, each with its kind.
+
+        Args:
+            program: its text.
+            given: the text of what runs before it.
+            echo: what it prints is printed here.
+            calls: those that are known to come, in this order. If all they name are plain functions, the program makes
+                them without waiting to be asked.
 
         Raises:
             Unloadable: it cannot be compiled, or it raised, or it ended.
         """
+        ahead = self._written_ahead(calls)
         try:
-            self._send(["load", program, given, echo])
+            self._send(["load", program, given, echo, ahead])
             answer = self._receive()
         except ProgramGone:
             raise Unloadable(self.fault or "the program ended", readable=True) from None
         if answer[0] != "loaded":
             raise Unloadable(str(answer[1]), readable=answer[0] != "unreadable")
-        return {str(name): str(kind) for name, kind in answer[1]}
+        defined = {str(name): str(kind) for name, kind in answer[1]}
+        if all(defined.get(name) == "function" for name, _, _ in calls[: len(ahead)]):
+            self._ahead.extend(ahead)
+        return defined
 
     def named(self, name: str, kind: str) -> Any:
         """What the tests get under a name of the program."""
@@ -146,12 +159,9 @@ class Session:
                 return self._result(answer, writer, exchange)
             self._call_back(answer)
 
-    def ask_ahead(self, calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> None:
-        """Send calls that are known to come, in this order, so that the program need not wait for each to be asked.
-
-        No more than the connection holds: both sides would wait for each other. Functions handed over would be called
-        too early: there are none among plain values.
-        """
+    def _written_ahead(self, calls: Sequence[Call]) -> list[list[Any]]:
+        """The messages of calls that are known to come, as far as their arguments can cross. Functions handed over
+        would be called too early: there are none among plain values."""
         messages = []
         for name, args, kwargs in calls:
             try:
@@ -159,11 +169,9 @@ class Session:
             except NotPlain:
                 break
             messages.append(["call", written])
-        data = [framing.packed(message) for message in messages]
-        while sum(map(len, data)) > _AHEAD_BYTES:
-            data.pop()
-        self._ahead.extend(messages[: len(data)])
-        self._channel.send_packed(b"".join(data))
+        while messages and len(framing.packed(messages)) > _AHEAD_BYTES:
+            del messages[len(messages) // 2 :]
+        return messages
 
     def _ahead_is_over(self) -> None:
         """The tests ask something else than was foreseen: what has been asked in vain is answered first."""

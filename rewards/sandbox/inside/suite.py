@@ -6,6 +6,7 @@ one by one.
 """
 
 import ast
+import functools
 import importlib
 import math
 import sys
@@ -13,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from selfcorrect.rewards.sandbox.inside.foresight import foreseen_call, leaves_nothing
+from selfcorrect.rewards.sandbox.inside.foresight import Unit, foreseen_call, leaves_nothing
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
@@ -107,14 +108,12 @@ class TestCode:
     def _unit(self, statement: ast.stmt) -> ast.stmt:
         number = self.count
         self.count += 1
-        catch_all = ast.ExceptHandler(type=None, name=None, body=[_call(FAILED, number)], **_SOMEWHERE)
         body = [statement, _call(PASSED, number)]
         if self._by_case and isinstance(statement, ast.For) and _goes_round(statement):
-            failed = ast.ExceptHandler(type=None, name=None, body=[_call(CASE_FAILED, number)], **_SOMEWHERE)
             case = [*statement.body, _call(CASE_PASSED, number)]
-            statement.body = [ast.Try(body=case, handlers=[failed], orelse=[], finalbody=[], **_SOMEWHERE)]
+            statement.body = [ast.Try(body=case, handlers=[_catch_all(CASE_FAILED, number)], orelse=[], finalbody=[], **_SOMEWHERE)]
             body.insert(1, _call(CASES_OVER, number))
-        return ast.Try(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
+        return Unit(body=body, handlers=[_catch_all(FAILED, number)], orelse=[], finalbody=[], **_SOMEWHERE)
 
 
 def _goes_round(loop: ast.For) -> bool:
@@ -264,9 +263,16 @@ def _has_all(module: str, attributes: set[str]) -> bool:
     return all(hasattr(loaded, attribute) for attribute in attributes)
 
 
+@functools.lru_cache(maxsize=1024)
 def _call(name: str, number: int) -> ast.stmt:
+    """`name(number)`; one object for all suites, which nothing changes."""
     function = ast.Name(name, ast.Load(), **_SOMEWHERE)
     return ast.Expr(ast.Call(function, [ast.Constant(number, **_SOMEWHERE)], [], **_SOMEWHERE), **_SOMEWHERE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _catch_all(name: str, number: int) -> ast.ExceptHandler:
+    return ast.ExceptHandler(type=None, name=None, body=[_call(name, number)], **_SOMEWHERE)
 
 
 # Calls with the values they must return.

@@ -16,7 +16,6 @@ from typing import Any
 from selfcorrect.rewards import framing
 from selfcorrect.rewards.sandbox.inside import attacks, script
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
-from selfcorrect.rewards.sandbox.inside.proxies import is_remote
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
     CASE_FAILED,
@@ -47,9 +46,11 @@ def run() -> None:
     parent = framing.Channel(PARENT)
     try:
         for program in itertools.count(FIRST_PROGRAM):
-            if not Tester(parent, program).run():
+            tester = Tester(parent, program)
+            if program > FIRST_PROGRAM:
+                os.close(program - 1)  # only now: the last program would notice, and end by itself before it is killed
+            if not tester.run():
                 return
-            os.close(program)
     except framing.ChannelClosed:
         return
 
@@ -78,28 +79,24 @@ class Tester:
         try:
             self._run_cases(suite) if suite["kind"] == "calls" else self._run_code(suite)
         except Unloadable as problem:
-            self._report(
-                {"unloadable": one_line(str(problem)), "readable": problem.readable, "gone": self._session.gone}
-            )
+            self._end({"unloadable": one_line(str(problem)), "readable": problem.readable, "gone": self._session.gone})
         except UnusableTests as problem:
-            self._report({"unusable": one_line(str(problem))})
+            self._end({"unusable": one_line(str(problem))})
         else:
-            self._flush()
             again = self._clean and not self._session.gone
-            self._report({"done": True, "gone": self._session.gone, "again": again})
+            self._end({"done": True, "gone": self._session.gone, "again": again})
             return again
         return False
 
     def _run_cases(self, suite: dict[str, Any]) -> None:
         self._report({"tests": len(suite["cases"])})
-        names = self._session.load(self._job["program"], self._job["given"])
         root, _, method = suite["function"].partition(".")
+        foreseen = [] if method else [(root, tuple(case["args"]), case["kwargs"]) for case in suite["cases"]]
+        names = self._session.load(self._job["program"], self._job["given"], calls=foreseen)
         if root.removesuffix("()") not in names:
             what = "class" if method else "function"
             raise Unloadable(f"the program defines no {what} {root.removesuffix('()')!r}", readable=True)
         self._clean = self._clean and not method
-        if not method and names[root] == "function":
-            self._session.ask_ahead([(root, tuple(case["args"]), case["kwargs"]) for case in suite["cases"]])
         for number, case in enumerate(suite["cases"]):
             try:
                 check_case(self._callable(root, method, names), case, suite)
@@ -124,7 +121,12 @@ class Tester:
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
         mirrors = Mirrors(self._session, code.names)
-        defined = self._session.load(self._job["program"], self._job["given"], echo=mirrors.echo)
+        foreseen = [(str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls]
+        ours = space.keys() | code.modules  # names that are not the program's, whatever it defines
+        certain = mirrors.idle and not any(name in ours for name, _, _ in foreseen)
+        defined = self._session.load(
+            self._job["program"], self._job["given"], echo=mirrors.echo, calls=foreseen if certain else []
+        )
         mirrors.start(SolutionModule(self._session, defined))
         try:
             space.update({name: importlib.import_module(name) for name in code.modules - space.keys()})
@@ -133,11 +135,6 @@ class Tester:
                 space[entry_point] = self._session.named(entry_point, defined[entry_point])
             space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
             space.update({CASE_PASSED: self._case, CASE_FAILED: self._case, CASES_OVER: self._cases_over})
-            foreseen = [
-                (str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls
-            ]
-            if all(defined.get(name) == "function" and is_remote(space.get(name)) for name, _, _ in foreseen):
-                self._session.ask_ahead(foreseen)
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
@@ -251,6 +248,12 @@ class Tester:
 
     def _report(self, message: dict[str, Any]) -> None:
         self._parent.send(message)
+
+    def _end(self, last: dict[str, Any]) -> None:
+        """The last message, together with the results not yet told."""
+        results = [{"results": self._results, "now": ""}] if self._results else []
+        self._results = []
+        self._parent.send_packed(b"".join(map(framing.packed, [*results, last])))
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,14 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.rewards.sandbox.seccomp import ARCHITECTURES, Architecture, Instruction, filter_program
+from selfcorrect.rewards.sandbox.seccomp import (
+    _FOR_WRITING,
+    _FREE,
+    _RESTRICTED,
+    _WITHOUT_FLAGS,
+    ARCHITECTURES,
+    Architecture,
+    Instruction,
+    filter_program,
+)
 
 ALLOWED, REFUSED, ABSENT, KILLED = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x80000000
 OPEN_FLAGS = {"O_WRONLY": 0o1, "O_RDWR": 0o2, "O_CREAT": 0o100, "O_TRUNC": 0o1000, "O_CLOEXEC": 0o2000000}
 
 
 def outcome(program: list[Instruction], audit: int, number: int, *arguments: int) -> int:
-    """What the kernel would do: the four instructions the filter is made of, on one `struct seccomp_data`."""
+    """What the kernel would do: the six instructions the filter is made of, on one `struct seccomp_data`."""
     padded = [argument % 2**64 for argument in (*arguments, 0, 0, 0, 0, 0, 0)][:6]
     data = struct.pack("<IIQ6Q", number % 2**32, audit, 0, *padded)
     accumulator, at = 0, 0
@@ -25,8 +34,10 @@ def outcome(program: list[Instruction], audit: int, number: int, *arguments: int
             return k
         if code == 0x20:
             accumulator = struct.unpack_from("<I", data, k)[0]
+        elif code == 0x05:
+            at += k
         else:
-            holds = accumulator == k if code == 0x15 else bool(accumulator & k)
+            holds = {0x15: accumulator == k, 0x35: accumulator >= k, 0x45: bool(accumulator & k)}[code]
             at += if_true if holds else if_false
 
 
@@ -44,6 +55,27 @@ def test_a_number_that_is_not_listed_is_refused_whatever_its_arguments(number: i
     for architecture in ARCHITECTURES.values():
         if number not in architecture.numbers.values():
             assert outcome(filter_program(architecture), architecture.audit, number, *arguments) == REFUSED
+
+
+@pytest.mark.parametrize("writing", [False, True])
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_search_finds_for_every_number_what_the_lists_say(
+    architecture: Architecture, threads: bool, writing: bool
+) -> None:
+    program = filter_program(architecture, threads=threads, writing=writing)
+    names = {number: name for name, number in architecture.numbers.items()}
+    free = {*_FREE.split(), *(_FOR_WRITING.split() if writing else [])}
+    by_arguments = {*_RESTRICTED, *([] if writing else _WITHOUT_FLAGS), *(["clone"] if threads else [])}
+    for number in [*range(1000), 0x40000000, 2**31, 2**32 - 1]:
+        name = names.get(number, "")
+        if name in by_arguments:
+            argument = 0 if name == "clone" else 2**64 - 1
+            assert outcome(program, architecture.audit, number, *[argument] * 6) == REFUSED
+        elif name == "clone3":
+            assert outcome(program, architecture.audit, number) == ABSENT
+        else:
+            assert outcome(program, architecture.audit, number) == (ALLOWED if name in free else REFUSED)
+    assert all(0 <= jump < 256 for _, *jumps, _ in program for jump in jumps)
 
 
 def test_another_calling_convention_is_the_end(architecture: Architecture) -> None:
