@@ -215,9 +215,7 @@ class ZygotePair:
         self.tests.disown()
 
 
-def _converse(
-    tests: socket.socket, job: bytes, until: float, report: Report, takes_long: Callable[[], None]
-) -> None:
+def _converse(tests: socket.socket, job: bytes, until: float, report: Report, takes_long: Callable[[], None]) -> None:
     """Hand over the job and hear the report, until it ends or the deadline passes.
 
     Args:

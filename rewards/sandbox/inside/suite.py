@@ -111,9 +111,12 @@ class TestCode:
         body = [statement, _call(PASSED, number)]
         if self._by_case and isinstance(statement, ast.For) and _goes_round(statement):
             case = [*statement.body, _call(CASE_PASSED, number)]
-            statement.body = [ast.Try(body=case, handlers=[_catch_all(CASE_FAILED, number)], orelse=[], finalbody=[], **_SOMEWHERE)]
+            statement.body = [
+                ast.Try(body=case, handlers=[_catch_all(CASE_FAILED, number)], orelse=[], finalbody=[], **_SOMEWHERE)
+            ]
             body.insert(1, _call(CASES_OVER, number))
-        return Unit(body=body, handlers=[_catch_all(FAILED, number)], orelse=[], finalbody=[], **_SOMEWHERE)
+        catch_all = _catch_all(FAILED, number)
+        return Unit(body=body, handlers=[catch_all], orelse=[], finalbody=[], **_SOMEWHERE)
 
 
 def _goes_round(loop: ast.For) -> bool:
