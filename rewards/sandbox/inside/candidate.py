@@ -91,12 +91,14 @@ class Candidate:
             message = self._channel.receive()
             self._send(answer := self._answer(message))
             if answer[0] == "loaded":
-                self._go_ahead(message[4])
+                self._go_ahead(*message[4:])
 
-    def _go_ahead(self, calls: list[Any]) -> None:
-        """Calls that the tests are certain to make, if all they name are plain functions (the tests know whether)."""
+    def _go_ahead(self, calls: list[Any], names: list[str]) -> None:
+        """Calls that the tests are certain to make, if all they name are plain functions, and so is all else that goes
+        by one of `names` (the tests know whether)."""
         space = self._module.__dict__
-        if all(_kind(space.get(written[1][0][1])) == "function" for _, written in calls):
+        others = all(_kind(space[name]) == "function" for name in names if name in space)
+        if others and all(_kind(space.get(written[1][0][1])) == "function" for _, written in calls):
             for message in calls:
                 self._send(self._answer(message))
 

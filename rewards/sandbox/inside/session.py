@@ -6,7 +6,7 @@ import contextlib
 import select
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, cast
 
 from selfcorrect.rewards import framing
@@ -77,7 +77,7 @@ class Session:
         self.exchanges = 0
         self.gone = False
         self.before_asking: Callable[[], None] | None = None
-        self._ahead: collections.deque[list[Any]] = collections.deque()
+        self._ahead: collections.deque[tuple[list[Any], Writer]] = collections.deque()
         self._channel, self._slow = framing.Channel(channel), slow
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -89,29 +89,34 @@ class Session:
         self._references: dict[Any, list[Any]] = {}
         self._coroutines: dict[int, tuple[Any, Remote]] = {}
 
-    def load(self, program: str, given: str, *, echo: bool = False, calls: Sequence[Call] = ()) -> dict[str, str]:
+    def load(
+        self, program: str, given: str, *, echo: bool = False, calls: Sequence[Call] = (), names: Iterable[str] = ()
+    ) -> dict[str, str]:
         """Run the program's text; what it defines: names, each with its kind.
 
         Args:
             program: its text.
             given: the text of what runs before it.
             echo: what it prints is printed here.
-            calls: those that are known to come, in this order. If all they name are plain functions, the program makes
-                them without waiting to be asked.
+            calls: those that are known to come, in this order. If all they name are plain functions, and so is what
+                else of the program's goes by one of `names`, nothing will be asked before them, and the program makes
+                them without waiting.
+            names: those that the tests use.
 
         Raises:
             Unloadable: it cannot be compiled, or it raised, or it ended.
         """
         ahead = self._written_ahead(calls)
         try:
-            self._send(["load", program, given, echo, ahead])
+            self._send(["load", program, given, echo, [message for message, _ in ahead], used := sorted(names)])
             answer = self._receive()
         except ProgramGone:
             raise Unloadable(self.fault or "the program ended", readable=True) from None
         if answer[0] != "loaded":
             raise Unloadable(str(answer[1]), readable=answer[0] != "unreadable")
         defined = {str(name): str(kind) for name, kind in answer[1]}
-        if all(defined.get(name) == "function" for name, _, _ in calls[: len(ahead)]):
+        others = all(defined.get(name, "function") == "function" for name in used)
+        if others and all(defined.get(name) == "function" for name, _, _ in calls[: len(ahead)]):
             self._ahead.extend(ahead)
         return defined
 
@@ -148,7 +153,7 @@ class Session:
             # Only for calls of what the tests name: in an operator the program's object may have brought it about.
             self._cannot_cross(str(problem), theirs=not named or (not problem.by_kind and self.exchanges > 0))
         self.last = exchange = Exchange(operation, written, operands[0] if operands else None, label[:_MAX_LABEL])
-        if self._ahead and self._ahead[0] == [operation, written]:
+        if self._ahead and self._ahead[0][0] == [operation, written]:
             self._ahead.popleft()
         else:
             self._ahead_is_over()
@@ -159,25 +164,29 @@ class Session:
                 return self._result(answer, writer, exchange)
             self._call_back(answer)
 
-    def _written_ahead(self, calls: Sequence[Call]) -> list[list[Any]]:
+    def _written_ahead(self, calls: Sequence[Call]) -> list[tuple[list[Any], Writer]]:
         """The messages of calls that are known to come, as far as their arguments can cross. Functions handed over
         would be called too early: there are none among plain values."""
-        messages = []
+        ahead = []
         for name, args, kwargs in calls:
+            writer = Writer(self._foreign)
             try:
-                written = Writer(self._foreign).write((self.function(name), args, kwargs))
+                written = writer.write((self.function(name), args, kwargs))
             except NotPlain:
                 break
-            messages.append(["call", written])
-        while messages and len(framing.packed(messages)) > _AHEAD_BYTES:
-            del messages[len(messages) // 2 :]
-        return messages
+            ahead.append((["call", written], writer))
+        while ahead and len(framing.packed([message for message, _ in ahead])) > _AHEAD_BYTES:
+            del ahead[len(ahead) // 2 :]
+        return ahead
 
     def _ahead_is_over(self) -> None:
-        """The tests ask something else than was foreseen: what has been asked in vain is answered first."""
+        """The tests ask something else than was foreseen: what has been asked in vain is answered first. What those
+        answers tell of classes counts."""
         while self._ahead:
-            self._ahead.popleft()
-            self._receive()
+            (operation, written), writer = self._ahead.popleft()
+            answer = self._receive()
+            with contextlib.suppress(NotPlain, LookupError, TypeError, ValueError):
+                self._read(answer, writer, Exchange(operation, written, None, ""))
 
     def refuse(self, reason: str) -> NoReturn:
         """Fail the test that is running."""

@@ -125,7 +125,11 @@ class Tester:
         ours = space.keys() | code.modules  # names that are not the program's, whatever it defines
         certain = mirrors.idle and not any(name in ours for name, _, _ in foreseen)
         defined = self._session.load(
-            self._job["program"], self._job["given"], echo=mirrors.echo, calls=foreseen if certain else []
+            self._job["program"],
+            self._job["given"],
+            echo=mirrors.echo,
+            calls=foreseen if certain else [],
+            names=(code.names | names) - ours,
         )
         mirrors.start(SolutionModule(self._session, defined))
         try:

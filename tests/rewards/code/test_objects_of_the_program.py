@@ -204,3 +204,18 @@ def test_a_program_cannot_buy_an_abstention_with_what_it_returns(checker: UnitTe
     for value in returned:
         verdict = checker.check_sync(f"def f(x): return {value}", "y = f(1)\nassert f(y) == 7\nassert f([y]) == y + 1")
         assert verdict.status is Status.WRONG, (value, verdict.reason)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "s = Shape()\nassert isinstance(f(1), Shape)\nassert isinstance(f(2), Disc)",
+        "x = f(4)\nassert f(1) != x\nassert f(2) == f(2) or True",
+        "x = g(4)\nassert f(1) != 3\nassert f(2) != x[0]",
+    ],
+)
+def test_calls_made_ahead_in_vain_still_tell_of_the_classes_they_met(checker: UnitTestChecker, tests: str) -> None:
+    """A class is told in full once: with an answer that nobody wanted it would be lost."""
+    program = "class Shape: pass\nclass Disc(Shape): pass\ndef f(x): return Disc()\ndef g(x): return [f(x)]"
+    verdict = checker.check_sync(program, tests)
+    assert verdict.correct, verdict.reason
