@@ -47,6 +47,7 @@ from .plugins.middleware import SelfCorrectMiddleware as SelfCorrectMiddleware
 from .policies.pretrained import embedded_folder as embedded_folder
 from .policies.scripted import ScriptedPolicy as ScriptedPolicy
 from .policies.scripted import WindowedPolicy as WindowedPolicy
+from .policies.tinker import TinkerPolicy as TinkerPolicy
 from .policies.transformers import TransformersPolicy as TransformersPolicy
 from .policies.vllm import VLLMPolicy as VLLMPolicy
 from .policy import GREEDY as GREEDY

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +46,7 @@ def named_policy(
     Args:
         name: as above.
         device, dtype: of a model in this process; see `choose_device`. None is "auto".
-        **options: of `TransformersPolicy` or `VLLMPolicy`; unused for chat models.
+        **options: of `TransformersPolicy`, `VLLMPolicy` or `TinkerPolicy`; unused for chat models.
 
     Raises:
         PolicyError: it cannot be loaded.
@@ -85,20 +85,20 @@ def _vllm(rest: str, options: dict[str, Any]) -> Policy:
     server = vllm_server(f"vllm:{name}")
     assert server is not None
     model, url = server
-    return VLLMPolicy.from_pretrained(url, model, **{**_told_in_name(more), **options})
+    return VLLMPolicy.from_pretrained(url, model, **{**_told_in_name(more, "vLLM server", _OF_A_SERVER), **options})
 
 
-def _told_in_name(more: str) -> dict[str, Any]:
+def _told_in_name(more: str, server: str, known: Collection[str]) -> dict[str, Any]:
     """What a server's name tells after a question mark, as in `?tokenizer=./model&max_model_length=4096`."""
     told: dict[str, Any] = {}
     for option, value in parse_qsl(more, keep_blank_values=True):
-        if option not in _OF_A_SERVER:
-            raise ConfigurationError(f"a vLLM server has no option {option!r}; it has {', '.join(_OF_A_SERVER)}")
+        if option not in known:
+            raise ConfigurationError(f"a {server} has no option {option!r}; it has {', '.join(known)}")
         kind, read = _OF_A_SERVER[option]
         try:
             told[option] = read(value)
         except (ValueError, KeyError) as error:
-            raise ConfigurationError(f"vllm: {option} is {kind}, got {value!r}") from error
+            raise ConfigurationError(f"{server}: {option} is {kind}, got {value!r}") from error
     return told
 
 
@@ -109,6 +109,18 @@ _OF_A_SERVER: dict[str, tuple[str, Callable[[str], Any]]] = {
     "concurrency": ("a whole number", int),
 }
 """Options that the name of a server can tell: what each is, and how it is read. The key stands in VLLM_API_KEY."""
+
+
+def _tinker(rest: str, options: dict[str, Any]) -> Policy:
+    """MODEL@URL, or MODEL alone where the environment says which service; the model may be a tinker:// path."""
+    from selfcorrect.agents.policies.tinker import TinkerPolicy
+
+    name, _, more = rest.partition("?")
+    model, _, url = name.rpartition("@") if "@http" in name else (name, "", None)
+    return TinkerPolicy.from_service(model, url=url, **{**_told_in_name(more, "Tinker service", _OF_TINKER), **options})
+
+
+_OF_TINKER = ("tokenizer", "max_model_length")
 
 
 def _chat_model(rest: str, options: dict[str, Any]) -> Policy:
@@ -133,7 +145,9 @@ def _own(address: str, found: Any) -> Backend:
     return made
 
 
-BACKENDS: Registry[Backend] = Registry("policy backend", {"vllm": _vllm, "langchain": _chat_model}, accept=_own)
+BACKENDS: Registry[Backend] = Registry(
+    "policy backend", {"vllm": _vllm, "tinker": _tinker, "langchain": _chat_model}, accept=_own
+)
 """What stands before the colon of a policy's name. A name without one is a folder, a GGUF file, a Hugging Face id,
 "embedded", "embedded-looks" or "smollm2"; any other word before it is a provider of LangChain, and a dotted one
 `package.module:Name` of a user's own."""

@@ -2,7 +2,7 @@
 
 Two ways to pay the same graph (write, run, check, rewrite), which start from the same warmed-up model of a seed: each
 call for its own work (`per-node`), or every call for whether the last query is right (`broadcast`). Both are measured
-by what `broadcast` pays, greedily, on the same held-out questions, whenever training has drawn another 20,000 tokens.
+by what `broadcast` pays, greedily, on the same held-out questions, whenever training has drawn another 10,000 tokens.
 
     python benchmarks/per_node.py --out runs/per-node                       # all ten runs, one after the other
     python benchmarks/per_node.py --out runs/per-node --only per-node:3     # one of them
@@ -27,21 +27,21 @@ from selfcorrect.training.compare.statistics import mean_over_seeds, paired_diff
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-from gallery import Example, mean, outcomes, trained
+from gallery import Example, mean, trained
 from sql_repair.checker import SqlChecker
 from sql_repair.traces import example
 
 ARMS = ("per-node", "broadcast")
-MARK = 20_000
+MARK = 10_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/per-node"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=45, help="of 128 episodes")
+    parser.add_argument("--batches", type=int, default=16, help="of 128 episodes")
     parser.add_argument("--warm-up", type=int, default=300, help="supervised steps")
-    parser.add_argument("--held-out", type=int, default=300, help="questions")
+    parser.add_argument("--held-out", type=int, default=200, help="questions")
     parser.add_argument("--only", metavar="ARM:SEED", help="one run")
     parser.add_argument("--table", action="store_true", help="read what is there, run nothing")
     chosen = parser.parse_args()
@@ -106,23 +106,26 @@ class Marks(SilentProgress):
             self.measure(self.passed * MARK)
 
     def measure(self, mark: int) -> None:
-        """One line: what each held-out question got, of the first query and of the last."""
-        first, last = asyncio.run(firsts(self.asked, self.graph)), asyncio.run(outcomes(self.asked, self.graph))
+        """One line: whether the first query of each held-out question is right, and the last."""
+        first, last = asyncio.run(played(self.asked, self.graph))
         line = {"mark": mark, "tokens": self.tokens, "first": first, "last": last}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
-async def firsts(asked: Example, graph: Any) -> list[float]:
-    """Whether the first query is right, for every held-out question, greedily."""
+async def played(asked: Example, graph: Any) -> tuple[list[float], list[float]]:
+    """What the first and the last query of every held-out question are worth, greedily."""
 
-    async def one(problem: Any) -> float:
+    async def one(problem: Any) -> tuple[float, float]:
+        queries = {}  # by how often the query was written again
         async for update in graph.astream(asked.inputs(problem), stream_mode="values"):
             if "sql" in update:
-                return float(SqlChecker().check_sync(update["sql"], problem.reference).correct)
-        raise ValueError(f"no query was written for {problem.id}")
+                queries[update["rewrites"]] = update["sql"]
+        first, *later = (float(SqlChecker().check_sync(sql, problem.reference).correct) for sql in queries.values())
+        return first, (later or [first])[-1]
 
-    return list(await asyncio.gather(*map(one, asked.held_out)))
+    first, last = zip(*await asyncio.gather(*map(one, asked.held_out)), strict=True)
+    return list(first), list(last)
 
 
 Curve = dict[int, dict[str, Any]]

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from selfcorrect import GREEDY, Policy, Problem, TransformersPolicy, TurnPPOConfig, train
 from selfcorrect.agents import Message, PolicyCall
 from selfcorrect.training import ProgressSink
+from selfcorrect.training.vstar.fits import Both
 
 PAD, EOS = "<pad>", "<eos>"
 
+Optimiser = Literal["adamw", "muon"]
 Trace = tuple[str, str]
 """What a node shows the policy, and what the policy may say to it."""
 Rewards = list[float | None]
@@ -36,6 +38,7 @@ class Example:
         inputs: the graph's input for a problem.
         paid: the reward of each call for its own work.
         outcome: from the final state, what the whole episode is worth, in [0, 1]: what `broadcast` pays every call.
+        warm_up_by: see `warm_up`.
         trainable: names of the nodes that learn; None is all.
         chat_template: of the tokenizer, for graphs that speak in messages; None writes messages one after the other.
     """
@@ -51,6 +54,7 @@ class Example:
     outcome: Callable[[Any, Problem], float]
     max_new_tokens: int = 8
     warm_up_steps: int = 200
+    warm_up_by: Optimiser = "adamw"
     batches: int = 40
     learning_rate: float = 1e-3
     trainable: frozenset[str] | None = None
@@ -65,7 +69,8 @@ class Example:
         torch.manual_seed(seed)
         words = tokenizer(self.words, self.chat_template)
         policy = untrained(words, max_new_tokens=self.max_new_tokens)
-        warm_up(policy, self.traces(seed), steps=self.warm_up_steps if steps is None else steps)
+        wanted = self.warm_up_steps if steps is None else steps
+        warm_up(policy, self.traces(seed), steps=wanted, by=self.warm_up_by)
         return policy
 
 
@@ -115,13 +120,31 @@ def untrained(words: Any, *, hidden: int = 64, layers: int = 2, max_new_tokens: 
 
 
 def warm_up(
-    policy: TransformersPolicy, traces: Iterator[Trace], *, steps: int, rows: int = 64, learning_rate: float = 3e-3
+    policy: TransformersPolicy,
+    traces: Iterator[Trace],
+    *,
+    steps: int,
+    rows: int = 64,
+    by: Optimiser = "adamw",
+    learning_rate: float | None = None,
 ) -> None:
-    """Supervised steps on traces: the loss is on the continuations."""
-    optimiser = torch.optim.AdamW(policy.model.parameters(), lr=learning_rate, weight_decay=0.0)
+    """Supervised steps on traces: the loss is on the continuations.
+
+    Args:
+        by: with Muon, of torch 2.9, a small model learns to copy what it is shown in half the steps: of the queries of
+            the SQL example 0.96 were right but for its traces' habits after 225, by AdamW 0.34 after 450, which wrote
+            the same number whatever the question said.
+        learning_rate: at its highest; None is 0.02 for Muon, 0.003 for AdamW.
+    """
+    optimiser: torch.optim.Optimizer
+    if by == "muon":
+        optimiser = Both(policy.model, learning_rate or 2e-2)
+    else:
+        optimiser = torch.optim.AdamW(policy.model.parameters(), lr=learning_rate or 3e-3, weight_decay=0.0)
+    rates = [group["lr"] for group in optimiser.param_groups]
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 20, 2 * (steps - step) / steps)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (step + 1) / 20, 2 * (steps - step) / steps)
         optimiser.zero_grad()
         _loss(policy, [next(traces) for _ in range(rows)]).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)

@@ -45,6 +45,8 @@ from .credit.settings import ReturnToGo as ReturnToGo
 from .credit.settings import Tree as Tree
 from .credit.settings import TurnOutcome as TurnOutcome
 from .credit.table import CallTable as CallTable
+from .elsewhere import TrainedElsewhere as TrainedElsewhere
+from .elsewhere import train_elsewhere as train_elsewhere
 from .own_graph import train as train
 from .own_graph_rewards import FunctionRewards as FunctionRewards
 from .own_graph_rewards import RewardFn as RewardFn

@@ -165,9 +165,9 @@ def train(
             "in the graph and here"
         )
     known = playable(graph)
-    learning = _named_nodes(trainable, config, known)
-    weights = _kl_weights(kl, known) if config.kl else 0.0
-    problems = _problems(task, config)
+    learning = named_nodes(trainable, config, known)
+    weights = kl_weights(kl, known) if config.kl else 0.0
+    problems = problems_of(task, config)
     signals = FunctionRewards(reward_fn, weights)
     kept, sink = _held_out(task, held_out, config), progress or usual_progress()
     seams = (rules or EpisodeRules(), inputs, learning, context)
@@ -192,16 +192,22 @@ def _chosen_held_out(task: Task | Sequence[Problem], given: Sequence[Problem] | 
     return list(task.problems("test", count, seed=0)) if count else []
 
 
-def _named_nodes(
+def named_nodes(
     trainable: Collection[str] | None, config: TurnPPOConfig, known: PlayableGraph
 ) -> frozenset[str] | None:
-    """The nodes of `trainable`; those that have a credit of their own are looked for too."""
+    """The nodes of `trainable`, None where all are; those that have a credit of their own are looked for too."""
     for role in config.credit_by_role:
         checked_names(role.split("/"), known, "config.credit_by_role")
     return None if trainable is None else checked_names(trainable, known, "trainable")
 
 
-def _kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[str, float]:
+def kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[str, float]:
+    """`kl` as it is.
+
+    Raises:
+        ConfigurationError: a weight is negative.
+        GraphError: it names a node that the graph does not have.
+    """
     weights = kl.values() if isinstance(kl, Mapping) else [kl]
     if any(not weight >= 0 for weight in weights):
         raise ConfigurationError(f"kl must be 0 or more, got {kl}")
@@ -210,7 +216,7 @@ def _kl_weights(kl: float | Mapping[str, float], known: Any) -> float | Mapping[
     return kl
 
 
-def _problems(task: Task | Sequence[Problem], config: TurnPPOConfig) -> list[Problem]:
+def problems_of(task: Task | Sequence[Problem], config: TurnPPOConfig) -> list[Problem]:
     """As many problems as the run can use; a finite source gives what it has, and problems then come again."""
     if isinstance(task, Sequence):
         ids = [problem.id for problem in task]

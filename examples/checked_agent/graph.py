@@ -126,6 +126,6 @@ EXAMPLE = Example(
     outcome=outcome,
     max_new_tokens=8,
     warm_up_steps=600,
-    batches=40,
+    batches=20,
     chat_template=TEMPLATE,
 )  # fmt: skip

@@ -10,17 +10,41 @@ from functools import lru_cache
 
 from selfcorrect import Problem
 
-NAMES = ("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea")
+NAMES = (
+    *("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea", "max", "nora", "otto"),
+    *(
+        "pia",
+        "quinn",
+        "rosa",
+        "sam",
+        "tess",
+        "ugo",
+        "vera",
+        "will",
+        "xena",
+        "yan",
+        "zoe",
+        "alba",
+        "bram",
+        "cora",
+        "dirk",
+    ),
+    *("elsa", "fritz", "greta", "hugo", "iris", "jana", "karl", "lola", "milo", "nils"),
+)
 _ABOUT = {
     "city": ("works in", ("oslo", "rome", "lima", "kyoto")),
     "food": ("eats much", ("soup", "rice", "bread", "fish")),
     "animal": ("keeps a", ("cat", "dog", "horse", "goat")),
+    "sport": ("plays some", ("chess", "golf", "tennis", "rugby")),
+    "colour": ("paints with", ("red", "blue", "green", "black")),
+    "goods": ("sells old", ("lamps", "books", "chairs", "coats")),
 }
+_HELD_OUT = 120
 
 
 @lru_cache(maxsize=1)
 def passages() -> tuple[str, ...]:
-    """Three passages a person, in a fixed shuffled order: BM25 ranks equal scores by it."""
+    """Six passages a person, in a fixed shuffled order: BM25 ranks equal scores by it."""
     dice = random.Random(0)
     written = [f"{name} {verb} {dice.choice(things)}" for name in NAMES for verb, things in _ABOUT.values()]
     dice.shuffle(written)
@@ -58,9 +82,9 @@ def questions() -> tuple[Problem, ...]:
 
 
 def split() -> tuple[Sequence[Problem], Sequence[Problem]]:
-    """Questions to train on, and nine that are held out."""
+    """Questions to train on, and as many that are held out."""
     made = questions()
-    return made[9:], made[:9]
+    return made[_HELD_OUT:], made[:_HELD_OUT]
 
 
 def vocabulary() -> list[str]:

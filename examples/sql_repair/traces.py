@@ -70,7 +70,8 @@ def example(held_out: int = 200) -> Example:
         paid=Paid(SqlChecker()),
         outcome=outcome,
         max_new_tokens=24,
-        warm_up_steps=450,
-        batches=60,
+        warm_up_steps=300,
+        warm_up_by="muon",
+        batches=25,
         learning_rate=5e-4,
     )

@@ -145,6 +145,6 @@ EXAMPLE = Example(
     outcome=outcome,
     max_new_tokens=4,
     warm_up_steps=400,
-    batches=40,
+    batches=20,
     trainable=frozenset({"reckoner"}),
 )

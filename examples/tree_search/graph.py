@@ -167,5 +167,5 @@ EXAMPLE = Example(
     outcome=outcome,
     max_new_tokens=2,
     warm_up_steps=600,
-    batches=60,
+    batches=20,
 )

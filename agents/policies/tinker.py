@@ -1,0 +1,227 @@
+"""A policy behind a service that speaks Tinker's training API: Thinking Machines' own, SkyRL's server, and others."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from typing import Any, Self
+
+from selfcorrect.agents.policies.rendering import (
+    TemplateName,
+    before_stop,
+    choose_template,
+    conversation_after,
+    count_tokens,
+    prompt_after,
+    room_in,
+)
+from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.recording import begin_call
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.distribution import install_command
+from selfcorrect.errors import ConfigurationError, PolicyError
+
+_SEEDS = 2**31
+"""SkyRL's server refuses larger ones."""
+
+
+class TinkerPolicy:
+    """Writes turns with a model that a service holds, and with a training client can be given to `train_elsewhere`.
+
+    Prompts are sent as ids, and ids come back with their log-probabilities: later turns are appended, never tokenised
+    again. The service names no log-probabilities at other temperatures than 1; draws at those are recorded without any
+    (greedy ones have those of the model). Stop texts cut the text; the service itself draws on to its end token.
+
+    Args:
+        sampler: the SDK's `SamplingClient`.
+        tokenizer: the model's tokenizer, which renders the messages.
+        learner: the SDK's `TrainingClient`, whose weights `sampler` has; None, and the policy cannot be trained.
+        reference: a `SamplingClient` of the weights that a KL is measured against; None is none.
+        template: as for `TransformersPolicy`.
+        max_new_tokens: the limit of a completion when `Sampling` sets none.
+        max_model_length: the most tokens of a prompt with its completion; None is not known, and the service refuses.
+        end_ids: tokens that end a turn, besides the tokenizer's EOS.
+
+    Raises:
+        PolicyError: the tokenizer has no EOS token, or the template cannot be had.
+    """
+
+    def __init__(
+        self,
+        sampler: Any,
+        tokenizer: Any,
+        *,
+        learner: Any = None,
+        reference: Any = None,
+        template: TemplateName = "auto",
+        max_new_tokens: int = 512,
+        max_model_length: int | None = None,
+        end_ids: Collection[int] = (),
+    ) -> None:
+        self._sampler, self.tokenizer, self.learner, self._reference = sampler, tokenizer, learner, reference
+        self.max_new_tokens, self._context = max_new_tokens, max_model_length
+        self.template = choose_template(tokenizer, template)
+        self._end_ids = sorted({tokenizer.eos_token_id, *end_ids})
+
+    @classmethod
+    def from_service(cls, model: str, *, url: str | None = None, tokenizer: str | None = None, **options: Any) -> Self:
+        """A policy that only writes.
+
+        Args:
+            model: a base model by the service's name, or weights by their path there, "tinker://...".
+            url: of the service; None is what the environment says, and then Thinking Machines'. The key stands in the
+                environment variable TINKER_API_KEY.
+            tokenizer: a folder or Hugging Face id; None is what the service says belongs to the model.
+            **options: of the policy.
+
+        Raises:
+            PolicyError: the SDK is not installed; the service cannot be reached, refuses, or has no such model; the
+                tokenizer cannot be loaded.
+        """
+        named = {"model_path" if model.startswith("tinker://") else "base_model": model}
+        service = _service(url)
+        sampler = asked(lambda: service.create_sampling_client(**named))
+        return cls(sampler, _tokenizer(tokenizer, sampler), **options)
+
+    @classmethod
+    def to_train(
+        cls,
+        model: str,
+        *,
+        url: str | None = None,
+        tokenizer: str | None = None,
+        rank: int = 32,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """A policy whose adapter `train_elsewhere` trains at the service.
+
+        Args:
+            model, url, tokenizer, **options: as of `from_service`; the model is a base model.
+            rank: of the adapter.
+            seed: of its first weights; None is chance.
+
+        Raises:
+            PolicyError: as of `from_service`.
+        """
+        service = _service(url)
+        learner = asked(lambda: service.create_lora_training_client(base_model=model, rank=rank, seed=seed))
+        sampler = asked(learner.save_weights_and_get_sampling_client)
+        reference = asked(lambda: service.create_sampling_client(base_model=model))
+        words = _tokenizer(tokenizer, learner)
+        return cls(sampler, words, learner=learner, reference=reference, **options)
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        """See `Policy.generate`.
+
+        Raises:
+            ConfigurationError: the sampling has a JSON schema, which the protocol does not know.
+            PolicyError: the service cannot be reached, refuses, or returns no log-probabilities.
+        """
+        if sampling.json_schema is not None:
+            raise ConfigurationError("Tinker's protocol knows no JSON schema for what is drawn; leave json_schema out")
+        call = begin_call(self, messages, sampling, after=after)
+        ids = prompt_after(self.template, messages, after, self._end_ids).ids
+        room = room_in(self._context, len(ids), call.sampling.max_new_tokens or self.max_new_tokens)
+        drawn = await self._drawn(ids, call.sampling, room)
+        generation = self._generation(drawn, ids, call.sampling, conversation_after(after, messages))
+        call.finish(generation)
+        return generation
+
+    async def reference_logprobs(self, ids: Sequence[int]) -> list[float]:
+        """For each id its log-probability under the reference, given those before; 0.0 for the first.
+
+        Raises:
+            ConfigurationError: there is no reference.
+        """
+        if self._reference is None:
+            raise ConfigurationError("a KL needs a reference: TinkerPolicy.to_train has one, or give reference=")
+        told = await _answer(self._reference.compute_logprobs(_input(ids)))
+        first = [None] * (len(ids) - len(told))  # which SkyRL's server leaves out
+        return [0.0 if one is None else float(one) for one in [*first, *told]]
+
+    def renew(self) -> None:
+        """Write with the weights that the training client has now."""
+        self._sampler = asked(self.learner.save_weights_and_get_sampling_client)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How many token ids the model is shown of `messages`."""
+        return count_tokens(self.template, messages)
+
+    async def _drawn(self, ids: Sequence[int], sampling: Sampling, room: int) -> Any:
+        from tinker import types
+
+        parameters = types.SamplingParams(
+            max_tokens=room, seed=None if sampling.seed is None else sampling.seed % _SEEDS, stop=self._end_ids,
+            temperature=sampling.temperature, top_p=sampling.top_p,
+        )  # fmt: skip
+        return (await _answer(self._sampler.sample(_input(ids), 1, parameters))).sequences[0]
+
+    def _generation(self, drawn: Any, ids: list[int], sampling: Sampling, messages: list[Message]) -> Generation:
+        tokens, logprobs = list(drawn.tokens), drawn.logprobs
+        if logprobs is None or len(logprobs) != len(tokens):
+            raise PolicyError("the service returned no log-probability for each token that it drew")
+        written = tokens[:-1] if tokens and tokens[-1] in self._end_ids else tokens
+        text = self.tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return Generation(
+            text=before_stop(str(text), sampling.stop),
+            messages=messages,
+            prompt_ids=ids,
+            completion_ids=tokens,
+            logprobs=list(logprobs) if sampling.temperature in (0.0, 1.0) else [],
+            finish_reason="length" if drawn.stop_reason == "length" else "stop",
+        )
+
+
+def asked(ask: Any) -> Any:
+    """What the service answers to `ask()`; newer versions of the SDK give a future.
+
+    Raises:
+        PolicyError: it refuses, or cannot be reached.
+    """
+    import tinker
+
+    try:
+        found = ask()
+        return found.result() if hasattr(found, "result") else found
+    except tinker.TinkerError as error:
+        raise PolicyError(f"the training service: {type(error).__name__}: {error}") from error
+
+
+async def _answer(future: Any) -> Any:
+    import tinker
+
+    try:
+        return await (asyncio.wrap_future(future) if isinstance(future, Future) else future)
+    except tinker.TinkerError as error:
+        raise PolicyError(f"the training service: {type(error).__name__}: {error}") from error
+
+
+def _input(ids: Sequence[int]) -> Any:
+    from tinker import types
+
+    return types.ModelInput.from_ints(list(ids))
+
+
+def _service(url: str | None) -> Any:
+    try:
+        import tinker
+    except ImportError as error:
+        raise PolicyError(f"Tinker's SDK is not installed: {install_command('tinker')}") from error
+    try:
+        return tinker.ServiceClient(**({} if url is None else {"base_url": url}))
+    except (tinker.TinkerError, ValueError) as error:  # a key that is missing, or is none
+        raise PolicyError(f"the training service: {error}. Its key stands in TINKER_API_KEY") from error
+
+
+def _tokenizer(name: str | None, client: Any) -> Any:
+    """The tokenizer called `name`, or the one that the service says belongs to the client's model."""
+    if name is None:
+        return asked(client.get_tokenizer)
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"cannot load the tokenizer {name!r}: {error}") from error

@@ -1,0 +1,292 @@
+"""Policies and training at a service that speaks Tinker's API: with the real SDK, and SkyRL's server on the CPU where
+SKYRL_PYTHON names an interpreter that has it, see .ci/doors."""
+
+import asyncio
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+import torch
+from langgraph.graph import END, START, StateGraph
+
+from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.policies.tinker import TinkerPolicy
+from selfcorrect.agents.policy import GREEDY, Sampling
+from selfcorrect.agents.recording import PolicyCall
+from selfcorrect.agents.state import Generation, Message
+from selfcorrect.errors import ConfigurationError, PolicyError
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.elsewhere import CreditedRow, credited_rows, datum, train_elsewhere
+from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors, token_batch, trl_batch
+from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.ppo.loss import learning_items, ppo_loss, token_weights_BT
+from selfcorrect.training.ppo.objectives import TurnSignal
+from selfcorrect.training.ppo.rollouts import Episode
+
+HERE = Path(__file__).parent
+ANY = Problem(id="a", prompt="a", reference="a", checker="none")
+
+
+def settings(path: Path, **options: Any) -> TurnPPOConfig:
+    usual: dict[str, Any] = {"steps": 1, "problems_per_step": 1, "episodes_per_problem": 2, "save_every": 0}
+    return TurnPPOConfig(output_dir=path, **{**usual, **options})
+
+
+def call(node: str, prompt: list[int], drawn: list[int], turn: int = 1) -> PolicyCall:
+    said = Generation(
+        text="", messages=[], prompt_ids=prompt, completion_ids=drawn, logprobs=[-0.1 * one for one in drawn],
+        finish_reason="stop",
+    )  # fmt: skip
+    return PolicyCall(node, node, said, Sampling())
+
+
+def episode(rewards: tuple[float, float], *, kl: float = 0.0, learns: bool = True) -> Episode:
+    """Two turns in one row: 1 2 | 3 4 | 5 | 6 7 8, of which the model drew 3 4 and 6 7 8."""
+    calls = [call("write", [1, 2], [3, 4]), call("check", [1, 2, 3, 4, 5], [6, 7, 8])]
+    signals = [
+        TurnSignal(rewards[0], kl, kind="write 1", learns=learns), TurnSignal(rewards[1], 0.0, kind="check 1"),
+    ]  # fmt: skip
+    return Episode(ANY, {}, calls, signals, [])
+
+
+def test_every_token_carries_the_advantage_of_its_own_turn_and_context_none(tmp_path: Path) -> None:
+    rows = credited_rows([episode((1.0, 0.0)), episode((0.0, 0.5))], settings(tmp_path))
+    assert [row.ids for row in rows] == [[1, 2, 3, 4, 5, 6, 7, 8]] * 2
+    assert rows[0].logprobs == pytest.approx([0, 0, -0.3, -0.4, 0, -0.6, -0.7, -0.8])
+    # ten tokens learn; of two episodes each is compared with the other
+    assert rows[0].advantages == pytest.approx([0, 0, 0.1, 0.1, 0, -0.05, -0.05, -0.05])
+    assert rows[1].advantages == pytest.approx([0, 0, -0.1, -0.1, 0, 0.05, 0.05, 0.05])
+
+
+def test_a_turn_that_does_not_learn_is_context(tmp_path: Path) -> None:
+    rows = credited_rows([episode((1.0, 0.0), learns=False), episode((0.0, 0.6))], settings(tmp_path))
+    assert rows[0].advantages[2:4] == [0.0, 0.0] and rows[1].advantages[2:4] != [0.0, 0.0]
+    assert rows[1].advantages[5] == pytest.approx(0.6 / 8)  # eight tokens learn
+
+
+@pytest.mark.parametrize("by", ["token", "turn", 7])
+def test_the_losses_of_the_tokens_add_up_to_what_train_minimises(tmp_path: Path, by: Any) -> None:
+    played, config = [episode((1.0, 0.0)), episode((0.0, 0.5))], settings(tmp_path, normalise_loss=by)
+    sent = credited_rows(played, config)
+    table = call_table(played)
+    rows = row_tensors(placed_rows(played, table), pad_id=0)
+    advantages_RT = rows.spread(torch.tensor([1.0, -0.5, -1.0, 0.5]))
+    batch = trl_batch(rows, table, advantages_RT, torch.zeros_like(advantages_RT))
+    batch["weights"] = token_weights_BT(rows.calls_RT, by)
+    normaliser = learning_items(batch["tool_mask"], batch["weights"], rows.calls_RT, by)
+    moved_RT = rows.old_logprobs_RT + 0.3 * torch.randn(rows.old_logprobs_RT.shape, generator=torch.manual_seed(0))
+    whole = ppo_loss(moved_RT, token_batch(batch, normaliser))
+    total = 0.0
+    for number, row in enumerate(sent):
+        for place, (old, advantage) in enumerate(zip(row.logprobs, row.advantages, strict=True)):
+            new = float(moved_RT[number, place - 2]) if place >= 2 else old
+            ratio = torch.tensor(new - old).exp()
+            total -= float(torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage))
+    assert total == pytest.approx(float(whole.total), abs=1e-6)
+
+
+@pytest.mark.parametrize(("over", "charged"), [("token", [0.1, 0.2]), ("turn", [0.3, 0.2])])
+def test_a_kl_is_charged_to_the_tokens_of_the_turns_that_have_one(
+    tmp_path: Path, over: Any, charged: list[float]
+) -> None:
+    """Each token its own, or for whole turns that of the turn's later ones too."""
+    played = [episode((1.0, 0.0), kl=0.5), episode((0.0, 0.5), kl=0.5)]
+    free = credited_rows(played, settings(tmp_path))
+    theirs = [-9.0, -9.0, -0.5, -0.8, -9.0, -9.0, -9.0, -9.0]  # of 3 and 4 the policy has -0.3 and -0.4
+    paid = credited_rows(played, settings(tmp_path, kl_over=over), reference=[theirs, theirs])
+    for before, after in zip(free, paid, strict=True):
+        less = [one - other for one, other in zip(before.advantages, after.advantages, strict=True)]
+        assert less == pytest.approx([0, 0, charged[0] / 10, charged[1] / 10, 0, 0, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"surrogate": "gspo"}, "surrogate"), ({"dual_clip": 3.0}, "dual_clip"), ({"entropy": 0.1}, "entropy"),
+        ({"temperature": 0.7}, "temperature"), ({"critic": {}}, "critic"), ({"no_spread": "resample"}, "no_spread"),
+        ({"evaluate_every": 1}, "evaluate_every"), ({"kl_target": 0.1}, "kl_target"),
+    ],
+)  # fmt: skip
+def test_what_the_protocol_has_no_room_for_is_refused(tmp_path: Path, words: Any, options: Any, name: str) -> None:
+    policy = TinkerPolicy(None, words, learner=object())
+    with pytest.raises(ConfigurationError, match=name):
+        trained(policy, settings(tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_that_only_writes_is_not_trained(tmp_path: Path, words: Any) -> None:
+    with pytest.raises(ConfigurationError, match="to_train"):
+        trained(TinkerPolicy(None, words), settings(tmp_path))
+
+
+def test_without_the_sdk_a_name_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tinker", None)
+    with pytest.raises(PolicyError, match="tinker"):
+        named_policy("tinker:some/model@http://127.0.0.1:1")
+
+
+def test_a_name_with_an_option_that_a_service_lacks_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Tinker service has no option 'concurrency'; it has tokenizer"):
+        named_policy("tinker:some/model@http://127.0.0.1:1?concurrency=3")
+
+
+def test_a_row_is_sent_as_ids_and_for_each_the_one_that_follows() -> None:
+    pytest.importorskip("tinker", reason="the extra tinker is not installed; see .ci/doors")
+    sent = datum(CreditedRow([5, 6, 7], [0.0, -0.5, -1.5], [0.0, 0.25, -1.0]), scale=2.0)
+    assert sent.model_input.to_ints() == [5, 6]
+    told = {name: (data.dtype, data.tolist()) for name, data in sent.loss_fn_inputs.items()}
+    assert told == {
+        "target_tokens": ("int64", [6, 7]), "logprobs": ("float32", [-0.5, -1.5]),
+        "advantages": ("float32", [0.5, -2.0]),
+    }  # fmt: skip
+
+
+# With the server. All prompts and completions are short, since every other length is compiled anew.
+
+
+class Said(TypedDict, total=False):
+    word: str
+    again: str
+
+
+def graph_of(policy: Any) -> Any:
+    async def write(state: Said) -> Said:
+        return {"word": (await policy.generate([Message(role="user", content="a b c")], GREEDY))["text"]}
+
+    async def check(state: Said) -> Said:
+        return {"again": (await policy.generate([Message(role="user", content="c b a")], GREEDY))["text"]}
+
+    graph = StateGraph(Said).add_node("write", write).add_node("check", check)
+    return graph.add_edge(START, "write").add_edge("write", "check").add_edge("check", END).compile()
+
+
+def starts_with(letter: str, text: str) -> float:
+    return float(text.split()[:1] == [letter])
+
+
+def paid(state: Said, calls: list[PolicyCall]) -> list[float]:
+    """One node for "d", the other for "e"."""
+    return [starts_with("d" if one.node == "write" else "e", one.text) for one in calls]
+
+
+def trained(policy: TinkerPolicy, config: TurnPPOConfig, **options: Any) -> Any:
+    return train_elsewhere(
+        graph_of(policy), [ANY], policy=policy, reward_fn=paid, inputs=lambda problem: {}, config=config, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    from gallery import tokenizer
+
+    return tokenizer(["a b c d e f"])
+
+
+@pytest.fixture(scope="module")
+def service(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The address of SkyRL's server of a random model, and the model's folder."""
+    pytest.importorskip("tinker", reason="the extra tinker is not installed; see .ci/doors")
+    python = os.environ.get("SKYRL_PYTHON")
+    if python is None:
+        pytest.skip("SKYRL_PYTHON names no interpreter with skyrl; see .ci/doors")
+    from gallery import untrained
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("service")
+    model = untrained(words, hidden=32, layers=1).model
+    model.save_pretrained(folder / "model")
+    words.save_pretrained(folder / "model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONSAFEPATH": "1"}
+    command = [python, str(HERE / "skyrl_server.py"), str(folder / "model"), str(port), str(folder)]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    os.environ.setdefault("TINKER_API_KEY", "tml-nobody-looks")
+    os.environ["TINKER_TELEMETRY"] = "0"
+    try:
+        while server.poll() is None:
+            with socket.socket() as there:
+                if there.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        assert server.poll() is None, (folder / "log").read_text()
+        yield f"http://127.0.0.1:{port}", folder / "model"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def policy(service: Any) -> TinkerPolicy:
+    url, model = service
+    return TinkerPolicy.to_train(
+        str(model), url=url, tokenizer=str(model), rank=8, seed=0, max_new_tokens=4, template="plain"
+    )
+
+
+@pytest.mark.slow
+def test_at_a_service_turns_are_written_in_ids_with_their_log_probabilities(service: Any, policy: Any) -> None:
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(service[1])
+    drawn = asyncio.run(policy.generate([Message(role="user", content="a b c")], Sampling(seed=3)))
+    prompt, said = drawn["prompt_ids"], drawn["completion_ids"]
+    assert prompt == policy.tokenizer.encode("a b c") and 1 <= len(said) <= 4
+    assert said[-1] == policy.tokenizer.eos_token_id or drawn["finish_reason"] == "length"
+    with torch.no_grad():  # the adapter is as good as none at the beginning
+        logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1]
+    right = logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None])[:, 0]
+    assert drawn["logprobs"] == pytest.approx(right.tolist(), abs=1e-4)
+    again = asyncio.run(policy.generate([Message(role="user", content="a b c")], Sampling(seed=3)))
+    assert again["completion_ids"] == said
+    assert asyncio.run(policy.reference_logprobs([*prompt, *said]))[len(prompt) :] == pytest.approx(
+        right.tolist(), abs=1e-4
+    )
+
+
+def said_to(policy: TinkerPolicy, text: str) -> Generation:
+    return asyncio.run(policy.generate([Message(role="user", content=text)], Sampling(seed=1)))
+
+
+@pytest.mark.slow
+def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any) -> None:
+    """The server says what each token's loss is: minus its advantage, where the policy is the one that drew."""
+    played = []
+    for rewards in ((1.0, 0.0), (0.0, 0.5)):
+        calls = [
+            PolicyCall(node, node, said_to(policy, text), Sampling())
+            for node, text in (("write", "a b c"), ("check", "c b a"))
+        ]
+        signals = [TurnSignal(one, 0.0, kind=made.node) for one, made in zip(rewards, calls, strict=True)]
+        played.append(Episode(ANY, {}, calls, signals, []))
+    rows = credited_rows(played, settings(Path("unused")))
+    assert len(rows) == 4 and len({abs(max(row.advantages, key=abs)) for row in rows}) == 2
+    for loss in ("ppo", "importance_sampling", "cispo"):
+        told = policy.learner.forward_backward([datum(row) for row in rows], loss).result().loss_fn_outputs
+        for row, output in zip(rows, told, strict=True):
+            factors = [1.0] * len(row.ids) if loss != "cispo" else row.logprobs  # cispo weighs log-probabilities
+            wanted = [-one * factor for one, factor in zip(row.advantages, factors, strict=True)][1:]
+            assert output["elementwise_loss"].tolist() == pytest.approx(wanted, abs=1e-5)
+    policy.learner.optim_step(__import__("tinker").types.AdamParams(learning_rate=0.0)).result()
+
+
+@pytest.mark.slow
+def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: Any, policy: Any, tmp_path: Path) -> None:
+    config = settings(
+        tmp_path / "run", steps=8, episodes_per_problem=24, learning_rate=3e-2, ppo_epochs=2, save_every=8
+    )
+    done = trained(policy, config, reduction="mean", kl=0.001)
+    figures = [[step[f"reward/{node}_1"] for step in done.steps] for node in ("write", "check")]
+    for rewards in figures:
+        assert sum(rewards[-2:]) / 2 > rewards[0] + 0.3, rewards
+    assert done.steps[0]["logprob_gap"] < 1e-3 and done.steps[-1]["step"] == 8
+    assert done.weights.startswith("tinker://")
+    kept, _ = named_policy(f"tinker:{done.weights}@{service[0]}?tokenizer={service[1]}")
+    said = asyncio.run(
+        kept.generate([Message(role="user", content="a b c")], Sampling(temperature=0, max_new_tokens=4))
+    )
+    assert starts_with("d", said["text"])
