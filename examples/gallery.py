@@ -15,7 +15,6 @@ import torch
 from selfcorrect import GREEDY, Policy, Problem, TransformersPolicy, TurnPPOConfig, train
 from selfcorrect.agents import Message, PolicyCall
 from selfcorrect.training import ProgressSink
-from selfcorrect.training.vstar.fits import Both
 
 PAD, EOS = "<pad>", "<eos>"
 
@@ -136,19 +135,31 @@ def warm_up(
             the same number whatever the question said.
         learning_rate: at its highest; None is 0.02 for Muon, 0.003 for AdamW.
     """
-    optimiser: torch.optim.Optimizer
-    if by == "muon":
-        optimiser = Both(policy.model, learning_rate or 2e-2)
-    else:
-        optimiser = torch.optim.AdamW(policy.model.parameters(), lr=learning_rate or 3e-3, weight_decay=0.0)
-    rates = [group["lr"] for group in optimiser.param_groups]
+    optimisers = _optimisers(policy.model, by, learning_rate)
+    rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
     for step in range(steps):
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, (step + 1) / 20, 2 * (steps - step) / steps)
-        optimiser.zero_grad()
+        share = min(1.0, (step + 1) / 20, 2 * (steps - step) / steps)
+        for optimiser, highest in zip(optimisers, rates, strict=True):
+            optimiser.zero_grad()
+            for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                group["lr"] = rate * share
         _loss(policy, [next(traces) for _ in range(rows)]).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
+
+
+def _optimisers(model: Any, by: Optimiser, learning_rate: float | None) -> list[torch.optim.Optimizer]:
+    """AdamW; or Muon for the matrices, and AdamW for embeddings and norms."""
+    if by == "adamw":
+        return [torch.optim.AdamW(model.parameters(), lr=learning_rate or 3e-3, weight_decay=0.0)]
+    rate, named = learning_rate or 2e-2, list(model.named_parameters())
+    matrices = [weight for name, weight in named if weight.ndim == 2 and "embed" not in name]
+    others = [weight for name, weight in named if weight.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, momentum=0.95),
+        torch.optim.AdamW(others, lr=0.15 * rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def _loss(policy: TransformersPolicy, batch: Sequence[Trace]) -> torch.Tensor:
