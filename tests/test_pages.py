@@ -63,6 +63,7 @@ def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_p
         assert float(after) == pytest.approx(float(told_after), abs=0.04)  # other machines round otherwise
     assert float(figures[1][2]) - float(figures[1][1]) > 0.02
     assert "=" in done.stdout.splitlines()[-1], "the trained graph answers a question"
+    assert "Warning" not in done.stderr
 
 
 @pytest.mark.slow
@@ -130,6 +131,19 @@ def test_the_first_page_tells_every_extra_and_no_other() -> None:
     table = (ROOT / "docs" / "index.md").read_text("utf-8").partition("| extra | for |")[2].partition("\n\n")[0]
     told = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.partition(" | ")[0])]
     assert sorted(told) == sorted(extras)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", README)
+    assert len(linked) > 25
+    for path, anchor in linked:
+        assert (ROOT / path).exists() and (not anchor or anchor in headings(ROOT / path)), f"{path}#{anchor}"
 
 
 # The recorded terminal.

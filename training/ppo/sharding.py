@@ -8,6 +8,7 @@ does not fit on one is played on a vLLM server. TRL gathers those of ZeRO-3 so; 
 layer at every token, in step.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from selfcorrect.files import told
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.precision import merged
 from selfcorrect.training.processes import by_first
+
+# TRL 1.16 asks transformers 5.23 by an old name, of which whoever trains can change nothing.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def is_sharded(accelerator: Any) -> bool:
