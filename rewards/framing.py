@@ -32,6 +32,10 @@ class Channel:
         self._writes_to = descriptor if writes_to is None else writes_to
         self._buffer = MessageBuffer()
 
+    def close(self) -> None:
+        """Close the end that is read from, or the only one."""
+        os.close(self._descriptor)
+
     def send(self, message: Any) -> None:
         """Write one message; blocks while the other side does not read.
 

@@ -111,13 +111,11 @@ class _Crew(Generic[AnyMember]):
         self._all.append(member)
         return member
 
-    def start_one(self, *, spare: bool = False) -> None:
-        """Start a member if there is none; as a `spare`, if none is idle: one beyond the size of the crew, which is of
-        those at work, stands ready then."""
+    def start_one(self) -> None:
+        """Start a member if there is none."""
         with self._changed:
-            wanted = not self._idle and len(self._all) <= self._size if spare else not self._all
-            if wanted and not self.closed:
-                self._idle.insert(0, self._hire())
+            if not self._all and not self.closed:
+                self._idle.append(self._hire())
 
     def pids(self) -> list[int]:
         with self._changed:
@@ -204,10 +202,9 @@ class ProcessPool(Generic[AnyMember]):
             raise PoolClosed from None
         return await waiting
 
-    def start(self, *, spare: bool = False) -> None:
-        """Start one member now, in the background, so that the first job need not wait for it; as a `spare`, so that
-        the next need not wait for the successor of one that may have to be killed."""
-        self.present().start_one(spare=spare)
+    def start(self) -> None:
+        """Start one member now, in the background, so that the first job need not wait for it."""
+        self.present().start_one()
 
     def pids(self) -> list[int]:
         """The ids of the processes that live now."""

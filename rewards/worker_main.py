@@ -1,22 +1,32 @@
-"""The inside of a worker process: reads jobs from its standard input, writes results to its standard output.
+"""The inside of a worker: a process that has loaded the handler, and one child of it, which serves jobs.
 
-Messages as in `framing.py`. A job is `{"id", "payload", "seconds"}`; the answers are any number of `{"id", "stage"}`,
-then one `{"id", "result", "cpu"}` or `{"id", "error", "cpu"}`.
+A child that has to be killed is followed by another at once, however long loading takes: a fork takes some
+milliseconds, and no job has touched what it copies.
+
+Messages as in `framing.py`. The child reads jobs from standard input, `{"id", "payload", "seconds"}`, and answers on
+standard output with any number of `{"id", "stage"}`, then one `{"id", "result", "cpu"}` or `{"id", "error", "cpu"}`.
+The process itself speaks on standard error: `{"failed": why}`, or `{"ready": pid}` of each child and, when that has
+ended, `{"ended": exit code, "cpu": seconds}`. SIGUSR1 has it kill the child, SIGTERM end with it.
 """
 
+import gc
 import importlib
 import os
 import resource
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from selfcorrect.rewards import framing
 
 ORPHAN_SECONDS = 2.0
-"""How long past its deadline a worker lives if nobody kills it, because its parent is gone."""
+"""How long past its deadline a child lives if nobody kills it, because the others are gone."""
+_PARENT_GONE = 75
+"""Exit code of a child whose standard input has ended."""
+_WATCHED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM}
 
 Handler = Callable[[Any, Callable[[str], None]], Any]
 """A job's payload and a function that reports the stage reached, to plain JSON data."""
@@ -24,29 +34,78 @@ Handler = Callable[[Any, Callable[[str], None]], Any]
 
 def main(handler: str, memory_mb: int) -> None:
     """Serve jobs with the function `handler` ("package.module:function") until standard input ends."""
-    channel = _private_channel()
+    jobs, answers, own = map(os.dup, (0, 1, 2))
+    _silence()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    said = framing.Channel(own)
     try:
         serve = _load(handler)
         _limit(memory_mb)
     except Exception as error:  # noqa: BLE001 - reported to the parent, which raises it for the user
-        channel.send({"failed": f"{type(error).__name__}: {error}"})
+        said.send({"failed": f"{type(error).__name__}: {error}"})
         return
-    channel.send({"ready": os.getpid()})
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # ignored ones need not be told to those who wait for them
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
     try:
+        while _one_child(serve, jobs, answers, said):
+            pass
+    except framing.ChannelClosed:  # nobody hears what is said: the parent is gone
+        return
+
+
+def _one_child(serve: Handler, jobs: int, answers: int, said: framing.Channel) -> bool:
+    """Fork a child and watch it to its end; whether another is wanted."""
+    while signal.SIGUSR1 in signal.sigpending():  # meant for a child that has ended by itself meanwhile
+        signal.sigwait({signal.SIGUSR1})
+    child = os.fork()
+    if child == 0:
+        said.close()
+        _serve_jobs(serve, framing.Channel(jobs, answers))
+    said.send({"ready": child})
+    over = False
+    while True:
+        sent = signal.sigwait(_WATCHED)
+        over = over or sent == signal.SIGTERM
+        if sent != signal.SIGCHLD:
+            os.kill(child, signal.SIGKILL)  # it is not reaped: the number is still its own
+        ended, status, usage = os.wait4(child, os.WNOHANG)
+        if ended:
+            break
+    code = os.waitstatus_to_exitcode(status)
+    if over or code == _PARENT_GONE:
+        return False
+    _discard(jobs)
+    said.send({"ended": code, "cpu": usage.ru_utime + usage.ru_stime})
+    return True
+
+
+def _serve_jobs(serve: Handler, channel: framing.Channel) -> NoReturn:
+    """The child. It never returns into the process it was forked from."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         while True:
             _work(channel.receive(), serve, channel)
     except framing.ChannelClosed:
-        return
+        os._exit(_PARENT_GONE)
+    finally:
+        os._exit(1)
 
 
-def _private_channel() -> framing.Channel:
-    """The pipes to the parent under descriptors of their own: whatever a library prints goes nowhere."""
-    channel = framing.Channel(os.dup(0), os.dup(1))
+def _discard(jobs: int) -> None:
+    """Take away a job that the dead child has not read."""
+    poll = select.poll()
+    poll.register(jobs, select.POLLIN)
+    while poll.poll(0) and os.read(jobs, 65536):
+        pass
+
+
+def _silence() -> None:
+    """Whatever a library prints goes nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    return channel
 
 
 def _load(handler: str) -> Handler:

@@ -1,13 +1,12 @@
 """The pool of killable workers that serve jobs of plain JSON data with a function of ours."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.process_pool import MemberLost, PoolClosed, ProcessPool
-from selfcorrect.rewards.worker_process import DeadlinePassed, Ending, WorkerGone, WorkerProcess
+from selfcorrect.rewards.worker_process import DeadlinePassed, Ending, JobEnded, WorkerGone, WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +46,16 @@ LOST = Outcome("lost", "its workers were killed from outside, each time", "", 0.
 class WorkerPool:
     """Processes that serve jobs of plain JSON data, for threads and for coroutines alike.
 
-    Workers start on demand. A job that passes its deadline has its worker killed (SIGKILL), and one that was started
-    while the job took long takes the place at once. A worker's crash is tried again on another worker. Pickling a pool
+    Workers start on demand. A job that passes its deadline has the process that does it killed (SIGKILL); another is
+    forked from one that has loaded the handler, in some milliseconds. A crash is tried again once. Pickling a pool
     carries its settings, never its processes, and a forked child starts workers of its own.
 
     Args:
         handler: "package.module:function"; the function takes the payload and a function that reports the stage
             reached.
-        workers: how many processes work at a time at most; None means the number of processors, at most 4. After a job
-            that took long one more stands ready.
-        deadline: wall-clock seconds for a job, from its start in a worker (not while it waits for a free one).
+        workers: how many work at a time at most; None means the number of processors, at most 4.
+        deadline: wall-clock seconds for a job, from when a worker is free for it. Only the loading of the handler,
+            which no job can bring about, comes on top.
         memory_mb: address space of a worker, in MiB; what it starts with counts.
     """
 
@@ -87,7 +86,7 @@ class WorkerPool:
         Raises:
             CheckerError: workers cannot be started on this machine, or the payload is over 60 kB of JSON.
         """
-        job = _Job(payload, self._settings["deadline"], lambda: self._pool.start(spare=True))
+        job = _Job(payload, self._settings["deadline"])
         try:
             return self._pool.run(job, job.deadline)
         except MemberLost:
@@ -130,68 +129,66 @@ class WorkerPool:
 
 
 class _Job:
-    """One job, tried in one worker after the other: until it is done, has killed two workers by itself, or its deadline
-    has passed. Once it has killed one, the time until another has started counts as its own."""
+    """One job, tried until it is done, has killed two processes by itself, or its deadline has passed."""
 
-    def __init__(self, payload: Any, deadline: float, takes_long: Callable[[], None]) -> None:
+    def __init__(self, payload: Any, deadline: float) -> None:
         self.deadline = deadline
-        self._payload, self._takes_long = payload, takes_long
+        self._payload = payload
         self._spent, self._crashes, self._cpu, self._stage = 0.0, 0, 0.0, ""
 
     def __call__(self, worker: WorkerProcess) -> tuple[Outcome, bool]:
-        """One try; the outcome, and whether the worker may serve again."""
-        begun, cpu_before = time.monotonic(), 0.0
+        """Do it; the outcome, and whether the worker may serve again.
+
+        Raises:
+            MemberLost: its processes were killed from outside.
+        """
+        try:
+            worker.wait_until_ready()
+            while True:
+                begun = time.monotonic()
+                try:
+                    return self._try(worker, begun), True
+                except JobEnded as end:
+                    outcome = self._after(end.ending, time.monotonic() - begun)
+                    if outcome is not None:
+                        return outcome, True
+        except WorkerGone:
+            raise MemberLost from None
+
+    def _try(self, worker: WorkerProcess, begun: float) -> Outcome:
+        cpu_before, self._stage = worker.cpu_at_rest, ""
         seconds = max(0.05, self.deadline - self._spent)
         try:
-            if not worker.wait_until_ready(begun + seconds if self._crashes else None):
-                return self._timed_out(seconds, self._cpu), True
-            if self._crashes:
-                seconds = max(0.05, begun + seconds - time.monotonic())
-            begun, cpu_before, self._stage = time.monotonic(), worker.cpu_at_rest, ""
-            message = self._asked(worker, seconds)
+            worker.send(self._payload, seconds)
+            message = self._answer_of(worker, begun + seconds)
         except DeadlinePassed:
-            spent = worker.end().cpu_seconds - cpu_before
-            return self._timed_out(time.monotonic() - begun, spent), False
-        except WorkerGone:
-            return self._after_its_end(worker.end(), time.monotonic() - begun), False
+            cpu = self._cpu + worker.end_job().cpu_seconds - cpu_before
+            took = self._spent + time.monotonic() - begun
+            return Outcome("timed out", f"no result in {self.deadline:g} s", self._stage, cpu, took)
         spent, took = worker.cpu_at_rest - cpu_before, time.monotonic() - begun
-        if "error" in message:
-            # After running out of memory or stack a process is not to be trusted with the next job.
-            reusable = message["error"] not in ("MemoryError", "RecursionError")
-            return Outcome("failed", message["error"], self._stage, spent, took), reusable
-        return Outcome("done", message["result"], self._stage, spent, took), True
+        if "error" not in message:
+            return Outcome("done", message["result"], self._stage, spent, took)
+        if message["error"] in ("MemoryError", "RecursionError"):
+            worker.end_job()  # after that a process is not to be trusted with the next job
+        return Outcome("failed", message["error"], self._stage, spent, took)
 
-    def _asked(self, worker: WorkerProcess, seconds: float) -> dict[str, Any]:
-        """The worker's answer. A job that takes long may well have its worker killed: a spare one starts meanwhile."""
-        worker.send(self._payload, seconds)
-        now = time.monotonic()
-        until, patience = now + seconds, now + _LONG * seconds
-        while True:
-            try:
-                message = worker.receive(min(patience, until))
-            except DeadlinePassed:
-                if patience >= until:
-                    raise
-                patience = until
-                self._takes_long()
-                continue
-            if "stage" not in message:
-                return message
+    def _answer_of(self, worker: WorkerProcess, until: float) -> dict[str, Any]:
+        while "stage" in (message := worker.receive(until)):
             self._stage = str(message["stage"])
+        return message
 
-    def _timed_out(self, seconds: float, cpu_seconds: float) -> Outcome:
-        return Outcome("timed out", f"no result in {self.deadline:g} s", self._stage, cpu_seconds, seconds)
+    def _after(self, ending: Ending, seconds: float) -> Outcome | None:
+        """What comes of a job whose process has ended; None if it is to be tried again.
 
-    def _after_its_end(self, ending: Ending, seconds: float) -> Outcome:
-        """Only a job that kills its worker twice by itself is given up; for any other end it is tried again."""
+        Raises:
+            MemberLost: it was killed from outside; there may be more of those kills.
+        """
         self._spent += seconds
-        self._crashes += not ending.from_outside
-        if self._crashes < 2:
-            self._cpu = ending.cpu_seconds
+        self._cpu += ending.cpu_seconds
+        if ending.from_outside:
             raise MemberLost
+        self._crashes += 1
+        if self._crashes < 2:
+            return None
         said = f"the worker ended with code {ending.exit_code}"
-        return Outcome("crashed", said, self._stage, ending.cpu_seconds, seconds)
-
-
-_LONG = 0.1
-"""The part of its deadline after which a job may well be one whose worker has to be killed."""
+        return Outcome("crashed", said, self._stage, self._cpu, self._spent)

@@ -1,5 +1,6 @@
 """One killable worker process, seen from the parent."""
 
+import contextlib
 import json
 import os
 import select
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards import framing
@@ -16,7 +17,9 @@ from selfcorrect.rewards import framing
 START_SECONDS = 60.0
 MAX_JOB_BYTES = 60_000
 """A job fits into an empty pipe, so that writing one never blocks, whatever the worker does."""
-_MAX_RESULT_BYTES = 4_000_000
+_MAX_RESULT_BYTES, _MAX_WORD_BYTES = 4_000_000, 10_000
+_KILL_SECONDS = 10.0
+"""That a worker has, on a machine however busy, for killing its child."""
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _BOOTSTRAP = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[3]); "
@@ -25,7 +28,15 @@ _BOOTSTRAP = (
 
 
 class WorkerGone(Exception):
-    """The worker died, or wrote what is no answer to its job. Internal: the pool turns it into an `Outcome`."""
+    """The worker was killed, or wrote what is no answer to its job. Internal: the pool takes another."""
+
+
+class JobEnded(Exception):
+    """The process that did the job has ended; the worker has another. Internal: the pool turns it into an `Outcome`."""
+
+    def __init__(self, ending: "Ending") -> None:
+        super().__init__(ending)
+        self.ending = ending
 
 
 class DeadlinePassed(Exception):
@@ -46,7 +57,13 @@ class Ending:
 
 
 class WorkerProcess:
-    """A fresh interpreter (`python -I`, own session, empty environment) that serves one job at a time."""
+    """A fresh interpreter (`python -I`, own session, empty environment) that has loaded a handler, with a child that
+    serves one job at a time. See `worker_main.py`.
+
+    Attributes:
+        cpu_at_rest: processor seconds of the present child until its last answer.
+        ready: it has loaded its handler.
+    """
 
     def __init__(self, handler: str, memory_mb: int) -> None:
         path = json.dumps([entry for entry in sys.path if os.path.isabs(entry)])
@@ -54,22 +71,25 @@ class WorkerProcess:
             [sys.executable, "-I", "-B", "-c", _BOOTSTRAP, handler, str(memory_mb), path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env={"OMP_NUM_THREADS": "1"} | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,
             bufsize=0,
         )
-        self._received = framing.MessageBuffer(_MAX_RESULT_BYTES)
-        self._job = 0
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._jobs, self._answers, self._said = self._process.stdin, self._process.stdout, self._process.stderr
+        self._answer, self._word = framing.MessageBuffer(_MAX_RESULT_BYTES), framing.MessageBuffer(_MAX_WORD_BYTES)
+        self._job, self._child = 0, 0
         self.cpu_at_rest = 0.0
         self.ready = False
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """Of the child that serves; of the process itself while none is known."""
+        return self._child or self._process.pid
 
     def pids(self) -> list[int]:
-        """Its process id, while it lives."""
+        """The id of the process that serves, while it lives."""
         return [self.pid] if self.alive else []
 
     @property
@@ -78,93 +98,138 @@ class WorkerProcess:
 
     def has_died(self) -> bool:
         """Whether it ended by itself or was killed from outside since it was last used."""
-        return not self.alive or _has_ended(self.pid)
+        return not self.alive or _has_ended(self._process.pid)
 
-    def wait_until_ready(self, until: float | None = None) -> bool:
-        """Block until the worker has loaded its handler; whether it has by `until`, a `time.monotonic()` instant.
+    def wait_until_ready(self) -> None:
+        """Block until the worker has loaded its handler.
 
         Raises:
             CheckerError: it says that it cannot (a missing package, say), or says nothing for a minute.
-            WorkerGone: it died.
+            WorkerGone: it was killed.
         """
-        if self.ready:
-            return True
-        try:
-            message = self._receive(time.monotonic() + START_SECONDS if until is None else until)
-        except DeadlinePassed:
-            if until is not None:
-                return False
-            raise CheckerError(f"a checker's worker process did not start within {START_SECONDS:.0f} s") from None
-        if "failed" in message:
-            raise CheckerError(f"a checker's worker process cannot start: {message['failed']}")
-        self.ready = True
-        return True
+        until = time.monotonic() + START_SECONDS
+        while not self.ready:
+            if not self._wait_for([self._said], until):
+                raise CheckerError(f"a checker's worker process did not start within {START_SECONDS:.0f} s")
+            with contextlib.suppress(JobEnded):  # somebody killed the first child
+                self._hear()
 
     def send(self, payload: Any, seconds: float) -> None:
-        """Hand over a job; `seconds` is its deadline, after which an orphaned worker ends itself."""
+        """Hand over a job; `seconds` is its deadline, after which an orphaned child ends itself."""
         self._job += 1
         job = framing.packed({"id": self._job, "payload": payload, "seconds": seconds})
         if len(job) > MAX_JOB_BYTES:
             raise CheckerError(f"a job of {len(job)} bytes for a checker's worker; the limit is {MAX_JOB_BYTES}")
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(job)
-        except OSError:
+            self._jobs.write(job)
+        except (OSError, ValueError):  # closed in another thread
             raise WorkerGone from None
 
     def receive(self, until: float) -> dict[str, Any]:
-        """The next message about the present job; `until` is a `time.monotonic()` instant."""
-        message = self._receive(until)
-        if message.get("id") != self._job:
+        """The next message about the present job; `until` is a `time.monotonic()` instant.
+
+        Raises:
+            DeadlinePassed: none came in time.
+            JobEnded: the process that did the job is dead.
+            WorkerGone: the worker is.
+        """
+        try:
+            while (message := self._answer.next()) is None:
+                readable = self._wait_for([self._answers, self._said], until)
+                if not readable:
+                    raise DeadlinePassed
+                if self._answers in readable:  # first: a result counts, whatever became of its process
+                    self._answer.add(_read(self._answers))
+                else:
+                    self._hear()
+        except framing.BadMessage:
+            raise WorkerGone from None
+        if not isinstance(message, dict) or message.get("id") != self._job:
             raise WorkerGone
         self.cpu_at_rest = message.get("cpu", self.cpu_at_rest)
         return message
 
-    def kill(self) -> None:
-        """Kill the process without reaping it: for a thread other than the one that uses it."""
-        if self._process.returncode is None:
-            os.kill(self._process.pid, signal.SIGKILL)
+    def end_job(self) -> Ending:
+        """Kill the process that does the job; another takes its place.
 
-    def end(self) -> Ending:
-        """Kill (SIGKILL) and reap the process and close its pipes; safe to call when it is dead already."""
-        process = self._process
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-        if process.returncode is not None:
-            return Ending(process.returncode, self.cpu_at_rest)
-        died_before = _has_ended(process.pid)
-        if not died_before:
-            os.kill(process.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return Ending(process.returncode, usage.ru_utime + usage.ru_stime)
+        Raises:
+            WorkerGone: the worker was killed, or does not do it.
+        """
+        os.kill(self._process.pid, signal.SIGUSR1)
+        until = time.monotonic() + _KILL_SECONDS
+        try:
+            while self._wait_for([self._said], until):
+                self._hear()
+        except JobEnded as told:
+            return told.ending
+        raise WorkerGone
+
+    def kill(self) -> None:
+        """Have its job killed: for a thread other than the one that uses it."""
+        if self._process.returncode is None:
+            os.kill(self._process.pid, signal.SIGUSR1)
+
+    def end(self) -> None:
+        """End the processes and close the pipes; safe to call when they are dead already."""
+        for pipe in (self._jobs, self._answers, self._said):
+            pipe.close()
+        if self._process.returncode is not None:
+            return
+        if not _has_ended(self._process.pid):
+            os.kill(self._process.pid, signal.SIGTERM)  # it ends its child, and then itself
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILL_SECONDS)
+                return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in its group
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def disown(self) -> None:
         """In a forked child: forget the parent's process without touching it."""
         self._process.returncode = 0
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        for pipe in (self._jobs, self._answers, self._said):
+            pipe.close()
 
-    def _receive(self, until: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
+    def _hear(self) -> None:
+        """Take in what the worker says of its child.
+
+        Raises:
+            CheckerError: it cannot load its handler.
+            JobEnded: the child is dead.
+            WorkerGone: the worker is.
+        """
+        self._word.add(_read(self._said))
+        while (word := self._word.next()) is not None:
+            if "failed" in word:
+                raise CheckerError(f"a checker's worker process cannot start: {word['failed']}")
+            self._child = int(word.get("ready", 0))
+            self.ready = True
+            if "ended" in word:
+                while self._wait_for([self._answers], 0.0):
+                    _read(self._answers)
+                self._answer, self.cpu_at_rest = framing.MessageBuffer(_MAX_RESULT_BYTES), 0.0
+                raise JobEnded(Ending(word["ended"], word["cpu"]))
+
+    def _wait_for(self, pipes: list[IO[bytes]], until: float) -> list[IO[bytes]]:
+        """Those of `pipes` that can be read by `until`, a `time.monotonic()` instant."""
         try:
-            source = self._process.stdout.fileno()
             poll = select.poll()
-            poll.register(source, select.POLLIN)
-            while (message := self._received.next()) is None:
-                if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                    raise DeadlinePassed
-                data = os.read(source, 65536)
-                if not data:
-                    raise WorkerGone
-                self._received.add(data)
-        except (OSError, ValueError, framing.BadMessage):  # closed by `end` in another thread; or no message at all
+            for pipe in pipes:
+                poll.register(pipe.fileno(), select.POLLIN)
+            ready = {number for number, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
+            return [pipe for pipe in pipes if pipe.fileno() in ready]
+        except (OSError, ValueError):  # closed in another thread
             raise WorkerGone from None
-        if not isinstance(message, dict):
-            raise WorkerGone
-        return message
+
+
+def _read(pipe: IO[bytes]) -> bytes:
+    try:
+        data = os.read(pipe.fileno(), 65536)
+    except (OSError, ValueError):  # closed in another thread
+        data = b""
+    if not data:
+        raise WorkerGone
+    return data
 
 
 def _has_ended(pid: int) -> bool:

@@ -37,10 +37,9 @@ class MathChecker:
     data set is loaded.
 
     Args:
-        deadline: wall-clock seconds in a worker for one check.
+        deadline: wall-clock seconds for one check, once a worker is free.
         memory_mb: address space of a worker, in MiB.
-        workers: worker processes at work at most; None means the number of processors, at most 4. They start when first
-            needed; after an answer that took long one more stands ready.
+        workers: worker processes at most; None means the number of processors, at most 4. They start when first needed.
         policy: which answers count, where that depends on the data set. The default is for training;
             `EquivalenceRules.lenient()` is for evaluation.
         unmarked: what becomes of a response that marks no answer, of one whose thinking section never ended, and of one

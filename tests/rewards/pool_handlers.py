@@ -32,9 +32,13 @@ def serve(payload: dict[str, Any], report: Callable[[str], None]) -> Any:
     elif action == "where":
         return {
             "pid": os.getpid(),
+            "parent": os.getppid(),
             "environment": dict(os.environ),
             "main": __import__("__main__").__dict__.get("__file__"),
         }
+    elif action == "flood":
+        while True:
+            report("x" * 10_000)
     elif action == "nan":
         return float("nan")
     return payload.get("echo")

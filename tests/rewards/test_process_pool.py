@@ -1,5 +1,4 @@
 import asyncio
-import itertools
 import multiprocessing
 import os
 import pickle
@@ -9,9 +8,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -196,78 +194,59 @@ def test_past_its_deadline_a_job_is_tried_ten_times_in_all_and_then_lost() -> No
 
 def test_only_a_jobs_own_crashes_count_against_it() -> None:
     """Killed from outside, crashed, killed, crashed: the second crash is its end, whatever others did between."""
-    endings = iter([-9, -11, -15, -9, -11])
-    job = _Job({}, 60.0, lambda: None)
-    for code in itertools.islice(endings, 4):
+    job = _Job({}, 60.0)
+    for code in (-9, -15):
         with pytest.raises(MemberLost):
-            job._after_its_end(Ending(code, 0.0), 0.1)
-    assert job._after_its_end(Ending(next(endings), 0.0), 0.1).kind == "crashed"
-
-
-class SlowToStart:
-    """A worker that is asked how long it may take to start, and takes longer."""
-
-    cpu_at_rest = 0.0
-
-    def __init__(self) -> None:
-        self.until: float | None = None
-
-    def wait_until_ready(self, until: float | None = None) -> bool:
-        self.until = until
-        return False
+            job._after(Ending(code, 0.0), 0.1)
+        outcome = job._after(Ending(-11, 0.25), 0.1)
+    assert outcome is not None and outcome.kind == "crashed"
+    assert (outcome.cpu_seconds, round(outcome.seconds, 6)) == (0.5, 0.4)
 
 
 def test_what_comes_after_a_jobs_own_crash_is_part_of_its_deadline() -> None:
-    """Otherwise an answer that crashes the judge takes as long as another judge takes to start."""
-    job, worker = _Job({}, 5.0, lambda: None), SlowToStart()
-    with pytest.raises(MemberLost):
-        job._after_its_end(Ending(-11, 2.0), 3.0)
-    before = time.monotonic()
-    outcome, sound = job(worker)  # type: ignore[arg-type]
-    assert worker.until is not None and 1.9 <= worker.until - before <= 2.1
-    assert (outcome.kind, outcome.cpu_seconds, outcome.kept_busy, sound) == ("timed out", 2.0, True, True)
+    """Otherwise an answer that crashes the judge takes as long as two."""
+    job = _Job({"do": "spin"}, 5.0)
+    assert job._after(Ending(-11, 2.0), 4.9) is None
+    with WorkerPool(HANDLER, workers=1) as pool:
+        outcome, sound = pool._pool.run(lambda worker: (job(worker), True), 5.0)
+    assert (outcome.kind, outcome.kept_busy, sound) == ("timed out", True, True)
+    assert 5.0 <= outcome.seconds < 6.0 and outcome.cpu_seconds >= 2.0
 
 
-def test_a_worker_killed_from_outside_costs_the_job_no_time() -> None:
-    job, worker = _Job({}, 5.0, lambda: None), SlowToStart()
-    with pytest.raises(MemberLost):
-        job._after_its_end(Ending(-9, 2.0), 3.0)
-    job(worker)  # type: ignore[arg-type]
-    assert worker.until is None
-
-
-def test_while_a_job_takes_long_a_spare_worker_starts() -> None:
-    """Its own may have to be killed, and the next job must not wait for a successor."""
-    with WorkerPool(HANDLER, workers=2, deadline=0.4) as pool:
+def test_a_job_behind_one_that_was_killed_does_not_wait_until_its_handler_is_loaded_again() -> None:
+    with WorkerPool(HANDLER, workers=1, deadline=0.3) as pool:
         pool.run(echo("warm"))
-        assert len(pool.worker_pids) == 1
-        assert pool.run({"do": "spin"}).kind == "timed out"
-        assert len(pool.worker_pids) == 2  # the spare, and the successor
-        pool.run(echo("short"))
-        assert len(pool.worker_pids) == 2
+        loaded_in = pool.run({"do": "where"}).result["parent"]
+        for job in ({"do": "spin"}, {"do": "segfault"}, {"do": "recurse"}, {"do": "exit"}):
+            assert pool.run(job).kind != "done"
+            assert pool.run({"do": "where"}).result["parent"] == loaded_in
 
 
-def test_a_job_behind_one_that_was_killed_finds_a_spare_worker_even_in_a_pool_of_one() -> None:
-    with WorkerPool(HANDLER, workers=1, deadline=0.4) as pool:
-        pool.run(echo("warm"))
-        for _ in range(2):
-            assert pool.run({"do": "spin"}).kind == "timed out"
-            assert len(pool.worker_pids) == 2  # the spare, and the successor; never more
-        assert pool.run(echo("short")).result == "short"
-        assert len(pool.worker_pids) == 2
+def test_what_a_killed_job_has_left_in_the_pipes_is_no_answer_to_the_next() -> None:
+    with WorkerPool(HANDLER, workers=1, deadline=0.3) as pool:
+        for number in range(5):
+            assert pool.run({"do": "flood"}).kind == "timed out"
+            assert pool.run(echo(number)).result == number
 
 
-def test_no_more_workers_work_at_a_time_than_the_pool_is_of() -> None:
-    """The spare one stands ready; it does not serve beside the one whose job takes long."""
-    with WorkerPool(HANDLER, workers=1, deadline=3.0) as pool, ThreadPoolExecutor(2) as threads:
-        pool.run(echo("warm"))
-        first = threads.submit(pool.run, {"do": "spin"})
-        while len(pool.worker_pids) < 2:
-            time.sleep(0.01)
-        second = threads.submit(pool.run, echo("behind"))
-        wait([first, second], return_when=FIRST_COMPLETED)
-        assert first.done()
-        assert second.result().result == "behind"
+def test_a_worker_that_is_killed_takes_the_process_of_its_job_with_it() -> None:
+    with WorkerPool(HANDLER, workers=1, deadline=20.0) as pool:
+        seen = pool.run({"do": "where"}).result
+        os.kill(seen["parent"], signal.SIGKILL)
+        assert pool.run(echo("another worker")).result == "another worker"
+        for _ in range(400):
+            if not is_alive(seen["pid"]) or _is_zombie(seen["pid"]):
+                return
+            threading.Event().wait(0.05)
+        raise AssertionError("the process lives on")
+
+
+def test_both_processes_of_a_worker_end_with_their_parent_and_with_the_pool() -> None:
+    pool = WorkerPool(HANDLER, workers=1)
+    seen = pool.run({"do": "where"}).result
+    assert pool.worker_pids == [seen["pid"]]
+    pool.close()
+    assert not is_alive(seen["pid"]) and not is_alive(seen["parent"])
 
 
 def test_close_ends_jobs_under_way_and_leaves_no_process() -> None:
@@ -335,18 +314,18 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
         from selfcorrect.rewards.worker_pool import WorkerPool
         sys.path.insert(0, sys.argv[1])
         pool = WorkerPool("pool_handlers:serve", workers=1, deadline=0.5)
-        pool.run({"do": "echo"})
-        print(*pool.worker_pids, flush=True)
+        seen = pool.run({"do": "where"}).result
+        print(seen["pid"], seen["parent"], flush=True)
         sys.stdin.read()
     """)
     with subprocess.Popen(
         [sys.executable, "-c", script, str(HERE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        worker = int(parent.stdout.readline())
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     for _ in range(400):
-        if not is_alive(worker) or _is_zombie(worker):
+        if not any(is_alive(pid) and not _is_zombie(pid) for pid in pids):
             return
         threading.Event().wait(0.05)
     raise AssertionError("the worker lives on")
