@@ -55,6 +55,7 @@ async def play(
     *,
     sampling: Sampling | None = None,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
     concurrency: int | None = None,
     on_episode: OnEpisode | None = None,
     on_unreadable: OnUnreadable | None = None,
@@ -65,6 +66,7 @@ async def play(
         graph: a graph of `build_graph`, or any other over `EpisodeState` whose context is `EpisodeContext`.
         sampling: how to draw; None is temperature 1. Its own seed is not used:
         seed: episode i is played with the i-th child of `seed`, so that problem listed twice is drawn twice.
+        seeds: one for each episode, in the place of those children.
         concurrency: at most this many episodes at a time; None plays all at once, which lets the policy batch them
             best.
         on_episode: called with each final state as soon as its episode ends.
@@ -78,10 +80,12 @@ async def play(
     context = EpisodeContext(sampling or Sampling())
     gate = asyncio.Semaphore(concurrency) if concurrency is not None else None
 
-    async def one(index: int, problem: Problem) -> EpisodeState | None:
+    own = [derive_seed(seed, index) for index in range(len(problems))] if seeds is None else seeds
+
+    async def one(problem: Problem, own_seed: int) -> EpisodeState | None:
         try:
             async with gate or nullcontext():
-                return await _episode(graph, problem, derive_seed(seed, index), context, on_episode)
+                return await _episode(graph, problem, own_seed, context, on_episode)
         except UnreadablePromptError as error:
             if on_unreadable is None:
                 raise
@@ -89,7 +93,7 @@ async def play(
             return None
 
     with rare_garbage_collection():
-        played = await _all_or_first_error([one(index, problem) for index, problem in enumerate(problems)])
+        played = await _all_or_first_error([one(*each) for each in zip(problems, own, strict=True)])
     return [state for state in played if state is not None]
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.setting_groups import NonNegative, Positive, Settings
+from selfcorrect.training import processes
 
 if TYPE_CHECKING:
     from selfcorrect.agents.policies.transformers import TransformersPolicy
@@ -25,12 +26,16 @@ class TransformersEngine(Settings):
     kind: Literal["transformers"] = "transformers"
 
 
+Address = Annotated[str, Field(min_length=1)]
+
+
 class VLLMEngine(Settings):
     """A vLLM server, which serves the model that is trained; see docs/engines.md for how it is started."""
 
     kind: Literal["vllm"] = "vllm"
-    url: str = Field(default="http://localhost:8000/v1", min_length=1)
-    """Of its API. Its key, if it wants one, stands in the environment variable VLLM_API_KEY."""
+    url: Address | Annotated[list[Address], Field(min_length=1)] = "http://localhost:8000/v1"
+    """Of its API; a list is of several that serve the same, of which process r asks number r, and where there are
+    fewer than processes begins again. A key, if they want one, stands in the environment variable VLLM_API_KEY."""
     model: str | None = None
     """The name it serves the model by; None is the first one it serves."""
     folder: Path | None = Field(default=None, strict=False)
@@ -42,6 +47,23 @@ class VLLMEngine(Settings):
     """The most tokens of a prompt with its completion; None is what the server says."""
     processed_logprobs: bool = False
     """Whether it was started with `--logprobs-mode processed_logprobs`; optimiser.temperature other than 1 needs it."""
+
+    def asked_by(self, rank: int, processes: int) -> tuple[str, bool]:
+        """The address that one of several processes asks, and whether it is the first one there, who gives it the
+        weights.
+
+        Raises:
+            ConfigurationError: a server is asked by nobody, or stands there twice.
+        """
+        urls = [self.url] if isinstance(self.url, str) else self.url
+        if len(urls) > processes:
+            raise ConfigurationError(
+                f"policy.engine.url has {len(urls)} servers for {processes} processes, each of which asks one: name "
+                f"{processes} at most"
+            )
+        if len(set(urls)) < len(urls):
+            raise ConfigurationError("policy.engine.url names a server twice: name each once, processes take turns")
+        return urls[rank % len(urls)], rank < len(urls)
 
 
 class ColocatedEngine(Settings):
@@ -162,36 +184,32 @@ def refuse_engine(engine: EngineSettings, who: str) -> None:
         )
 
 
-def on_engine(
-    engine: EngineSettings, location: str, *, lora_rank: int | None, processes: int, **options: Any
-) -> "TransformersPolicy":
+def on_engine(engine: EngineSettings, location: str, *, lora_rank: int | None, **options: Any) -> "TransformersPolicy":
     """The policy of the model at `location`, played by `engine`.
 
     Args:
         lora_rank: of the adapter that will be trained; None trains all weights.
-        processes: of the run.
         **options: of `TransformersPolicy.from_pretrained`.
 
     Raises:
-        ConfigurationError: there are several processes, which these engines are not made for yet.
+        ConfigurationError: the servers do not go with the number of processes.
         PolicyError: the server is not there, or cannot be trained with; vLLM is not installed.
     """
     from selfcorrect.agents.policies.transformers import TransformersPolicy
 
     if isinstance(engine, TransformersEngine):
         return TransformersPolicy.from_pretrained(location, **options)
-    if processes > 1:
-        raise ConfigurationError(
-            f"policy.engine {engine.kind} plays for one process, and {processes} were started: start one"
-        )
     adapters = lora_rank is not None
     if isinstance(engine, VLLMEngine):
         from selfcorrect.agents.policies.vllm_server import VLLMServer
         from selfcorrect.agents.policies.vllm_training import VLLMServedPolicy
 
         longest, at_once = engine.max_model_length, engine.concurrency
+        url, leads = engine.asked_by(processes.rank(), processes.count())
         served: dict[str, Any] = {
-            "server": VLLMServer(engine.url, engine.model, concurrency=at_once, max_model_length=longest),
+            "server": VLLMServer(url, engine.model, concurrency=at_once, max_model_length=longest),
+            "leads": leads,
+            "processes": processes,
             "concurrency": at_once,
             "folder": engine.folder,
             "processed_logprobs": engine.processed_logprobs,
@@ -207,5 +225,7 @@ def on_engine(
         max_model_len=engine.max_model_length,
         gpu_memory_utilization=engine.memory,
         enforce_eager=engine.enforce_eager,
+        # each process has an engine of its own, on its own device, which vLLM else takes from the first
+        **({} if processes.count() == 1 else {"distributed_executor_backend": "external_launcher"}),
     )
     return VLLMColocatedPolicy.from_pretrained(location, llm=llm, adapters=adapters, **options)

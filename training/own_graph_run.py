@@ -118,13 +118,14 @@ class OwnGraphRun:
     def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
         """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
         refuse_missing(self.config.report_to)
-        join(cpu=self.policy.on_cpu or self.policy.model.device.type == "cpu", options=self.config.trl)
+        join(cpu=self.policy.on_cpu, options=self.config.trl)
         if not is_first():
             self.progress = SilentProgress()
         with alone_in(self.config.output_dir):
             run, checkpoint, done = by_first(lambda: self._begun(resume=resume))
             if self.config.save_every:
                 keep_beginning(self.policy, run.checkpoints_path, resume=resume)
+            self.policy.hand_over()
             before, rows = self._before(run)
             trained = self._fit(run, checkpoint, done, reference, peft_config)
             with self.playing():

@@ -8,12 +8,15 @@ dies is noticed by the launcher, which ends the others, and not by a limit of ti
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from selfcorrect.errors import ConfigurationError, SelfCorrectError, TrainingError
+from selfcorrect.files import replacing
 
 PATIENCE = 6 * 3600.0
 """Seconds that a process waits for another one: for the slowest share of an evaluation, or for a checkpoint."""
@@ -66,6 +69,22 @@ def refuse_several(what: str) -> None:
     if count() > 1:
         raise ConfigurationError(
             f"{what} runs in one process, and {count()} were started: start it without torchrun or accelerate launch"
+        )
+
+
+def refuse_uneven(size: int, setting: str) -> None:
+    """Raise a ConfigurationError if the `size` of a batch over all processes does not divide by their number."""
+    if size % count():
+        raise ConfigurationError(f"{setting} {size} does not divide into {count()} processes: make it a multiple")
+
+
+def refuse_apart(accelerator: Any) -> None:
+    """Raise a ConfigurationError if accelerate would train in this process alone, and the others each for themselves:
+    it does so where it expects an accelerator and finds none."""
+    if accelerator.num_processes != count():
+        raise ConfigurationError(
+            f"{count()} processes were started, and accelerate trains in {accelerator.num_processes}: on machines "
+            "without accelerators put the policy on the CPU (device='cpu')"
         )
 
 
@@ -126,6 +145,16 @@ def by_first(action: Callable[[], Thing]) -> Thing:
     return cast(Thing, result)
 
 
+@contextmanager
+def replacing_by_first(path: Path) -> Iterator[Path]:
+    """`replacing`, in which all processes know where the new is written: the first makes room for it, and puts it in
+    place when the block has ended well in all of them."""
+    with ExitStack() as held:
+        yield by_first(lambda: held.enter_context(replacing(path)))
+        agreed(lambda: None)
+        by_first(held.close)
+
+
 def agreed(action: Callable[[], Thing]) -> Thing:
     """What `action` gives here, if it goes well in every process.
 
@@ -161,6 +190,12 @@ def _told(error: Exception | None) -> SelfCorrectError | None:
 def shared(items: Sequence[Thing]) -> list[Thing]:
     """Those of `items` that are this process's: every n-th."""
     return list(items[rank() :: count()])
+
+
+def places_here(keys: Sequence[object]) -> list[int]:
+    """Which places of `keys` are this process's: those with equal keys go to one process, different ones by turns."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [place for place, key in enumerate(keys) if numbers[key] % count() == rank()]
 
 
 def joined(shares: Sequence[Sequence[Thing]]) -> list[Thing]:

@@ -52,6 +52,7 @@ async def sample_pool(
     prompts: Prompts,
     sampling: Sampling | None = None,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[Sample]:
     """`per_problem` judged first answers to each of `problems`, problem after problem.
 
@@ -65,6 +66,7 @@ async def sample_pool(
         prompts: only the first message of the loop is used.
         sampling: how to draw; None is temperature 1. Its seed is not used.
         seed: as above.
+        numbers: the i of each problem, where `problems` are some of more; None counts them from 0.
 
     Raises:
         PolicyError: the policy cannot answer one of `problems`.
@@ -72,7 +74,7 @@ async def sample_pool(
     draw = sampling or Sampling()
     asked = [
         (problem, derive_seed(derive_seed(seed, i), k))
-        for i, problem in enumerate(problems)
+        for i, problem in zip(range(len(problems)) if numbers is None else numbers, problems, strict=True)
         for k in range(per_problem)
     ]
     known: dict[tuple[str, str], Verdict] = {}

@@ -273,8 +273,9 @@ class TransformersPolicy:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it was put on the CPU, to stay there."""
-        return self._device is not None and self._device.type == "cpu"
+        """Whether a trainer works with it on the CPU: it was put there to stay, or there is no accelerator. Accelerate
+        must know: of several processes each would else train alone where it looks for accelerators in vain."""
+        return self.training_device.type == "cpu"
 
     @property
     def training_device(self) -> torch.device:
@@ -325,6 +326,10 @@ class TransformersPolicy:
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """How many token ids the model is shown of `messages`."""
         return count_tokens(self.template, messages)
+
+    def hand_over(self) -> None:
+        """Give an engine that plays the weights that the model has now; there is nothing to do where the model plays
+        itself. All processes that train one policy call this together, before they play."""
 
     def settle(self) -> None:
         """The model's weights are final: an engine of its own goes on with them, whatever becomes of the model."""

@@ -1,6 +1,7 @@
 """Models that learn in this process while vLLM writes their turns: on a server, or in this process too.
 
-The engine is given the weights whenever it is asked and the model has others than it holds. An adapter goes over as a
+The engine is given the weights whenever it is asked and the model has others than it holds; where several processes
+train the model and play on servers that they share, all of them say when (`hand_over`). An adapter goes over as a
 file under a name that is never used twice, and every request names the one it wants: a server that has not got it
 refuses, so that no answer can be of stale weights. All weights have no name; there the engine's log-probabilities of a
 few tokens are compared with the model's own after every update.
@@ -17,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -32,10 +33,39 @@ from selfcorrect.agents.policy import GREEDY
 from selfcorrect.agents.state import Generation
 from selfcorrect.errors import PolicyError
 
+Thing = TypeVar("Thing")
+
 _PROBE, PROBED = range(11, 19), 4
 """Ids that are continued greedily, and by how many tokens, to compare engine and model."""
 _ROUNDING = {torch.float32: 0.01, torch.bfloat16: 0.25, torch.float16: 0.1}
 """Nats that log-probabilities of the same weights may differ by, in each dtype."""
+
+
+class Together(Protocol):
+    """The processes that train one model, each of which has it whole; see `selfcorrect.training.processes`."""
+
+    def count(self) -> int: ...
+
+    def rank(self) -> int: ...
+
+    def by_first(self, action: Callable[[], Thing], /) -> Thing: ...
+
+    def agreed(self, action: Callable[[], Thing], /) -> Thing: ...
+
+
+class Alone:
+    """One process."""
+
+    def count(self) -> int:
+        return 1
+
+    def rank(self) -> int:
+        return 0
+
+    def by_first(self, action: Callable[[], Thing], /) -> Thing:
+        return action()
+
+    agreed = by_first
 
 
 class HeldWeights:
@@ -43,20 +73,35 @@ class HeldWeights:
 
     Args:
         give: gives the engine the model's weights, and returns the name by which they are asked for.
+        in_step: several processes give them together, so that a request finds them given, or is refused.
     """
 
-    def __init__(self, give: Callable[[], str]) -> None:
-        self._give, self._lock = give, Lock()
+    def __init__(self, give: Callable[[], str], *, in_step: bool = False) -> None:
+        self._give, self._lock, self._in_step = give, Lock(), in_step
         self._mark: Fingerprint | None = None
         self._name, self._under_way, self._settled = "", 0, False
         self._pinned: ContextVar[str | None] = ContextVar("selfcorrect_pinned_weights", default=None)
 
-    def renew(self, model: Any) -> str:
-        """The name of the model's weights, which the engine then holds."""
+    def renew(self, model: Any, *, all_ask: bool = False) -> str:
+        """The name of the model's weights, which the engine then holds. `all_ask`: all processes are here.
+
+        Raises:
+            PolicyError: the weights are new, and only `all_ask` together may give them.
+        """
         mark = fingerprint(model)
         if mark != self._mark and not self._settled:
+            if self._in_step and not all_ask:
+                raise PolicyError(
+                    "the weights were changed, and the engine that several processes share has those before: call "
+                    "policy.hand_over() in every process before anything is played"
+                )
             self._name, self._mark = self._give(), mark
         return self._name
+
+    def hand_over(self, model: Any) -> None:
+        """Give the engine the model's weights, if it has others. All processes call this."""
+        with self._lock:
+            self.renew(model, all_ask=True)
 
     @property
     def pinned(self) -> str | None:
@@ -90,7 +135,7 @@ class HeldWeights:
     def settle(self, model: Any) -> None:
         """Hold the weights as they are, and keep to them whatever becomes of the model."""
         with self._lock:
-            self.renew(model)
+            self.renew(model, all_ask=True)
             self._settled = True
 
 
@@ -103,14 +148,16 @@ class Adapters(Protocol):
 
 
 class Handover:
-    """Files of weights on their way to an engine.
+    """Files of weights on their way to an engine. Of several processes the first one writes them.
 
     Args:
         folder: where they lie, which the engine sees under the same path; None is a temporary one, for an engine on
             this machine.
+        processes: that train the model.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, processes: Together) -> None:
+        self._processes = processes
         self._folder = Path(folder or tempfile.mkdtemp(prefix="selfcorrect-weights-")).absolute()
         if folder is None:
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -122,28 +169,34 @@ class Handover:
         name = f"selfcorrect-{self._run}-{kind}-{self._count}"
         return name, self._folder / name
 
-    def adapter(self, model: Any, engine: Adapters) -> str:
+    def adapter(self, model: Any, engine: Adapters | None) -> str:
         """Give `engine` the adapter of `model`, and return the name it has there. The one before stays for those that
-        still ask for it; older ones go."""
-        name, folder = self._next("adapter")
-        model.save_pretrained(folder, save_embedding_layers=False)
-        engine.load_adapter(name, folder)
+        still ask for it; older ones go. None is an engine that another process gives it."""
+        name, folder = self._processes.by_first(lambda: self._saved(model, "adapter", save_embedding_layers=False))
         self._adapters.append(name)
-        while len(self._adapters) > 2:
-            old = self._adapters.pop(0)
-            engine.unload_adapter(old)
-            shutil.rmtree(self._folder / old, ignore_errors=True)
+        old = [self._adapters.pop(0) for _ in self._adapters[:-2]]
+        self._processes.agreed(lambda: None if engine is None else self._swap(engine, name, folder, old))
+        for name_before in old:
+            shutil.rmtree(folder.parent / name_before, ignore_errors=True)
         return name
 
-    @contextmanager
-    def model(self, model: Any) -> Iterator[Path]:
-        """A folder with all weights of `model`, inside the block."""
-        _, folder = self._next("weights")
+    def _swap(self, engine: Adapters, name: str, folder: Path, old: Sequence[str]) -> None:
+        engine.load_adapter(name, folder)
+        for name_before in old:
+            engine.unload_adapter(name_before)
+
+    def weights(self, model: Any, take: Callable[[Path], None]) -> None:
+        """Have `take` read a folder with all weights of `model`, which is gone afterwards."""
+        _, folder = self._processes.by_first(lambda: self._saved(model, "weights"))
         try:
-            model.save_pretrained(folder)
-            yield folder
+            self._processes.agreed(lambda: take(folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _saved(self, model: Any, kind: str, **options: Any) -> tuple[str, Path]:
+        name, folder = self._next(kind)
+        model.save_pretrained(folder, **options)
+        return name, folder
 
 
 def has_adapter(model: Any) -> bool:
@@ -158,12 +211,27 @@ class EnginePolicy(TransformersPolicy):
         model, tokenizer, options: see `TransformersPolicy`.
         adapters: what learns will be an adapter, so that the engine keeps the base it was started with.
         folder: see `Handover`.
+        processes: that train the model and share the engine.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, adapters: bool, folder: Path | None, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        adapters: bool,
+        folder: Path | None,
+        processes: Together | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(model, tokenizer, **{**options, "decoding": "dynamic"})
-        self._adapters, self._handover = adapters, Handover(folder)
-        self._held = HeldWeights(self._give)
+        self._processes: Together = processes or Alone()
+        self._adapters, self._handover = adapters, Handover(folder, self._processes)
+        self._held = HeldWeights(self._give, in_step=self._processes.count() > 1)
+
+    def hand_over(self) -> None:
+        """See `TransformersPolicy.hand_over`."""
+        self._held.hand_over(self.model)
 
     def settle(self) -> None:
         """See `TransformersPolicy.settle`."""
@@ -209,13 +277,17 @@ class VLLMServedPolicy(EnginePolicy):
 
     Args:
         model, tokenizer, options: see `TransformersPolicy`.
-        server: it serves that very model.
+        server: it serves that very model. Of several processes with servers of their own, or with fewer servers than
+            there are processes, each has that which it asks.
         adapters: what learns will be an adapter; else all weights go over after every update.
         folder: for adapters and weights on their way, seen by the server under the same path; None is a temporary one,
             for a server on this machine.
         processed_logprobs: whether it was started with `--logprobs-mode processed_logprobs`, which temperatures other
             than 1 need.
         concurrency: requests at a time.
+        leads: whether this process gives `server` the weights; of several that ask it one does.
+        processes: that train the model. The first one writes the weights, those that lead have their servers read them,
+            and all go on once every server has.
     """
 
     engine = "vllm"
@@ -230,10 +302,12 @@ class VLLMServedPolicy(EnginePolicy):
         folder: Path | None = None,
         processed_logprobs: bool = False,
         concurrency: int = 128,
+        leads: bool = True,
+        processes: Together | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model, tokenizer, adapters=adapters, folder=folder, **options)
-        self._server, self._processed, self.where = server, processed_logprobs, server.url
+        super().__init__(model, tokenizer, adapters=adapters, folder=folder, processes=processes, **options)
+        self._server, self._processed, self._leads, self.where = server, processed_logprobs, leads, server.url
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="selfcorrect-vllm")
 
     @property
@@ -279,12 +353,18 @@ class VLLMServedPolicy(EnginePolicy):
         return self._completions.generation(request, decoded, call.conversation)
 
     def _give(self) -> str:
-        """Called while nothing is under way."""
+        """Called while nothing is under way, in any process."""
         if has_adapter(self.model):
-            return self._handover.adapter(self.model, self._server)
+            return self._handover.adapter(self.model, self._server if self._leads else None)
         if not self._adapters:
-            with self._handover.model(self.model) as folder:
-                self._server.load_weights(folder)
+            self._handover.weights(self.model, self._server.load_weights if self._leads else _leave)
+        self._processes.agreed(self._compare if self._leads else lambda: None)
+        return self._server.model
+
+    def _compare(self) -> None:
         drawn = self._server.draw(self.probe, GREEDY, PROBED)
         self.refuse_other_weights(drawn.ids, drawn.logprobs)
-        return self._server.model
+
+
+def _leave(folder: Path) -> None:
+    """Another process has the server read the weights in `folder`."""

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_server import free_port
 
 from selfcorrect.cli.console import LOST, notes, results
 
+DDP = Path(__file__).parents[2] / "configs" / "ddp.yaml"  # not beside an installed wheel
 SMALL = (
     "--preset", "demo", "--set", "score.stage_one_steps=1", "--set", "evaluation.problems=10", "--set",
     "evaluation.every=2", "--set", "optimiser.problems_per_step=4", "--set", "optimiser.episodes_per_problem=2",
@@ -42,6 +44,15 @@ def command(*arguments: object) -> list[str]:
 def launched(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in two processes, to its end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=900, check=False)
+
+
+def launched_by_accelerate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """As `launched`, with a config file of accelerate's, by which nothing is asked."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(DDP), "--num_processes", "2"]
+    own = ["--main_process_port", str(free_port()), "-m", "selfcorrect", *map(str, arguments)]
+    return subprocess.run(
+        [*launcher, *own], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False
+    )
 
 
 @contextmanager
@@ -97,7 +108,7 @@ def test_a_run_goes_on_with_another_number_of_processes(run: Any, tmp_path: Path
     whole = tmp_path / "whole"
     run("train", "score", "--out", whole, *SMALL, "--set", "score.stage_two_steps=3", "--set", "keep_checkpoints=4")
     two = rewound(whole, tmp_path / "two", 2)
-    both = launched("train", "score", "--resume", two)
+    both = (launched_by_accelerate if DDP.is_file() else launched)("train", "score", "--resume", two)
     assert both.returncode == 0, both.stderr[-3000:]
     assert both.stdout.count("accuracy@1") == both.stdout.count("report ") == 1
     assert both.stderr.count("step 3/") == both.stderr.count("evaluating the trained policy") == 1
@@ -161,14 +172,22 @@ def test_ctrl_c_stops_all_processes_after_the_same_step_and_is_told_once(tmp_pat
     assert (folder / "checkpoints" / f"checkpoint-{done}").is_dir()
 
 
-@pytest.mark.parametrize("arguments", [("train", "star"), ("train", "pair-sft"), ("train", "sft"), ("train", "vstar")])
-def test_supervised_arms_refuse_several_processes_at_the_start(
-    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("star", "--set", "star.batch_size=31"), "star.batch_size 31 does not divide into 2 processes"),
+        (("pair-sft", "--set", "pair_sft.batch_size=31"), "pair_sft.batch_size 31 does not divide"),
+        (("vstar", "--set", "vstar.classifier.batch=3"), "vstar.classifier.batch 3 does not divide"),
+        (("quiet-star", "--texts", "nowhere.txt"), "runs in one process, and 2 were started"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_at_the_start(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = run(*arguments, "--preset", "demo", "--out", tmp_path / "run")
+    done = run("train", *arguments, "--out", tmp_path / "run")
     assert done.status == 2
-    assert "runs in one process, and 2 were started" in done.stderr
+    assert words in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -186,5 +205,5 @@ def test_a_process_that_is_not_the_first_writes_nothing(run: Any, monkeypatch: p
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    done = run("train", "star", "--preset", "demo", "--out", "nowhere")
+    done = run("train", "star", "--preset", "demo", "--out", "nowhere", "--set", "star.batch_size=31")
     assert (done.status, done.stdout, done.stderr) == (2, "", "")

@@ -3,13 +3,46 @@ other weights."""
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
 from typing import Any
 
 import httpx
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+_reading = Lock()
+"""transformers exchanges functions of its own and of torch while it reads a model: not in two threads at once."""
+
+
+@contextmanager
+def over_http(fake: "FakeVLLM") -> Iterator[str]:
+    """The address of the API of `fake`, for other processes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            given = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = fake.handle_request(httpx.Request(self.command, f"http://server{self.path}", content=given))
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class FakeVLLM(httpx.BaseTransport):
@@ -102,7 +135,8 @@ class FakeVLLM(httpx.BaseTransport):
         name, path = body["lora_name"], body["lora_path"]
         if name in self.adapters:
             return httpx.Response(400, text=f"The lora adapter '{name}' has already been loaded.")
-        self.adapters[name] = PeftModel.from_pretrained(copy.deepcopy(self.model), path).eval()
+        with _reading:
+            self.adapters[name] = PeftModel.from_pretrained(copy.deepcopy(self.model), path).eval()
         return httpx.Response(200, text="Success")
 
     def _unload(self, body: dict[str, Any]) -> httpx.Response:
@@ -112,5 +146,6 @@ class FakeVLLM(httpx.BaseTransport):
 
     def _reload(self, body: dict[str, Any]) -> httpx.Response:
         assert body["method"] == "reload_weights"
-        self.model = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"]).eval()
+        with _reading:
+            self.model = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"]).eval()
         return httpx.Response(200, json={"results": [None]})

@@ -1,5 +1,6 @@
 """What one of several processes runs, started by torch's launcher: two batches of training on a small model, as many
-with a critic, and the words by which processes agree.
+with a critic, the words by which processes agree, and the runs of `arms_of_many`, whose servers stand in the
+environment variable SERVERS.
 
 python -m torch.distributed.run --nproc_per_node 2 train_as_one_of_many.py MODEL OUT [OPTIONS]
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import arms_of_many
 import torch
 from torch import distributed
 from transformers.utils import logging
@@ -122,6 +124,7 @@ def everything(model: Path, out: Path) -> None:
         "advantages": processes.together(advantages(mine)),
         "critic": [parameter.tolist() for parameter in head._head.parameters()],
         "first to tell": processes.is_first_to_tell(),
+        "arms": arms_of_many.all_of_them(model, out),
     }
     (out / f"rank-{rank}.json").write_text(json.dumps(words), encoding="utf-8")
 

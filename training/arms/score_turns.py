@@ -43,7 +43,7 @@ def score_turns(
         parts: list[RunDirectory] = []
         for number, (plan, name) in enumerate(_plans(settings)):
             part = RunDirectory(run.path / name)
-            finished, begun = by_first(partial(_state_of, part))
+            finished, begun = by_first(partial(state_of, part))
             if not finished:
                 own = part_settings(settings, number, parts)
                 train_plan(plan, own, out=part.path, progress=sink, resume=begun)
@@ -51,7 +51,7 @@ def score_turns(
         return by_first(lambda: put_together(run, parts))
 
 
-def _state_of(part: RunDirectory) -> tuple[bool, bool]:
+def state_of(part: RunDirectory) -> tuple[bool, bool]:
     """Whether it is finished, and whether it was begun."""
     return part.read_final() is not None, part.config_path.exists()
 

@@ -10,7 +10,7 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.state import EpisodeState, answers
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.training.arms.score_turns import cost_of, put_together
+from selfcorrect.training.arms.score_turns import cost_of, put_together, state_of
 from selfcorrect.training.arms.supervised.examples import (
     Example,
     correct_answers,
@@ -23,9 +23,9 @@ from selfcorrect.training.arms.supervised.examples import (
 from selfcorrect.training.arms.supervised.run import HarvestWith, SupervisedPlan, train_supervised
 from selfcorrect.training.arms.supervised.sampling import Sampled, sampled_episodes
 from selfcorrect.training.ppo.objectives import Schedule, StageOne
-from selfcorrect.training.processes import refuse_several
+from selfcorrect.training.processes import by_first
 from selfcorrect.training.runs.given import takes_objects
-from selfcorrect.training.runs.opening import open_graph, prompts_for, refuse_best, refuse_objective
+from selfcorrect.training.runs.opening import meet, open_graph, prompts_for, refuse_best, refuse_objective
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
@@ -164,29 +164,30 @@ def score_stage2_star(
     own, `stage1` and `stage2`, in `out`. Raises what `train_score` and `star` raise.
     """
     refuse_objective(settings, ARM)
-    refuse_several(ARM)
     refuse_best(settings, ARM)
+    meet(settings)
     sink = progress or SilentProgress()
     run = RunDirectory.create(Path(out), settings, resume=resume, arm=ARM)
     first = _stage_one(settings, run, sink)
     second = _stage_two(settings, run, first, sink)
-    return put_together(run, [first, second])
+    return by_first(lambda: put_together(run, [first, second]))
 
 
 def _stage_one(settings: RunSettings, run: RunDirectory, sink: ProgressSink) -> RunDirectory:
     part = RunDirectory(run.path / "stage1")
-    if part.read_final() is None:
+    finished, begun = by_first(partial(state_of, part))
+    if not finished:
         score = settings.score
         schedule = Schedule(((StageOne(beta1=score.beta1, beta2=score.beta2), score.stage_one_steps),))
-        train_plan(Plan("score", schedule), settings, out=part.path, progress=sink, resume=part.config_path.exists())
+        train_plan(Plan("score", schedule), settings, out=part.path, progress=sink, resume=begun)
     return part
 
 
 def _stage_two(settings: RunSettings, run: RunDirectory, first: RunDirectory, sink: ProgressSink) -> RunDirectory:
     part = RunDirectory(run.path / "stage2")
-    if part.read_final() is None:
-        own = stage_two_settings(settings, first)
-        star(own, out=part.path, progress=sink, resume=part.config_path.exists())
+    finished, begun = by_first(partial(state_of, part))
+    if not finished:
+        star(stage_two_settings(settings, first), out=part.path, progress=sink, resume=begun)
     return part
 
 

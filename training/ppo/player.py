@@ -15,6 +15,7 @@ from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.tracing import Credit, is_traced, tell_credit
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training import processes
 from selfcorrect.training.credit.estimators import refuse_unknown_roles
 from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.batching import call_table
@@ -151,8 +152,9 @@ class PlayedAhead:
             )
         self._player, self.tell_credit = player, player.tell_credit
         rows, each = config.problems_per_step, config.episodes_per_problem
+        mine = rows // processes.count()
         self._batches = [
-            [problem for problem in problems[begin : begin + rows] for _ in range(each)]
+            [problem for problem in problems[begin + mine * processes.rank() :][:mine] for _ in range(each)]
             for begin in range(0, len(problems) - rows + 1, rows)
         ]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="selfcorrect-ahead")

@@ -3,9 +3,8 @@ where they are saved.
 
 Episodes of different processes differ in length, so that no process can wait for the others at every token. The weights
 are therefore gathered once for all episodes of a step, and given back before learning; meanwhile no process needs
-another. It takes the room of the weights, in the dtype that they are computed in, on every accelerator: a model that
-does not fit on one is played on a vLLM server. TRL gathers those of ZeRO-3 so; those of FSDP2 it would gather layer by
-layer at every token, in step.
+another. It takes the room of the weights, in the dtype that they are computed in, on every accelerator. TRL gathers
+those of ZeRO-3 so; those of FSDP2 it would gather layer by layer at every token, in step.
 """
 
 import warnings
@@ -23,7 +22,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import told
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.precision import merged
-from selfcorrect.training.processes import by_first
+from selfcorrect.training.processes import by_first, refuse_apart
 
 # TRL 1.16 asks transformers 5.23 by an old name, of which whoever trains can change nothing.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -38,6 +37,7 @@ def is_sharded(accelerator: Any) -> bool:
 def refuse_with_shards(accelerator: Any, config: TurnPPOConfig, policy: Any) -> None:
     """Raise a ConfigurationError if the launcher's way to divide the weights does not go with the settings. What
     `policy.decoding` "auto" chose is chosen anew."""
+    refuse_apart(accelerator)
     backend = DistributedBackend(accelerator)
     if backend.fsdp_version == 1:
         raise ConfigurationError(
@@ -46,6 +46,11 @@ def refuse_with_shards(accelerator: Any, config: TurnPPOConfig, policy: Any) -> 
     if config.pure_bf16 and (is_sharded(accelerator) or backend.zero_stage):
         raise ConfigurationError(
             "optimiser.pure_bf16 has an optimiser of its own, which DeepSpeed and FSDP cannot divide: leave it out"
+        )
+    if is_sharded(accelerator) and policy.engine != "transformers":
+        raise ConfigurationError(
+            f"policy.engine {policy.engine} is given the weights by a process that has them all, and with ZeRO-3 and "
+            "FSDP2 none has: use configs/ddp.yaml or configs/zero2.yaml, or policy.engine transformers"
         )
     if is_sharded(accelerator) and policy.captures and policy.decoding == "auto":
         policy.decode_in_batches()

@@ -238,6 +238,7 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def playing(self) -> Iterator[Any]:
         """The policy's model, which has all its weights in this process meanwhile, however they are divided."""
         with whole_model(self.model_wrapped, self.accelerator) as self._policy.model:  # perhaps another object
+            self._policy.hand_over()
             yield self._policy.model
 
     def _play_round(self, problems: list[Problem], round_number: int) -> list[Episode]:

@@ -1,6 +1,5 @@
 """From settings to the objects they name: task, policy, prompts, graph, objectives."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def meet(settings: RunSettings) -> None:
     """
     own = settings.policy
     given = own.policy() if isinstance(own, GivenPolicy) else None
-    device = choose_device(own.device) if given is None else torch.device("cpu" if given.on_cpu else "cuda")
+    device = choose_device(own.device) if given is None else given.training_device
     if ":" in own.device and on_this_machine() > 1:
         raise ConfigurationError(
             f"policy.device {own.device} would be taken by all {on_this_machine()} processes of this machine: name no "
@@ -81,7 +80,6 @@ def open_policy(settings: PolicySettings, *, engine: EngineSettings | None = Non
         engine,
         location,
         lora_rank=None if lora is None else lora.rank,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
         device=device,
         dtype=weights,
         attention=settings.attention,

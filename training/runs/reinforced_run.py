@@ -119,6 +119,7 @@ class _Session:
     def play_through(self, *, resume: bool) -> RunResult:
         if self.settings.policy.model == GIVEN and self.settings.save_every:
             keep_beginning(self.policy, self.run.checkpoints_path, resume=resume)
+        self.policy.hand_over()
         before = self.held_out.before(self.graph)
         self._train(resume=resume)
         with self._playing():

@@ -13,6 +13,7 @@ from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tok
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
+from selfcorrect.training.processes import count
 from selfcorrect.training.settings import PreferenceSettings
 from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placed_arguments, refuse_divergence
 
@@ -109,7 +110,7 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int, **placed: An
         output_dir=str(work),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
+        per_device_train_batch_size=settings.batch // count(),
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup,
         beta=settings.beta,

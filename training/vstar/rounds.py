@@ -15,17 +15,26 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import TrainingError
-from selfcorrect.files import replacing, write_whole
+from selfcorrect.files import write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.processes import (
+    agreed,
+    by_first,
+    joined,
+    refuse_uneven,
+    replacing_by_first,
+    shared,
+    together,
+)
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.fitting import shown_problems
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
-from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for, refuse_best
+from selfcorrect.training.runs.opening import meet, open_graph, open_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import Kind, RunSettings
@@ -96,8 +105,11 @@ def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = N
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
     refuse_best(settings, "vstar")
-    with opened_run("vstar", settings, out=out, progress=progress, resume=resume) as (run, sink):
-        return _Vstar(run, settings, sink).play_through()
+    for fit in ("generator", *settings.vstar.kinds):
+        refuse_uneven(getattr(settings.vstar, fit).batch, f"vstar.{fit}.batch")
+    meet(settings)
+    with opened_run("vstar", settings, out=out, progress=progress, resume=resume, several=True) as (run, sink):
+        return agreed(lambda: _Vstar(run, settings, sink)).play_through()
 
 
 @dataclass
@@ -131,7 +143,7 @@ class _Vstar:
         for number in range(1, vstar.rounds + 1):
             samples += self._round(number, samples)
         self._verifiers(samples)
-        self._publish_generator()
+        by_first(self._publish_generator)
         self._measure()
         graph = open_graph(self.settings.for_evaluation, self._generator(vstar.rounds), self.task.checker)
         return self.held_out.finish(graph, before, self._budget(samples))
@@ -191,7 +203,7 @@ class _Vstar:
                         device=self.settings.policy.device,
                         dtype=self.settings.policy.dtype,
                     )
-                calibrate(verifier, fresh, unfinished, temperature=vstar.temperature)
+                by_first(lambda: calibrate(verifier, fresh, unfinished, temperature=vstar.temperature))
                 return {"optimiser_steps": log.steps, **_fit_figures(last)}
 
             self.progress.message(f"training the {kind} verifier")
@@ -206,28 +218,32 @@ class _Vstar:
         self, folder: Path, step: int, figures: Mapping[str, float], train: Callable[[Path], dict[str, float]]
     ) -> None:
         """Make `folder` by `train` unless an earlier call has finished it, and log one step."""
-        if not folder.exists():
-            with replacing(folder) as unfinished:
+        if not by_first(folder.exists):
+            with replacing_by_first(folder) as unfinished:
                 metrics = {"step": step, **figures, **train(unfinished)}
                 self.run.truncate_metrics(step - 1)
                 self.run.append_metrics(metrics)
         self.progress.step(next(row for row in self.run.read_metrics() if row["step"] == step))
 
     def _pool(self, path: Path, generator: int, problems: list[Problem], per_problem: int, child: int) -> list[Sample]:
-        """The samples in `path`, drawn now if they are not there."""
-        if not path.exists():
-            samples = asyncio.run(
+        """The samples in `path`, drawn now if they are not there: each process asks its share of the problems."""
+        if not by_first(path.exists):
+            here = shared(range(len(problems)))
+            mine = asyncio.run(
                 sample_pool(
                     self._generator(generator),
-                    problems,
+                    [problems[number] for number in here],
                     self.task.checker,
                     per_problem=per_problem,
                     prompts=self.prompts,
                     sampling=Sampling(temperature=self.settings.vstar.temperature),
                     seed=derive_seed(self.settings.seed, child),
+                    numbers=here,
                 )
             )
-            write_pool(path, samples)
+            groups = together([mine[begin : begin + per_problem] for begin in range(0, len(mine), per_problem)])
+            samples = [sample for group in joined(groups) for sample in group]
+            by_first(lambda: write_pool(path, samples))
         return read_pool(path)
 
     def _generator(self, number: int) -> TransformersPolicy:
@@ -248,6 +264,10 @@ class _Vstar:
         path = self.run.path / "held_out.jsonl"
         drawn = self._pool(path, vstar.rounds, self.measured, vstar.candidates, _HELD_OUT)
         pool = with_answer_keys(drawn, self.measured)
+        by_first(lambda: self._write_figures(pool))
+
+    def _write_figures(self, pool: list[Sample]) -> None:
+        vstar = self.settings.vstar
         folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
         figures = {str(kind): verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
         write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")

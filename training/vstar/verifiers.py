@@ -16,6 +16,7 @@ from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import Calibration, VerifierCard, write_calibration
 from selfcorrect.rewards.verifiers.kinds import ClassifierVerifier, ScoringModel, StepwiseVerifier
+from selfcorrect.training.processes import count
 from selfcorrect.training.settings import HeadSettings, Kind, VstarSettings
 from selfcorrect.training.vstar.fits import (
     Labelled,
@@ -128,7 +129,7 @@ def _arguments(settings: HeadSettings, work: Path, seed: int, **placing: bool) -
         output_dir=str(work),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
+        per_device_train_batch_size=settings.batch // count(),
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup,
         seed=seed,
@@ -154,7 +155,9 @@ def _fit(
     class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
             logits = model(inputs["input_ids"], inputs["attention_mask"])
-            loss = scored_loss(logits, inputs["targets"])
+            scored = (~inputs["targets"].isnan()).sum().float()
+            # gradients are averaged over processes, whose rows have more or fewer places
+            loss = scored_loss(logits, inputs["targets"]) * scored / self.accelerator.reduce(scored, reduction="mean")
             return (loss, logits) if return_outputs else loss
 
     trainer = HeadTrainer(

@@ -1,5 +1,6 @@
 """What an engine computes otherwise is measured and put right: by hand, and in training on a server that is off."""
 
+import asyncio
 import copy
 import math
 from pathlib import Path
@@ -14,10 +15,12 @@ from small_trainer import trainer_of
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.vllm_server import VLLMServer
-from selfcorrect.agents.policies.vllm_training import VLLMServedPolicy
+from selfcorrect.agents.policies.vllm_training import Alone, VLLMServedPolicy
+from selfcorrect.agents.policy import GREEDY
+from selfcorrect.agents.state import Message
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.settings import combine
-from selfcorrect.training.engines import MismatchSettings
+from selfcorrect.training.engines import MismatchSettings, VLLMEngine
 from selfcorrect.training.ppo.loss import mismatch_weights_BT
 from selfcorrect.training.ppo.metrics import mismatch_metrics
 from selfcorrect.training.runs.opening import open_policy, refuse_best
@@ -230,11 +233,48 @@ def test_arms_that_sample_with_transformers_refuse_an_engine() -> None:
         refuse_best(RunSettings(policy=PolicySettings(engine="vllm")), "star")
 
 
-def test_several_processes_with_an_engine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    settings = PolicySettings(engine="vllm")
-    with pytest.raises(ConfigurationError, match="plays for one process, and 2 were started"):
+def test_processes_take_turns_at_servers_and_the_first_of_each_gives_it_the_weights() -> None:
+    one, two = VLLMEngine(url="http://a/v1"), VLLMEngine(url=["http://a/v1", "http://b/v1"])
+    assert [one.asked_by(rank, 3) for rank in range(3)] == [
+        ("http://a/v1", True), ("http://a/v1", False), ("http://a/v1", False)
+    ]  # fmt: skip
+    assert [two.asked_by(rank, 3) for rank in range(3)] == [
+        ("http://a/v1", True), ("http://b/v1", True), ("http://a/v1", False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (["http://a/v1", "http://b/v1"], "has 2 servers for 1 processes"),
+        (["http://a/v1", "http://a/v1"], "names a server twice"),
+    ],
+)
+def test_servers_that_nobody_would_ask_are_refused(monkeypatch: pytest.MonkeyPatch, url: list[str], words: str) -> None:
+    if "twice" in words:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    settings = PolicySettings(engine=VLLMEngine(url=url))
+    with pytest.raises(ConfigurationError, match=words):
         open_policy(settings, engine=settings.engine)
+
+
+class TwoProcesses(Alone):
+    def count(self) -> int:
+        return 2
+
+
+def test_weights_that_the_other_processes_were_not_told_of_play_nothing() -> None:
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    server = FakeVLLM(llama(len(tokenizer)), tokenizer, [{"id": "small"}])
+    policy = VLLMServedPolicy(
+        copy.deepcopy(server.model), tokenizer, server=VLLMServer("http://server/v1", transport=server), adapters=True,
+        processes=TwoProcesses(),
+    )  # fmt: skip
+    ask = policy.generate([Message(role="user", content="3 5 get 8 :")], GREEDY)
+    with pytest.raises(PolicyError, match=r"call policy.hand_over\(\) in every process"):
+        asyncio.run(ask)
+    policy.hand_over()
+    assert asyncio.run(policy.generate([Message(role="user", content="3 5 get 8 :")], GREEDY))["completion_ids"]
 
 
 def test_a_colocated_engine_without_vllm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ def test_a_config_is_read_by_accelerate_and_names_its_own_command(name: str) -> 
 class Divided:
     """Stands for accelerate's accelerator."""
 
-    def __init__(self, *, zero: int | None = None, fsdp: int | None = None) -> None:
+    def __init__(self, *, zero: int | None = None, fsdp: int | None = None, processes: int = 1) -> None:
+        self.num_processes = processes
         plugin = type("Plugin", (), {"zero_stage": zero, "fsdp_version": fsdp})()
         self.state = type("State", (), {})()
         self.state.deepspeed_plugin = plugin if zero else None
@@ -86,24 +87,30 @@ class Divided:
 
 
 class Captures:
-    captures, decoding = True, "static"
+    captures, decoding, engine = True, "static", "transformers"
+
+
+class Served(Captures):
+    engine = "vllm"
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "settings", "words"),
+    ("accelerator", "settings", "policy", "words"),
     [
-        (Divided(fsdp=1), {}, "set fsdp_version to 2"),
-        (Divided(fsdp=2), {"pure_bf16": True}, "pure_bf16 has an optimiser of its own"),
-        (Divided(zero=2), {"pure_bf16": True}, "pure_bf16 has an optimiser of its own"),
-        (Divided(zero=3), {}, "decoding static captures where the weights lie"),
+        (Divided(fsdp=1), {}, Captures(), "set fsdp_version to 2"),
+        (Divided(fsdp=2), {"pure_bf16": True}, Captures(), "pure_bf16 has an optimiser of its own"),
+        (Divided(zero=2), {"pure_bf16": True}, Captures(), "pure_bf16 has an optimiser of its own"),
+        (Divided(zero=3), {}, Captures(), "decoding static captures where the weights lie"),
+        (Divided(zero=3), {}, Served(), "engine vllm is given the weights by a process that has them all"),
+        (Divided(processes=2), {}, Captures(), "1 processes were started, and accelerate trains in 2"),
     ],
 )
 def test_what_does_not_go_with_divided_weights_is_refused(
-    tmp_path: Path, accelerator: Divided, settings: dict[str, Any], words: str
+    tmp_path: Path, accelerator: Divided, settings: dict[str, Any], policy: Captures, words: str
 ) -> None:
     config = TurnPPOConfig(output_dir=tmp_path, steps=1, **settings)
     with pytest.raises(ConfigurationError, match=words):
-        sharding.refuse_with_shards(accelerator, config, Captures())
+        sharding.refuse_with_shards(accelerator, config, policy)
 
 
 def test_whole_weights_ask_for_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.ppo.precision import placed, prepare_weights
 from selfcorrect.training.ppo.sharding import save_whole
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
+from selfcorrect.training.processes import count, refuse_apart
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.callbacks import FiniteGradients
 
@@ -24,7 +25,8 @@ class Tuning:
 
     Args:
         steps: optimiser steps, exactly; the examples are gone through as often as that takes.
-        batch_size: examples per step. Fewer examples than that make smaller batches.
+        batch_size: examples per step, over all processes. Fewer examples than that make smaller batches; where there
+            are several processes, the last batch of an epoch is filled up from its beginning instead.
         learning_rate: of AdamW without weight decay; falls linearly to 0.
         max_grad_norm: gradients are clipped to it.
     """
@@ -91,6 +93,7 @@ def sft_trainer(
         callbacks=[FiniteGradients()],
     )
     trainer.remove_callback(PrinterCallback)
+    refuse_apart(trainer.accelerator)
     return trainer
 
 
@@ -105,7 +108,7 @@ def _arguments(tuning: Tuning, seed: int, folder: Path, *, bf16: bool, use_cpu: 
     return SFTConfig(
         output_dir=str(folder),
         max_steps=tuning.steps,
-        per_device_train_batch_size=tuning.batch_size,
+        per_device_train_batch_size=tuning.batch_size // count(),
         learning_rate=tuning.learning_rate,
         lr_scheduler_type="linear",
         weight_decay=0.0,

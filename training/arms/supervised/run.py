@@ -6,6 +6,8 @@ Beside the files of every run (see `run_directory`), its folder holds for each l
     loops/loop-1/examples.jsonl   what was learnt, as text and as token ids
     loops/loop-1/sampled.json     the figures of the sampling; it is there once the sampling is over
     loops/loop-1/model/           what the loop made of the original policy; it is there once the loop is over
+
+Of several processes each samples its share and learns from its share of every batch; the first one writes.
 """
 
 import json
@@ -20,16 +22,17 @@ from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import TrainingError
-from selfcorrect.files import finite, json_line, replacing, write_whole
+from selfcorrect.files import finite, json_line, write_whole
 from selfcorrect.tasks.problem import Task
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
+from selfcorrect.training.processes import agreed, by_first, refuse_uneven, replacing_by_first
 from selfcorrect.training.reporting.services import Reporters, example_rows
 from selfcorrect.training.runs.held_out import Evaluated, HeldOut
 from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, supervised_load
-from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_graph, open_run_policy, refuse_best
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, meet, open_graph, open_run_policy, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
@@ -73,12 +76,13 @@ def train_supervised(
     Raises:
         TrainingError: the policy gave nothing to learn from in a loop; the run cannot be written.
         DivergenceError: a gradient was not finite.
-        TaskError, PolicyError, ConfigurationError: before any training, if something is unusable, or several processes
-            were started.
+        TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
     refuse_best(settings, plan.arm)
-    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume) as (run, sink):
-        return _Session(run, settings, plan, sink).play_through()
+    refuse_uneven(getattr(settings, plan.group).batch_size, f"{plan.group}.batch_size")
+    meet(settings)
+    with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume, several=True) as (run, sink):
+        return agreed(lambda: _Session(run, settings, plan, sink)).play_through()
 
 
 @dataclass
@@ -97,12 +101,12 @@ class _Session:
 
     def play_through(self) -> RunResult:
         before = self._before()
-        done = self._finished_loops()
+        done = by_first(self._finished_loops)
         self.run.truncate_metrics(done)
         self.progress.start(self.plan.loops, self.plan.arm)
         for loop in range(done + 1, self.plan.loops + 1):
             self._loop(loop)
-        self._publish()
+        by_first(self._publish)
         return self.held_out.finish(self._graph(self._policy(self.plan.loops)), before, self._budget())
 
     def _before(self) -> Evaluated:
@@ -124,7 +128,7 @@ class _Session:
             stays_open=True,
         )
         # when the model is there, the loop is finished
-        with closing(reporters), replacing(self._model(loop)) as unfinished:
+        with closing(reporters), replacing_by_first(self._model(loop)) as unfinished:
             losses = fine_tune(
                 open_run_policy(self.settings),
                 examples,
@@ -145,19 +149,31 @@ class _Session:
     def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:
         """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up
         again."""
-        rows, figures_file = self._folder(loop) / "examples.jsonl", self._folder(loop) / "sampled.json"
-        if figures_file.exists():
-            lines = rows.read_text(encoding="utf-8").splitlines()
-            return [Example.of_row(json.loads(line)) for line in lines], json.loads(figures_file.read_text("utf-8"))
+        if (kept := by_first(lambda: self._kept(loop))) is not None:
+            return kept
         self.progress.message(f"loop {loop}: sampling")
         harvest = self.plan.harvest(self._policy(loop - 1), self.task)
         examples, figures = gather(
             self.task, self.group, seed, harvest, lambda text: self.progress.message(f"loop {loop}: {text}")
         )
+        by_first(lambda: self._keep(loop, examples, figures))
+        return examples, figures
+
+    def _kept(self, loop: int) -> tuple[list[Example], Figures] | None:
+        rows, figures_file = self._files_of(loop)
+        if not figures_file.exists():
+            return None
+        lines = rows.read_text(encoding="utf-8").splitlines()
+        return [Example.of_row(json.loads(line)) for line in lines], json.loads(figures_file.read_text("utf-8"))
+
+    def _keep(self, loop: int, examples: list[Example], figures: Figures) -> None:
+        rows, figures_file = self._files_of(loop)
         rows.parent.mkdir(parents=True, exist_ok=True)
         write_whole(rows, "".join(json_line(example.as_row()) for example in examples))
         write_whole(figures_file, json.dumps(finite(figures)))
-        return examples, figures
+
+    def _files_of(self, loop: int) -> tuple[Path, Path]:
+        return self._folder(loop) / "examples.jsonl", self._folder(loop) / "sampled.json"
 
     def _refuse_nothing(self, loop: int, examples: list[Example], figures: Figures) -> None:
         if examples:

@@ -19,6 +19,7 @@ from selfcorrect.errors import TaskError, UnreadablePromptError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.supervised.examples import Example, distinct
+from selfcorrect.training.processes import count, places_here, together
 from selfcorrect.training.runs.held_out import left_out_text
 from selfcorrect.training.settings import SupervisedSettings
 
@@ -122,19 +123,29 @@ def problems_of(task: Task, settings: SupervisedSettings, seed: int) -> Iterator
 def sampled_episodes(
     graph: Any, problems: Sequence[Problem], checker: Checker, *, temperature: float, seed: int
 ) -> list[EpisodeState]:
-    """One judged episode per entry of `problems`; those that are too long for the policy's context are left out."""
-    if not problems:
-        return []
-    return run_blocking(_judged(graph, problems, checker, Sampling(temperature=temperature), seed))
+    """One judged episode per entry of `problems`; those that are too long for the policy's context are left out.
+
+    Each process plays its share, all samples of a problem together, with the seeds that they have in one process; all
+    episodes are returned in all of them, in the same order.
+    """
+    here = places_here([problem.id for problem in problems])
+    mine, seeds = [problems[place] for place in here], [derive_seed(seed, place) for place in here]
+    played = run_blocking(_judged(graph, mine, checker, Sampling(temperature=temperature), seeds)) if mine else []
+    heard = _HEARD.get()
+    parts = together((played, [] if heard is None else list(heard.too_long)))
+    if heard is not None:
+        heard.too_long.update(dict.fromkeys(problem for _, too_long in parts for problem in too_long))
+    by_seed = {state["seed"]: state for states, _ in parts for state in states}
+    return [by_seed[own] for place in range(len(problems)) if (own := derive_seed(seed, place)) in by_seed]
 
 
 async def _judged(
-    graph: Any, problems: Sequence[Problem], checker: Checker, sampling: Sampling, seed: int
+    graph: Any, problems: Sequence[Problem], checker: Checker, sampling: Sampling, seeds: Sequence[int]
 ) -> list[EpisodeState]:
     told = _HEARD.get()
     on_episode, on_unreadable = (None, None) if told is None else (told.finished, told.unreadable)
     played = await play(
-        graph, problems, sampling=sampling, seed=seed, on_episode=on_episode, on_unreadable=on_unreadable
+        graph, problems, sampling=sampling, seeds=seeds, on_episode=on_episode, on_unreadable=on_unreadable
     )
     return list(await asyncio.gather(*(judge(state, checker) for state in played)))
 
@@ -146,7 +157,7 @@ _TOLD_TIMES = 20
 @dataclass(slots=True)
 class _Told:
     """Counts the episodes, or tokens, of a loop, and tells each twentieth of them; notes the problems that are too long
-    for the policy's context."""
+    for the policy's context. Of several processes each counts its own, and takes the others to be as far."""
 
     settings: SupervisedSettings
     tell: Callable[[str], None]
@@ -159,8 +170,8 @@ class _Told:
         self.too_long[problem.id] = None
 
     def finished(self, state: EpisodeState) -> None:
-        self.episodes += 1
-        self.tokens += sum(len(turn["generation"]["completion_ids"]) for turn in state["turns"])
+        self.episodes += count()
+        self.tokens += count() * sum(len(turn["generation"]["completion_ids"]) for turn in state["turns"])
         budget = self.settings.tokens
         wanted = budget or self.settings.problems * self.settings.samples_per_problem
         done = self.tokens if budget else self.episodes
