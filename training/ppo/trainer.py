@@ -146,12 +146,11 @@ class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.last_episodes: list[Episode] = []
         self.reporters = reporters or Reporters.beside(config.output_dir, config.report_to)
         self.reporters.rows = lambda step: episode_rows(self.last_episodes)
-        device = policy.training_device
         arguments = config.to_trl(shuffled=shuffled, bf16=computes_in_bf16, use_cpu=policy.on_cpu)
         super().__init__(
             model=policy.model,
             reward_funcs=[_rewards_come_from_the_graph],
-            args=placed(arguments, device),
+            args=placed(arguments, policy.training_device),
             train_dataset=Dataset.from_list(
                 [{"prompt": problem.prompt, "problem": index} for index, problem in enumerate(self._problems)]
             ),
