@@ -25,11 +25,10 @@ class EquationChecker:
     + 5 z = 96.
 
     Rules: n unknowns need n steps. The first n - 1 take something away, beginning with the total, each going on with
-        what the one
-    before left; the last divides the rest by a coefficient. Every step is true. What is taken away are positive
-    multiples of the other coefficients, one of each in any order, and the quotient is a positive whole number: then the
-    unknowns are known, and solve the equation. When a response holds more steps (an earlier try, say), the last n
-    count. No step at all is UNREADABLE.
+    what the one before left; the last divides the rest by a coefficient. Every step is true. What is taken away are
+    positive multiples of the other coefficients, one of each in any order, and the quotient is a positive whole number:
+    then the unknowns are known, and solve the equation. When a response holds more steps (an earlier try, say), the
+    last n count. No step at all is UNREADABLE.
     """
 
     def check_sync(self, response: str, reference: Mapping[str, Any], *, problem: str | None = None) -> Verdict:

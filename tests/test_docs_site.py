@@ -33,6 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("log/index.html", "What was tried, and what came of it"),
         ("reference/settings/index.html", "optimiser.learning_rate"),
         ("reference/command-line/index.html", "selfcorrect train vstar"),
+        ("reference/checkers/index.html", "n numbers need n - 1 steps"),
         ("reference/selfcorrect.agents/index.html", "build_graph"),
         ("reference/selfcorrect.training/index.html", "TurnPPOTrainer"),
     ],

@@ -29,6 +29,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """mkdocs asks this once it has listed the files of docs/."""
     pages = {"reference/settings.md": settings(), "reference/command-line.md": command_line(), "log.md": log()}
+    pages["reference/checkers.md"] = checkers()
     pages |= {f"reference/{package}.md": public_names(package) for package in PACKAGES}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
@@ -49,7 +50,8 @@ def settings() -> str:
     """Every group of settings of a run, from the models that read them."""
     from selfcorrect import RunSettings
 
-    return "# Settings\n\nOf `--config` files and `--set group.name=value`.\n\n" + "\n".join(groups("", RunSettings))
+    lead = "Of `--config` files and `--set group.name=value`; [what a run holds](../running.md#what-a-run-leaves)."
+    return f"# Settings\n\n{lead}\n\n" + "\n".join(groups("", RunSettings))
 
 
 def groups(path: str, model: type[BaseModel]) -> Iterator[str]:
@@ -99,6 +101,16 @@ def type_text(kind: Any, limits: Iterable[Any] = ()) -> str:
 
 def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def checkers() -> str:
+    """What each checker holds for right, in the words of its own."""
+    from selfcorrect.rewards.checkers import CHECKERS
+
+    lead = "What `task.checker` and `selfcorrect check` may name. More: [mathematical answers](../math-answers.md), "
+    lead += "[programs and unit tests](../code-tests.md), [one of your own](../your-own.md#a-task)."
+    told = [f"## {name}\n\n{prose(CHECKERS.find(name))}" for name in CHECKERS.names]
+    return "\n".join(["# Checkers' rules\n", lead, "", *told])
 
 
 def command_line() -> str:
