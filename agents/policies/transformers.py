@@ -251,12 +251,12 @@ class TransformersPolicy:
             **options: those of the constructor.
 
         Raises:
-            PolicyError: there is no such folder, or it holds no model and tokenizer that transformers can load.
+            PolicyError: what `load_model_and_tokenizer` raises.
             ConfigurationError: the device is not there, or lacks the dtype.
         """
         place = choose_device(device)
         weights = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place) or "auto"
-        return cls(*load_model_and_tokenizer(path_or_id, weights, attention), device=place, **options)
+        return cls(*load_model_and_tokenizer(path_or_id, weights, attention, place), device=place, **options)
 
     @property
     def captures(self) -> bool:

@@ -114,6 +114,14 @@ def test_every_arm_refuses_what_cannot_fit_before_it_loads_a_model(
         arm(on(tiny_model_folder), out=tmp_path / "run")
 
 
+def test_adapters_are_no_advice_where_they_are_trained(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(TrainingError, match="free on cpu: try a smaller sft.batch_size"):
+        sft(on(tiny_model_folder, policy={"model": str(tiny_model_folder), "lora": {"rank": 2}}), out=tmp_path / "run")
+
+
 def test_what_cannot_fit_is_refused_and_what_may_not_fit_is_told(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """Models that cannot be had: told at once, with what to do."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from selfcorrect.agents.policies import pretrained
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer, load_tokenizer, weightless
@@ -45,6 +47,26 @@ def test_a_gated_or_misspelt_model_says_how_to_log_in(monkeypatch: pytest.Monkey
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", gated)
     with pytest.raises(PolicyError, match="gated repo. Is the name right.*`hf auth login` first; or give a folder"):
         load_tokenizer("meta-llama/Llama-3.2-1B")
+
+
+@pytest.mark.parametrize("dtype", ["auto", torch.float32, torch.bfloat16])
+def test_weights_that_are_larger_than_the_free_memory_are_told_before_they_are_loaded(
+    dtype: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"dtype": "bfloat16"}')
+    for part in (1, 2):
+        (tmp_path / f"model-{part}-of-2.safetensors").write_bytes(b"0" * 500)
+    doubled = dtype is torch.float32
+    needed = 2000 if doubled else 1000
+    for place in ("cpu", "meta"):  # meta stands for an accelerator
+        free = {"cpu": 10**9, "meta": 10**9, place: needed - 1}
+        monkeypatch.setattr(pretrained, "free_bytes", lambda device, free=free: free[device.type])
+        with pytest.raises(PolicyError, match=f"need 0.0 GB, and 0.0 GB are free on {place}: take a smaller") as told:
+            load_model_and_tokenizer(tmp_path, dtype, meant_for=torch.device(place))
+        assert ("the dtype it was saved in" in str(told.value)) is doubled
+    monkeypatch.setattr(pretrained, "free_bytes", lambda device: needed)
+    with pytest.raises(PolicyError, match="cannot load model and tokenizer"):  # it is loaded, and torn
+        load_model_and_tokenizer(tmp_path, dtype)
 
 
 @pytest.mark.usefixtures("no_cache")

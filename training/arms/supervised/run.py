@@ -95,7 +95,9 @@ class _Session:
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
         self.group: SupervisedSettings = getattr(self.settings, self.plan.group)
-        smaller = ["policy.lora", f"a smaller {self.plan.group}.batch_size", "a smaller policy.max_new_tokens"]
+        smaller = [f"a smaller {self.plan.group}.batch_size", "a smaller policy.max_new_tokens"]
+        if chosen_lora(self.settings.policy) is None:
+            smaller.insert(0, "policy.lora")
         refuse_too_large(self.settings, self.progress, supervised_load(self.group), advice=smaller)
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress)
 
