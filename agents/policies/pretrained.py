@@ -39,6 +39,7 @@ def load_model_and_tokenizer(
         PolicyError: there is no such folder; it holds no model and tokenizer that transformers can load; or its weights
             are larger than the free memory, which is said before they are loaded.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path_or_id = _gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
@@ -49,7 +50,7 @@ def load_model_and_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype, **chosen)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:  # the last of a file that is cut off
         raise PolicyError(f"cannot load model and tokenizer from {_why(path_or_id, error)}") from error
     return model.eval(), tokenizer
 

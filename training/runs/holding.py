@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from selfcorrect.errors import TrainingError
+from selfcorrect.errors import SelfCorrectError, TrainingError
 from selfcorrect.setting_groups import Settings
 from selfcorrect.training.ppo.keeping import refuse_missing
 from selfcorrect.training.processes import by_first, is_first, refuse_several
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress, usual_progress
-from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.runs.run_directory import LOCK, RunDirectory
 from selfcorrect.training.settings import RunSettings
 
 Folder = TypeVar("Folder", bound=RunDirectory)
@@ -45,6 +45,7 @@ def opened(
     several: bool = False,
 ) -> Iterator[tuple[Folder, ProgressSink]]:
     """The run's folder, and whom to tell of it (`usual_progress` if nobody is given), who is told when it is over.
+    A new run that is refused before anything came of it leaves the folder free for another.
 
     Raises:
         TrainingError, ConfigurationError: the folder cannot be begun or resumed; see `RunDirectory.create`. Several
@@ -57,6 +58,10 @@ def opened(
         run = kind.create(Path(out), settings, resume=resume, arm=arm)
         try:
             yield run, sink
+        except SelfCorrectError:
+            if not resume and is_first():
+                run.forget_beginning()
+            raise
         finally:
             sink.close()
 
@@ -81,7 +86,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def _taken(folder: Path) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / ".lock", timeout=0)
+        held = FileLock(folder / LOCK, timeout=0)
         held.acquire()
     except Timeout as error:
         raise TrainingError(f"{folder} is in use by another run; wait for its end, or choose another folder") from error

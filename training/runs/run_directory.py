@@ -96,6 +96,9 @@ def _placed(name: str, value: Any) -> Any:
     return str(Path(value).absolute()) if named else None
 
 
+LOCK = ".lock"
+"""The file in a run's folder by which a process holds it."""
+
 _OWN_NAMES = {"embedded", "embedded-looks", "smollm2", "chains", GIVEN}
 
 
@@ -156,6 +159,15 @@ class RunDirectory:
         write_whole(self.config_path, settings_as_yaml(placed(settings)))
         if arm is not None:
             write_whole(self.arm_path, arm + "\n")
+
+    def forget_beginning(self) -> None:
+        """Take back what `create` wrote if nothing else has come into the folder, so that a run that was refused can be
+        begun again there in other words."""
+        written = {self.config_path, self.arm_path, self.checkpoints_path, self.path / LOCK}
+        if set(self.path.iterdir()) <= written and not any(self.checkpoints_path.iterdir()):
+            self.config_path.unlink(missing_ok=True)
+            self.arm_path.unlink(missing_ok=True)
+            self.checkpoints_path.rmdir()
 
     @staticmethod
     def saved_settings(out: Path) -> RunSettings:

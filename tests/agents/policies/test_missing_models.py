@@ -1,5 +1,6 @@
 """Models that cannot be had: told at once, with what to do."""
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from selfcorrect.agents.policies import pretrained
-from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer, load_tokenizer, weightless
+from selfcorrect.agents.policies.pretrained import embedded_folder, load_model_and_tokenizer, load_tokenizer, weightless
 from selfcorrect.errors import PolicyError
 
 
@@ -67,6 +68,14 @@ def test_weights_that_are_larger_than_the_free_memory_are_told_before_they_are_l
     monkeypatch.setattr(pretrained, "free_bytes", lambda device: needed)
     with pytest.raises(PolicyError, match="cannot load model and tokenizer"):  # it is loaded, and torn
         load_model_and_tokenizer(tmp_path, dtype)
+
+
+def test_weights_that_are_cut_off_are_told(tmp_path: Path) -> None:
+    shutil.copytree(embedded_folder(), tmp_path / "torn")
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PolicyError, match="cannot load model and tokenizer from '.*torn': .*not fully covered"):
+        load_model_and_tokenizer(tmp_path / "torn", "auto")
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from selfcorrect.agents.state import EpisodeState, Generation, Turn
-from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.errors import ConfigurationError, TaskError, TrainingError
 from selfcorrect.settings import combine
+from selfcorrect.training.runs.holding import opened_run
+from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.runs.run_directory import RunDirectory
-from selfcorrect.training.settings import DEMO, FULL, read_settings
+from selfcorrect.training.settings import DEMO, FULL, RunSettings, read_settings
 
 
 def turn(role: Any, text: str, status: str | None) -> Turn:
@@ -43,6 +45,34 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path, DEMO)
     with pytest.raises(TrainingError, match="already holds a run"):
         RunDirectory.create(tmp_path, DEMO)
+
+
+def refused(out: Path, settings: RunSettings, *, resume: bool = False, note: str | None = None) -> None:
+    """A run that is refused once it has its folder: its data are not what they should be, say."""
+    with opened_run("score", settings, out=out, progress=SilentProgress(), resume=resume) as (run, _):
+        if note is not None:
+            (run.path / note).write_text("")
+        raise TaskError("wrong columns")
+
+
+def test_a_run_that_was_refused_leaves_the_folder_free_for_another(tmp_path: Path) -> None:
+    for settings in (DEMO, FULL):
+        with pytest.raises(TaskError):
+            refused(tmp_path, settings)
+    RunDirectory.create(tmp_path, DEMO, arm="score")
+    with pytest.raises(TaskError):
+        refused(tmp_path, DEMO, resume=True)
+    with pytest.raises(TrainingError, match="already holds a run"):  # nothing of it is lost
+        refused(tmp_path, DEMO)
+
+
+@pytest.mark.parametrize("note", ["metrics.jsonl", "checkpoints/before.json", "notes.txt"])
+def test_a_run_of_which_something_came_stays(note: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError):
+        refused(tmp_path, DEMO, note=note)
+    assert read_settings(tmp_path / "config.yaml") == DEMO
+    with pytest.raises(TrainingError, match="already holds a run"):
+        refused(tmp_path, FULL)
 
 
 def test_resuming_takes_the_same_settings_only(tmp_path: Path) -> None:
