@@ -249,10 +249,11 @@ def flips_svg(report: Mapping[str, Any], title: str) -> Markup:
         _Label(0, 14, title, bold=True),
         *_side(_LEFT - _BAR - 8, "end", first, wrong_at_first),
         *_side(_RIGHT + _BAR + 8, "start", last, wrong_at_last),
-        _Label((_LEFT + _RIGHT) / 2, _HEIGHT - 1, f"fixed {flips.i_to_c:.1%}   broken {flips.c_to_i:.1%}", "middle"),
+        _Label(_WIDTH / 2, _HEIGHT - 1, f"fixed {flips.i_to_c:.1%}   broken {flips.c_to_i:.1%}", "middle"),
+        _Label(_WIDTH / 2, _HEIGHT + 15, f"stayed correct {flips.c_to_c:.1%}, incorrect {flips.i_to_i:.1%}", "middle"),
     ]
     drawn = [band for band in bands if band.share > 0]
-    return render("flips.svg", title=title, width=_WIDTH, height=_HEIGHT + 6, bands=drawn, bars=bars, labels=labels)
+    return render("flips.svg", title=title, width=_WIDTH, height=_HEIGHT + 22, bands=drawn, bars=bars, labels=labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,5 +35,6 @@ def test_a_page_shows_gains_in_colour_and_escapes_what_models_write() -> None:
     assert "rgba(46,164,78,0.38)" in page  # green, at half of the strongest colour: 0.75 x 0.5 / 1
     assert "rgba(229,83,75,0.75)" in page  # red, at its strongest
     assert "What the best thoughts say" in page and "<td>+0.500</td>" in page
+    assert page.count('tabindex="0" data-told="gain') == 2, "figures are reached by keyboard and touch too"
     nobody = report_page(QuietSettings(), [], None, [{"text": 0, "tokens": [{"token": "3"}, worse]}])
     assert "Which tokens gain" in nobody and "What the best thoughts say" not in nobody

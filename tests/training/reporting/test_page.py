@@ -178,6 +178,9 @@ def test_any_flips_can_be_drawn(c_to_c: int, c_to_i: int, i_to_c: int, i_to_i: i
     svg = flips_svg(report, "after")
     assert svg.count("<path") == sum(count > 0 for count in (c_to_c, c_to_i, i_to_c, i_to_i))
     assert 'height="-' not in svg and "nan" not in svg
+    kept = re.search(r">stayed correct ([\d.]+)%, incorrect ([\d.]+)%<", svg)  # no need to point at the bands
+    assert kept is not None
+    assert [float(share) for share in kept.groups()] == pytest.approx([100 * c_to_c / n, 100 * i_to_i / n], abs=0.051)
 
 
 def test_charts_take_their_ink_from_the_page_and_leave_out_what_was_not_measured() -> None:
