@@ -44,6 +44,7 @@ class Job:
     """What one process measures, and how many seconds it may take once it has begun."""
 
     name: str
+    """Of `gpu_rows.JOBS`; several, one after the other, with commas between them."""
     size: str
     seconds: float
 
@@ -145,11 +146,13 @@ def write(rows: Path, written: Path, arguments: argparse.Namespace) -> None:
 
 
 def chosen_jobs(arguments: argparse.Namespace) -> list[Job]:
-    """Those that were asked for; with --tiny each on the tiny model, once."""
+    """Those that were asked for; with --tiny each on the tiny model, once, in two processes that take turns."""
     jobs = [job for job in JOBS if arguments.size is None or job.size in arguments.size]
+    jobs = [job for job in jobs if arguments.job is None or job.name in arguments.job]
     if arguments.tiny:
-        jobs = [Job(name, "tiny", 300) for name in dict.fromkeys(job.name for job in jobs)]
-    return [job for job in jobs if arguments.job is None or job.name in arguments.job]
+        names = list(dict.fromkeys(job.name for job in jobs))
+        return [Job(",".join(part), "tiny", 1800) for part in (names[::2], names[1::2]) if part]
+    return jobs
 
 
 def main() -> None:

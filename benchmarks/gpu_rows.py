@@ -1,4 +1,4 @@
-"""One job of `gpu.py`, in a process of its own: imports, waits for a line, and measures. Not to be called by hand."""
+"""A job of `gpu.py`, or several, in a process of its own: imports, waits for a line, and measures. Not for people."""
 
 import argparse
 import asyncio
@@ -335,7 +335,7 @@ JOBS: dict[str, Callable[[Bench, Rows, Path | None], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("job", help=f"one of {', '.join(JOBS)}, or several with commas between them")
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--device", default="cuda")
@@ -346,7 +346,8 @@ def main() -> None:
     faulthandler.dump_traceback_later(25, repeat=True)
     device = torch.device(arguments.device)
     rows = Rows(arguments.size, arguments.rows, device)
-    rows.tried(arguments.job, lambda: JOBS[arguments.job](Bench(arguments.size, device), rows, arguments.profile))
+    for name in arguments.job.split(","):
+        rows.tried(name, lambda job=JOBS[name]: job(Bench(arguments.size, device), rows, arguments.profile))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,19 @@
 """What holds for all tests, however many of them run at once."""
 
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes, or is drawn, is the machine's business and not a fault.
 settings.register_profile("under load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("under load")
+
+# TRL imports MLflow wherever it is installed, which is a fifth of the start of every process that trains.
+os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first, so that no core waits for the last of them; each stays together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -196,7 +196,7 @@ def test_many_coroutines_share_the_processes_without_mixing_up_answers(checker: 
 
 
 @pytest.mark.slow
-def test_a_thousand_checks_survive_while_every_tenth_worker_is_killed() -> None:
+def test_three_hundred_checks_survive_while_every_tenth_worker_is_killed() -> None:
     rng = random.Random(11)
     seen: set[int] = set()
     with UnitTestChecker(deadline=60.0, workers=2) as checker, ThreadPoolExecutor(4) as threads:
@@ -209,13 +209,13 @@ def test_a_thousand_checks_survive_while_every_tenth_worker_is_killed() -> None:
                 _kill(victim)
             return checker.check_sync(f"def f(x): return x + {number}", f"assert f(1) == {number + 1 + number % 2}")
 
-        verdicts = list(threads.map(check, range(1000)))
+        verdicts = list(threads.map(check, range(300)))
         seen.update(checker.worker_pids)
     for number, verdict in enumerate(verdicts):
         assert verdict.status is (Status.WRONG if number % 2 else Status.CORRECT), (number, verdict.reason)
         if number % 2:
             assert verdict.reason == f"passed 0 of 1 tests; test 1 failed: f(1) returned {number + 1}"
-    assert len(seen) > 20
+    assert len(seen) > 10
     assert wait_until_gone(list(seen))
 
 

@@ -13,7 +13,9 @@ import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from selfcorrect.cli.app import app
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.ppo import sharding
 from selfcorrect.training.ppo.config import TurnPPOConfig
@@ -36,26 +38,35 @@ def environment_of(config: Path) -> dict[str, str]:
     return {name: value for name, value in chosen.items() if name.startswith(("FSDP_", "ACCELERATE_USE_FSDP"))}
 
 
-def trained(out: Path, *more: str, divided: bool) -> dict[str, Any]:
-    """The last step of a run of two processes."""
-    extra = environment_of(CONFIGS / "fsdp2.yaml") if divided else {}
-    program = [str(CPUS_FOR_GPUS)] if divided else ["-m", "selfcorrect"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launcher, *program, "train", "score", "--out", str(out), *SMALL, *more],
-        capture_output=True, text=True, timeout=600, env={**os.environ, **extra}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+def last_step(out: Path) -> dict[str, Any]:
     last: dict[str, Any] = json.loads((out / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
     return last
+
+
+def trained_whole(out: Path, *more: str) -> dict[str, Any]:
+    """The last step of a run of this process."""
+    done = CliRunner().invoke(app, ["train", "score", "--out", str(out), *SMALL, *more])
+    assert done.exit_code == 0, done.stderr
+    return last_step(out)
+
+
+def trained_in_parts(out: Path, *more: str) -> dict[str, Any]:
+    """The last step of a run of two processes with divided weights."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(CPUS_FOR_GPUS), "train", "score", "--out", str(out), *SMALL, *more],
+        capture_output=True, text=True, timeout=600, check=False,
+        env={**os.environ, **environment_of(CONFIGS / "fsdp2.yaml")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return last_step(out)
 
 
 @needs_configs
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--set", "policy.lora={rank: 2}")], ids=["all weights", "an adapter"])
 def test_divided_weights_play_learn_and_are_saved_as_whole_ones(tmp_path: Path, more: tuple[str, ...]) -> None:
-    whole = trained(tmp_path / "whole", *more, divided=False)
-    parts = trained(tmp_path / "parts", *more, divided=True)
+    whole, parts = trained_whole(tmp_path / "whole", *more), trained_in_parts(tmp_path / "parts", *more)
     for name in ("tokens", "accuracy_t1", "accuracy_t2", "eval_accuracy_t2", "kl_t1", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
     saved, expected = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("parts", "whole"))

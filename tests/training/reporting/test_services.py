@@ -85,6 +85,8 @@ def test_mlflow_files_hold_figures_and_a_table_of_all_steps(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("DISABLE_MLFLOW_INTEGRATION")  # tests/conftest.py; TRL looked when it was imported
+    monkeypatch.setattr("trl.extras.profiling.mlflow", mlflow, raising=False)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its default is a database, which mlflow-skinny lacks
     mlflow.set_tracking_uri(f"file://{tmp_path}/mlflow")
     try:
