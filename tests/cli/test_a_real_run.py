@@ -1,4 +1,4 @@
-"""The whole loop from the command line, in a process of its own: interrupted, resumed, used."""
+"""The whole loop from the command line: interrupted in a process of its own, resumed and used."""
 
 import json
 import os
@@ -8,8 +8,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from selfcorrect.cli.app import app
 
 pytestmark = pytest.mark.slow
 
@@ -62,15 +66,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert process.returncode == 130, said
     assert f"selfcorrect demo --resume {out}" in said
     assert "Traceback" not in said
-    resumed = subprocess.run(
-        command("demo", "--resume", str(out), "--json"),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE,
-        env=environment(),
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = CliRunner().invoke(app, ["demo", "--resume", str(out), "--json"])
+    assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["after"]["n"] == 20
     return out
 
@@ -120,14 +117,6 @@ def test_the_trained_model_loads_with_transformers_alone(finished: Path) -> None
     assert model.generate(ids, max_new_tokens=5, do_sample=False).shape[1] > ids.shape[1]
 
 
-def test_the_trained_model_solves_as_the_embedded_one_does(finished: Path) -> None:
-    done = subprocess.run(
-        command("solve", "3 5 7 9 get 56", "--model", str(finished / "model"), "--json"),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=PATIENCE,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr
-    assert [turn["role"] for turn in json.loads(done.stdout)["turns"]] == ["attempt", "revise"]
+def test_the_trained_model_solves_as_the_embedded_one_does(finished: Path, run_json: Any) -> None:
+    solved = run_json("solve", "3 5 7 9 get 56", "--model", finished / "model")
+    assert [turn["role"] for turn in solved["turns"]] == ["attempt", "revise"]

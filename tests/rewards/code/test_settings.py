@@ -38,6 +38,7 @@ def ready_checker(settings: dict[str, Any]) -> UnitTestChecker:
     return checker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_hostile_programs_are_wrong_with_every_setting(name: str) -> None:
     with checker_with(name) as checker:

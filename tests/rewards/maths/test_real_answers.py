@@ -4,7 +4,9 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,13 @@ DISAGREED = {
 }
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["id"] not in DISAGREED], ids=lambda row: row["id"])
+def rows(wanted: Callable[[dict[str, str]], bool]) -> list[Any]:
+    """Those that are wanted, by their ids; what takes the judge all of its five seconds is slow."""
+    slow = {"int bomb vs int ref": [pytest.mark.slow]}
+    return [pytest.param(row, id=row["id"], marks=slow.get(row["source"], [])) for row in ROWS if wanted(row)]
+
+
+@pytest.mark.parametrize("row", rows(lambda row: row["id"] not in DISAGREED))
 def test_the_verdict_is_the_expected_one(guessing: MathChecker, row: dict[str, str]) -> None:
     verdict = guessing.check_sync(row["response"], row["reference"])
     assert verdict.correct is (row["expected"] == "correct"), verdict
@@ -34,7 +42,7 @@ def test_where_we_disagree_the_verdict_is_ours(guessing: MathChecker, row: dict[
     assert guessing.check_sync(row["response"], row["reference"]).status is Status.WRONG
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["expected"] == "wrong"], ids=lambda row: row["id"])
+@pytest.mark.parametrize("row", rows(lambda row: row["expected"] == "wrong"))
 def test_what_is_wrong_is_wrong_by_every_rule(row: dict[str, str], lenient: MathChecker) -> None:
     """The lenient rules forgive forms: only answers whose value is right differ from the strict verdict."""
     if row["id"] == "realistic-maths-m201":
