@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langgraph_sdk import get_client
 from local_server import free_port, running, script
+from small_models import WORDS, llama, word_tokenizer
 
 from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
@@ -36,14 +37,20 @@ QUIET = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "NO_CO
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our graphs and of the one that langgraph.json names, over a local model."""
     folder = tmp_path_factory.mktemp("application")
     (folder / "application.py").write_text(GRAPHS)
     names = ["chat", "corrector", "asking"]
-    graphs = {name: f"./application.py:{name}" for name in names}
+    path, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["selfcorrect"].split(":")
+    graphs = {"selfcorrect": f"{ROOT / path}:{name}"} | {name: f"./application.py:{name}" for name in names}
+    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
+    tokenizer.save_pretrained(folder / "model")
+    llama(len(tokenizer), positions=2048).save_pretrained(folder / "model")
     (folder / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
     port = free_port()
     command = [script("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)]
-    with running(command, f"http://127.0.0.1:{port}/ok", folder=folder, environment=QUIET):
+    environment = {**QUIET, "SELFCORRECT_MODEL": str(folder / "model")}
+    with running(command, f"http://127.0.0.1:{port}/ok", folder=folder, environment=environment):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -110,27 +117,14 @@ def test_a_wrong_variable_is_told(environment: dict[str, str], words: str) -> No
         model_from(environment)
 
 
-def test_the_shipped_file_serves_a_local_model(tmp_path: Path) -> None:
-    # a model folder is loaded and decoded without blocking the server's event loop, which it would refuse
-    from small_models import WORDS, llama, word_tokenizer
-
-    tokenizer = word_tokenizer(WORDS, pad_token="<pad>")
-    tokenizer.save_pretrained(tmp_path / "model")
-    llama(len(tokenizer), positions=2048).save_pretrained(tmp_path / "model")
-    path, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["selfcorrect"].split(":")
-    graphs = {"selfcorrect": f"{ROOT / path}:{name}"}
-    (tmp_path / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
-    port = free_port()
-    command = [script("langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)]
-    environment = {**QUIET, "SELFCORRECT_MODEL": str(tmp_path / "model")}
-
+def test_the_shipped_file_serves_a_local_model(address: str) -> None:
+    # the model is loaded and decoded without blocking the server's event loop, which would refuse it
     async def talk() -> Any:
-        async with get_client(url=f"http://127.0.0.1:{port}") as client:
+        async with get_client(url=address) as client:
             question = {"messages": [{"role": "user", "content": "3 5 7 get 9"}]}
             return await client.runs.wait(None, "selfcorrect", input=question)
 
-    with running(command, f"http://127.0.0.1:{port}/ok", folder=tmp_path, environment=environment):
-        answer = asyncio.run(talk())["messages"][-1]
+    answer = asyncio.run(talk())["messages"][-1]
     assert [turn["role"] for turn in answer["response_metadata"]["turns"]] == ["attempt", "revise"]
 
 
