@@ -13,7 +13,12 @@ settings.load_profile("under load")
 os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
 
 
+LONGEST = ("test_pages.py", "test_notebooks.py", "test_reproduce.py", "test_sharding.py", "test_several_processes.py")
+"""Modules with tests of a minute or more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests come first, so that no core waits for the last of them; each stays together."""
+    """The longest modules come first, then others with slow tests, so that at the end no core waits for one test.
+    Modules stay together, for what their fixtures make."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
