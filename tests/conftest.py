@@ -1,9 +1,12 @@
 """What holds for all tests, however many of them run at once."""
 
+import gc
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+gc.disable()  # until all is imported, of which nothing is garbage
 
 # How long an example takes, or is drawn, is the machine's business and not a fault.
 settings.register_profile("under load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,3 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Modules stay together, for what their fixtures make."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but never in what was imported: that is a second of work whenever it is done."""
+    gc.enable()
+    gc.freeze()

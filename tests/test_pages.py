@@ -33,12 +33,13 @@ SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.DOTALL | 
 
 
 IN_FORKS = """
-import ast, os, pathlib, runpy, sys
+import ast, gc, os, pathlib, runpy, sys
 blocks = [pathlib.Path(name) for name in sys.argv[1:]]
 for block in blocks:
     for node in ast.parse(block.read_text("utf-8")).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             exec(compile(ast.Module([node], []), block, "exec"), {})
+gc.freeze()
 for block in blocks:
     if not os.fork():
         os.dup2(os.open(block.with_suffix(".out"), os.O_CREAT | os.O_WRONLY), 1)
