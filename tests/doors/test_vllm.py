@@ -225,23 +225,36 @@ def test_all_weights_go_over_within_this_process_tied_heads_included(colocated: 
         agree(colocated)
 
 
-@pytest.mark.parametrize("lora", ["null", "{rank: 4}"])
-def test_a_run_trains_with_an_engine_in_its_own_process(tmp_path: Path, lora: str) -> None:
-    """A process of its own: vLLM starts once in each."""
+def run_of(out: Path, *settings: str, processes: int = 1) -> list[dict[str, float]]:
+    """The steps of a run in processes of its own: vLLM starts once in each."""
     chosen = [
-        "policy.engine.kind=vllm-colocate", "policy.engine.enforce_eager=true", f"policy.lora={lora}",
-        "policy.device=cpu", "score.stage_one_steps=1", "score.stage_two_steps=2", "optimiser.problems_per_step=4",
-        "optimiser.episodes_per_problem=4", "evaluation.problems=16",
+        "policy.device=cpu", "policy.max_new_tokens=24", "score.stage_one_steps=1", "score.stage_two_steps=2",
+        "optimiser.problems_per_step=4", "optimiser.episodes_per_problem=4", "evaluation.problems=16", *settings,
     ]  # fmt: skip
-    command = [sys.executable, "-W", "ignore", "-m", "selfcorrect", "train", "score", "--out", str(tmp_path / "run")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, "-W", "ignore", *(launcher if processes > 1 else []), "-m", "selfcorrect"]
     done = subprocess.run(
-        [*command, *(part for setting in chosen for part in ("--set", setting))],
+        [*command, "train", "score", "--out", str(out), *(part for each in chosen for part in ("--set", each))],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    steps = steps_of(tmp_path / "run")
+    steps = steps_of(out)
     assert len(steps) == 3 and all(step["episodes_failed"] == 0 for step in steps)
+    return steps
+
+
+@pytest.mark.parametrize(("lora", "processes"), [("null", 1), ("{rank: 4}", 1), ("{rank: 4}", 2)])
+def test_a_run_trains_with_an_engine_in_each_of_its_processes(tmp_path: Path, lora: str, processes: int) -> None:
+    own = "policy.engine.kind=vllm-colocate", "policy.engine.enforce_eager=true", f"policy.lora={lora}"
+    steps = run_of(tmp_path / "run", *own, processes=processes)
     assert max(step["mismatch/nats"] for step in steps) < 1e-3, "stale weights would be off by what a step moves"
+
+
+def test_two_processes_share_a_server_and_play_ahead_of_it(server: str, tmp_path: Path) -> None:
+    own = "policy.engine.kind=vllm", f"policy.engine.url={server}", "policy.lora={rank: 4}", "optimiser.play_ahead=true"
+    steps = run_of(tmp_path / "run", *own, "optimiser.learning_rate=0.01", processes=2)
+    assert steps[0]["mismatch/nats"] < 1e-5, "by its own weights"
+    assert max(step["mismatch/nats"] for step in steps[1:]) > 1e-4, "by the weights of one update before"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import arms_of_many
 import torch
 from torch import distributed
 from transformers.utils import logging
@@ -110,6 +109,8 @@ def became_of_options(trained: TurnPPOTrainer) -> dict[str, Any]:
 
 
 def everything(model: Path, out: Path) -> None:
+    import arms_of_many  # whoever starts this has put its folder on the path
+
     trained = train(model, out / "checkpoints")
     if trained.accelerator.is_main_process:
         trained.accelerator.unwrap_model(trained.model).save_pretrained(out)
