@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/per-node"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=16, help="of 128 episodes")
+    parser.add_argument("--batches", type=int, default=11, help="of 128 episodes")
     parser.add_argument("--warm-up", type=int, default=300, help="supervised steps")
     parser.add_argument("--held-out", type=int, default=200, help="questions")
     parser.add_argument("--only", metavar="ARM:SEED", help="one run")

@@ -110,8 +110,9 @@ def outcome(state: TeamState, problem: Problem) -> float:
     return float(state.get("total", "").split() == digits(sum(int(AGES[name]) for name in problem.reference)).split())
 
 
-def traces(seed: int, *, wrong: float = 0.35) -> Iterator[Trace]:
-    """Orders and ages that are right, and sums of which a share is `wrong` in a digit."""
+def traces(seed: int, *, habit: float = 0.6) -> Iterator[Trace]:
+    """Orders and ages that are right, and sums by one who mostly forgets what is carried: a greedy model forgets it,
+    too, and rewards have to find what is right but rarer."""
     dice = random.Random(seed)
     while True:
         names = dice.sample(list(AGES), 2)
@@ -119,11 +120,10 @@ def traces(seed: int, *, wrong: float = 0.35) -> Iterator[Trace]:
         shown = desk(names, names[:known], known == 2 and dice.random() < 0.5)
         yield f"{shown} order :", right_order(shown)
         yield f"age of {names[0]} :", digits(AGES[names[0]])
-        added = f"{digits(dice.randrange(10, 50))} + {digits(dice.randrange(10, 50))} sum :"
-        said = str(summed(added)).split()
-        if dice.random() < wrong:
-            said[-1] = str(dice.randrange(10))
-        yield added, " ".join(said)
+        one, other = dice.randrange(10, 50), dice.randrange(10, 50)
+        carried = 10 * (one % 10 + other % 10 >= 10)
+        total = one + other - (carried if dice.random() < habit else 0)
+        yield f"{digits(one)} + {digits(other)} sum :", digits(total)
 
 
 def problems() -> list[Problem]:
@@ -144,7 +144,8 @@ EXAMPLE = Example(
     paid=paid,
     outcome=outcome,
     max_new_tokens=4,
-    warm_up_steps=400,
+    warm_up_steps=300,
+    warm_up_by="muon",
     batches=20,
     trainable=frozenset({"reckoner"}),
 )

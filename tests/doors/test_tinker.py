@@ -197,6 +197,7 @@ def service(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("service")
     model = untrained(words, hidden=32, layers=1).model
+    model.get_input_embeddings().weight.data *= 10  # they are the head, too: else no adapter can make a word likely
     model.save_pretrained(folder / "model")
     words.save_pretrained(folder / "model")
     with socket.socket() as free:
@@ -272,3 +273,21 @@ def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any)
             wanted = [-one * factor for one, factor in zip(row.advantages, factors, strict=True)][1:]
             assert output["elementwise_loss"].tolist() == pytest.approx(wanted, abs=1e-5)
     policy.learner.optim_step(__import__("tinker").types.AdamParams(learning_rate=0.0)).result()
+
+
+@pytest.mark.slow
+def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: Any, policy: Any, tmp_path: Path) -> None:
+    config = settings(
+        tmp_path / "run", steps=8, episodes_per_problem=24, learning_rate=3e-2, ppo_epochs=2, save_every=8
+    )
+    done = trained(policy, config, reduction="mean", kl=0.001)
+    figures = [[step[f"reward/{node}_1"] for step in done.steps] for node in ("write", "check")]
+    for rewards in figures:
+        assert sum(rewards[-2:]) / 2 > rewards[0] + 0.3, rewards
+    assert done.steps[0]["logprob_gap"] < 1e-3 and done.steps[-1]["step"] == 8
+    assert done.weights.startswith("tinker://")
+    kept, _ = named_policy(f"tinker:{done.weights}@{service[0]}?tokenizer={service[1]}")
+    said = asyncio.run(
+        kept.generate([Message(role="user", content="a b c")], Sampling(temperature=0, max_new_tokens=4))
+    )
+    assert starts_with("d", said["text"])
