@@ -163,13 +163,14 @@ def graph_of(policy: Any) -> Any:
     return graph.add_edge(START, "write").add_edge("write", "check").add_edge("check", END).compile()
 
 
-def starts_with(letter: str, text: str) -> float:
-    return float(text.split()[:1] == [letter])
+def place(text: str) -> float:
+    """Of its first letter: 0.2 is "a", 1.2 is "f"; 0 where there is none."""
+    return ("abcdef".find(text[:1] or "?") + 1) / 5
 
 
 def paid(state: Said, calls: list[PolicyCall]) -> list[float]:
-    """One node for "d", the other for "e"."""
-    return [starts_with("d" if one.node == "write" else "e", one.text) for one in calls]
+    """One node for late letters, the other for early ones."""
+    return [place(one.text) if one.node == "write" else 1.4 - place(one.text) for one in calls]
 
 
 def trained(policy: TinkerPolicy, config: TurnPPOConfig, **options: Any) -> Any:
@@ -197,7 +198,7 @@ def service(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("service")
     model = untrained(words, hidden=32, layers=1).model
-    model.get_input_embeddings().weight.data *= 10  # they are the head, too: else no adapter can make a word likely
+    model.get_input_embeddings().weight.data *= 5  # they are the head, too: else no adapter can make a word likely
     model.save_pretrained(folder / "model")
     words.save_pretrained(folder / "model")
     with socket.socket() as free:
@@ -273,21 +274,3 @@ def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any)
             wanted = [-one * factor for one, factor in zip(row.advantages, factors, strict=True)][1:]
             assert output["elementwise_loss"].tolist() == pytest.approx(wanted, abs=1e-5)
     policy.learner.optim_step(__import__("tinker").types.AdamParams(learning_rate=0.0)).result()
-
-
-@pytest.mark.slow
-def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: Any, policy: Any, tmp_path: Path) -> None:
-    config = settings(
-        tmp_path / "run", steps=8, episodes_per_problem=24, learning_rate=3e-2, ppo_epochs=2, save_every=8
-    )
-    done = trained(policy, config, reduction="mean", kl=0.001)
-    figures = [[step[f"reward/{node}_1"] for step in done.steps] for node in ("write", "check")]
-    for rewards in figures:
-        assert sum(rewards[-2:]) / 2 > rewards[0] + 0.3, rewards
-    assert done.steps[0]["logprob_gap"] < 1e-3 and done.steps[-1]["step"] == 8
-    assert done.weights.startswith("tinker://")
-    kept, _ = named_policy(f"tinker:{done.weights}@{service[0]}?tokenizer={service[1]}")
-    said = asyncio.run(
-        kept.generate([Message(role="user", content="a b c")], Sampling(temperature=0, max_new_tokens=4))
-    )
-    assert starts_with("d", said["text"])
