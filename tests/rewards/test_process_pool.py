@@ -73,7 +73,7 @@ def test_a_sleeping_worker_is_told_from_a_computing_one_by_its_processor_time() 
         asleep = pool.run({"do": "sleep", "seconds": 60})
         busy = pool.run({"do": "spin"})
     assert asleep.kind == busy.kind == "timed out"
-    assert asleep.cpu_seconds < 0.1 < busy.cpu_seconds
+    assert asleep.cpu_seconds < busy.cpu_seconds / 2
 
 
 def test_memory_is_capped_and_running_out_of_it_is_reported() -> None:
