@@ -29,7 +29,7 @@ from selfcorrect.rewards.code import UnitTestChecker
 @pytest.fixture(scope="module")
 def checker() -> Iterator[UnitTestChecker]:
     with UnitTestChecker(deadline=1.0, workers=1) as checker:
-        checker.check_sync("def total(n): return 1", f"import os\n{ASSERTS}")
+        checker.check_sync("def total(n): return 1", f"import random\n{ASSERTS}")
         yield checker
 
 
@@ -56,8 +56,8 @@ def gone_soon(pid: str) -> bool:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(checker: UnitTestChecker, name: str) -> None:
     before, pids = traces(), checker.worker_pids
-    # With code of their own that could reach further (import os), so that the tests' process ends with the check too.
-    verdict = judged(checker, PROGRAMS[name], f"import os\n{ASSERTS}")
+    # With code of their own that could reach further (import random), so that the tests' process ends with the check too.
+    verdict = judged(checker, PROGRAMS[name], f"import random\n{ASSERTS}")
     assert verdict.status is Status.WRONG, verdict.reason
     assert checker.worker_pids == pids
     assert descendants(pids) == []

@@ -44,7 +44,7 @@ def test_hostile_programs_are_wrong_with_every_setting(name: str) -> None:
     with checker_with(name) as checker:
         for group, programs in GROUPS.items():
             for what, program in programs.items() if group != "exhaust" else []:
-                verdict = judged(checker, program, f"import os\n{ASSERTS}")
+                verdict = judged(checker, program, f"import random\n{ASSERTS}")
                 assert verdict.status is Status.WRONG, (group, what, verdict.reason)
 
 
@@ -74,7 +74,7 @@ def test_hostile_programs_are_wrong_with_every_combination_of_settings(settings:
         assert checker.check_sync("def total(n): return sum(n)", ASSERTS).correct
         for group, programs in GROUPS.items():
             for what, program in programs.items() if group != "exhaust" else []:
-                verdict = judged(checker, program, f"import os\n{ASSERTS}")
+                verdict = judged(checker, program, f"import random\n{ASSERTS}")
                 assert verdict.status is Status.WRONG, (group, what, verdict.reason)
 
 
