@@ -56,7 +56,7 @@ def gone_soon(pid: str) -> bool:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(checker: UnitTestChecker, name: str) -> None:
     before, pids = traces(), checker.worker_pids
-    # With code of their own that could reach further (import random), so that the tests' process ends with the check too.
+    # With code of their own that leaves something (import random), so that the tests' process ends with the check too.
     verdict = judged(checker, PROGRAMS[name], f"import random\n{ASSERTS}")
     assert verdict.status is Status.WRONG, verdict.reason
     assert checker.worker_pids == pids
