@@ -41,7 +41,7 @@ QUIET = SilentProgress()
 STAR = RunSettings(
     policy=PolicySettings(max_new_tokens=40, device="cpu"),
     star=StarSettings(
-        data="single+rationalised", loops=2, problems=8, samples_per_problem=4, steps=2, batch_size=4
+        data="single+rationalised", loops=1, problems=8, samples_per_problem=4, steps=2, batch_size=4
     ),
     evaluation=EvaluationSettings(problems=6),
 )  # fmt: skip
@@ -50,8 +50,8 @@ VSTAR = RunSettings(
     evaluation=EvaluationSettings(problems=4),
     vstar=VstarSettings(
         rounds=1, problems=6, samples_per_problem=6, generator=GeneratorSettings(epochs=1, batch=4),
-        likelihood=PreferenceSettings(pairs_per_problem=2, batch=4), classifier=HeadSettings(batch=4),
-        stepwise=HeadSettings(batch=4), calibration_problems=10, calibration_samples=8, candidates=4,
+        likelihood=PreferenceSettings(pairs_per_problem=2, batch=4), stepwise=HeadSettings(batch=4),
+        kinds=["likelihood", "stepwise"], calibration_problems=10, calibration_samples=8, candidates=4,
     ),
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def checksum(model: Any) -> float:
 
 
 def self_taught(out: Path) -> list[float]:
-    """STaR; the checksums of what each loop has fine-tuned, in this process."""
+    """STaR; the checksum of what its loop has fine-tuned, in this process."""
     found: list[float] = []
     tuned = supervised_run.fine_tune
 

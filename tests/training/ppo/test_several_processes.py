@@ -128,13 +128,11 @@ def same_run(one: Path, other: Path) -> None:
 def test_a_supervised_arm_samples_and_learns_in_its_processes_as_in_one(tmp_path: Path, two: Together) -> None:
     alone = arms_of_many.self_taught(tmp_path / "alone")
     first, second = (wrote["arms"]["star"] for wrote in two.wrote)
-    assert first == second and len(first) == 2, "the same weights in both, in both loops"
+    assert first == second and len(first) == 1, "the same weights in both"
     assert first == pytest.approx(alone, rel=1e-4)
-    for loop in ("loop-1", "loop-2"):
-        learnt = [
-            (run / "loops" / loop / "examples.jsonl").read_text() for run in (tmp_path / "alone", two.folder / "star")
-        ]
-        assert learnt[0] == learnt[1] != ""
+    runs = tmp_path / "alone", two.folder / "star"
+    learnt = [(run / "loops" / "loop-1" / "examples.jsonl").read_text("utf-8") for run in runs]
+    assert learnt[0] == learnt[1] != ""
     same_run(tmp_path / "alone", two.folder / "star")
 
 
@@ -143,7 +141,7 @@ def test_v_stars_generator_and_verifiers_are_those_of_one_process(tmp_path: Path
     same_run(tmp_path / "alone", two.folder / "vstar")
     for name in ("rounds/1/samples.jsonl", "calibration.jsonl", "held_out.jsonl"):
         assert (tmp_path / "alone" / name).read_text() == (two.folder / "vstar" / name).read_text()
-    for kind in ("likelihood", "classifier", "stepwise"):
+    for kind in ("likelihood", "stepwise"):
         ours, theirs = (load_verifier(run / "verifiers" / kind) for run in (tmp_path / "alone", two.folder / "vstar"))
         asked = [("3 5 7 9 get 56 :", "3 + 5 = 8 ; 8 * 7 = 56"), ("3 5 7 9 get 56 :", "3 + 5 = 8 ; 8 * 9 = 72")]
         # pairs and answers do not divide into batches, whose last one is filled up
