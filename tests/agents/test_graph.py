@@ -105,6 +105,7 @@ def lengths(**options: Any) -> list[int]:
     return [roles(state).count("revise") for state in played]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("critique", ["instruction", "self"])
 def test_episodes_draw_how_many_revisions_they_may_have(critique: str) -> None:
     drawn = lengths(revisions=4, fewest_revisions=1, critique=critique, stop=FixedRevisions())

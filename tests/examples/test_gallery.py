@@ -149,6 +149,7 @@ def drawn(call: PolicyCall) -> float:
     return float(sum(call.generation["completion_ids"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_it_trains_as_it_is(name: str, tmp_path: Path) -> None:
     # a model of few steps is rarely right: what it is paid here only has to differ between episodes

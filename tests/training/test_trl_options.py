@@ -71,6 +71,7 @@ def test_every_honoured_option_has_a_test_of_its_effect() -> None:
     assert set(CHANGED_WEIGHTS) | ELSEWHERE == set(HONOURED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED_WEIGHTS)
 def test_an_honoured_option_changes_what_is_learnt(
     name: str, tiny_model_folder: Path, tmp_path: Path, usual: torch.Tensor

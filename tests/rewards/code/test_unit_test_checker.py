@@ -233,6 +233,7 @@ def _kill(pid: int) -> None:
         return
 
 
+@pytest.mark.slow
 def test_no_pair_of_processes_gets_stuck_however_long_it_serves() -> None:
     """The zygote's answers to what nobody waits for once filled its socket after 140 checks."""
     with UnitTestChecker(deadline=60.0, workers=1) as checker:

@@ -77,6 +77,7 @@ def test_an_unknown_node_is_told_with_the_nearest_right_name(policy: Any, tmp_pa
         attempt(policy, tmp_path, trainable=set())
 
 
+@pytest.mark.slow
 def test_nodes_of_subgraphs_can_be_named(policy: Any, tmp_path: Path) -> None:
     outer = StateGraph(Draft).add_node("solver", graph_of(policy)).add_edge(START, "solver").compile()
     attempt(policy, tmp_path / "solver", graph=outer, trainable={"solver"})

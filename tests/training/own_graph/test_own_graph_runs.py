@@ -37,6 +37,7 @@ def run(folder: Path, out: Path, *, resume: bool = False, **settings: Any) -> Tr
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_folder_holds_figures_evaluations_episodes_and_a_report(tiny_model_folder: Path, tmp_path: Path) -> None:
     trained = run(tiny_model_folder, tmp_path / "run")
     out = tmp_path / "run"
@@ -53,6 +54,7 @@ def test_the_folder_holds_figures_evaluations_episodes_and_a_report(tiny_model_f
     assert trained.model_path == out / "model"
 
 
+@pytest.mark.slow
 def test_a_second_start_in_the_folder_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
     run(tiny_model_folder, tmp_path, steps=1)
     with pytest.raises(TrainingError, match="already holds a run; give resume=True"):

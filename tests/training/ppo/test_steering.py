@@ -84,6 +84,7 @@ def test_a_kl_target_raises_the_kl_coefficients_of_a_policy_that_runs_away(
     assert factors[0] == 1.0 and factors[-1] > 1.5
 
 
+@pytest.mark.slow
 def test_controllers_are_kept_in_checkpoints(tiny_model_folder: Path, tmp_path: Path) -> None:
     settings = {"learning_rate": 2e-2, "kl_target": 1e-4, "kl_gain": 1.0, "save_every": 2}
     whole, whole_log = trainer_on(tiny_model_folder, tmp_path / "whole", steps=4, **settings)
@@ -124,6 +125,7 @@ class Moments(TrainerCallback):  # type: ignore[misc]
         self.rates.append(round(lr_scheduler.get_last_lr()[0], 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("switch", "ages", "rates"),
     [
@@ -209,6 +211,7 @@ def test_problems_without_spread_are_dropped_and_their_share_is_logged(tiny_mode
     assert idle and log.steps[0]["dropped"] == len(idle) / 4
 
 
+@pytest.mark.slow
 def test_problems_without_spread_make_room_for_others(tiny_model_folder: Path, tmp_path: Path) -> None:
     shared = {"steps": 1, "checker": LikesEasyProblems()}
     plain, _ = trainer_on(tiny_model_folder, tmp_path / "plain", **shared)
@@ -233,6 +236,7 @@ def test_problems_without_spread_make_room_for_others(tiny_model_folder: Path, t
     assert log.steps[0]["tokens"] > played, "what was thrown away was paid for too"
 
 
+@pytest.mark.slow
 def test_value_pretraining_moves_the_critic_alone(tiny_model_folder: Path, tmp_path: Path) -> None:
     critic = CriticConfig(learning_rate=1e-2, pretraining=2)
     trainer, log = trainer_on(tiny_model_folder, tmp_path, steps=2, critic=critic)
