@@ -15,7 +15,26 @@ from langgraph.runtime import Runtime
 from selfcorrect import ChatSelfCorrect, Policy, Problem
 from selfcorrect.agents import PolicyCall
 
-NAMES = ("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea")
+NAMES = (
+    *("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea", "max", "nora", "otto"),
+    *(
+        "pia",
+        "quinn",
+        "rosa",
+        "sam",
+        "tess",
+        "ugo",
+        "vera",
+        "will",
+        "xena",
+        "yan",
+        "zoe",
+        "alba",
+        "bram",
+        "cora",
+        "dirk",
+    ),
+)
 FIELDS = {
     "city": ("oslo", "rome", "lima", "kyoto", "cairo", "turin"),
     "food": ("soup", "rice", "bread", "fish", "cake", "plum"),
@@ -94,19 +113,20 @@ def problems() -> list[Problem]:
     return made
 
 
-KNOWN, HELD_OUT = problems()[12:], problems()[:12]
+KNOWN, HELD_OUT = problems()[40:], problems()[:40]
 
 
-def traces(seed: int, *, wrong: float = 0.35) -> Iterator[Trace]:
-    """Calls, answers, and second answers, about the known questions; in a share of them a word is `wrong`."""
+def traces(seed: int, *, habit: float = 0.6, wrong: float = 0.1) -> Iterator[Trace]:
+    """Calls, answers, and second answers, about the known questions, by one who mostly answers with the first thing
+    that the tool told; a share of the calls is `wrong` by chance."""
     dice = random.Random(seed)
     while True:
-        problem, spoilt = dice.choice(KNOWN), dice.random() < wrong
+        problem = dice.choice(KNOWN)
         name, told = problem.reference, str(look_up.invoke({"name": problem.reference}))
         asked = f"user : {problem.prompt} {EOS} assistant :"
         read = f"{asked} {call_of(name)} {EOS} tool : {told} {EOS} assistant :"
-        yield asked, call_of(dice.choice(NAMES) if spoilt else name)
-        yield read, dice.choice(told.split()) if spoilt else str(problem.gold)
+        yield asked, call_of(dice.choice(NAMES) if dice.random() < wrong else name)
+        yield read, told.split()[1] if dice.random() < habit else str(problem.gold)
         first = dice.choice([word for words in FIELDS.values() for word in words])
         yield f"{read} {first} {EOS} user : check {EOS} assistant :", str(problem.gold)
 
@@ -125,7 +145,8 @@ EXAMPLE = Example(
     paid=paid,
     outcome=outcome,
     max_new_tokens=8,
-    warm_up_steps=600,
-    batches=20,
+    warm_up_steps=250,
+    warm_up_by="muon",
+    batches=10,
     chat_template=TEMPLATE,
 )  # fmt: skip

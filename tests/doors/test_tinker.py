@@ -274,3 +274,22 @@ def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any)
             wanted = [-one * factor for one, factor in zip(row.advantages, factors, strict=True)][1:]
             assert output["elementwise_loss"].tolist() == pytest.approx(wanted, abs=1e-5)
     policy.learner.optim_step(__import__("tinker").types.AdamParams(learning_rate=0.0)).result()
+
+
+@pytest.mark.slow
+def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: Any, tmp_path: Path) -> None:
+    url, model = str(service[0]), str(service[1])
+    policy = TinkerPolicy.to_train(model, url=url, tokenizer=model, rank=8, seed=0, max_new_tokens=4, template="plain")
+    config = settings(tmp_path / "run", steps=12, episodes_per_problem=32, learning_rate=1e-2, save_every=12)
+    done = trained(policy, config, reduction="mean")
+    for node in ("write", "check"):
+        rewards = [step[f"reward/{node}_1"] for step in done.steps]
+        assert sum(rewards[-3:]) / 3 > sum(rewards[:2]) / 2 + 0.1, rewards  # by 0.2, when it was written
+    assert done.steps[0]["logprob_gap"] < 1e-3 and done.steps[-1]["step"] == 12
+    assert done.weights.startswith("tinker://")
+    kept, _ = named_policy(f"tinker:{done.weights}@{url}?tokenizer={model}")
+    greedy = Sampling(temperature=0, max_new_tokens=4)
+    late, early = (
+        asyncio.run(kept.generate([Message(role="user", content=text)], greedy))["text"] for text in ("a b c", "c b a")
+    )
+    assert place(late) > place(early)
