@@ -123,6 +123,7 @@ def of_gsm8k(any_text: Path, tmp_path: Path) -> list[str]:
     return [*model, "--task", f"gsm8k:{tmp_path / 'train.jsonl'}", "--out", str(tmp_path / "run"), *sets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["attempt", "pairs"])
 def test_the_warm_up_learns_the_solutions_of_a_file(
     run_json: Any, run: Any, of_gsm8k: list[str], tmp_path: Path, form: str

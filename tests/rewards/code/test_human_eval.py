@@ -45,6 +45,7 @@ def test_every_canonical_solution_passes(checker: UnitTestChecker, problems: lis
     assert [(p["task_id"], v.reason) for p, v in zip(problems, verdicts, strict=True) if not v.correct] == []
 
 
+@pytest.mark.slow
 def test_no_stub_passes(checker: UnitTestChecker, problems: list[dict[str, Any]]) -> None:
     verdicts = judge_all(checker, problems, ["    return None\n"] * len(problems))
     assert [verdict.status for verdict in verdicts] == [Status.WRONG] * 164
