@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -16,7 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
+from pydantic_core import core_schema
 
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph
@@ -50,6 +51,8 @@ from selfcorrect.errors import ConfigurationError
 # The options that one call of `ChatSelfCorrect` is given, beside its messages.
 
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
+_Mode = Annotated[CritiqueMode, GetPydanticSchema(lambda mode, _: core_schema.is_instance_schema(mode))]
+"""A mode as it is. `InstanceOf` looks into it (up to pydantic 2.12), at names only type checkers import."""
 _READ_ELSEWHERE = {"tools", "tool_choice", "tool_options", "response_format", "n", "logprobs", "stream", "model"}
 
 
@@ -175,7 +178,7 @@ class ChatSelfCorrect(BackgroundChatModel):
     answer: Answer | None = None
     answer_node: str | None = None
     revisions: int = 1
-    critique: str | InstanceOf[CritiqueMode] = "instruction"
+    critique: str | _Mode = "instruction"
     checker: Any = None
     prompts: Prompts = PLAIN
     stop_rule: Any = None
