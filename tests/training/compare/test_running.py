@@ -22,6 +22,8 @@ from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings, PolicySettings, RunSettings
 
+pytestmark = pytest.mark.slow
+
 PROBLEMS = 8
 COST = Budget(generated_tokens=1000, optimiser_steps=10)
 

@@ -18,6 +18,7 @@ from selfcorrect.training.ppo.config import TurnPPOConfig
 ASKED = [Problem(id=f"p{number}", prompt=f"3 + {number}?", reference=None, checker="none") for number in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_it_trains_unchanged_token_for_token(name: str, tmp_path: Path) -> None:
     structure = STRUCTURES[name]
