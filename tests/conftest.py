@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,9 @@ settings.load_profile("under load")
 
 # TRL imports MLflow wherever it is installed, which is a fifth of the start of every process that trains.
 os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
+
+# What a shell starts in the background does not hear Ctrl-C, nor do its children: who presses it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONGEST = ("test_pages.py", "test_notebooks.py", "test_reproduce.py", "test_sharding.py", "test_several_processes.py")

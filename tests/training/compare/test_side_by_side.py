@@ -151,8 +151,6 @@ time.sleep(600)
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_told_to_end_lets_the_pieces_save(told: signal.Signals, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
-    # what a shell starts in the background does not hear Ctrl-C, nor do its children
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def tell() -> None:
         while not (saved.is_file() and saved.read_text() == "begun"):
@@ -160,18 +158,15 @@ def test_who_is_told_to_end_lets_the_pieces_save(told: signal.Signals, tmp_path:
         os.kill(os.getpid(), told)
 
     threading.Thread(target=tell, daemon=True).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(
-                comparison(arms=["base"]),
-                tmp_path,
-                lambda piece: [sys.executable, "-c", WAITS, str(saved)],
-                Heard(),
-                at_once=1,
-                changed=lambda: None,
-            )
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            comparison(arms=["base"]),
+            tmp_path,
+            lambda piece: [sys.executable, "-c", WAITS, str(saved)],
+            Heard(),
+            at_once=1,
+            changed=lambda: None,
+        )
     assert saved.read_text() == "saved"
 
 
