@@ -18,6 +18,7 @@ import math
 import random
 import select
 import socket
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ _OPPOSITE |= {other: name for name, other in _OPPOSITE.items()}
 """unittest's assertions, without the word, that say the contrary of one another."""
 _DECIDED = "a test passed although what it expects had been changed"
 _chance = random.SystemRandom()
+_writing = threading.RLock()
+"""Checks run in threads and share the trees of their tests, which are changed in place; and CPython 3.11 counts
+the depth of the tree that it parses for all threads together, so that two at once can end in a SystemError."""
 
 
 def judge_together(
@@ -230,14 +234,16 @@ class _Tests:
 
     def written(self, changed: set[int]) -> list[str]:
         """The tests as text, with these points changed."""
-        for number, (body, at, statement) in enumerate(self._places):
-            body[at] = _wrapped(_changed(statement) if number in changed else statement, number)
-        return [part if isinstance(part, str) else ast.unparse(part) for part in self._parts]
+        with _writing:
+            for number, (body, at, statement) in enumerate(self._places):
+                body[at] = _wrapped(_changed(statement) if number in changed else statement, number)
+            return [part if isinstance(part, str) else ast.unparse(part) for part in self._parts]
 
 
 @functools.lru_cache(maxsize=64)
 def _points_of(code: str | tuple[str, ...], entry_point: str | None) -> _Tests:
-    return _Tests([code] if isinstance(code, str) else list(code), entry_point)
+    with _writing:
+        return _Tests([code] if isinstance(code, str) else list(code), entry_point)
 
 
 def _bodies(tree: ast.Module, entry_point: str | None) -> Iterator[list[ast.stmt]]:
