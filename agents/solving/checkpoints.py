@@ -1,7 +1,9 @@
 """Where long episodes are kept: any LangGraph checkpointer, or the name of a database."""
 
+import asyncio
 import hashlib
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from selfcorrect.errors import ConfigurationError, GraphError
 
 Checkpointer = BaseCheckpointSaver[Any] | str | Path | None
+_OPENING_SECONDS = 5.0
+"""As long as sqlite itself waits for what else is locked."""
 
 
 @asynccontextmanager
@@ -52,10 +56,23 @@ async def _sqlite(path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         raise ConfigurationError(f"checkpointer {str(path)!r} is a folder; give the path of a file")
     try:
         async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
-            await saver.setup()
+            await _set_up(saver)
             yield saver
     except sqlite3.DatabaseError as error:
         raise ConfigurationError(f"checkpointer {str(path)!r}: {error}; {_advice(str(error))}") from error
+
+
+async def _set_up(saver: Any) -> None:
+    """Make the tables of a sqlite store. Whoever opens a new one turns its log on, and sqlite does not wait for another
+    who is doing so: we do."""
+    latest = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            return await saver.setup()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > latest:
+                raise
+        await asyncio.sleep(0.02)
 
 
 def _advice(said: str) -> str:

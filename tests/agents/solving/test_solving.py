@@ -1,10 +1,12 @@
 """`solve`: budgets, stores, streams, cancelling, a person as judge, and what it refuses."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, StateGraph
 from long_thinker import PROBLEM, LongThinker, think
 
@@ -19,6 +22,7 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policy import Sampling
+from selfcorrect.agents.solving import checkpoints
 from selfcorrect.agents.solving.solve import policy_loop, solve, solve_sync, stream_turns
 from selfcorrect.agents.solving.stored_episode import AskHuman
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Turn
@@ -261,6 +265,24 @@ def test_two_calls_at_once_on_one_thread_are_refused(tmp_path: Path) -> None:
     played, refused = (other, one) if isinstance(one, GraphError) else (one, other)  # whichever opened its store first
     assert played.stop_reason == "budget"
     assert isinstance(refused, GraphError) and "is being played already" in str(refused)
+
+
+@pytest.mark.parametrize("times", [3, 10_000])
+def test_a_new_store_that_another_is_opening_is_waited_for(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, left = AsyncSqliteSaver.setup, [times]
+
+    async def locked_at_first(saver: AsyncSqliteSaver) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise sqlite3.OperationalError("database is locked")
+        await setup(saver)
+
+    monkeypatch.setattr(AsyncSqliteSaver, "setup", locked_at_first)
+    monkeypatch.setattr(checkpoints, "_OPENING_SECONDS", 5.0 if times == 3 else 0.0)
+    with nullcontext() if times == 3 else pytest.raises(ConfigurationError, match="another program holds the file"):
+        solve_sync("count", endless(), budget=Budget(turns=2), checkpointer=tmp_path / "store.sqlite")
 
 
 def test_a_problem_that_cannot_be_stored_is_told_before_anything_is_generated() -> None:

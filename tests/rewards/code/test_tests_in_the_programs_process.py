@@ -1,6 +1,9 @@
 """`isolation="together"`: tests that run where the program could reach them, and still are not its to decide."""
 
+import ast
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
-from selfcorrect.rewards.code.together import another
+from selfcorrect.rewards.code.together import _points_of, another
 
 SEND = (
     "import json, os, struct, sys\ndef send(message):\n    data = json.dumps(message).encode()\n"
@@ -160,3 +163,23 @@ def test_another_value_is_of_the_same_type_and_never_equal(value: Any) -> None:
         return
     assert type(new) is type(value) and new != value
     assert eval(repr(new)) == new
+
+
+def test_checks_in_threads_do_not_mix_what_they_change() -> None:
+    tests = _points_of("\n".join(f"assert f({number}) == {number}" for number in range(40)), None)
+
+    def changed_in(text: str) -> list[int]:
+        asserts = [statement.body[0] for statement in ast.parse(text).body if isinstance(statement, ast.Try)]
+        return [number for number, test in enumerate(asserts) if ast.unparse(test) != f"assert f({number}) == {number}"]
+
+    def write(number: int) -> list[str]:
+        return [tests.written({number})[0] for _ in range(5)]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            written = list(threads.map(write, range(40)))
+    finally:
+        sys.setswitchinterval(before)
+    assert [[changed_in(text) for text in texts] for texts in written] == [[[number]] * 5 for number in range(40)]
