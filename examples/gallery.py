@@ -17,6 +17,11 @@ from selfcorrect.agents import Message, PolicyCall
 from selfcorrect.training import ProgressSink
 
 PAD, EOS = "<pad>", "<eos>"
+NAMES_OF_PEOPLE = (
+    "ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea", "max", "nora", "otto",
+    "pia", "quinn", "rosa", "sam", "tess", "ugo", "vera", "will", "xena", "yan", "zoe", "alba", "bram", "cora", "dirk",
+)  # fmt: skip
+"""Whom questions are about."""
 
 Optimiser = Literal["adamw", "muon"]
 Trace = tuple[str, str]

@@ -105,7 +105,7 @@ def is_model(kind: Any) -> bool:
 
 def checkers() -> str:
     """What each checker holds for right, in the words of its own."""
-    from selfcorrect.rewards.checkers import CHECKERS
+    from selfcorrect.rewards import CHECKERS
 
     lead = "What `task.checker` and `selfcorrect check` may name. More: [mathematical answers](../math-answers.md), "
     lead += "[programs and unit tests](../code-tests.md), [one of your own](../your-own.md#a-task)."

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gallery import EOS, Example, Trace
+from gallery import EOS, NAMES_OF_PEOPLE, Example, Trace
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelCallLimitMiddleware, hook_config
 from langchain_core.messages import AIMessage, HumanMessage
@@ -15,33 +15,13 @@ from langgraph.runtime import Runtime
 from selfcorrect import ChatSelfCorrect, Policy, Problem
 from selfcorrect.agents import PolicyCall
 
-NAMES = (
-    *("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea", "max", "nora", "otto"),
-    *(
-        "pia",
-        "quinn",
-        "rosa",
-        "sam",
-        "tess",
-        "ugo",
-        "vera",
-        "will",
-        "xena",
-        "yan",
-        "zoe",
-        "alba",
-        "bram",
-        "cora",
-        "dirk",
-    ),
-)
 FIELDS = {
     "city": ("oslo", "rome", "lima", "kyoto", "cairo", "turin"),
     "food": ("soup", "rice", "bread", "fish", "cake", "plum"),
     "pet": ("cat", "dog", "horse", "goat", "owl", "hen"),
 }
 _DICE = random.Random(0)
-PEOPLE = {name: {field: _DICE.choice(words) for field, words in FIELDS.items()} for name in NAMES}
+PEOPLE = {name: {field: _DICE.choice(words) for field, words in FIELDS.items()} for name in NAMES_OF_PEOPLE}
 
 TEMPLATE = (
     "{% for message in messages %}{{ message.role }} : "
@@ -125,7 +105,7 @@ def traces(seed: int, *, habit: float = 0.6, wrong: float = 0.1) -> Iterator[Tra
         name, told = problem.reference, str(look_up.invoke({"name": problem.reference}))
         asked = f"user : {problem.prompt} {EOS} assistant :"
         read = f"{asked} {call_of(name)} {EOS} tool : {told} {EOS} assistant :"
-        yield asked, call_of(dice.choice(NAMES) if dice.random() < wrong else name)
+        yield asked, call_of(dice.choice(NAMES_OF_PEOPLE) if dice.random() < wrong else name)
         yield read, told.split()[1] if dice.random() < habit else str(problem.gold)
         first = dice.choice([word for words in FIELDS.values() for word in words])
         yield f"{read} {first} {EOS} user : check {EOS} assistant :", str(problem.gold)
@@ -134,8 +114,8 @@ def traces(seed: int, *, habit: float = 0.6, wrong: float = 0.1) -> Iterator[Tra
 EXAMPLE = Example(
     name="checked_agent",
     words=[
-        *FIELDS, *(word for words in FIELDS.values() for word in words), *NAMES,
-        *map(call_of, NAMES), "user assistant tool : of check nobody",
+        *FIELDS, *(word for words in FIELDS.values() for word in words), *NAMES_OF_PEOPLE,
+        *map(call_of, NAMES_OF_PEOPLE), "user assistant tool : of check nobody",
     ],
     traces=traces,
     build=build,

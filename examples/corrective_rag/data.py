@@ -8,29 +8,11 @@ import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
 
+from gallery import NAMES_OF_PEOPLE
+
 from selfcorrect import Problem
 
-NAMES = (
-    *("ada", "ben", "cleo", "dan", "eve", "finn", "gus", "hana", "ida", "jon", "kim", "lea", "max", "nora", "otto"),
-    *(
-        "pia",
-        "quinn",
-        "rosa",
-        "sam",
-        "tess",
-        "ugo",
-        "vera",
-        "will",
-        "xena",
-        "yan",
-        "zoe",
-        "alba",
-        "bram",
-        "cora",
-        "dirk",
-    ),
-    *("elsa", "fritz", "greta", "hugo", "iris", "jana", "karl", "lola", "milo", "nils"),
-)
+NAMES = (*NAMES_OF_PEOPLE, *["elsa", "fritz", "greta", "hugo", "iris", "jana", "karl", "lola", "milo", "nils"])
 _ABOUT = {
     "city": ("works in", ("oslo", "rome", "lima", "kyoto")),
     "food": ("eats much", ("soup", "rice", "bread", "fish")),
