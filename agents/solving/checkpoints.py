@@ -68,7 +68,8 @@ async def _set_up(saver: Any) -> None:
     latest = time.monotonic() + _OPENING_SECONDS
     while True:
         try:
-            return await saver.setup()
+            await saver.setup()
+            return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > latest:
                 raise
