@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from trl.distributed import DistributedBackend
 from trl.models.utils import unwrap_model_for_generation
 
@@ -82,6 +83,15 @@ def _unsharded(model: nn.Module, accelerator: Any) -> Iterator[None]:
         for part in parts:
             part.reshard()
             part.set_reshard_after_forward(bool(accelerator.state.fsdp_plugin.reshard_after_forward), recurse=False)
+
+
+class WholeNorms:
+    """A trainer whose gradient's norm is that of all processes' parts. FSDP2's is a DTensor, and torch 2.9 takes as its
+    number the part of this process."""
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def save_whole(trainer: Any, tokenizer: Any, folder: Path) -> Any:

@@ -70,12 +70,12 @@ from selfcorrect.training.ppo.scoring import (
     hidden_before_each_token,
     without_dropout,
 )
-from selfcorrect.training.ppo.sharding import is_sharded, refuse_with_shards, whole_model
+from selfcorrect.training.ppo.sharding import WholeNorms, is_sharded, refuse_with_shards, whole_model
 from selfcorrect.training.processes import together
 from selfcorrect.training.reporting.services import Reporters, episode_rows
 
 
-class TurnPPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class TurnPPOTrainer(WholeNorms, GRPOTrainer):  # type: ignore[misc]
     """Per-turn PPO in a LangGraph graph.
 
     Every step plays `episodes_per_problem` episodes of each of `problems_per_step` problems through `graph`, pays every

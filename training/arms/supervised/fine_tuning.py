@@ -8,7 +8,7 @@ from typing import Any
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.ppo.precision import placed, prepare_weights
-from selfcorrect.training.ppo.sharding import save_whole
+from selfcorrect.training.ppo.sharding import WholeNorms, save_whole
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.processes import count, refuse_apart
 from selfcorrect.training.reporting.services import Reporters
@@ -82,9 +82,12 @@ def sft_trainer(
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
+    class Trainer(WholeNorms, SFTTrainer):  # type: ignore[misc]
+        """SFTTrainer, where weights may be divided."""
+
     bf16 = prepare_weights(policy, adapter=peft_config is not None)
     device = policy.training_device
-    trainer = SFTTrainer(
+    trainer = Trainer(
         model=policy.model,
         args=placed(_arguments(tuning, seed, folder, bf16=bf16, use_cpu=policy.on_cpu), device),
         train_dataset=Dataset.from_list([_row(example) for example in examples]),
