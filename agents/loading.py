@@ -62,6 +62,11 @@ def named_policy(
     return policy, prompts_of(policy, english=PLAIN)
 
 
+def runs_elsewhere(name: str) -> bool:
+    """Whether the policy called `name` has its weights on a server: it plays, and nothing is trained here."""
+    return _backend(name) is not None
+
+
 def _backend(name: str) -> Callable[[dict[str, Any]], Policy] | None:
     """Makes the policy that does not run as a model of this process; None for those that do."""
     kind, _, rest = name.partition(":")

@@ -1,7 +1,6 @@
 """`selfcorrect adapt`: learn from problems without answers. `selfcorrect push`: share what a run made."""
 
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import loading, notes, reporting, results, tell_files, write_json
-from selfcorrect.cli.naming import NamedPolicy, column_names, open_policy, problem_of_question, task_settings
+from selfcorrect.cli.naming import (
+    NamedPolicy,
+    column_names,
+    open_policy,
+    problem_of_question,
+    question_like,
+    task_settings,
+    typed_command,
+)
 from selfcorrect.cli.options import (
     AnswerLimit,
     AsJson,
@@ -129,7 +136,8 @@ def _carry_out(
     if as_json:
         write_json(json.loads((out / "adapt.json").read_text(encoding="utf-8")))
     else:
-        _show(adapted, before, after, out, given)
+        _show(adapted, before, after)
+        _tell(adapted, out, question_like(given.asked, [problem.prompt for problem in problems]))
 
 
 def _settings(config: Path | None, chosen: dict[str, Any], overrides: list[str]) -> "AdaptSettings":
@@ -194,22 +202,21 @@ def _sink(silent: bool) -> Any:
     return SilentProgress() if silent else _Lines()
 
 
-def _show(
-    adapted: "Adapted", before: dict[str, Any] | None, after: dict[str, Any] | None, out: Path, given: _Given
-) -> None:
+def _show(adapted: "Adapted", before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
     if before is not None and after is not None:
         for name in before:
             results.print(f"{name:24} {before[name]:.3f} -> {after[name]:.3f}", highlight=False)
     if adapted.held_back == 1:
         notes.print("no vote was clear enough to learn from; the adapter changes nothing", style="yellow")
     results.print(f"held back {adapted.held_back:.2f} of the votes; ended: {adapted.stop_reason}", highlight=False)
-    question = "..." if given.asked is None else given.asked.example or "..."
-    model = shlex.quote(str(adapted.adapter_path))
+
+
+def _tell(adapted: "Adapted", out: Path, question: str) -> None:
     tell_files(
         {
             "adapter": f"{adapted.adapter_path}  (to go back, do not use it)",
             "figures": out / "adapt.json",
-            "try it": f"selfcorrect solve {shlex.quote(question)} --model {model}",
+            "try it": typed_command("solve", question, "--model", adapted.adapter_path),
         }
     )
 
@@ -227,6 +234,9 @@ def push(
     """Upload RUN's adapter (or model, where all weights were trained) with a card of what was measured. Weights,
     tokenizer and card go up, nothing else; the token is that of `hf auth login`."""
     with reporting(as_json=False):
+        from selfcorrect.training.runs.run_directory import RunDirectory
         from selfcorrect.training.runs.sharing import push_to_hub
 
-        tell_files({"shared": push_to_hub(run, repo, base=base, private=not public, whole=whole)})
+        shared = push_to_hub(run, repo, base=base, private=not public, whole=whole)
+        asked = question_like(None, [str(row["prompt"]) for row in RunDirectory(run).read_episodes()])
+        tell_files({"shared": shared, "try it": typed_command("solve", asked, "--model", repo)})

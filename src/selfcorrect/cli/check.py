@@ -1,6 +1,5 @@
 """`selfcorrect check`: let a checker judge one answer."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 from rich.text import Text
 
 from selfcorrect.cli.console import reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import task_settings, typed_command
 from selfcorrect.cli.options import AsJson, Columns, Seed, TaskArgument, problem_count, refuse_typed
 from selfcorrect.errors import ConfigurationError
 
@@ -125,7 +125,6 @@ def validate(
     """Let the checker of TASK judge its own gold answers, and describe the data. Exit status 1 if it refuses any."""
     with reporting(as_json=as_json):
         from selfcorrect.cli.console import counting
-        from selfcorrect.cli.naming import task_settings
         from selfcorrect.tasks.validate import FiniteTask, data_card, validate_task
 
         opened = task_settings(task, columns).open()
@@ -140,10 +139,8 @@ def validate(
         _show_card(card)
         _show(report)
         if report.passed:
-            named = shlex.quote(task) + (f" --map {shlex.quote(','.join(columns))}" if columns else "")
-            tell_files(
-                {"next": f"selfcorrect eval --task {named} --model MODEL, selfcorrect train score --task {named}"}
-            )
+            asked = ["--model", "MODEL", "--task", task, *(["--map", ",".join(columns)] if columns else [])]
+            tell_files({"next": typed_command("eval", *asked), "then": typed_command("train", "score", *asked)})
     if not report.passed:
         raise typer.Exit(1)
 

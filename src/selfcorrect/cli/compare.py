@@ -2,7 +2,6 @@
 several arms side by side."""
 
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import task_options, typed_command
 from selfcorrect.cli.options import (
     AsJson,
     Columns,
@@ -116,7 +116,7 @@ def compare(
         if as_json:
             write_json(result)
         else:
-            _show(result, out)
+            _show(result, comparison, out)
 
 
 def carry_out(comparison: "Comparison", out: Path, *, reference: str, silent: bool) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _per_arm(changes: list[str], specs: Sequence[ArmSpec]) -> dict[str, list[str
     return found
 
 
-def _show(result: dict[str, Any], out: Path) -> None:
+def _show(result: dict[str, Any], comparison: "Comparison", out: Path) -> None:
     from selfcorrect.training.compare.report import alarm_lines
 
     results.print(budget_table(result))
@@ -185,14 +185,22 @@ def _show(result: dict[str, Any], out: Path) -> None:
                     results.print(line, markup=False, soft_wrap=True)
     for line in alarm_lines(result):
         results.print(f"alarm    {line}", markup=False, soft_wrap=True)
-    tell_files(
-        {
-            "report": out / "compare.html",
-            "figures": out / "compare.json",
-            "runs": f"{out}/ARM/seed-N, each with its own report.html",
-            "next": f"selfcorrect eval --model {shlex.quote(str(out))}/ARM/seed-0/model --task TASK",
-        }
-    )
+    files: dict[str, object] = {"report": out / "compare.html", "figures": out / "compare.json"}
+    tell_files(files | _trained(result["reference"], comparison, out))
+
+
+def _trained(reference: str, comparison: "Comparison", out: Path) -> dict[str, object]:
+    """Where the trained policies lie, and what to do with one of them: the reference arm's if it is there."""
+    from selfcorrect.training.compare.comparison import folder_of
+
+    models = {spec.name: folder_of(out, spec.name, comparison.seeds[0]) / "model" for spec in comparison.arm_specs}
+    there = [arm for arm, model in models.items() if model.is_dir()]
+    if not there:
+        return {"next": "open the report in a browser; none of the arms leaves a policy of its own"}
+    best = models[reference if reference in there else there[0]]
+    evaluated = typed_command("eval", "--model", best, *task_options(comparison.settings.task))
+    runs = f"{out}/ARM/seed-N with its report.html and model, ARM one of {', '.join(there)}"
+    return {"runs": runs, "next": f"{evaluated}  (on more problems, or on another --task)"}
 
 
 # A recipe from its data to its table.
@@ -282,7 +290,7 @@ def reproduce(
         if not show:
             failed = _side_by_side(ctx, comparison, folder, reference, at_once or read.at_once, go_on=go_on)
         result = _written(comparison, folder, reference)
-        write_json({**result, "failed": sorted(failed)}) if as_json else _show(result, folder)
+        write_json({**result, "failed": sorted(failed)}) if as_json else _show(result, comparison, folder)
         if failed:
             told = "; ".join(f"{name} (see {log})" for name, log in failed.items())
             notes.print(f"failed   {told}. What is done is kept; the same command tries them again.", style="red")
@@ -337,7 +345,7 @@ def _side_by_side(
         )
     except KeyboardInterrupt as interrupt:
         notes.print("\nStopped. What was done is saved; the same command goes on.", style="yellow")
-        _show(_written(comparison, out, reference), out)
+        _show(_written(comparison, out, reference), comparison, out)
         raise typer.Exit(INTERRUPTED) from interrupt
 
 

@@ -3,7 +3,6 @@ answers, and the ones that a run kept, for reading."""
 
 import json
 import random
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
-from selfcorrect.cli.naming import steered
+from selfcorrect.cli.naming import steered, task_options, typed_command
 from selfcorrect.cli.options import (
     THINK_END,
     WAIT_WORD,
@@ -111,7 +110,10 @@ def evaluate_command(
         }
         if out is not None:
             _keep(out, figures, states, model, getattr(named.policy, "tokenizer", None))
-        _show(figures, out, len(problems), task, as_json=as_json)
+        _show(figures, out, len(problems), as_json=as_json)
+        if not as_json:
+            words = [] if prompts is None else ["--prompts", prompts]
+            _tell(out, model, [*task_options(asked), *words])
 
 
 @dataclass
@@ -252,7 +254,7 @@ def _keep(out: Path, figures: Mapping[str, Any], states: "Sequence[EpisodeState]
     write_whole(out / "eval.json", json.dumps(finite(figures), indent=2) + "\n")
 
 
-def _show(figures: dict[str, Any], out: Path | None, asked: int, given: str, *, as_json: bool) -> None:
+def _show(figures: dict[str, Any], out: Path | None, asked: int, *, as_json: bool) -> None:
     if figures["left_out"]:
         from selfcorrect.training.runs.held_out import left_out_text
 
@@ -267,10 +269,20 @@ def _show(figures: dict[str, Any], out: Path | None, asked: int, given: str, *, 
     left_out = f" ({asked - figures['n']:,} left out)" if figures["left_out"] else ""
     title = f"{figures['model']} on {figures['task']}, {how}, {figures['n']:,} {which}problems{left_out}"
     results.print(one_table(figures, title=title))
+
+
+def _tell(out: Path | None, model: str, asked: Sequence[str]) -> None:
+    """What was kept, and what comes next; `asked` are the options of the problems."""
+    from selfcorrect.agents.loading import runs_elsewhere
+
+    kept = {}
     if out is not None:
-        tell_files({"episodes": out / "episodes.jsonl", "figures": out / "eval.json"})
-    policy, task = shlex.quote(figures["model"]), shlex.quote(given)
-    tell_files({"next": f"selfcorrect train score --model {policy} --task {task}  (teach it to correct itself)"})
+        read = f"{typed_command('view', out)}  (one page, in a browser)"
+        kept = {"episodes": out / "episodes.jsonl", "figures": out / "eval.json", "read it": read}
+    taught = f"{typed_command('train', 'score', '--model', model, *asked)}  (teach it to correct itself)"
+    if runs_elsewhere(model):
+        taught = f"{typed_command('scale', '--model', model, *asked)}  (what more answers are worth)"
+    tell_files({**kept, "next": taught})
 
 
 # Reading what was kept.
@@ -312,7 +324,7 @@ def view(
                 save_dataset(runs, Path(file))
             else:
                 write_whole(Path(file), "".join(export(kind, runs)))
-            tell_files({kind: file})
+            tell_files({kind: file, "next": _READ_BY[kind].format(file=file)})
             return
         page = viewer_page(runs)
         if serving:
@@ -321,6 +333,14 @@ def view(
         written = out or run / "episodes.html"
         write_whole(written, page)
         tell_files({"episodes": written, "next": "open it in a browser; its key ? tells the keys"})
+
+
+_READ_BY = {
+    "verifiers": "a trace a line, as verifiers 0.4 writes them and prime-rl reads them",
+    "otel": "a span a line, with the attributes of OpenTelemetry's conventions for generative AI",
+    "datasets": "datasets.load_from_disk({file!r}) in Python; its push_to_hub shares it",
+}
+"""What comes after an export."""
 
 
 def _serve(page: Callable[[], str], port: int) -> None:

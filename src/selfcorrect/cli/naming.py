@@ -1,6 +1,7 @@
-"""What the user of a command named: a question, a policy, a task."""
+"""What the user of a command named: a question, a policy, a task; and how the next command is told of them."""
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from selfcorrect.cli.console import loading, notes
 from selfcorrect.cli.options import PLACING, refuse_typed
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.tasks.tables import FILE_ENDINGS
 
 if TYPE_CHECKING:
     from selfcorrect.agents.critiques import CritiqueMode
@@ -220,3 +222,38 @@ def open_task(name: str, *, words: bool = False) -> "Task":
         TaskError: its file is unusable.
     """
     return task_settings(name).worded(words).open()
+
+
+# The command that comes next, as it can be typed.
+
+_LONGEST_QUESTION = 200
+
+
+def typed_command(*words: object) -> str:
+    """`selfcorrect` with these words, for a shell."""
+    return shlex.join(["selfcorrect", *map(str, words)])
+
+
+def task_options(asked: "TaskSettings") -> list[str]:
+    """--task and --map that stand for `asked`; nothing for the task that commands take by themselves. What those two
+    cannot say is left out."""
+    if asked.worded(False) == task_settings("countdown").worded(False):
+        return []
+    name = asked.kind
+    if asked.number and (number := getattr(asked, asked.number)) != type(asked).model_fields[asked.number].default:
+        name = f"{name}-{number}"
+    if asked.file and (file := getattr(asked, asked.file)) is not None:
+        name = str(file) if asked.kind == "jsonl" and str(file).endswith(FILE_ENDINGS) else f"{name}:{file}"
+    name += "".join(f",{key}={value}" for key, value in getattr(asked, "config", {}).items())
+    columns = {} if asked.columns_field is None else getattr(asked, asked.columns_field)
+    pairs = ",".join(f"{column}={field}" for column, field in columns.items())
+    return ["--task", name, *(["--map", pairs] if pairs else [])]
+
+
+def question_like(asked: "TaskSettings | None", prompts: Iterable[str]) -> str:
+    """A question of the kind `asked`, for a command: its example, else the shortest of `prompts` that is one short
+    line, else the word QUESTION."""
+    if asked is not None and asked.example:
+        return asked.example
+    short = [prompt for prompt in prompts if "\n" not in prompt and len(prompt) <= _LONGEST_QUESTION]
+    return min(short, key=len, default="QUESTION")

@@ -1,6 +1,5 @@
 """`selfcorrect scale`: what strategies of search make of a budget."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import question_like, task_options, typed_command
 from selfcorrect.cli.options import (
     AnswerLimit,
     AsJson,
@@ -36,6 +36,7 @@ from selfcorrect.cli.search_options import (
 
 if TYPE_CHECKING:
     from selfcorrect.agents.search.compute_optimal import SearchPlan
+    from selfcorrect.tasks.problem import Task
     from selfcorrect.tasks.registry import TaskSettings
     from selfcorrect.training.scaling.run import Comparison
 
@@ -102,14 +103,25 @@ def scale(
             write_json({**about, "answer_tokens": comparison.answer_tokens, "points": points})
         else:
             _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
-            _tell(out, model, task, asked.example or "...")
+            named = _named(model, verifier, prompts)
+            tune = typed_command("tune-budget", *named, *task_options(asked))
+            search = typed_command("solve", _question(asked, opened), *named, "--strategy", _by(verifier))
+            planned = f"{tune}  (a plan of what a budget is best spent on)"
+            tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": planned, "try it": search})
 
 
-def _tell(out: Path, model: str, task: str, question: str) -> None:
-    policy = f"--model {shlex.quote(model)}"
-    tune = f"selfcorrect tune-budget {policy} --task {shlex.quote(task)}  (a plan of what a budget is best spent on)"
-    search = f"selfcorrect solve {shlex.quote(question)} {policy} --strategy majority:16"
-    tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
+def _named(model: str, verifier: Path | None, prompts: str | None) -> list[object]:
+    """The options of the policy, its verifier and its words."""
+    given = {"--model": model, "--verifier": verifier, "--prompts": prompts}
+    return [word for option, value in given.items() if value is not None for word in (option, value)]
+
+
+def _by(verifier: Path | None) -> str:
+    return "majority:16" if verifier is None else "best_of_n:16"
+
+
+def _question(asked: "TaskSettings", opened: "Task") -> str:
+    return question_like(asked, [problem.prompt for problem in opened.problems("test", 1)])
 
 
 def _opened(
@@ -229,13 +241,14 @@ def tune_budget(
         if as_json:
             write_json(plan.model_dump())
         else:
-            _show_plan(plan, out, model, verifier, asked.example or "...")
+            _show_plan(plan)
+            largest = max(one.tokens for one in plan.budgets)
+            named = _named(model, verifier, prompts)
+            budget = ["--plan", out, "--budget", largest]
+            tried = typed_command("solve", _question(asked, opened), *named, *budget)
+            tell_files({"plan": out, "try it": tried})
 
 
-def _show_plan(plan: "SearchPlan", out: Path, model: str, verifier: Path | None, question: str) -> None:
+def _show_plan(plan: "SearchPlan") -> None:
     for one in plan.budgets:
         results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
-    largest = max(one.tokens for one in plan.budgets)
-    scored = "" if verifier is None else f" --verifier {shlex.quote(str(verifier))}"
-    asked = f"selfcorrect solve {shlex.quote(question)} --model {shlex.quote(model)}{scored}"
-    tell_files({"plan": out, "try it": f"{asked} --plan {shlex.quote(str(out))} --budget {largest}"})

@@ -1,6 +1,7 @@
 """`selfcorrect serve` and `selfcorrect mcp`: an endpoint for OpenAI's clients, tools for agents; `selfcorrect init`: an
 application for LangGraph's server."""
 
+import shlex
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from selfcorrect.agents.serving.limits import Limits, limits_for
-from selfcorrect.cli.console import notes, reporting
+from selfcorrect.cli.console import notes, reporting, tell_files
 from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName, refuse_typed
 from selfcorrect.errors import ConfigurationError
 
@@ -225,6 +226,7 @@ def _listen_http(server: Any, host: str, port: int) -> None:
 
 # `selfcorrect init graph`: a folder that LangGraph's server and Studio serve, outside this repository.
 
+_OF_THE_SERVER = "langgraph-cli[inmem]>=0.4"
 _FILES = {
     "langgraph.json": """\
 {
@@ -256,9 +258,9 @@ SELFCORRECT_MODEL=embedded
 SELFCORRECT_REVISIONS=1
 SELFCORRECT_CRITIQUE=instruction
 """,
-    "requirements.txt": """\
+    "requirements.txt": f"""\
 selfcorrect
-langgraph-cli[inmem]>=0.4
+{_OF_THE_SERVER}
 """,
 }
 
@@ -275,4 +277,5 @@ def init(
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in _FILES.items():
             (folder / name).write_text(text, encoding="utf-8")
-        notes.print(f"wrote {', '.join(_FILES)} to {folder}; start it with: cd {folder} && langgraph dev", markup=False)
+        start = f"cd {shlex.quote(str(folder))} && langgraph dev"
+        tell_files({"files": f"{', '.join(_FILES)} in {folder}", "next": f"{start}  (needs {_OF_THE_SERVER})"})

@@ -1,5 +1,6 @@
 """`selfcorrect solve`: one question, the turns as they happen."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from selfcorrect.cli.console import loading, notes, reporting, results, write_json
+from selfcorrect.cli.console import loading, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.naming import open_policy, steered
 from selfcorrect.cli.options import (
     THINK_END,
@@ -384,3 +385,11 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
         for row, turn in zip(record["turns"], solution.turns, strict=True):
             row["usage"] = usage_of(turn["generation"])
         write_json(record | {"usage": total_usage(solution.turns)})
+    elif request.checkpoint is not None:
+        kept = f"{solution.thread_id!r} in {_without_password(request.checkpoint)}"
+        tell_files({"thread": kept, "next": "the same command shows it again; another --thread asks anew"})
+
+
+def _without_password(store: str) -> str:
+    """An address of a database as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//", store)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, reporting, results, tell_files, write_json
+from selfcorrect.cli.naming import typed_command
 from selfcorrect.cli.options import AsJson, Config, Device, Dtype, OptionalSeed, Out, Overrides, Resume
 from selfcorrect.errors import ConfigurationError
 
@@ -92,7 +93,7 @@ def _carry_out(settings: "QuietSettings", out: Path, *, resume: bool, as_json: b
         raise typer.Exit(INTERRUPTED) from interrupt
     finally:
         progress.close()
-    _show(result, as_json=as_json)
+    _show(result, settings.steps, as_json=as_json)
 
 
 def _progress(settings: "QuietSettings", *, as_json: bool) -> "ProgressSink":
@@ -105,7 +106,7 @@ def _progress(settings: "QuietSettings", *, as_json: bool) -> "ProgressSink":
     return progress_for(notes, settings.steps)
 
 
-def _show(result: "RunResult", *, as_json: bool) -> None:
+def _show(result: "RunResult", steps: int, *, as_json: bool) -> None:
     if as_json:
         write_json({"directory": str(result.directory), "before": dict(result.before), "after": dict(result.after)})
         return
@@ -114,7 +115,7 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
             before, after = format(result.before[name], form), format(result.after[name], form)
             results.print(f"{label:<40} {before:>9} -> {after:>9}", markup=False)
     model = result.directory / "model"
-    again = f"selfcorrect train quiet-star --resume {shlex.quote(str(result.directory))} --set steps=MORE"
+    again = typed_command("train", "quiet-star", "--resume", result.directory, "--set", f"steps={2 * steps}")
     tell_files({"report": result.directory / "report.html", "model": model, "next": f"{again}  (train it for longer)"})
 
 

@@ -11,13 +11,14 @@ import typer
 
 from selfcorrect.agents.prompts import prompt_settings, reads_english
 from selfcorrect.cli.console import INTERRUPTED, loading, notes, results, tell_files, write_json
-from selfcorrect.cli.naming import task_settings
+from selfcorrect.cli.naming import question_like, task_options, task_settings, typed_command
 from selfcorrect.cli.options import PresetName
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.training.arms.specs import GROUPS_OF_SOME, idle_settings, refuse_unread
 from selfcorrect.training.processes import by_first, count, is_first, on_this_machine
 
 if TYPE_CHECKING:
+    from selfcorrect.tasks.registry import TaskSettings
     from selfcorrect.training.arms import Arm
     from selfcorrect.training.runs.progress import ProgressSink
     from selfcorrect.training.runs.run_directory import RunResult
@@ -266,10 +267,12 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
         write_json({"directory": str(result.directory), "before": dict(result.before), "after": dict(result.after)})
         return
     from selfcorrect.cli.tables import before_after_table
+    from selfcorrect.training.runs.run_directory import RunDirectory
 
     results.print(before_after_table(result.before, result.after))
-    question = _show_a_correction(result) or _example_question(result)
-    tell_files(_left_behind(result) | _next_commands(result, shlex.quote(question)))
+    settings = RunDirectory.saved_settings(result.directory)
+    question = _show_a_correction(result) or question_like(settings.task, _prompts(result))
+    tell_files(_left_behind(result) | _next_commands(result, settings.task, question))
 
 
 def _left_behind(result: "RunResult") -> dict[str, object]:
@@ -281,23 +284,26 @@ def _left_behind(result: "RunResult") -> dict[str, object]:
     return files
 
 
-def _next_commands(result: "RunResult", question: str) -> dict[str, object]:
+def _next_commands(result: "RunResult", asked: "TaskSettings", question: str) -> dict[str, object]:
     """The commands that come after a run, by its arm."""
+    from selfcorrect.tasks.registry import ProceduralSettings
     from selfcorrect.training.runs.run_directory import RunDirectory
 
     run = RunDirectory(result.directory)
-    model = shlex.quote(str(run.model_path))
+    model, task = ("--model", run.model_path), task_options(asked)
     if run.arm == "vstar" and (kinds := sorted(path.name for path in (run.path / "verifiers").glob("*"))):
-        best = "likelihood" if "likelihood" in kinds else kinds[0]
-        folder = shlex.quote(str(run.path / "verifiers" / best))
+        verifier = ("--verifier", run.path / "verifiers" / ("likelihood" if "likelihood" in kinds else kinds[0]))
+        scaled = typed_command("scale", *model, *verifier, *task)
         return {
-            "try it": f"selfcorrect solve {question} --model {model} --verifier {folder} --strategy best_of_n:16",
-            "next": f"selfcorrect scale --model {model} --verifier {folder}  (what more answers are worth)",
+            "try it": typed_command("solve", question, *model, *verifier, "--strategy", "best_of_n:16"),
+            "next": f"{scaled}  (what more answers are worth)",
         }
-    tried: dict[str, object] = {"try it": f"selfcorrect solve {question} --model {model}"}
+    tried: dict[str, object] = {"try it": typed_command("solve", question, *model)}
     if run.arm in ("sft", "star", "pair-sft"):
-        return tried | {"next": f"selfcorrect train score --model {model}  (reinforcement learning from here)"}
-    return tried | {"next": f"selfcorrect eval --model {model} -n 2000  (on more problems, or on another --task)"}
+        trained = typed_command("train", "score", *model, *task)
+        return tried | {"next": f"{trained}  (reinforcement learning from here)"}
+    many, which = (("-n", 2000), "more problems") if isinstance(asked, ProceduralSettings) else ((), "all held out")
+    return tried | {"next": f"{typed_command('eval', *model, *task, *many)}  (on {which}, or on another --task)"}
 
 
 def _show_a_correction(result: "RunResult") -> str | None:
@@ -322,8 +328,8 @@ def _show_a_correction(result: "RunResult") -> str | None:
     return question if problem_of_question(question, words=False) is not None else None
 
 
-def _example_question(result: "RunResult") -> str:
-    """A question of the kind that the run was about."""
+def _prompts(result: "RunResult") -> list[str]:
+    """The held-out problems that the run keeps."""
     from selfcorrect.training.runs.run_directory import RunDirectory
 
-    return RunDirectory.saved_settings(result.directory).task.example or "..."
+    return [str(row["prompt"]) for row in RunDirectory(result.directory).read_episodes()]
