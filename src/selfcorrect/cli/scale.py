@@ -104,20 +104,19 @@ def scale(
         else:
             _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
             named = _named(model, verifier, prompts)
-            tune = typed_command("tune-budget", *named, *task_options(asked))
-            search = typed_command("solve", _question(asked, opened), *named, "--strategy", _by(verifier))
-            planned = f"{tune}  (a plan of what a budget is best spent on)"
-            tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": planned, "try it": search})
+            _tell_curves(out, named, task_options(asked), _question(asked, opened), verified=verifier is not None)
+
+
+def _tell_curves(out: Path, named: list[object], task: list[str], question: str, *, verified: bool) -> None:
+    tune = f"{typed_command('tune-budget', *named, *task)}  (a plan of what a budget is best spent on)"
+    search = typed_command("solve", question, *named, "--strategy", "best_of_n:16" if verified else "majority:16")
+    tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
 
 
 def _named(model: str, verifier: Path | None, prompts: str | None) -> list[object]:
     """The options of the policy, its verifier and its words."""
     given = {"--model": model, "--verifier": verifier, "--prompts": prompts}
     return [word for option, value in given.items() if value is not None for word in (option, value)]
-
-
-def _by(verifier: Path | None) -> str:
-    return "majority:16" if verifier is None else "best_of_n:16"
 
 
 def _question(asked: "TaskSettings", opened: "Task") -> str:
@@ -242,13 +241,14 @@ def tune_budget(
             write_json(plan.model_dump())
         else:
             _show_plan(plan)
-            largest = max(one.tokens for one in plan.budgets)
-            named = _named(model, verifier, prompts)
-            budget = ["--plan", out, "--budget", largest]
-            tried = typed_command("solve", _question(asked, opened), *named, *budget)
-            tell_files({"plan": out, "try it": tried})
+            _tell_plan(plan, out, _question(asked, opened), _named(model, verifier, prompts))
 
 
 def _show_plan(plan: "SearchPlan") -> None:
     for one in plan.budgets:
         results.print(f"{one.tokens:>6} tokens  " + "  |  ".join(one.strategies), highlight=False)
+
+
+def _tell_plan(plan: "SearchPlan", out: Path, question: str, named: list[object]) -> None:
+    largest = max(one.tokens for one in plan.budgets)
+    tell_files({"plan": out, "try it": typed_command("solve", question, *named, "--plan", out, "--budget", largest)})
