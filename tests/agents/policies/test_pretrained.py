@@ -52,12 +52,12 @@ def test_the_one_for_many_looks_answers_as_well_at_every_look(temperature: float
     looks = TransformersPolicy.from_pretrained(embedded_folder(EMBEDDED_LOOKS), max_new_tokens=40)
     task, sampling = CountdownTask(4), Sampling(temperature=temperature)
     graph = build_graph(looks, prompts=COUNTDOWN, revisions=8)
-    report, _ = evaluate(graph, task.problems("test", 200), task.checker, sampling=sampling, seed=1)
+    report, _ = evaluate(graph, task.problems("test", 100), task.checker, sampling=sampling, seed=1)
     accuracies = [accuracy for accuracy in report.accuracy if accuracy is not None]
     assert len(accuracies) == 9 and min(accuracies) > 0.40
-    # three standard errors: a look changes at most 0.15 of the verdicts
-    assert all(abs(later - before) < 0.085 for before, later in itertools.pairwise(accuracies))
-    assert abs(accuracies[-1] - accuracies[0]) < 0.12
+    # three standard errors of 100 problems: a look changes at most 0.15 of the verdicts
+    assert all(abs(later - before) < 0.12 for before, later in itertools.pairwise(accuracies))
+    assert abs(accuracies[-1] - accuracies[0]) < 0.17
 
 
 def test_they_are_small_and_come_with_their_cards_and_recipes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.rewards.checker import Status
+from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths import EquivalenceRules, MathChecker
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("real_answers.jsonl").read_text("utf-8").splitlines()]
@@ -19,15 +19,27 @@ DISAGREED = {
 }
 
 
+COSTLY = "int bomb vs int ref"
+"""This takes the judge all of its time, however much that is."""
+
+
 def rows(wanted: Callable[[dict[str, str]], bool]) -> list[Any]:
-    """Those that are wanted, by their ids; what takes the judge all of its five seconds is slow."""
-    slow = {"int bomb vs int ref": [pytest.mark.slow]}
+    """Those that are wanted, by their ids."""
+    slow = {COSTLY: [pytest.mark.slow]}
     return [pytest.param(row, id=row["id"], marks=slow.get(row["source"], [])) for row in ROWS if wanted(row)]
+
+
+def judged(checker: MathChecker, row: dict[str, str]) -> Verdict:
+    """The verdict, of a checker with less patience where no patience helps."""
+    if row["source"] != COSTLY:
+        return checker.check_sync(row["response"], row["reference"])
+    with MathChecker(workers=1, deadline=2.0, policy=checker.policy, unmarked=checker.unmarked) as hasty:
+        return hasty.check_sync(row["response"], row["reference"])
 
 
 @pytest.mark.parametrize("row", rows(lambda row: row["id"] not in DISAGREED))
 def test_the_verdict_is_the_expected_one(guessing: MathChecker, row: dict[str, str]) -> None:
-    verdict = guessing.check_sync(row["response"], row["reference"])
+    verdict = judged(guessing, row)
     assert verdict.correct is (row["expected"] == "correct"), verdict
     assert verdict.status is not Status.UNJUDGED
 
@@ -49,7 +61,7 @@ def test_what_is_wrong_is_wrong_by_every_rule(row: dict[str, str], lenient: Math
         pytest.skip("the set {1, 2, 3} for the list 1,2,3: the lenient rules take braces for a matter of form")
     if "copy" in row["source"] or row["source"] == "tiny exponent":
         pytest.skip("the value is right to 40 digits, only the form is not: the lenient rules may accept it")
-    assert not lenient.check_sync(row["response"], row["reference"]).correct
+    assert not judged(lenient, row).correct
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row["expected"] == "correct"], ids=lambda row: row["id"])
