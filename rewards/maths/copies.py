@@ -107,10 +107,12 @@ class Question:
     Attributes:
         shapes: the canonical shapes of all expressions in its formulas, and of all their parts.
         text: its formulas, cleaned and without needless spaces, with a bar around each.
+        words: its words alone, in lower case, with a space around each.
     """
 
     shapes: frozenset[Canonical]
     text: str
+    words: str = " "
 
 
 _SIDES = re.compile(r"=|<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|,|;|\\\\|&")
@@ -135,7 +137,20 @@ def read_question(problem: str) -> Question:
         texts.append(squeeze(cleaned))
         for side in {cleaned, *_SIDES.split(cleaned)}:
             shapes |= _shapes(side)
-    return Question(frozenset(shapes), f"|{'|'.join(texts)}|")
+    return Question(frozenset(shapes), f"|{'|'.join(texts)}|", _words_of(problem))
+
+
+def _words_of(text: str) -> str:
+    words = re.findall(r"[^\W_]+", text.lower())
+    return f" {' '.join(words)} "
+
+
+def spelled_out(answer: str, reference: str, question: Question) -> bool:
+    """Whether a number in several words stands in the question, and the reference is in digits: "two hundred and five",
+    where the exercise is to write it as a number."""
+    words = _words_of(answer)
+    in_digits = any(character.isdigit() for character in reference)
+    return in_digits and not any(map(str.isdigit, answer)) and len(words.split()) > 1 and words in question.words
 
 
 def _shapes(text: str) -> set[Canonical]:

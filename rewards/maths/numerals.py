@@ -1,10 +1,12 @@
-"""Numbers written out: integers, decimals, fractions, mixed numbers, scientific notation, per cent, other bases."""
+"""Numbers as they are written: integers, decimals, fractions, mixed numbers, scientific notation, per cent, other
+bases, words."""
 
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from selfcorrect.rewards.maths.finding.number_words import number_in_words
 from selfcorrect.rewards.maths.text import enclosed
 from selfcorrect.rewards.maths.tokens import MAX_DIGITS
 from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES
@@ -77,9 +79,12 @@ _SCALED = re.compile(
 
 
 def read_numeral(text: str) -> Numeral | None:
-    """The number that `text` (cleaned) is, or None. Linear in its length; no run of more than 80 digits is read."""
-    if len(text) > 2 * MAX_DIGITS + 20 or not any(c.isdigit() for c in text):
+    """The number that `text` (cleaned) is, in digits or in words, or None. Linear in its length; no run of more than 80
+    digits is read."""
+    if len(text) > 2 * MAX_DIGITS + 20:
         return None
+    if not any(c.isdigit() for c in text):
+        return _read_words(text)
     text = _unwrap(text)
     if (inner := _negated(text)) is not None:
         plain = read_numeral(inner)
@@ -94,6 +99,18 @@ def read_numeral(text: str) -> Numeral | None:
         if (numeral := reader(text)) is not None:
             return numeral
     return None
+
+
+def _read_words(text: str) -> Numeral | None:
+    text = _unwrap(text.replace('"', " "))
+    percent = _PERCENT.search(text)
+    read = number_in_words(text[: percent.start()] if percent else text)
+    if read is None:
+        return None
+    form: Form = "fraction" if read.is_fraction else "decimal" if read.places else "integer"
+    scale = Fraction(1, 100 if percent else 1)
+    unit = Fraction(1, 10**read.places) if read.places else Fraction(0)
+    return Numeral(read.value * scale, form, unit * scale, read.reduced, percent=bool(percent))
 
 
 def _unwrap(text: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from fractions import Fraction
 
+from selfcorrect.rewards.maths.finding.number_words import number_and_rest
 from selfcorrect.rewards.maths.text import UNKNOWN
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK
 
@@ -159,7 +160,9 @@ def split_unit(text: str) -> tuple[str, str]:
         return (bracketed["number"].replace('"', " "), unit) if unit else (text, "")
     tail = _TAIL.fullmatch(text)
     if tail is None:
-        return text, ""
+        number, rest = number_and_rest(text.replace('"', " ").strip())
+        unit = canonical_unit(rest) if number else ""
+        return (number, unit) if unit else (text, "")
     if tail["degree"]:
         if _FUNCTION.search(tail["number"]):  # sin 30 degrees: the mark belongs to the argument
             return text, ""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.maths.answers import Scalar
-from selfcorrect.rewards.maths.copies import Question, copied
+from selfcorrect.rewards.maths.copies import Question, copied, spelled_out
 from selfcorrect.rewards.maths.equality import (
     constant_apart,
     equal,
@@ -156,6 +156,8 @@ class ValueComparison:
             return self._wrong("the fraction is not in lowest terms")
         other = not spelled_alike(wanted, found) or wanted.percent != found.percent
         if other and self.question is not None and copied(answer.text, None, reference.text, None, self.question):
+            return self._wrong("it repeats the question")
+        if self.question is not None and spelled_out(answer.text, reference.text, self.question):
             return self._wrong("it repeats the question")
         return True
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, last_box
-from selfcorrect.rewards.maths.finding.prose import last_bold, sentences, value_of_sentence
+from selfcorrect.rewards.maths.finding.prose import last_bold, last_number_in_words, sentences, value_of_sentence
 from selfcorrect.rewards.maths.finding.statements import affirmed, concludes, last_statement, looks_like_answer
 from selfcorrect.rewards.maths.text import MAX_ANSWER, clean, plain_signs
 
@@ -123,13 +123,20 @@ def _value_of_last_sentence(text: str, unmarked: Unmarked) -> Found:
         if _CHECKING.match(sentence):
             continue
         kept = affirmed(sentence)
-        value = value_of_sentence(kept)
+        value = _in_words(kept, alone=len(every) == 1) or value_of_sentence(kept)
         if value is None:
             continue
         if unmarked == "unreadable" and len(every) > 1 and not concludes(kept):
             return Found(None, "nothing in it marks an answer, and guessing is off")
         return _bounded(value)
     return Found(None, "no answer was found in it")
+
+
+def _in_words(sentence: str, *, alone: bool) -> str | None:
+    """The number in words that a sentence, or what stands in it behind its last digit, comes to."""
+    behind = re.split(r"\d", sentence)[-1]
+    concluding = concludes(behind) or (alone and behind == sentence)
+    return last_number_in_words(behind, announced=False) if concluding else None
 
 
 # Multiple choice: the letter, and what stands behind it.

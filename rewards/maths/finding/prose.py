@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, OR_WORDS
+from selfcorrect.rewards.maths.finding.number_words import RUN
 from selfcorrect.rewards.maths.text import MAX_ANSWER, UNKNOWN
 from selfcorrect.rewards.maths.units import PERCENT_WORDS, SCALES, is_unit_word
 
@@ -241,6 +242,59 @@ def _end_of_unit(text: str, end: int) -> int:
     return end
 
 
+# Numbers in words.
+
+_NOT_A_UNIT = (
+    "of that which who whose with for as to we you i it is are was were will can could should would may in on at from "
+    "by after before such where when than if way ways thing things digit digits decimal step steps part parts and or but not so"
+)
+_NO_UNIT = frozenset(_NOT_A_UNIT.split())
+_AT_THE_END = re.compile(
+    r"(?P<counted>(?:\s+[^\W\d_]+){0,3}?)(?:,?\s+(?:in (?:total|all)|altogether|left|each|now))?\W*"
+)
+_OF_THE_WHOLE = re.compile(r"\s+of\s+(?:the|a|an|all|his|her|its|their|them|it)\b.*")
+_A_PART = re.compile(
+    r"half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|per\s?cent", re.IGNORECASE
+)
+_SAYS = re.compile(
+    r"(?:^|[:=,]|\b(?:is|are|was|were|be|has|have|had|equals?|gets?|gives?|makes?|leaves?|remains?|only))\W*$"
+)
+
+
+def last_number_in_words(sentence: str, *, announced: bool) -> str | None:
+    """The number in words with which a sentence without digits ends, and its unit; None if there is none.
+
+    Args:
+        sentence: any text.
+        announced: an answer is expected; else the number must follow a word such as "is" or "has".
+    """
+    if any(character.isdigit() for character in sentence):
+        return None
+    runs = list(RUN.finditer(sentence))
+    if not runs or not _ends_with(sentence, runs[-1]):
+        return None
+    start, end = runs[-1].start(), _end_of_unit(sentence, runs[-1].end())
+    said = bool(_SAYS.search(sentence[:start]))
+    if announced and not said:  # "two dollars and fifty cents" is one answer
+        start = runs[0].start()
+    elif not said:
+        return None
+    before = sentence[:start]
+    if _NAMED.search(before):
+        return None
+    changed = _CHANGED.search(before) or re.search(r"\bbetween\s+$", before)
+    return f"{changed[0].strip() if changed else ''} {sentence[start:end]}".strip()
+
+
+def _ends_with(sentence: str, run: re.Match[str]) -> bool:
+    """Whether nothing follows a number in words but what it counts, or the whole of which it is a part."""
+    end = _end_of_unit(sentence, run.end())
+    if _A_PART.search(sentence[run.start() : end]) and _OF_THE_WHOLE.fullmatch(sentence, end):
+        return True
+    rest = _AT_THE_END.fullmatch(sentence, end)
+    return rest is not None and _NO_UNIT.isdisjoint(rest["counted"].lower().split())
+
+
 # Bold text, and the texts of which nothing is marked.
 
 _BOLD = re.compile(
@@ -262,6 +316,9 @@ def last_bold(text: str, *, in_words: bool) -> str | None:
         content = _LABEL.sub("", inside)
         if in_words or re.search(rf"[\d\\{_FRACTIONS}π∞]", content):
             return content
+        ends = re.match(r"\W*(?:\n|$)", text[match.end() :])
+        if ends and (words := last_number_in_words(content, announced=True)):  # not "the **two** friends"
+            return words
     return None
 
 

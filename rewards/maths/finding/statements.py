@@ -3,7 +3,7 @@
 import re
 
 from selfcorrect.rewards.maths.finding.boxes import BOX, FORMULA, hedged_after, is_value
-from selfcorrect.rewards.maths.finding.prose import last_bold, last_value, value_of_sentence
+from selfcorrect.rewards.maths.finding.prose import last_bold, last_number_in_words, last_value, value_of_sentence
 from selfcorrect.rewards.maths.text import MAX_ANSWER
 
 # What announces an answer: a noun, and what links it to the answer.
@@ -94,6 +94,13 @@ def affirmed(sentence: str) -> str:
     return ", ".join(kept)
 
 
+def _not_denied(stated: str) -> str:
+    """`stated` without its clauses that deny anything."""
+    if not _NEGATION.search(stated):
+        return stated
+    return ", ".join(clause for clause in _CLAUSES.split(stated) if not _NEGATION.search(clause))
+
+
 # Whether words are an answer, or talk about one.
 
 _TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|no|correction|rather|mistake|wrong|scratch)\b", re.IGNORECASE)
@@ -144,6 +151,8 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
         stated = _stated(text[match.end() : match.end() + 2 * MAX_ANSWER])
         if not stated or BOX.search(stated):
             continue
+        if not in_words and (words := last_number_in_words(_not_denied(stated), announced=True)):
+            return words
         remark = _REMARK.fullmatch(stated) and value_of_sentence(stated) is None  # "verified by step 2"
         if (_says_a_value(stated) and not remark) or (in_words and after < 0 and not _REMARK.fullmatch(stated)):
             return stated
