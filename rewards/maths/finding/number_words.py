@@ -1,7 +1,7 @@
 """Numbers in words: "twenty-three", "minus four", "two hundred and five", "two and a half", "three quarters".
 
-English numbers have values. Of nine more languages the words up to twelve are known, so that "Die Antwort ist zwei"
-says something. What is made of such words and is no number, "nineteen ninety-nine", is an answer, too: a wrong one.
+English numbers have values. Of eight more languages the first few are known, so that "Die Antwort ist zwei" says
+something. What is made of such words and is no number, "nineteen ninety-nine", is an answer, too: a wrong one.
 """
 
 import re

@@ -246,7 +246,8 @@ def _end_of_unit(text: str, end: int) -> int:
 
 _NOT_A_UNIT = (
     "of that which who whose with for as to we you i it is are was were will can could should would may in on at from "
-    "by after before such where when than if way ways thing things digit digits decimal step steps part parts and or but not so"
+    "by after before such where when than if way ways thing things digit digits decimal step steps part parts and or "
+    "but not so"
 )
 _NO_UNIT = frozenset(_NOT_A_UNIT.split())
 _AT_THE_END = re.compile(
