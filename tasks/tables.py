@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import TaskError
 
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz")
@@ -48,7 +49,8 @@ def hub_rows(dataset: str, config: str | None, split: str) -> list[NumberedRow]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(dataset, config, split=split)
+        with no_unseen_bars():
+            rows = datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, RuntimeError) as error:
         raise TaskError(
             f"cannot load the {split} split of the data set {dataset!r}: {error}. Without the Hub, name a file "

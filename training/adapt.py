@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt, model_validator
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.search.state import AnswerKey, strict_answer_key
+from selfcorrect.bars import no_foreign_bars
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.setting_groups import NonNegative, WholeSettings
@@ -91,6 +92,7 @@ class Adapted:
         return sum(batch.held_back for batch in self.batches) / votes if votes else 0.0
 
 
+@no_foreign_bars()
 def adapt(
     policy: Any,
     problems: Sequence[Problem],

@@ -14,6 +14,7 @@ from urllib.request import getproxies
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 SMOLLM2 = "smollm2"
@@ -23,6 +24,7 @@ SMOLLM2 = "smollm2"
 _MAIN_MEMORY = torch.device("cpu")
 
 
+@no_unseen_bars()
 def load_model_and_tokenizer(
     path_or_id: str | Path,
     dtype: str | torch.dtype,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 # The tokens that a thought begins and ends with, and the embeddings they start from.
@@ -155,6 +156,7 @@ def is_quiet_folder(folder: Path) -> bool:
     return (Path(folder) / SETTINGS).is_file()
 
 
+@no_unseen_bars()
 def open_model(path_or_id: Path | str) -> tuple[Any, Any]:
     """A causal language model in float32 and its tokenizer. Raises a PolicyError if they cannot be loaded."""
     import torch

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, in_batches
 from selfcorrect.rewards.verifiers.folder import Platt, VerifierCard, fit_platt, refuse_other_tokenizer, write_card
@@ -59,6 +60,7 @@ class ModelVerifier(ABC):
         known = [(raw, right) for raw, right in zip(self.raw_scores(asked), correct, strict=True) if raw is not None]
         self.card = replace(self.card, platt=fit_platt([raw for raw, _ in known], [right for _, right in known]))
 
+    @no_unseen_bars()
     def save(self, folder: Path) -> None:
         """Write the verifier's folder."""
         write_card(folder, self.card)

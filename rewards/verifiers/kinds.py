@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded, reading
@@ -253,6 +254,7 @@ _KINDS: dict[str, type[LikelihoodVerifier] | type[ClassifierVerifier] | type[Ste
 }
 
 
+@no_unseen_bars()
 def load_verifier(folder: str | Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> ModelVerifier:
     """The verifier that was saved in `folder`.
 

@@ -20,6 +20,7 @@ import torch
 
 from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.prompts import record_turns
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.training.pretraining.chains import ChainMixture, chains_about, grouped, of_like_length
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, Text, mixed, solution
@@ -296,6 +297,7 @@ def _again_and_again(
         yield from mixed(attempted, mixture, rng, look)
 
 
+@no_unseen_bars()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Pre-train by a recipe and write the model, its tokenizer and the recipe to a folder."""
     import argparse

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import finite, row_or_none
 from selfcorrect.training.reporting.rows import kind_of, render
@@ -149,7 +150,8 @@ def save_dataset(runs: Sequence[Path], folder: Path) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is not empty; a data set has a folder of its own")
     rows = [_dataset_row(row, _short(run)) for run in runs for row in stored_rows(run)]
-    Dataset.from_list(rows, features=_columns()).save_to_disk(str(folder))
+    with no_unseen_bars():
+        Dataset.from_list(rows, features=_columns()).save_to_disk(str(folder))
 
 
 _TURN_TEXTS = ("role", "node", "text", "verdict", "answer", "reason")

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from selfcorrect.bars import no_foreign_bars
 from selfcorrect.errors import SelfCorrectError, TrainingError
 from selfcorrect.setting_groups import Settings
 from selfcorrect.training.ppo.keeping import refuse_missing
@@ -69,7 +70,8 @@ def opened(
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold the run folder: no other process may run in it meanwhile, on this machine or where its file system is
-    shared. The other processes of a distributed run are with the first.
+    shared. The other processes of a distributed run are with the first. Libraries draw no bars in it: it tells of its
+    progress itself.
 
     Raises:
         TrainingError: somebody holds it.
@@ -77,7 +79,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     held: list[FileLock] = []
     by_first(lambda: held.append(_taken(folder)))  # the lock itself stays with the first
     try:
-        yield
+        with no_foreign_bars():
+            yield
     finally:
         for lock in held:
             lock.release()
