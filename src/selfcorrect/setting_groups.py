@@ -121,25 +121,37 @@ def _tags(model: type[BaseModel], path: list[str]) -> str:
     return ", ".join(repr(_kind(group)) for group in groups_in(field))
 
 
+_NEAR, _VERY_NEAR = 0.6, 0.8
+"""How alike two names must be, by `difflib`, for one to be told for the other: in one group, and of other groups."""
+
+
 def _nearest(path: list[str], owner: type[BaseModel], model: type[BaseModel]) -> str:
-    """A hint: the same name elsewhere, else the nearest in the same group, else the nearest anywhere."""
-    prefix = "".join(f"{part}." for part in path[:-1])
+    """A hint: the same name for another kind of the group, else one in the group that is very near, else the same name
+    elsewhere, else the nearest in the group, else one that is very near: of another kind of the group, then anywhere.
+    Else what the group knows."""
+    wrong, prefix = path[-1], "".join(f"{part}." for part in path[:-1])
     named = list(_names(model))
     named.reverse()  # of one name at one depth, the first group counts
     named.sort(key=_depth)
     everywhere = {dotted.rpartition(".")[2]: (dotted, group) for dotted, group in named}
-    elsewhere, group = everywhere.get(path[-1], ("", model))
-    if elsewhere == prefix + path[-1]:
-        return f" for kind {_kind(owner)!r}; it needs {prefix}kind: {_kind(group)}"
-    if elsewhere:
-        return f"; did you mean {elsewhere}?"
-    siblings = difflib.get_close_matches(path[-1], owner.model_fields, n=1)
-    if siblings:
+    of_its_kinds = {dotted.removeprefix(prefix): group for dotted, group in named if _is_in(dotted, prefix)}
+    if wrong in of_its_kinds:
+        return f" for kind {_kind(owner)!r}; it needs {prefix}kind: {_kind(of_its_kinds[wrong])}"
+    cutoff = _VERY_NEAR if wrong in everywhere else _NEAR
+    if siblings := difflib.get_close_matches(wrong, owner.model_fields, n=1, cutoff=cutoff):
         return f"; did you mean {prefix}{siblings[0]}?"
-    anywhere = difflib.get_close_matches(path[-1], everywhere, n=1)
-    if anywhere:
+    if wrong in everywhere:
+        return f"; did you mean {everywhere[wrong][0]}?"
+    if others := difflib.get_close_matches(wrong, of_its_kinds, n=1, cutoff=_VERY_NEAR):
+        return f"; did you mean {prefix}{others[0]}, of {prefix}kind: {_kind(of_its_kinds[others[0]])}?"
+    if anywhere := difflib.get_close_matches(wrong, everywhere, n=1, cutoff=_VERY_NEAR):
         return f"; did you mean {everywhere[anywhere[0]][0]}?"
     return f"; known here: {', '.join(prefix + name for name in owner.model_fields)}"
+
+
+def _is_in(dotted: str, prefix: str) -> bool:
+    """Whether a setting is of the group with this prefix, and of none below it."""
+    return dotted.startswith(prefix) and "." not in dotted.removeprefix(prefix)
 
 
 def dotted_names(model: type[BaseModel]) -> list[str]:

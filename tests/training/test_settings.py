@@ -88,6 +88,12 @@ def test_an_override_makes_the_group_it_needs() -> None:
         ({"alpha": 1}, "alpha: unknown; did you mean score.alpha?"),
         ({"task": {"numbrs": 3}}, "task.numbrs: unknown; did you mean task.numbers?"),
         ({"task": {"path": "x"}}, "task.path: unknown for kind 'countdown'; it needs task.kind: jsonl"),
+        ({"task": {"split": "x"}}, "task.split: unknown; known here: task.kind, task.words, task.numbers"),
+        ({"task": {"test_shar": 1}}, "did you mean task.test_share, of task.kind: jsonl?"),
+        ({"credit": {"gama": 1}}, "did you mean credit.gamma, of credit.kind: return_to_go?"),
+        ({"evaluation": {"problem": 3}}, "evaluation.problem: unknown; did you mean evaluation.problems?"),
+        ({"optimiser": {"alpha": 3}}, "optimiser.alpha: unknown; did you mean score.alpha?"),
+        ({"splits": 2}, "splits: unknown; known here: seed, "),
         ({"task": {"kind": "jsonl"}}, "task.path: missing"),
         (
             {"task": {"kind": "sudoku"}},
