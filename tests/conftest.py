@@ -20,6 +20,15 @@ os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Takes Python's place in a command, and has done its imports; one for all workers."""
+    from warm_processes import warm_python
+
+    folder, divided = tmp_path_factory.getbasetemp(), "PYTEST_XDIST_WORKER" in os.environ
+    return warm_python((folder.parent if divided else folder) / "warm", os.getppid() if divided else os.getpid())
+
+
 LONGEST = ("test_pages.py", "test_notebooks.py", "test_reproduce.py", "test_sharding.py", "test_several_processes.py")
 """Modules with tests of a minute or more."""
 

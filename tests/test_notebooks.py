@@ -5,6 +5,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -15,6 +16,17 @@ needs_checkout = pytest.mark.skipif(not NOTEBOOKS, reason="needs the checkout")
 
 def read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)
+
+
+def kernels_of(python: str) -> type[AsyncKernelManager]:
+    class Kernels(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> Any:
+            spec = super().kernel_spec
+            spec.argv[0] = python
+            return spec
+
+    return Kernels
 
 
 def has_plot(notebook: Any) -> bool:
@@ -49,13 +61,14 @@ def test_a_notebook_is_shipped_with_its_outputs(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs_from_top_to_bottom(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: str
+) -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("STAND_IN", "1")  # where SmolLM2 is installed, 06 would take minutes
     notebook = read(path)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, kernel_manager_class=kernels_of(warm_python), resources=where).execute()
     assert has_plot(notebook)

@@ -88,8 +88,8 @@ def test_the_readme_is_short_and_has_these_programs() -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_path: Path) -> None:
-    done = ran(READMES_PROGRAMS[0], tmp_path)
+def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_path: Path, warm_python: str) -> None:
+    done = ran(READMES_PROGRAMS[0], tmp_path, python=warm_python)
     figures = re.findall(r"^(\w+) (0\.\d+) -> (0\.\d+)$", done.stdout, re.MULTILINE)
     assert [node for node, _, _ in figures] == ["attempt", "improve"], done.stderr
     told = re.findall(r"`(\w+) (0\.\d+) -> (0\.\d+)`", README)
@@ -102,8 +102,8 @@ def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_p
     assert "Warning" not in done.stderr
 
 
-def ran(code: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", code, *arguments]
+def ran(code: str, folder: Path, *arguments: str, python: str = sys.executable) -> "subprocess.CompletedProcess[str]":
+    command = [python, "-c", code, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done
@@ -123,7 +123,7 @@ SMALL = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the block is of a POSIX shell")
-def test_the_readmes_block_on_own_model_and_data_runs(tmp_path: Path) -> None:
+def test_the_readmes_block_on_own_model_and_data_runs(tmp_path: Path, warm_python: str) -> None:
     from small_models import byte_chat_model
 
     block = next(block for block in SHELL.findall(README) if "problems.jsonl" in block)
@@ -131,7 +131,7 @@ def test_the_readmes_block_on_own_model_and_data_runs(tmp_path: Path) -> None:
     cases = "".join(f'{name}) shift; set -- {name} "$@" {options};;\n' for name, options in SMALL.items())
     command = tmp_path / "bin" / "selfcorrect"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\nexec "{sys.executable}" -m selfcorrect "$@"\n')
+    command.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\nexec "{warm_python}" -m selfcorrect "$@"\n')
     command.chmod(0o755)
     path = os.environ | {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(

@@ -36,19 +36,19 @@ def as_before() -> Iterator[None]:
         console.quiet = was
 
 
-def command(*arguments: object) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+def command(python: str, *arguments: object) -> list[str]:
+    launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return [*launcher, "-m", "selfcorrect", *map(str, arguments)]
 
 
-def launched(*arguments: object) -> subprocess.CompletedProcess[str]:
+def launched(python: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in two processes, to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command(python, *arguments), capture_output=True, text=True, timeout=900, check=False)
 
 
-def launched_by_accelerate(*arguments: object) -> subprocess.CompletedProcess[str]:
+def launched_by_accelerate(python: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """As `launched`, with a config file of accelerate's, by which nothing is asked."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(DDP), "--num_processes", "2"]
+    launcher = [python, "-m", "accelerate.commands.launch", "--config_file", str(DDP), "--num_processes", "2"]
     own = ["--main_process_port", str(free_port()), "-m", "selfcorrect", *map(str, arguments)]
     return subprocess.run(
         [*launcher, *own], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False
@@ -56,9 +56,11 @@ def launched_by_accelerate(*arguments: object) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def launching(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def launching(folder: Path, python: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """The command in two processes, which have done a step in the run `folder`."""
-    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+    with subprocess.Popen(
+        command(python, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as launcher:
         try:
             for _ in range(9000):
                 if len(steps(folder)) or launcher.poll() is not None:
@@ -102,13 +104,13 @@ def rewound(run: Path, to: Path, step: int) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(run: Any, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(run: Any, tmp_path: Path, warm_python: str) -> None:
     """One process, then two, then one: the episodes are those of a run that was never interrupted, each counted
     once, and the run is told of once."""
     whole = tmp_path / "whole"
     run("train", "score", "--out", whole, *SMALL, "--set", "score.stage_two_steps=3", "--set", "keep_checkpoints=4")
     two = rewound(whole, tmp_path / "two", 2)
-    both = (launched_by_accelerate if DDP.is_file() else launched)("train", "score", "--resume", two)
+    both = (launched_by_accelerate if DDP.is_file() else launched)(warm_python, "train", "score", "--resume", two)
     assert both.returncode == 0, both.stderr[-3000:]
     assert both.stdout.count("accuracy@1") == both.stdout.count("report ") == 1
     assert both.stderr.count("step 3/") == both.stderr.count("evaluating the trained policy") == 1
@@ -130,9 +132,9 @@ def final(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_an_error_of_the_first_process_ends_all_and_is_told_once(tmp_path: Path) -> None:
+def test_an_error_of_the_first_process_ends_all_and_is_told_once(tmp_path: Path, warm_python: str) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
-    done = launched("train", "score", "--out", tmp_path, *SMALL)
+    done = launched(warm_python, "train", "score", "--out", tmp_path, *SMALL)
     assert done.returncode != 0
     assert done.stderr.count("already holds a run") == 1
 
@@ -140,7 +142,8 @@ def test_an_error_of_the_first_process_ends_all_and_is_told_once(tmp_path: Path)
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_in_words_and_the_run_goes_on(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with launching(folder, "train", "score", "--out", folder, *SMALL, "--set", "score.stage_two_steps=200") as both:
+    ours = ("train", "score", "--out", folder, *SMALL, "--set", "score.stage_two_steps=200")
+    with launching(folder, sys.executable, *ours) as both:
         os.kill(workers(both.pid)[1], signal.SIGKILL)
         _, said = both.communicate(timeout=300)
     assert both.returncode != 0
@@ -160,9 +163,10 @@ def launched_alone(run: Any, folder: Path, done: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_processes_after_the_same_step_and_is_told_once(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_processes_after_the_same_step_and_is_told_once(tmp_path: Path, warm_python: str) -> None:
     folder = tmp_path / "run"
-    with launching(folder, "train", "score", "--out", folder, *SMALL, "--set", "score.stage_two_steps=200") as both:
+    ours = ("train", "score", "--out", folder, *SMALL, "--set", "score.stage_two_steps=200")
+    with launching(folder, warm_python, *ours) as both:
         both.send_signal(signal.SIGINT)
         _, said = both.communicate(timeout=300)
     done = len(steps(folder))

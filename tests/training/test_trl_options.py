@@ -160,10 +160,12 @@ def test_processes_on_accelerators_wait_for_each_other_as_long_as_asked(
 
 
 @pytest.mark.slow
-def test_options_of_several_processes_and_machines_reach_them(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_options_of_several_processes_and_machines_reach_them(
+    tiny_model_folder: Path, tmp_path: Path, warm_python: str
+) -> None:
     """Two machines of one process each: each process is the first of its machine."""
     options = json.dumps(SEVERAL | {"log_level": "error"})
-    command = [sys.executable, "-W", "ignore", train_as_one_of_many.__file__, str(tiny_model_folder), str(tmp_path)]
+    command = [warm_python, "-W", "ignore", train_as_one_of_many.__file__, str(tiny_model_folder), str(tmp_path)]
     machine = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

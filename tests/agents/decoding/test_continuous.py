@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,25 @@ def turns(model: Any, sampling: Sampling, **options: Any) -> list[list[Generatio
     return [[turn["generation"] for turn in state["turns"]] for state in states]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("in_thread", [False, True], ids=["on the loop", "in a thread"])
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(), Sampling(temperature=0.7, top_p=0.8)], ids=["0", "1", "cut"])
-def test_episodes_are_those_of_batches_that_run_to_their_end(kind: str, in_thread: bool, sampling: Sampling) -> None:
+WAYS = {"0": GREEDY, "1": Sampling(), "cut": Sampling(temperature=0.7, top_p=0.8)}
+
+
+@cache
+def usual_turns(kind: str, way: str) -> tuple[Any, list[list[Generation]]]:
+    """A model, and what it says in batches that run to their end."""
     model = KINDS[kind](len(TOKENIZER))
-    usual = turns(model, sampling, decoding="dynamic")
-    static = turns(model, sampling, decoding="static", in_thread=in_thread)
+    return model, turns(model, WAYS[way], decoding="dynamic")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("kind", "in_thread"),
+    [(kind, True) for kind in KINDS]
+    + [pytest.param(kind, False, marks=[pytest.mark.slow] if kind != "llama" else []) for kind in KINDS],
+)
+def test_episodes_are_those_of_batches_that_run_to_their_end(kind: str, in_thread: bool, way: str) -> None:
+    model, usual = usual_turns(kind, way)
+    static = turns(model, WAYS[way], decoding="static", in_thread=in_thread)
     for expected, found in zip(usual, static, strict=True):
         for one, other in zip(expected, found, strict=True):
             assert other["completion_ids"] == one["completion_ids"]

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +33,9 @@ class Together:
 
 
 @pytest.fixture(scope="module")
-def two(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Together:
+def two(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Together:
     out = tmp_path_factory.mktemp("two")
-    launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launcher = [warm_python, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     servers = {"shared": fakes("adapters", count=1), "apart": fakes("weights", count=2)}
     with ExitStack() as held:
         urls = {name: [held.enter_context(over_http(one)) for one in ones] for name, ones in servers.items()}

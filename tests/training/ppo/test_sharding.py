@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,9 @@ def trained_whole(out: Path, *more: str) -> dict[str, Any]:
     return last_step(out)
 
 
-def trained_in_parts(out: Path, *more: str) -> dict[str, Any]:
+def trained_in_parts(python: str, out: Path, *more: str) -> dict[str, Any]:
     """The last step of a run of two processes with divided weights."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launcher, str(CPUS_FOR_GPUS), "train", "score", "--out", str(out), *SMALL, *more],
         capture_output=True, text=True, timeout=600, check=False,
@@ -65,8 +64,11 @@ def trained_in_parts(out: Path, *more: str) -> dict[str, Any]:
 @needs_configs
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--set", "policy.lora={rank: 2}")], ids=["all weights", "an adapter"])
-def test_divided_weights_play_learn_and_are_saved_as_whole_ones(tmp_path: Path, more: tuple[str, ...]) -> None:
-    whole, parts = trained_whole(tmp_path / "whole", *more), trained_in_parts(tmp_path / "parts", *more)
+def test_divided_weights_play_learn_and_are_saved_as_whole_ones(
+    tmp_path: Path, warm_python: str, more: tuple[str, ...]
+) -> None:
+    whole = trained_whole(tmp_path / "whole", *more)
+    parts = trained_in_parts(warm_python, tmp_path / "parts", *more)
     for name in ("tokens", "accuracy_t1", "accuracy_t2", "eval_accuracy_t2", "kl_t1", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
     saved, expected = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("parts", "whole"))

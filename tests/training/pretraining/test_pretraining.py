@@ -68,6 +68,7 @@ def test_documents_that_are_learnt_beside_others_have_as_much_weight(tiny_model_
     assert loss_of([one], [other] * 3) == pytest.approx(sum(alone) / 2, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_learning_can_end_by_the_clock_and_is_watched(tiny_model_folder: Path) -> None:
     documents = itertools.cycle([Document("3 5 get 8 :", "3 + 5 = 8")])
     told: list[str] = []
@@ -99,6 +100,7 @@ def test_batches_that_are_made_ahead_are_the_same() -> None:
     assert batches(ahead=True) == batches(ahead=False)
 
 
+@pytest.mark.slow
 def test_what_a_policy_is_so_far_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "KEPT_EVERY", 0.0)
     few = FEW.replace("--mixed-steps 2", "--mixed-steps 101")
