@@ -25,6 +25,7 @@ from selfcorrect.errors import SelfCorrectError, TrainingError
 from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training import processes
+from selfcorrect.training.arms.many_turns.judge_then_act import JudgeThenAct
 from selfcorrect.training.credit.baselines import leave_one_out_by_kind
 from selfcorrect.training.ppo.config import CriticConfig, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import StageTwo
@@ -57,6 +58,29 @@ def train(model: Path, out: Path, **settings: Any) -> TurnPPOTrainer:
     )
     trainer.train()
     return trainer
+
+
+def says_odd(critique: str) -> bool | None:
+    """A random policy's critique, read as a verdict: "wrong" where it begins with an odd number."""
+    word = (critique.split() or [""])[0]
+    return int(word) % 2 == 1 if word.isdigit() else None
+
+
+def judged_and_acted(model: Path, out: Path) -> list[list[float]]:
+    """Two batches in which verdicts are balanced; the weights of the last batch's verdicts that were paid, and every
+    weight of the model."""
+    policy = TransformersPolicy.from_pretrained(str(model), max_new_tokens=5, device="cpu")
+    paid: Any = CheckerRewards(JudgeThenAct(), LikesEven(), says_odd)  # type: ignore[arg-type]
+    config = TurnPPOConfig(
+        output_dir=out, steps=2, problems_per_step=4, episodes_per_problem=4, learning_rate=1e-2, seed=3, kl=False,
+    )  # fmt: skip
+    graph, problems = build_graph(policy, prompts=COUNTDOWN, critique="self"), CountdownTask(3).problems("train", 8)
+    trainer = TurnPPOTrainer(policy, graph, problems, lambda batch: paid, config, shuffled=True)
+    trainer.train()
+    signals = [signal for episode in trainer.last_episodes for signal in episode.signals]
+    weights = {signal.reward for signal in signals if signal.kind.startswith("critique") and signal.reward}
+    model_now = trainer.accelerator.unwrap_model(trainer.model)
+    return [sorted(weights), *[weight.flatten().tolist() for weight in model_now.parameters()]]
 
 
 def evaluated(model: Path) -> dict[str, Any]:
@@ -123,6 +147,7 @@ def everything(model: Path, out: Path) -> None:
         "agreed": told(only_the_second_fails, processes.agreed),
         "evaluated": evaluated(model),
         "advantages": processes.together(advantages(mine)),
+        "judged and acted": judged_and_acted(model, out / "verdicts"),
         "critic": [parameter.tolist() for parameter in head._head.parameters()],
         "first to tell": processes.is_first_to_tell(),
         "arms": arms_of_many.all_of_them(model, out),

@@ -91,7 +91,7 @@ class BatchObjective(Protocol):
     """Whether what it pays is the weight of a supervised loss; see `TurnSignal`."""
 
     def batch_rewards(self, episodes: Sequence[Sequence[PlayedTurn]]) -> list[list[Score]]:
-        """One reward for each turn of each episode of a process's batch, in order."""
+        """One reward for each turn of each episode of the batch that all processes play, in order."""
         ...
 
 

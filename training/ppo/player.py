@@ -21,7 +21,7 @@ from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.metrics import without_spread
-from selfcorrect.training.ppo.rollouts import Episode, Signals, collect
+from selfcorrect.training.ppo.rollouts import CheckerRewards, Episode, Signals, collect
 
 SignalsAt = Callable[[int], Signals]
 """From the batch number (from 0) to what its turns are paid: the schedule of stages."""
@@ -60,6 +60,16 @@ class EpisodePlayer:
             raise ConfigurationError("begun_with needs a graph of build_graph, and does not go with credit 'tree'")
 
     def play(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
+        """As `draw`, and paid with regard to what all processes play; `again`, to what this one does."""
+        played = self.draw(problems, batch=batch, process=process, again=again)
+        return played if again else self.settled(played, batch)
+
+    def settled(self, played: list[Episode], batch: int) -> list[Episode]:
+        """The episodes of this process, paid with regard to those of all; all must ask."""
+        signals = self.signals_at(batch)
+        return signals.settled(played, processes.together) if isinstance(signals, CheckerRewards) else played
+
+    def draw(self, problems: list[Problem], *, batch: int, process: int, again: int = 0) -> list[Episode]:
         """One episode of each of `problems`, which are what the process with number `process` plays of batch number
         `batch`, `again` for the n-th time."""
         seeds = self._seeds(len(problems), batch, process, again)
@@ -169,14 +179,14 @@ class PlayedAhead:
                 "optimiser.play_ahead knows the next batch where problems are played in the order given: shuffled=True"
             )
         begun = self._begun.pop(batch, None)
-        played = begun.result() if begun else self._player.play(problems, batch=batch, process=process)
+        played = begun.result() if begun else self._player.draw(problems, batch=batch, process=process)
         later = batch + 1
         if later < self._player.config.steps:
             with self._player.policy.pinned():
                 following = self._batches[later % len(self._batches)]
-                play = partial(self._player.play, following, batch=later, process=process)
+                play = partial(self._player.draw, following, batch=later, process=process)
                 self._begun[later] = self._thread.submit(copy_context().run, play)
-        return played
+        return self._player.settled(played, batch)  # here, as processes meet in the order of their threads' calls
 
 
 def with_others(

@@ -19,6 +19,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training.ppo.judging import EarlyVerdicts, Span
 from selfcorrect.training.ppo.objectives import BatchObjective, Objective, PlayedTurn, TurnSignal
+from selfcorrect.training.processes import rank
 
 
 @dataclass(slots=True)
@@ -67,6 +68,14 @@ class Episode:
 Signals = Callable[[Problem, EpisodeState, Sequence[PolicyCall]], Awaitable[tuple[list[TurnSignal], list[Score]]]]
 
 
+PlayedTurns = list[list[PlayedTurn]]
+Everywhere = Callable[[PlayedTurns], list[PlayedTurns]]
+
+
+def here_alone(played: PlayedTurns) -> list[PlayedTurns]:
+    return [played]
+
+
 @dataclass(frozen=True)
 class CheckerRewards:
     """Signals for graphs made by `build_graph`: judges the answers with `checker` and pays what `objective` says.
@@ -98,17 +107,22 @@ class CheckerRewards:
             rewards = self.objective.batch_rewards([self._played(turns, scores)])[0]
         return self._signals(turns, scores, rewards), scores
 
-    def settled(self, episodes: Sequence["Episode"]) -> list["Episode"]:
-        """The episodes of a whole batch, paid with regard to one another where the objective does so."""
+    def settled(self, episodes: Sequence["Episode"], everywhere: Everywhere = here_alone) -> list["Episode"]:
+        """The episodes of a whole batch, paid with regard to one another where the objective does so.
+
+        Args:
+            episodes: those of this process.
+            everywhere: from what this process played to what each process did, in the order of their ranks.
+        """
         if not isinstance(self.objective, BatchObjective):
             return list(episodes)
         judged = [episode for episode in episodes if episode.state is not None]
         turns = [_generated(episode.state) for episode in judged]
-        paid = iter(
-            self.objective.batch_rewards(
-                [self._played(made, episode.scores) for made, episode in zip(turns, judged, strict=True)]
-            )
-        )
+        mine = [self._played(made, episode.scores) for made, episode in zip(turns, judged, strict=True)]
+        parts = everywhere(mine)
+        before = sum(map(len, parts[: rank()])) if len(parts) > 1 else 0
+        rewards = self.objective.batch_rewards([played for part in parts for played in part])
+        paid = iter(rewards[before : before + len(mine)])
         return [episode if episode.state is None else _repaid(episode, next(paid)) for episode in episodes]
 
     def _played(self, turns: Sequence[Turn], scores: Sequence[Score]) -> list[PlayedTurn]:

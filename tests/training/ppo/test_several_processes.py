@@ -86,6 +86,18 @@ def test_all_processes_have_the_critic_of_one(tiny_model_folder: Path, tmp_path:
         assert flat == pytest.approx(mine, abs=1e-3)
 
 
+def test_verdicts_are_balanced_over_what_all_processes_play(
+    tiny_model_folder: Path, tmp_path: Path, two: Together
+) -> None:
+    """Each process has its own share of right answers, and so would weigh verdicts on them by itself."""
+    weights, *alone = train_as_one_of_many.judged_and_acted(tiny_model_folder, tmp_path)
+    first, second = (wrote["judged and acted"] for wrote in two.wrote)
+    assert len(set(weights)) == 2, "right and wrong answers are not equally many"
+    assert first[0] == second[0] == pytest.approx(weights)
+    for mine, ours, theirs in zip(alone, first[1:], second[1:], strict=True):
+        assert ours == theirs == pytest.approx(mine, abs=1e-3)
+
+
 def test_the_prior_of_given_previous_is_that_of_all_processes(two: Together) -> None:
     """The problem's own episodes are compared first; what is expected beside them comes from all problems played."""
     first, second = two.wrote[0]["advantages"]

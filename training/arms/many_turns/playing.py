@@ -51,8 +51,8 @@ def agrees(turn: PlayedTurn) -> float | None:
 
 
 def class_weights(episodes: Sequence[PlayedEpisode]) -> dict[bool, float]:
-    """Weight n / (2 n_c) of verdicts on right (True) and on wrong answers, over a process's batch: both classes count
-    alike however rare one is. The weights' mean over the verdicts is 1; a class that does not occur has weight 1."""
+    """Weight n / (2 n_c) of verdicts on right (True) and on wrong answers, over the batch: both classes count alike
+    however rare one is. The weights' mean over the verdicts is 1; a class that does not occur has weight 1."""
     judged = [
         turn.score == 1.0 for played in episodes for turn in played if turn.is_critique and turn.score is not None
     ]

@@ -198,6 +198,21 @@ def test_verdicts_are_balanced_over_the_whole_batch_and_not_within_an_episode() 
     assert [signal.kind for signal in settled[0].signals] == ["answer 1", "critique 1"]
 
 
+def test_a_process_is_paid_its_part_of_what_all_have_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards, one = judged(JudgeThenAct(), "good", "right")
+    others = [judged(JudgeThenAct(), "bad", "wrong")[1] for _ in range(3)]
+    alone = rewards.settled([one, *others])
+    parts: list[Any] = []
+    for mine in ([one], others):
+        rewards.settled(mine, lambda played: parts.append(played) or [played])
+    for process, mine in enumerate(([one], others)):
+        monkeypatch.setenv("RANK", str(process))
+        together = rewards.settled(mine, lambda _: parts)
+        expected = alone[:1] if process == 0 else alone[1:]
+        assert [episode.signals for episode in together] == [episode.signals for episode in expected]
+    assert [signal.reward for signal in rewards.settled([one])[0].signals] == [1.0, 0.5], "by itself it is all of it"
+
+
 def test_what_nobody_judged_stays_unknown_when_the_batch_is_settled() -> None:
     rewards, one = judged(JudgeThenAct(), "?", "wrong", "good")
     (settled,) = rewards.settled([one])
