@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.training.arms.reinforced import train_score
+from selfcorrect.training.reporting.charts import on_any_page
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PRESETS
 
@@ -66,6 +67,7 @@ def plot(directories: list[RunDirectory], table: dict[str, Any], path: Path) -> 
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path)
+    path.write_text(on_any_page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _smooth(values: list[float], window: int = 10) -> list[float]:

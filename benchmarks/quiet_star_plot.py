@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.training.reporting.charts import on_any_page
+
 COLOURS = {"plain": "#7a869a", "pause": "#c58a2b", "quiet": "#1f7a5c", "unrewarded": "#8a5aa8"}
 
 
@@ -30,7 +32,9 @@ def plot(result: Mapping[str, Any], logs: Mapping[str, Sequence[Sequence[Mapping
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(folder / "quiet_star.svg", metadata={"Date": None})
+    drawing = folder / "quiet_star.svg"
+    figure.savefig(drawing, metadata={"Date": None})
+    drawing.write_text(on_any_page(drawing.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _bars(axes: Any, arms: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
+from selfcorrect.training.reporting.charts import on_any_page
 from selfcorrect.training.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.measuring import (
     RISKS,
@@ -242,6 +243,7 @@ def plot(tables: dict[str, Any], path: Path) -> None:
             frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2
         )  # off the curves
     figure.savefig(path, metadata={"Date": None})
+    path.write_text(on_any_page(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main() -> None:

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import settled
 from selfcorrect.training import QuietSettings
+from selfcorrect.training.compare.report import compare_page
+from selfcorrect.training.reporting.charts import on_any_page
 from selfcorrect.training.settings import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +212,38 @@ def test_the_readmes_terminal_shows_a_question_that_the_policy_mends() -> None:
     question = re.search(r"try it   selfcorrect solve '([^']+)'", svg)
     assert question is not None and f"solve '{question[1]}'" in svg.partition("try it")[2]
     assert svg.rindex("✗ wrong") < svg.rindex("✓ correct")
+
+
+# Pictures, and results that are committed.
+
+DRAWINGS = sorted((ROOT / "docs").glob("*.svg"))
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda path: path.name)
+def test_a_picture_reads_on_light_and_on_dark_pages(drawing: Path) -> None:
+    svg = drawing.read_text("utf-8")
+    if drawing.name == "terminal.svg":  # brings its own ground
+        assert 'fill="#292929"' in svg
+        return
+    assert on_any_page(svg) == svg, f"{drawing}: draw it again by its script, or pass it through on_any_page"
+    assert "#ffffff" not in svg and "#000000" not in svg
+
+
+COMPARED = sorted((ROOT / "benchmarks" / "results").glob("compare*.json"))
+
+
+@pytest.mark.parametrize("result", COMPARED, ids=lambda path: path.stem)
+def test_a_committed_comparison_is_drawn_as_a_page_whenever_it_was_written(result: Path) -> None:
+    written = json.loads(result.read_text("utf-8"))
+    page = compare_page(written)
+    assert all(f"{arm}<br>" in page for arm in written["greedy"]) and "<svg" in page
+
+
+def test_what_is_no_comparison_is_told_by_what_it_lacks() -> None:
+    written = json.loads(COMPARED[0].read_text("utf-8"))
+    del written["curves"], written["greedy"]
+    with pytest.raises(ConfigurationError, match="no result of a comparison: it lacks curves, greedy; compare.json"):
+        compare_page(written)
 
 
 # Papers.

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from selfcorrect.training.reporting.charts import INK, inline_svg
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.reporting.charts import INK, inline_svg, on_any_page
 from selfcorrect.training.reporting.rows import render
 
 # Figures in words: the same in all three places.
@@ -175,11 +176,14 @@ def compare_figure(result: Mapping[str, Any]) -> Any:
 
 
 def save_drawing(result: Mapping[str, Any], path: Path) -> None:
-    """Write the picture as a file that does not change when it is drawn again from the same figures."""
+    """Write the picture as an SVG file that reads on light and dark pages, and does not change when it is drawn again
+    from the same figures."""
     import matplotlib
 
+    buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "compare", "font.size": 9}):
-        compare_figure(result).savefig(path, metadata={"Date": None})
+        compare_figure(result).savefig(buffer, format="svg", metadata={"Date": None})
+    path.write_text(on_any_page(buffer.getvalue()), encoding="utf-8")
 
 
 def _draw_accuracies(axes: Any, rows: Mapping[str, Any]) -> None:
@@ -233,9 +237,22 @@ def _draw_curves(axes: Any, result: Mapping[str, Any]) -> None:
         axes.legend(frameon=False, fontsize=7, ncols=2)
 
 
+_NEEDED = (
+    *("task", "policy", "problems", "temperature", "seeds", "reference", "arms", "budgets", "curves", "alarms"),
+    *("held_out_alarms", "greedy", "sampled", "greedy_tests", "sampled_tests"),
+)
+
+
 def compare_page(result: Mapping[str, Any]) -> str:
-    """The page; ways of evaluating that are not done yet are left out."""
-    tables = [table for exam in (None, *result["exams"]) for table in _tables(result, exam)]
+    """The page of what compare.json holds, of one that was written before there were more `exams` than one, too; ways
+    of evaluating that are not done yet are left out.
+
+    Raises:
+        ConfigurationError: `result` is no comparison.
+    """
+    if missing := [name for name in _NEEDED if name not in result]:
+        raise ConfigurationError(f"no result of a comparison: it lacks {', '.join(missing)}; compare.json has them")
+    tables = [table for exam in (None, *result.get("exams", ())) for table in _tables(result, exam)]
     return render(
         "compare.html",
         result=result,

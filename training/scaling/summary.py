@@ -10,6 +10,7 @@ from statistics import fmean, quantiles
 from typing import Any
 
 from selfcorrect.agents.evaluation import wilson
+from selfcorrect.training.reporting.charts import on_any_page
 from selfcorrect.training.scaling.measuring import Asked, Measured
 
 
@@ -129,8 +130,8 @@ _COLOURS = (
     "#d29922",
     "#1b7c83",
     "#bf3989",
-    "#57606a",
-    "#6e7781",
+    "#bc4c00",
+    "#57a0b8",
 )
 _LABELS = {
     "majority": "majority",
@@ -150,7 +151,7 @@ def label_of(family: str) -> str:
 
 
 def scale_svg(points: Sequence[Point]) -> str:
-    """The drawing as SVG text; it reads on light pages."""
+    """The drawing as SVG text; it reads on light and on dark pages."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -158,7 +159,7 @@ def scale_svg(points: Sequence[Point]) -> str:
     families = list(dict.fromkeys(point.family for point in points if point.tokens == point.tokens))
     style = {"svg.fonttype": "none", "svg.hashsalt": "scale", "font.size": 9}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(10, 3.8 if not bins else 6.4), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(10, 3.8 if not bins else 6.4), layout="constrained")
         grid = figure.add_gridspec(2 if bins else 1, max(1, len(bins)), height_ratios=[2, 1] if bins else [1])
         whole = figure.add_subplot(grid[0, :])
         _panel(whole, points, families, None, "accuracy on held-out problems")
@@ -167,7 +168,7 @@ def scale_svg(points: Sequence[Point]) -> str:
             _panel(figure.add_subplot(grid[1, column]), points, families, bin_, _bin_title(bin_, len(bins)))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return on_any_page(buffer.getvalue())
 
 
 def _panel(axes: Any, points: Sequence[Point], families: Sequence[str], bin_: int | None, title: str) -> None:

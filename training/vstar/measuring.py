@@ -128,11 +128,11 @@ def _powers(largest: int) -> list[int]:
 # The page: choosing, reliability, risk against coverage.
 
 _COLOURS = {
-    "without review": "#1f5c9c",
-    "likelihood": "#1f7a5c",
-    "classifier": "#b8642b",
+    "without review": "#2f81f7",
+    "likelihood": "#2da44e",
+    "classifier": "#bf8700",
     "lowest": "#b89ae0",
-    "stepwise": "#6b5cb8",
+    "stepwise": "#8b7be0",
 }
 """By what a verifier's name holds; the first that fits."""
 _OTHER = "#7a869a"

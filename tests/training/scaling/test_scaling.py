@@ -75,7 +75,9 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
     assert all(one.tokens <= one.answers * 8 for one in done.measured) and told[-1] == (5, 5)
     write_comparison(tmp_path, done, about={"task": "t"})
     assert (tmp_path / "scale.json").exists()
-    assert "best of N" in scale_svg(done.points) and label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
+    drawn = scale_svg(done.points)
+    assert "best of N" in drawn and "#ffffff" not in drawn and "#000000" not in drawn  # on light and dark pages
+    assert label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
     assert label_of("best_of_n:distinct=true:sure=0.9") == "best of N (distinct, sure=0.9)"
 
 
