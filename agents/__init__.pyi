@@ -87,6 +87,7 @@ from .search.strategies import Beam as Beam
 from .search.strategies import BestOfN as BestOfN
 from .search.strategies import Majority as Majority
 from .search.strategies import Mixed as Mixed
+from .search.strategies import SelfJudged as SelfJudged
 from .search.strategies import SequentialRevisions as SequentialRevisions
 from .search.strategies import Strategy as Strategy
 from .search.strategies import WeightedBestOfN as WeightedBestOfN

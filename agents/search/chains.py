@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -33,6 +33,32 @@ from selfcorrect.rewards.checker import Verifier
 from selfcorrect.tasks.problem import Problem
 
 # The nodes of a search that writes whole answers: they draw, score and choose.
+
+
+class DrawRules(Protocol):
+    """What `Draw` and `Choose` ask of the rules of a search; see `ChainRules`."""
+
+    @property
+    def planned(self) -> int:
+        """How many answers it draws at most."""
+        ...
+
+    @property
+    def distinct(self) -> bool:
+        """Whether first answers are drawn without replacement."""
+        ...
+
+    def wanted(self, candidates: Sequence[Candidate]) -> int:
+        """How many answers to draw next, all first ones or all revisions; 0 ends the search."""
+        ...
+
+    def slots(self, candidates: Sequence[Candidate], count: int) -> list[tuple[int, int]]:
+        """(chain, revision) of the next `count` answers."""
+        ...
+
+    def end(self, candidates: Sequence[Candidate]) -> str:
+        """Why the search could end now; "complete" if for no other reason than having drawn everything."""
+        ...
 
 
 class SearchNode(Protocol):
@@ -62,18 +88,18 @@ class Draw:
     """
 
     search_models: SearchModels
-    rules: ChainRules
+    rules: DrawRules
     window: int | None = 1
     tells: bool = True
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         sampling, before = context_of(runtime).sampling, state.get("candidates", [])
         count, limit = affordable(state, self.rules.wanted(before), sampling.max_new_tokens)
-        slots = [divmod(number, self.rules.parallel) for number in range(len(before), len(before) + count)]
+        slots = self.rules.slots(before, count)
         sampling = replace(sampling, max_new_tokens=limit)
         problem = Problem.model_validate(state["problem"])
         asked = await asyncio.gather(
-            *(self._one(problem, state, chain, revision, sampling) for revision, chain in slots)
+            *(self._one(problem, state, chain, revision, sampling) for chain, revision in slots)
         )
         drawn = [candidate for candidate in asked if candidate is not None]
         if self.tells:
@@ -99,7 +125,8 @@ class Draw:
         else:
             policy = WindowedPolicy(self.search_models.policy, self.window)
             ask = Message(role="user", content=self.search_models.prompts.revise)
-            before = state["candidates"][(revision - 1) * self.rules.parallel + chain]
+            place = (chain, revision - 1)
+            before = next(one for one in state["candidates"] if (one["chain"], one["revision"]) == place)
             try:
                 generation = await policy.generate([ask], seeded, after=before["generation"])
             except UnreadablePromptError:
@@ -141,7 +168,11 @@ class Choose:
     """Node: pick the winner, and note where the choice had to be made otherwise than planned."""
 
     pick: Pick
-    rules: ChainRules | None = None
+    rules: DrawRules | None = None
+
+    def chosen(self, candidates: Sequence[Candidate]) -> int | None:
+        """Number of the winner; None if none can be read."""
+        return choose(candidates, self.pick)
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         candidates = state.get("candidates", [])
@@ -151,7 +182,7 @@ class Choose:
             notes.append(f"none of the {len(candidates)} answers is complete and can be read")
         if readable and self.pick in ("verifier", "weighted") and all(one["score"] is None for one in readable):
             notes.append("the verifier scored none of the answers; the majority decided")
-        return {"chosen": choose(candidates, self.pick), "notes": notes, "stop_reason": self._reason(state)}
+        return {"chosen": self.chosen(candidates), "notes": notes, "stop_reason": self._reason(state)}
 
     def _reason(self, state: SearchState) -> str:
         if "stop_reason" in state or self.rules is None:
@@ -160,12 +191,13 @@ class Choose:
         reason = self.rules.end(candidates)
         used_up = state.get("budget") is not None and state.get("tokens", 0) >= (state.get("budget") or 0)
         nothing = used_up and all(candidate["key"] is None for candidate in candidates)
-        return "budget" if reason == "complete" and (nothing or len(candidates) < self.rules.planned) else reason
+        return "budget" if reason == "complete" and (nothing or self.rules.wanted(candidates) > 0) else reason
 
 
 def _ended(before: Candidate, chain: int, revision: int) -> Candidate:
-    """In place of an answer that could not be asked for."""
-    return {**before, "text": "", "key": None, "score": None, "tokens": 0, "chain": chain, "revision": revision}
+    """In place of an answer that could not be asked for; nobody judged it."""
+    made = Candidate(text="", key=None, score=None, tokens=0, chain=chain, revision=revision)
+    return {**made, "generation": before["generation"]}
 
 
 SearchGraph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]

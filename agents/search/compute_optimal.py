@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from selfcorrect.agents.search.chains import Draw, Score, SearchGraph
 from selfcorrect.agents.search.selection import ChainRules, affordable, groups
 from selfcorrect.agents.search.state import Candidate, SearchContext, SearchModels, SearchState
-from selfcorrect.agents.search.strategies import Mixed, SequentialRevisions, Strategy, strategy_named
+from selfcorrect.agents.search.strategies import Mixed, SelfJudged, SequentialRevisions, Strategy, strategy_named
 from selfcorrect.errors import ConfigurationError
 
 # A plan is plain JSON, so that it can be read, compared and changed by hand.
@@ -234,7 +234,7 @@ def _refuse_narrow(strategies: list[Strategy], samples: int) -> None:
     """The estimate's answers become the first ones of parallel chains, so there have to be as many chains."""
     for strategy in strategies:
         narrow = isinstance(strategy, SequentialRevisions) or (
-            isinstance(strategy, Mixed) and strategy.parallel < samples
+            isinstance(strategy, (Mixed, SelfJudged)) and strategy.parallel < samples
         )
         if narrow:
             raise ConfigurationError(

@@ -171,6 +171,11 @@ class ChainRules:
         weight = self._vote
         return min(in_round, self.planned - drawn if weight is None else still_needed(candidates, self.planned, weight))
 
+    def slots(self, candidates: Sequence[Candidate], count: int) -> list[tuple[int, int]]:
+        """(chain, revision) of the next `count` answers: all chains side by side."""
+        numbers = range(len(candidates), len(candidates) + count)
+        return [(number % self.parallel, number // self.parallel) for number in numbers]
+
     def end(self, candidates: Sequence[Candidate]) -> str:
         """Why the search could end now: "sure", "settled", or "complete" if for no other reason than having drawn
         everything."""

@@ -26,9 +26,10 @@ class Candidate(TypedDict):
         text: as it was written.
         key: what a vote counts it as; None if no answer can be read in it, or it was cut off.
         score: the verifier's, in [0, 1]; None if there is none, or it abstained.
-        tokens: generated for it (for a revision: for this turn alone).
+        tokens: generated for it (for a revision: for this turn alone), the policy's own verdict on it included.
         chain, revision: it is the `revision`-th answer (from 0) of parallel chain number `chain`.
         generation: what the policy returned, for whoever goes on from it.
+        called_right: the policy's own verdict, where a search asks for it (`SelfJudged`); None where it said neither.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Candidate(TypedDict):
     chain: int
     revision: int
     generation: NotRequired[Generation]
+    called_right: NotRequired[bool | None]
 
 
 class SearchState(TypedDict, total=False):
@@ -55,8 +57,8 @@ class SearchState(TypedDict, total=False):
         rounds: of sampling or of steps, so far.
         chosen: number of the winning candidate; None if none can be read.
         stop_reason: why the search ended: "complete" (all that the strategy draws), "settled" (more could not change
-            the vote), "sure" (the verifier is), "exhausted" (the policy has no answer left that it did not give),
-            "budget".
+            the vote), "sure" (the verifier is, or enough answers agree that the policy itself calls right), "exhausted"
+            (the policy has no answer left that it did not give), "budget".
         planned: how many candidates the strategy would have drawn at most.
         notes: what went otherwise than planned, for people.
         difficulty: what `ComputeOptimal` estimated; 0 is easy, 1 hard.

@@ -7,6 +7,7 @@ the command line and plans call it.
     beam:4x4               search over steps, 4 beginnings in 4 ways each
     revise:4               one answer and 4 revisions of it in sequence
     mixed:4x3              4 such chains side by side, with 3 revisions each
+    self_judged:4x3        up to 4 chains, each revised until the policy calls its answer right; no verifier
 
 `best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9, `best_of_n:16:distinct=true` gives no answer twice.
 """
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 from selfcorrect.agents.search.beam import BeamRules, beam_graph
 from selfcorrect.agents.search.chains import SearchGraph, chain_graph
 from selfcorrect.agents.search.selection import ChainRules, Pick
+from selfcorrect.agents.search.self_judged import SelfJudgedRules, self_judged_graph
 from selfcorrect.agents.search.state import SearchModels
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import Registry, is_address, shown_kind
@@ -173,6 +175,32 @@ class SequentialRevisions:
         return chain_graph(search_models, rules, name=self.name, window=self.window)
 
 
+@dataclass(frozen=True)
+class SelfJudged:
+    """Up to `parallel` chains, one after the other, of an answer and up to `revisions` revisions, each revised until
+    the policy itself calls its answer right (self-verification as in SETS, Chen et al. 2025, arXiv 2501.19306).
+
+    For policies that judge their own answers well; no verifier is asked. Verdicts are generated and counted. `agree`:
+    end as soon as so many answers that were called right are the same (1: at the first one; 0 plays all chains);
+    `wave`: chains side by side.
+    """
+
+    parallel: int = 4
+    revisions: int = 3
+    agree: int = 1
+    wave: int = 1
+
+    @property
+    def name(self) -> str:
+        agree = "" if self.agree == 1 else f":agree={self.agree}"
+        wave = "" if self.wave == 1 else f":wave={self.wave}"
+        return f"self_judged:{self.parallel}x{self.revisions}{agree}{wave}"
+
+    def graph(self, search_models: SearchModels) -> SearchGraph:
+        rules = SelfJudgedRules(self.parallel, self.revisions, self.agree, self.wave)
+        return self_judged_graph(search_models, rules, name=self.name)
+
+
 _WAVE = 4
 
 
@@ -194,6 +222,7 @@ _PICKS = ("last", "majority", "verifier", "weighted")
 _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "sure": float,
     "wave": int,
+    "agree": int,
     "window": int,
     "lookahead": int,
     "max_steps": int,
@@ -293,7 +322,7 @@ def sized(family: str, answers: int) -> Strategy | None:
 
     A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority"
     (pick=verifier unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as
-    many revisions as attempts).
+    many revisions as attempts), "self_judged:revisions=8" (3 unless said otherwise).
 
     Raises:
         ConfigurationError: there is no such family.
@@ -318,11 +347,17 @@ def _chain_of(answers: int, options: list[str]) -> Size | None:
     return (str(answers - 1), options + picks) if 1 < answers <= _LONGEST_CHAIN else None
 
 
-def _revisions(options: list[str]) -> int:
+def _judged_of(answers: int, options: list[str]) -> Size | None:
+    """As many chains as there are answers: most end early, and the budget ends the last."""
+    revisions = _revisions(options, usual=3)
+    return (f"{answers}x{revisions}", options) if answers > 1 else None
+
+
+def _revisions(options: list[str], usual: int = 1) -> int:
     """Takes "revisions=..." out of `options`."""
     given = next((option for option in options if option.startswith("revisions=")), None)
     if given is None:
-        return 1
+        return usual
     options.remove(given)
     number = given.partition("=")[2]
     if not number.isdigit() or int(number) < 1:
@@ -352,6 +387,7 @@ STRATEGIES: Registry[StrategyKind] = Registry(
         "revise": StrategyKind(SequentialRevisions, sized=_chain_of),
         "beam": StrategyKind(Beam, ("width", "expand"), _beam_of),
         "mixed": StrategyKind(Mixed, ("parallel", "revisions"), _mixed_of),
+        "self_judged": StrategyKind(SelfJudged, ("parallel", "revisions"), _judged_of),
     },
     accept=_own,
 )

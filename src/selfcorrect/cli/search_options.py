@@ -38,7 +38,7 @@ Strategies = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,NAME,...",
-        help="What is compared: majority, best_of_n, weighted, beam, revise, mixed, compute_optimal.",
+        help="What is compared: majority, best_of_n, weighted, beam, revise, mixed, self_judged, compute_optimal.",
     ),
 ]
 _SHORT, _LONG = 24, 512
@@ -155,7 +155,7 @@ def _kind(name: str) -> str:
 
 def _asks_verifier(name: str) -> bool:
     kind = _kind(name)
-    votes = kind == "majority" or any(f"pick={other}" in name for other in ("majority", "last"))
+    votes = kind in ("majority", "self_judged") or any(f"pick={other}" in name for other in ("majority", "last"))
     return kind == "own" or not votes
 
 

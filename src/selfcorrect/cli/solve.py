@@ -194,6 +194,7 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
 
 def _show_candidate(candidate: "Candidate") -> None:
     score = "" if candidate["score"] is None else f"  {candidate['score']:.2f}"
+    score += {True: "  calls it right", False: "  calls it wrong"}.get(candidate.get("called_right"), "")  # type: ignore[arg-type]
     unread = "" if candidate["key"] is not None else "  (unreadable)"
     results.print(
         Text.assemble((f"{candidate['tokens']:>4} tokens{score}  ", "dim"), candidate["text"], (unread, "yellow"))
