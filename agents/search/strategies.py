@@ -349,19 +349,19 @@ def _chain_of(answers: int, options: list[str]) -> Size | None:
 
 def _judged_of(answers: int, options: list[str]) -> Size | None:
     """As many chains as there are answers: most end early, and the budget ends the last."""
-    revisions = _revisions(options, usual=3)
+    revisions = _revisions(options, usual=3, least=0)
     return (f"{answers}x{revisions}", options) if answers > 1 else None
 
 
-def _revisions(options: list[str], usual: int = 1) -> int:
+def _revisions(options: list[str], usual: int = 1, least: int = 1) -> int:
     """Takes "revisions=..." out of `options`."""
     given = next((option for option in options if option.startswith("revisions=")), None)
     if given is None:
         return usual
     options.remove(given)
     number = given.partition("=")[2]
-    if not number.isdigit() or int(number) < 1:
-        raise ConfigurationError(f"mixed:{given}: the revisions of a chain are a number of 1 or more")
+    if not number.isdigit() or int(number) < least:
+        raise ConfigurationError(f"{given}: the revisions of a chain are a number of {least} or more")
     return int(number)
 
 
