@@ -106,11 +106,12 @@ def choose_judged(candidates: Sequence[Candidate]) -> int | None:
 class CritiqueAnswers:
     """Node: the policy's own verdicts on the answers that have none yet, in their conversations.
 
-    Their tokens are counted. Where too few are left in the budget for a verdict, and after an answer that the policy
-    cannot be shown again, there is none, and the chain ends.
+    Their tokens are counted. After an answer that the policy cannot be shown again there is none, and its chain ends.
+    Where the budget leaves no room for a whole verdict, there is none either, and the search ends ("budget").
     """
 
     search_models: SearchModels
+    rules: SelfJudgedRules
 
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         candidates, sampling = state["candidates"], context_of(runtime).sampling
@@ -121,10 +122,14 @@ class CritiqueAnswers:
         for one in judged:
             runtime.stream_writer(without_generation(one))
         spent = sum(one["tokens"] - candidates[number]["tokens"] for number, one in update.items())
-        return {
+        made = {
             "candidates": [update.get(number, one) for number, one in enumerate(candidates)],
             "tokens": state.get("tokens", 0) + spent,
         }
+        short = limit is not None and limit < (sampling.max_new_tokens or DEFAULT_LIMIT)
+        cut_off = any(one["generation"]["finish_reason"] == "length" for one in judged if one["tokens"])
+        ended = short and (limit == 0 or cut_off) and self.rules.end(made["candidates"]) == "complete"
+        return {**made, "stop_reason": "budget"} if ended else made
 
     def _limit(self, state: SearchState, verdicts: int, sampling: Sampling) -> int | None:
         """The most tokens of each of so many verdicts; 0 where the budget has no room for them."""
@@ -180,6 +185,8 @@ def self_judged_graph(search_models: SearchModels, rules: SelfJudgedRules, *, na
 
     async def go_on(state: SearchState) -> str:
         drawn = state.get("candidates", [])
+        if "stop_reason" in state:
+            return "choose"
         if any("called_right" not in one for one in drawn):
             return "critique"
         count, _ = affordable(state, rules.wanted(drawn), None)
@@ -191,7 +198,7 @@ def self_judged_graph(search_models: SearchModels, rules: SelfJudgedRules, *, na
     ends = ["attempt", "critique", "revise", "choose"]
     graph.add_node("attempt", Draw(search_models, rules, window=None, tells=False))
     graph.add_node("revise", Draw(search_models, rules, window=None, tells=False))
-    graph.add_node("critique", CritiqueAnswers(search_models))
+    graph.add_node("critique", CritiqueAnswers(search_models, rules))
     graph.add_node("choose", ChooseJudged("majority", rules))
     graph.add_conditional_edges(START, go_on, ends)
     for node in ("attempt", "revise", "critique"):

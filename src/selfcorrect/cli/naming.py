@@ -95,6 +95,16 @@ class NamedPolicy:
         own = prompts_of(self.policy, english=named_prompts(usual, critique))
         return prompt_settings(chosen).applied(own, critique)
 
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens of an answer in a search, where nobody says otherwise. What a small vocabulary says of
+        Countdown fits into 24; policies for more than two turns say the problem again with each revision."""
+        from selfcorrect.agents.prompts import turns_made_for
+
+        if self.reads_english:
+            return 512
+        return 24 if (turns_made_for(self.policy) or 2) <= 2 else 40
+
     def warn_beyond(self, revisions: int) -> None:
         """Say so if this policy was made for fewer answers to a problem than it will be asked for."""
         from selfcorrect.agents.prompts import turns_made_for

@@ -41,7 +41,6 @@ Strategies = Annotated[
         help="What is compared: majority, best_of_n, weighted, beam, revise, mixed, self_judged, compute_optimal.",
     ),
 ]
-_SHORT, _LONG = 24, 512
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ class Searchers:
             raise ConfigurationError(
                 "--temperature 0 draws the same answer again and again; search wants more, such as 1"
             )
-        usual = _LONG if self.named.reads_english else _SHORT
-        return Sampling(temperature=temperature, max_new_tokens=limit or usual)
+        return Sampling(temperature=temperature, max_new_tokens=limit or self.named.answer_tokens)
 
 
 def open_searchers(model: str, verifier: Path | None, step_verifier: Path | None) -> Searchers:

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 # `selfcorrect solve --verifier DIR --max-risk R`: one question, and an answer only if the risk is small enough.
 
-_SHORT, _LONG = 24, 512
-
 
 @dataclass(frozen=True)
 class CautiousRequest:
@@ -113,7 +111,7 @@ def _solver(folder: Path, request: CautiousRequest, named: Any) -> "Abstaining":
         tokenizer = getattr(named.policy, "tokenizer", None)
         prompts = named.prompts(chosen=request.prompts)
         solver = Abstaining.from_folder(folder, request.max_risk, prompts=prompts, policy_tokenizer=tokenizer)
-    return replace(solver, max_new_tokens=request.limit or (_LONG if named.reads_english else _SHORT))
+    return replace(solver, max_new_tokens=request.limit or named.answer_tokens)
 
 
 def _show(prompt: str, decision: "Decision", solver: "Abstaining", verdict: Any) -> None:
