@@ -122,13 +122,11 @@ class CritiqueAnswers:
         for one in judged:
             runtime.stream_writer(without_generation(one))
         spent = sum(one["tokens"] - candidates[number]["tokens"] for number, one in update.items())
-        made = {
-            "candidates": [update.get(number, one) for number, one in enumerate(candidates)],
-            "tokens": state.get("tokens", 0) + spent,
-        }
+        known = [update.get(number, one) for number, one in enumerate(candidates)]
+        made = {"candidates": known, "tokens": state.get("tokens", 0) + spent}
         short = limit is not None and limit < (sampling.max_new_tokens or DEFAULT_LIMIT)
         cut_off = any(one["generation"]["finish_reason"] == "length" for one in judged if one["tokens"])
-        ended = short and (limit == 0 or cut_off) and self.rules.end(made["candidates"]) == "complete"
+        ended = short and (limit == 0 or cut_off) and self.rules.end(known) == "complete"
         return {**made, "stop_reason": "budget"} if ended else made
 
     def _limit(self, state: SearchState, verdicts: int, sampling: Sampling) -> int | None:
