@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import Registry
 from selfcorrect.setting_groups import Settings
 from selfcorrect.settings import load_settings
+
+if TYPE_CHECKING:
+    from selfcorrect.agents.critiques import CritiqueMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +146,13 @@ PROMPTS: Registry[Prompts] = Registry(
 """The words of a loop, by name; a task says which are its own."""
 
 
-def named_prompts(name: str, critique: str | CritiqueMode = "instruction") -> Prompts:
+def named_prompts(name: str, mode: "CritiqueMode | None" = None) -> Prompts:
     """The prompts called `name`; a critique mode may have others in their place (PAG's for those of MATH).
 
     Raises:
-        ConfigurationError: there are none, or there is no such mode.
+        ConfigurationError: there are none.
     """
-    mode = critique_mode(critique)
-    return PROMPTS.find(mode.prompts.get(name, name))
+    return PROMPTS.find(name if mode is None else mode.prompts.get(name, name))
 
 
 # Prompts as settings: a name, or a name and what is changed of it, as in a YAML file of a user's own.
@@ -191,13 +192,13 @@ class PromptSettings(Settings):
         """Settings that hold all the words of `prompts`."""
         return cls(**asdict(prompts))
 
-    def applied(self, usual: Prompts, critique: str | CritiqueMode = "instruction") -> Prompts:
+    def applied(self, usual: Prompts, mode: "CritiqueMode | None" = None) -> Prompts:
         """The prompts that are meant; `usual` are those of the policy or the task.
 
         Raises:
             ConfigurationError: a name is unknown, or a template lacks what it must hold.
         """
-        base = usual if self.name is None else named_prompts(self.name, critique)
+        base = usual if self.name is None else named_prompts(self.name, mode)
         given = {field.name: getattr(self, field.name) for field in fields(Prompts)}
         changed = replace(base, **{name: text for name, text in given.items() if text is not None})
         return replace(changed, attempt=self._shown_examples(changed) + changed.attempt)
@@ -268,11 +269,10 @@ def refuse_unreadable(policy: Any, prompts: Iterable[str], *, name: str) -> None
             )
 
 
-def refuse_feedback(policy: Any, critique: str | CritiqueMode, *, name: str) -> None:
+def refuse_feedback(policy: Any, mode: "CritiqueMode", *, name: str) -> None:
     """Raise a ConfigurationError if a checker's findings are to be shown to `policy`, which users call `name`, and its
     vocabulary lacks the words of sentences."""
     tokenizer = getattr(policy, "tokenizer", None)
-    mode = critique_mode(critique)
     if mode.needs_checker and mode.shows_findings and not reads_english(tokenizer):
         raise ConfigurationError(
             f"critique 'feedback' shows the policy what the checker found, in sentences, which {name} cannot read: its "

@@ -80,9 +80,7 @@ def sizes(root: Path) -> dict[str, object]:
 
 
 def imports(root: Path) -> dict[str, object]:
-    modules = product(root)
-    eager = imports_at_load(root)
-    all_of_them = {name: set(imported(name, file, modules, lazy=True)) for name, file in modules.items()}
+    eager, all_of_them = imports_of(root, lazy=False), imports_of(root, lazy=True)
     circles = {
         "import circles at module level": list(circles_in(eager)),
         "  with imports inside functions": list(circles_in(all_of_them)),
@@ -98,10 +96,10 @@ def imports(root: Path) -> dict[str, object]:
     }
 
 
-def imports_at_load(root: Path) -> dict[str, set[str]]:
-    """Module name -> the modules of the product that are imported as it is loaded."""
+def imports_of(root: Path, *, lazy: bool) -> dict[str, set[str]]:
+    """Module name -> the modules of the product that it imports, as it is loaded, or (`lazy`) at any time."""
     modules = product(root)
-    return {name: set(imported(name, file, modules, lazy=False)) for name, file in modules.items()}
+    return {name: set(imported(name, file, modules, lazy=lazy)) for name, file in modules.items()}
 
 
 def imported(name: str, file: Path, modules: Mapping[str, Path], *, lazy: bool) -> Iterator[str]:

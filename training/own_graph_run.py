@@ -17,6 +17,7 @@ from selfcorrect.errors import ConfigurationError, GraphError, TrainingError
 from selfcorrect.files import json_line, prove_writable, write_whole
 from selfcorrect.settings import settings_as_yaml
 from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.own_graph_rewards import FunctionRewards, kind_of
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.keeping import refuse_missing
@@ -38,7 +39,7 @@ from selfcorrect.training.runs.fitting import (
 )
 from selfcorrect.training.runs.holding import alone_in
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory
+from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.runs.stored_episodes import call_records
 
 _MAY_CHANGE_ON_RESUME = {"save_every", "keep_checkpoints", "steps", "output_dir", "store_episodes", "report_to"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.prompts import (
@@ -77,7 +78,7 @@ def test_an_unusable_record_is_told(record: Any) -> None:
 
 
 def test_the_critique_mode_chooses_between_the_published_prompts() -> None:
-    assert named_prompts("math", "self") is PAG_MATH and named_prompts("math") is SCORE_MATH
+    assert named_prompts("math", CRITIQUES["self"]) is PAG_MATH and named_prompts("math") is SCORE_MATH
 
 
 def test_unknown_words_are_named_once_each_and_in_order() -> None:

@@ -30,8 +30,8 @@ SUM = Problem(id="sum", prompt="2 + 3", reference="5", checker="math")
 
 
 def test_prompts_have_names_and_a_mode_may_have_others_in_their_place() -> None:
-    assert named_prompts("math") == SCORE_MATH and named_prompts("math", "self") == PAG_MATH
-    assert named_prompts("code", "self") == SCORE_CODE
+    assert named_prompts("math") == SCORE_MATH and named_prompts("math", CRITIQUES["self"]) == PAG_MATH
+    assert named_prompts("code", CRITIQUES["self"]) == SCORE_CODE
     assert all(isinstance(prompts, Prompts) for prompts in PROMPTS.values())
     with pytest.raises(ConfigurationError, match="unknown set of prompts 'maths'; did you mean math"):
         named_prompts("maths")
@@ -61,7 +61,7 @@ def test_a_file_changes_single_words_and_shows_examples(tmp_path: Path) -> None:
 def test_nothing_set_leaves_the_usual_words() -> None:
     assert prompt_settings(None).applied(PAG_MATH) == PAG_MATH
     assert PromptSettings.of(SCORE_CODE).applied(PLAIN) == SCORE_CODE
-    assert prompt_settings("math").applied(PLAIN, "self") == PAG_MATH
+    assert prompt_settings("math").applied(PLAIN, CRITIQUES["self"]) == PAG_MATH
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.reinforced import ablated, ablation_name
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.reinforced_run import Plan
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import DEMO, RunSettings
 
 FIGURES = {"n": 10, "accuracy_t1": 0.5, "accuracy_t2": 0.5, "delta": 0.0, "i_to_c": 0.0, "c_to_i": 0.0}

@@ -11,7 +11,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.state import EpisodeState, Role
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import write_whole
-from selfcorrect.training.runs.run_directory import Budget
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.settings import RunSettings
 
 TOLERANCE = 0.05

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.arms.specs import Budget, stage_one_lengths
 from selfcorrect.training.ppo.objectives import Objective, Schedule, StageOne, objective_named
 from selfcorrect.training.processes import by_first
 from selfcorrect.training.runs.given import takes_objects
@@ -15,7 +16,7 @@ from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.opening import meet, own_objective
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.reinforced_run import Plan, train_plan
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import GIVEN, RunSettings
 
 ARM = "score-turns"
@@ -54,12 +55,6 @@ def score_turns(
 def state_of(part: RunDirectory) -> tuple[bool, bool]:
     """Whether it is finished, and whether it was begun."""
     return part.read_final() is not None, part.config_path.exists()
-
-
-def stage_one_lengths(settings: RunSettings) -> list[int]:
-    """Steps of the parts of Stage I, one for each revision; the first ones have one more where they do not divide."""
-    parts, steps = settings.graph.revisions, settings.score.stage_one_steps
-    return [steps // parts + (number < steps % parts) for number in range(parts)]
 
 
 def _refuse_others(settings: RunSettings) -> None:

@@ -13,12 +13,24 @@ if TYPE_CHECKING:
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.training.arms import Arm
     from selfcorrect.training.arms.budgets import Costs
-    from selfcorrect.training.runs.run_directory import Budget
     from selfcorrect.training.settings import RunSettings
 
 StarData = Literal["single", "single+rationalised", "multi", "multi+correct"]
 PairData = Literal["pairs", "pairs+correct"]
 BuildLoop = Callable[["RunSettings", Any, "Checker"], "CorrectionGraph"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What training cost: the currency in which arms are compared.
+
+    Attributes:
+        generated_tokens: sampled while training, evaluations left out.
+        optimiser_steps: updates of the weights.
+    """
+
+    generated_tokens: int
+    optimiser_steps: int
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,7 @@ def _as_given(settings: "RunSettings", costs: "Costs") -> "RunSettings":
     return settings
 
 
-def _nothing(settings: "RunSettings", costs: "Costs") -> "Budget":
-    from selfcorrect.training.runs.run_directory import Budget
-
+def _nothing(settings: "RunSettings", costs: "Costs") -> Budget:
     return Budget(generated_tokens=0, optimiser_steps=0)
 
 
@@ -125,10 +135,14 @@ class ArmSpec:
     reads: tuple[str, ...] = GROUPS_OF_SOME
 
 
-def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    from selfcorrect.training.runs.opening import open_graph
+_OPENING = "selfcorrect.training.runs.opening:open_graph"
+_UNTRAINED = "selfcorrect.training.arms.untrained:"
+"""By address, as the functions that train: what plays and trains knows the arms, and they know none of it."""
 
-    return open_graph(settings.for_evaluation, policy, checker)
+
+def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+    graph: CorrectionGraph = load(_OPENING)(settings.for_evaluation, policy, checker)
+    return graph
 
 
 def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
@@ -177,9 +191,7 @@ def reinforced(
         optimiser = settings.optimiser.model_copy(update={"problems_per_step": problems})
         return settings.model_copy(update={"optimiser": optimiser})
 
-    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
-        from selfcorrect.training.runs.run_directory import Budget
-
+    def planned(settings: "RunSettings", costs: "Costs") -> Budget:
         optimiser, steps = settings.optimiser, settings.score.total_steps
         return Budget(
             generated_tokens=round(steps * optimiser.episodes_per_step * episode(settings, costs)),
@@ -190,10 +202,8 @@ def reinforced(
     return ArmSpec(name, says, loop, partial(load, trains), fitted, planned, command, has_checkpoints, reads)
 
 
-def goal_of(settings: "RunSettings", costs: "Costs") -> "Budget":
+def goal_of(settings: "RunSettings", costs: "Costs") -> Budget:
     """What SCoRe costs with `settings`: the budget of all arms."""
-    from selfcorrect.training.runs.run_directory import Budget
-
     optimiser, steps = settings.optimiser, settings.score.total_steps
     return Budget(
         generated_tokens=round(steps * optimiser.episodes_per_step * usual_episode(settings, costs)),
@@ -221,9 +231,7 @@ def self_taught(name: str, says: str, data: StarData, command: Command | None = 
             }
         )
 
-    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
-        from selfcorrect.training.runs.run_directory import Budget
-
+    def planned(settings: "RunSettings", costs: "Costs") -> Budget:
         loops = settings.star.loops
         return Budget(loops * (settings.star.tokens or 0), loops * settings.star.steps)
 
@@ -245,30 +253,30 @@ def paired(name: str, says: str, data: PairData, command: Command | None = None)
             }
         )
 
-    def planned(settings: "RunSettings", costs: "Costs") -> "Budget":
-        from selfcorrect.training.runs.run_directory import Budget
-
+    def planned(settings: "RunSettings", costs: "Costs") -> Budget:
         return Budget(settings.pair_sft.tokens or 0, settings.pair_sft.steps)
 
     return ArmSpec(name, says, usual_loop, partial(load, trains), fitted, planned, command, reads=("pair_sft",))
 
 
 def refining_base_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    from selfcorrect.training.arms.untrained import self_refine_loop
-
-    return self_refine_loop(settings, policy)
+    graph: CorrectionGraph = load(_UNTRAINED + "self_refine_loop")(settings, policy)
+    return graph
 
 
 def drawing_again_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    from selfcorrect.training.arms.untrained import sample_again_loop
+    graph: CorrectionGraph = load(_UNTRAINED + "sample_again_loop")(settings, policy)
+    return graph
 
-    return sample_again_loop(settings, policy)
+
+def stage_one_lengths(settings: "RunSettings") -> list[int]:
+    """Steps of the parts of Stage I, one for each revision; the first ones have one more where they do not divide."""
+    parts, steps = settings.graph.revisions, settings.score.stage_one_steps
+    return [steps // parts + (number < steps % parts) for number in range(parts)]
 
 
 def growing_episode(settings: "RunSettings", costs: "Costs") -> float:
     """Mean over the steps of `score_turns`: a part of Stage I plays no more answers than it teaches."""
-    from selfcorrect.training.arms.score_turns import stage_one_lengths
-
     one = stage_one_lengths(settings)
     answers = sum(steps * (part + 1) for part, steps in enumerate(one))
     answers += settings.score.stage_two_steps * settings.graph.revisions

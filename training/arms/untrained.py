@@ -8,12 +8,13 @@ from typing import Any
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import CorrectionGraph, build_graph, build_sample_again
 from selfcorrect.agents.stopping import FixedRevisions
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import held_out_problems
 from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunResult
+from selfcorrect.training.runs.run_directory import RunResult
 from selfcorrect.training.settings import RunSettings
 
 Loop = Callable[[RunSettings, Any], CorrectionGraph]

@@ -23,9 +23,9 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.registry import TaskSettings
 from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, known_costs, measured_costs, refuse_unequal
-from selfcorrect.training.arms.specs import ArmSpec, refining_loop, self_judging_loop
+from selfcorrect.training.arms.specs import ArmSpec, Budget, refining_loop, self_judging_loop
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory
+from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PolicySettings, RunSettings
 
 # What is to be compared, and who is told how it goes on.

@@ -11,6 +11,7 @@ from typing import Any
 
 from selfcorrect.agents.evaluation import wilson
 from selfcorrect.files import finite, write_whole
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.compare.comparison import (
     WAYS,
     Comparison,
@@ -23,7 +24,7 @@ from selfcorrect.training.compare.comparison import (
 )
 from selfcorrect.training.compare.statistics import Difference, Mean, holm, mean_over_seeds, paired_difference
 from selfcorrect.training.runs.alarms import alarms
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory
+from selfcorrect.training.runs.run_directory import RunDirectory
 
 FIGURES = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged")
 """The columns of the paper's table, and the share of unchanged answers."""

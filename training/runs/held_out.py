@@ -13,9 +13,10 @@ from selfcorrect.files import write_whole
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.validate import FiniteTask
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.processes import by_first, count, first_only, joined, rank, shared, together
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings
 
 _KEPT_EPISODES = 200

@@ -121,9 +121,9 @@ def open_run_policy(
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:
     """The words of the loop: those of `settings.prompts`, else the policy's own if it has any on record, else the
     task's for the way to critique."""
-    critique = settings.graph.critique
-    usual = prompts_of(policy, english=named_prompts(settings.task.prompts_name, critique))
-    return settings.prompts.applied(usual, critique)
+    mode = CRITIQUES.find(settings.graph.critique)
+    usual = prompts_of(policy, english=named_prompts(settings.task.prompts_name, mode))
+    return settings.prompts.applied(usual, mode)
 
 
 def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> CorrectionGraph:

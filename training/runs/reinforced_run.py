@@ -9,6 +9,7 @@ from typing import Any
 from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.ppo.player import BegunWith
@@ -48,7 +49,7 @@ from selfcorrect.training.runs.opening import (
     prompts_for,
 )
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import GIVEN, PolicySettings, RunSettings
 
 

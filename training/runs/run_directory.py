@@ -24,6 +24,7 @@ from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.files import StepLog, finite, json_line, prove_writable, write_whole
 from selfcorrect.setting_groups import Settings
 from selfcorrect.settings import Model, differing_fields, load_settings, settings_as_yaml, value_of
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.processes import by_first, first_only
 from selfcorrect.training.runs.stored_episodes import token_records, verdict_fields
 from selfcorrect.training.settings import GIVEN, RunSettings, read_settings
@@ -100,19 +101,6 @@ LOCK = ".lock"
 """The file in a run's folder by which a process holds it."""
 
 _OWN_NAMES = {"embedded", "embedded-looks", "smollm2", "chains", GIVEN}
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What training cost: the currency in which arms are compared.
-
-    Attributes:
-        generated_tokens: sampled while training, evaluations left out.
-        optimiser_steps: updates of the weights.
-    """
-
-    generated_tokens: int
-    optimiser_steps: int
 
 
 @dataclass(frozen=True)

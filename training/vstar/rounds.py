@@ -19,6 +19,7 @@ from selfcorrect.files import write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.processes import (
     agreed,
     by_first,
@@ -36,7 +37,7 @@ from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
 from selfcorrect.training.runs.opening import meet, open_graph, open_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import Kind, RunSettings
 from selfcorrect.training.vstar.fits import StepLog, train_generator
 from selfcorrect.training.vstar.measuring import verifier_figures, verifier_page, with_answer_keys

@@ -90,10 +90,12 @@ class NamedPolicy:
         Raises:
             ConfigurationError: `chosen` stands for nothing.
         """
+        from selfcorrect.agents.critiques import critique_mode
         from selfcorrect.agents.prompts import named_prompts, prompt_settings, prompts_of
 
-        own = prompts_of(self.policy, english=named_prompts(usual, critique))
-        return prompt_settings(chosen).applied(own, critique)
+        mode = critique_mode(critique)
+        own = prompts_of(self.policy, english=named_prompts(usual, mode))
+        return prompt_settings(chosen).applied(own, mode)
 
     @property
     def answer_tokens(self) -> int:
@@ -121,9 +123,10 @@ class NamedPolicy:
 
     def refuse_feedback(self, critique: "str | CritiqueMode") -> None:
         """Raise a ConfigurationError if the policy cannot read what a checker finds, and is to be told."""
+        from selfcorrect.agents.critiques import critique_mode
         from selfcorrect.agents.prompts import refuse_feedback
 
-        refuse_feedback(self.policy, critique, name=self.name)
+        refuse_feedback(self.policy, critique_mode(critique), name=self.name)
 
     def refuse_unreadable(self, prompt: str) -> None:
         """Raise a ConfigurationError if the policy's vocabulary lacks words of `prompt`."""

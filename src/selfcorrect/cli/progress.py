@@ -20,8 +20,8 @@ from selfcorrect.training.compare.report import budget_text
 from selfcorrect.training.runs.progress import ProgressSink
 
 if TYPE_CHECKING:
+    from selfcorrect.training.arms.specs import Budget
     from selfcorrect.training.runs.progress import ProgressSink
-    from selfcorrect.training.runs.run_directory import Budget
 
 
 _SMOOTHED_STEPS = 10

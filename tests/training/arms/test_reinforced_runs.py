@@ -8,10 +8,11 @@ import pytest
 
 from selfcorrect.training.arms import Arm
 from selfcorrect.training.arms.reinforced import multi_turn, pag, single_turn
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.arms.star import stage_two_settings
 from selfcorrect.training.arms.untrained import sample_again, self_refine
 from selfcorrect.training.runs.progress import SilentProgress
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory
+from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import (
     EvaluationSettings,
     OptimiserSettings,

@@ -12,7 +12,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms import score_turns as module
 from selfcorrect.training.arms.budgets import Costs, refuse_unequal
 from selfcorrect.training.arms.registry import arm_specs
-from selfcorrect.training.arms.score_turns import score_turns, stage_one_lengths
+from selfcorrect.training.arms.score_turns import score_turns
+from selfcorrect.training.arms.specs import stage_one_lengths
 from selfcorrect.training.ppo.trainer import TurnPPOTrainer
 from selfcorrect.training.runs.progress import SilentProgress
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult

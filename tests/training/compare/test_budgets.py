@@ -5,8 +5,8 @@ import pytest
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.budgets import Costs, refuse_unequal
 from selfcorrect.training.arms.registry import ARMS, arm_specs, comparable
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.compare.report import drift_lines
-from selfcorrect.training.runs.run_directory import Budget
 from selfcorrect.training.settings import DEMO, GraphSettings
 
 COSTS = Costs(attempt=18.0, revise=24.0, critique=7.0, called_wrong=0.5, correct=0.4)

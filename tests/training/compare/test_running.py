@@ -14,12 +14,12 @@ from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.tasks.countdown import CountdownSettings, CountdownTask
 from selfcorrect.training.arms.registry import arm_specs
-from selfcorrect.training.arms.specs import ArmSpec
+from selfcorrect.training.arms.specs import ArmSpec, Budget
 from selfcorrect.training.compare.comparison import Comparison, evaluation_of, run_comparison
 from selfcorrect.training.compare.report import markdown_table
 from selfcorrect.training.compare.result import against_reference, held_out_alarms, write_comparison
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings, PolicySettings, RunSettings
 
 pytestmark = pytest.mark.slow

@@ -24,6 +24,7 @@ from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import finite, json_line, write_whole
 from selfcorrect.tasks.problem import Task
+from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.arms.supervised.sampling import Harvest, gather
@@ -34,7 +35,7 @@ from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, supervised_load
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, meet, open_graph, open_run_policy, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
-from selfcorrect.training.runs.run_directory import Budget, RunDirectory, RunResult
+from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings, SupervisedSettings
 
 Figures = dict[str, float]

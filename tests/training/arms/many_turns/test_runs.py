@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
@@ -139,9 +140,9 @@ def test_try_again_says_nothing_but_that() -> None:
 def test_a_policy_that_reads_no_sentences_can_be_asked_to_try_again() -> None:
     policy = ScriptedPolicy([], tokenizer=HOMES["countdown"].tokenizer())
     for critique in ("try-again", "reflect", "refine"):
-        refuse_feedback(policy, critique, name="embedded")
+        refuse_feedback(policy, CRITIQUES[critique], name="embedded")
     with pytest.raises(ConfigurationError, match="cannot read"):
-        refuse_feedback(policy, "feedback", name="embedded")
+        refuse_feedback(policy, CRITIQUES["feedback"], name="embedded")
 
 
 def test_a_branch_of_an_answer_that_is_right_already_adds_nothing() -> None:
