@@ -87,7 +87,7 @@ READMES_PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.
 
 
 def test_the_readme_is_short_and_has_these_programs() -> None:
-    assert len(README.splitlines()) < 130 and len(READMES_PROGRAMS) == 2
+    assert len(README.splitlines()) <= 120 and len(READMES_PROGRAMS) == 2
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_the_readmes_own_graph_trains_to_an_effect_in_a_process_of_its_own(tmp_p
         assert float(after) == pytest.approx(float(told_after), abs=0.04)  # other machines round otherwise
     assert float(figures[1][2]) - float(figures[1][1]) > 0.02
     assert "=" in done.stdout.splitlines()[-1], "the trained graph answers a question"
-    assert "Warning" not in done.stderr
+    assert "Warning" not in done.stderr and "%|" not in done.stderr  # a library's bar
 
 
 def ran(code: str, folder: Path, *arguments: str, python: str = sys.executable) -> "subprocess.CompletedProcess[str]":

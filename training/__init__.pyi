@@ -35,6 +35,7 @@ from .arms.untrained import sample_again as sample_again
 from .arms.untrained import self_refine as self_refine
 from .compare.comparison import Comparison as Comparison
 from .compare.comparison import run_comparison as run_comparison
+from .compare.result import write_comparison as write_comparison
 from .credit.estimators import call_advantages as call_advantages
 from .credit.settings import AnchorGroups as AnchorGroups
 from .credit.settings import Outcome as Outcome

@@ -273,7 +273,13 @@ def _alarms(comparison: Comparison, out: Path, arm: str) -> dict[str, list[int]]
 def write_comparison(
     comparison: Comparison, out: Path, planned: Mapping[str, Budget], *, reference: str
 ) -> dict[str, Any]:
-    """Write compare.json and compare.html of all that is finished in `out`; returns what is in the first."""
+    """Write compare.json and compare.html of all that is finished in `out`; returns what is in the first.
+
+    Args:
+        comparison, out: as they were given to `run_comparison`.
+        planned: the budgets that it returned.
+        reference: the arm that the others are tested against.
+    """
     from selfcorrect.training.compare.report import compare_page
 
     result = comparison_result(comparison, out, planned, reference=reference)
