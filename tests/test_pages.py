@@ -181,6 +181,17 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
         assert (ROOT / path).exists() and (not anchor or anchor in headings(ROOT / path)), f"{path}#{anchor}"
 
 
+def test_every_page_is_two_links_from_the_first() -> None:
+    pages, first = set((ROOT / "docs").rglob("*.md")), ROOT / "docs" / "index.md"
+    near = {first, *(linked := pages_linked_from(first))}.union(*map(pages_linked_from, linked))
+    assert not pages - near, "GitHub shows no table of contents"
+
+
+def pages_linked_from(page: Path) -> set[Path]:
+    found = re.findall(r"\]\((?!https?:)([^)#]+\.md)", page.read_text("utf-8"))
+    return {path for link in found if (path := (page.parent / link).resolve()).is_relative_to(ROOT / "docs")}
+
+
 # The recorded terminal.
 
 
