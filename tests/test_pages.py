@@ -55,7 +55,7 @@ for block in blocks:
 """Runs programs each in a process of its own, forked from one that has done the imports of all: they take longest."""
 
 
-def each_ran(programs: list[str], folder: Path) -> list[str]:
+def each_ran(programs: list[str], folder: Path, python: str) -> list[str]:
     """What each program printed, in a folder of its own."""
     blocks = [folder / str(number) / "block.py" for number in range(len(programs))]
     for block, program in zip(blocks, programs, strict=True):
@@ -63,12 +63,12 @@ def each_ran(programs: list[str], folder: Path) -> list[str]:
         block.write_text(program, encoding="utf-8")
     if not hasattr(os, "fork"):
         return [ran(program, block.parent).stdout for block, program in zip(blocks, programs, strict=True)]
-    ran(IN_FORKS, folder, *map(str, blocks))
+    ran(IN_FORKS, folder, *map(str, blocks), python=python)
     return [block.with_suffix(".out").read_text("utf-8") for block in blocks]
 
 
 @pytest.mark.slow
-def test_each_block_of_the_pages_runs_on_its_own_and_prints_what_follows_it(tmp_path: Path) -> None:
+def test_each_block_of_the_pages_runs_on_its_own_and_prints_what_follows_it(tmp_path: Path, warm_python: str) -> None:
     shown = {}
     for page in ("docs/solving.md", "docs/how-to.md", "docs/running.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def test_each_block_of_the_pages_runs_on_its_own_and_prints_what_follows_it(tmp_
         begun = re.findall("^```python$", text, re.MULTILINE)
         assert len(blocks) == len(begun) > 0, f"a block of {page} is not followed by what it prints"
         shown |= dict(blocks)
-    *printed, answered = each_ran([*shown, READMES_PROGRAMS[1]], tmp_path)
+    *printed, answered = each_ran([*shown, READMES_PROGRAMS[1]], tmp_path, warm_python)
     for told, (code, expected) in zip(printed, shown.items(), strict=True):
         assert told == expected, code
     assert "=" in answered, "the README's application answers its question"

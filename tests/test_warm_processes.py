@@ -49,3 +49,5 @@ def test_signals_reach_it_and_it_dies_with_the_one_in_its_place(warm_python: str
             assert process.stdout.read() == "", "the end of the stream is the end of all who hold it"
             assert ("KeyboardInterrupt" in process.stderr.read()) == (number == signal.SIGINT)
             assert process.wait(60) == -number
+    killed = subprocess.run([warm_python, "-c", "import os; os.kill(os.getpid(), 9)"], check=False)
+    assert killed.returncode == -signal.SIGKILL

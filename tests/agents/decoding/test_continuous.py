@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -493,9 +492,9 @@ def test_calls_of_a_policy_join_the_batch_that_is_under_way() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_for_gpus_runs_here_on_a_tiny_model(tmp_path: Path) -> None:
+def test_the_benchmark_for_gpus_runs_here_on_a_tiny_model(tmp_path: Path, warm_python: str) -> None:
     script, found = Path(__file__).parents[3] / "benchmarks" / "gpu.py", tmp_path / "gpu.json"
-    command = [sys.executable, str(script), "--tiny", "--device", "cpu", "--json", str(found)]
+    command = [warm_python, str(script), "--tiny", "--device", "cpu", "--json", str(found)]
     command += ["--profile", str(tmp_path / "profile")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,6 @@ written twice."""
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ KILLS = 50
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def played(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Any:
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, long_thinker.__file__, str(folder), str(KILLS), "1"]
+    command = [warm_python, long_thinker.__file__, str(folder), str(KILLS), "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

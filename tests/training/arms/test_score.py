@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,14 +104,16 @@ train_score(settings_for(Path({folder!r})), out=Path({out!r}), progress=Killed()
 """
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_as_if_nothing_had_happened(
+    tiny_model_folder: Path, tmp_path: Path, warm_python: str
+) -> None:
     """kill -9 in step 4, after the checkpoint of step 2 or 4: across the switch of stages, every figure must come
     out the same."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = settings_for(tiny_model_folder)
     train_score(settings, out=whole)
     script = KILLED_AT_STEP_4.format(tests=str(Path(__file__).parent), folder=str(tiny_model_folder), out=str(killed))
-    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    died = subprocess.run([warm_python, "-c", script], capture_output=True, text=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not (killed / "metrics.json").exists()
     train_score(settings, out=killed, resume=True)

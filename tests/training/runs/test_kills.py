@@ -26,9 +26,9 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "kills.py"
 
 
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="benchmarks/ is not installed")
-def test_what_is_killed_at_random_moments_ends_as_if_nothing_had_happened() -> None:
+def test_what_is_killed_at_random_moments_ends_as_if_nothing_had_happened(warm_python: str) -> None:
     """Runs of `train_score` and of one's own graph, and episodes in both kinds of store."""
-    command = [sys.executable, str(SCRIPT), "--what", "score,own,sqlite,postgres", "--kills", "2"]
+    command = [warm_python, str(SCRIPT), "--what", "score,own,sqlite,postgres", "--kills", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
