@@ -49,7 +49,7 @@ def plot(directories: list[RunDirectory], table: dict[str, Any], path: Path) -> 
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(2, 1))
-    for turn, colour in ((1, "#7a869a"), (2, "#1f7a5c")):
+    for turn, colour in ((1, "#7a869a"), (2, "#2da44e")):
         curves = [[step[f"accuracy_t{turn}"] for step in directory.read_metrics()] for directory in directories]
         for number, curve in enumerate(curves):
             left.plot(_smooth(curve), color=colour, alpha=0.7, label=f"turn {turn}" if number == 0 else None)

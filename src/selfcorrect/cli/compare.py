@@ -194,12 +194,13 @@ def _trained(reference: str, comparison: "Comparison", out: Path) -> dict[str, o
     from selfcorrect.training.compare.comparison import folder_of
 
     models = {spec.name: folder_of(out, spec.name, comparison.seeds[0]) / "model" for spec in comparison.arm_specs}
-    there = [arm for arm, model in models.items() if model.is_dir()]
+    there = {arm: model for arm, model in models.items() if model.is_dir()}
     if not there:
         return {"next": "open the report in a browser; none of the arms leaves a policy of its own"}
-    best = models[reference if reference in there else there[0]]
+    best = there.get(reference, next(iter(there.values())))
     evaluated = typed_command("eval", "--model", best, *task_options(comparison.settings.task))
-    runs = f"{out}/ARM/seed-N with its report.html and model, ARM one of {', '.join(there)}"
+    arms = ", ".join(model.parents[1].name for model in there.values())
+    runs = f"{out}/ARM/seed-N with its report.html and model, ARM one of {arms}"
     return {"runs": runs, "next": f"{evaluated}  (on more problems, or on another --task)"}
 
 
