@@ -153,12 +153,12 @@ def test_every_registry_finds_it(toys: Path) -> None:
     assert shown_to_verifier(problem, "three; no: four; Four") == "Four"
 
 
-def command(toys: Path, *arguments: str) -> Any:
+def command(python: str, toys: Path, *arguments: str) -> Any:
     """What a command in a process of its own writes as JSON."""
     program = "from selfcorrect.cli.app import app; app()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toys), *(path for path in sys.path if path)])}
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--json"],
+        [python, "-c", program, *arguments, "--json"],
         cwd=toys,
         env=env,
         capture_output=True,
@@ -169,18 +169,20 @@ def command(toys: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_command_line_evaluates_a_task_policy_prompts_and_mode_of_ones_own(toys: Path) -> None:
+@pytest.mark.slow
+def test_the_command_line_evaluates_a_task_policy_prompts_and_mode_of_ones_own(toys: Path, warm_python: str) -> None:
     own = {"--task": "Doubles", "--model": "policy", "--prompts": "WORDS", "--critique": "MODE"}
     options = [part for option, name in own.items() for part in (option, f"toybox.toys:{name}")]
-    figures = command(toys, "eval", *options, "-n", "3")
+    figures = command(warm_python, toys, "eval", *options, "-n", "3")
     assert (figures["task"], figures["n"]) == ("Doubles", 3)
     assert (figures["accuracy_t1"], figures["accuracy_t2"]) == (0.0, 1.0)
 
 
-def test_the_command_line_trains_an_arm_of_ones_own(toys: Path) -> None:
+@pytest.mark.slow
+def test_the_command_line_trains_an_arm_of_ones_own(toys: Path, warm_python: str) -> None:
     objective = "score.objective=toybox.toys:Shaping"
     task = ["--task", "toybox.toys:Doubles", "--set", "task.largest=9", "--seed", "4"]
-    result = command(toys, "train", "toybox.toys:arm", *task, "--set", objective, "--out", "run")
+    result = command(warm_python, toys, "train", "toybox.toys:arm", *task, "--set", objective, "--out", "run")
     assert result["directory"] == "run"
     written = (toys / "run" / "config.yaml").read_text()
     for line in ("kind: toybox.toys:Doubles", "largest: 9", "objective: toybox.toys:Shaping", "seed: 4"):

@@ -107,7 +107,7 @@ def test_a_run_ends_by_naming_the_commands_that_come_next(tmp_path: Path, arm: s
     run = RunDirectory.create(tmp_path, DEMO, arm=arm)
     if arm == "vstar":
         (run.path / "verifiers" / "likelihood").mkdir(parents=True)
-    told = list(_next_commands(RunResult(run.path, FIGURES, FIGURES), "Q").values())
+    told = list(_next_commands(RunResult(run.path, FIGURES, FIGURES), DEMO.task, "Q").values())
     assert len(told) == len(expected) and all(words in str(line) for words, line in zip(expected, told, strict=True))
 
 

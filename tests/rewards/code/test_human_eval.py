@@ -39,6 +39,7 @@ def judge_all(checker: UnitTestChecker, problems: list[dict[str, Any]], bodies: 
     return asyncio.run(judge())
 
 
+@pytest.mark.slow
 def test_every_canonical_solution_passes(checker: UnitTestChecker, problems: list[dict[str, Any]]) -> None:
     verdicts = judge_all(checker, problems, [problem["canonical_solution"] for problem in problems])
     assert len(verdicts) == 164

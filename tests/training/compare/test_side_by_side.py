@@ -183,6 +183,7 @@ def test_what_the_clock_ended_is_opened_again_and_what_ended_by_itself_is_not(tm
     assert kept == {"metrics.json", "greedy.json", "more-sampled.json"}
 
 
+@pytest.mark.slow
 def test_costs_that_do_not_tell_how_often_the_policy_judges_itself_are_measured_anew(tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_text(json.dumps({"attempt": 5.0, "revise": 5.0}))
     heard = Heard()

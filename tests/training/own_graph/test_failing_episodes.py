@@ -124,13 +124,16 @@ def test_an_endless_loop_and_a_slow_node_fail_their_episode_only(tmp_path: Path)
             await asyncio.sleep(600)
         return {"text": text}
 
-    result, _ = trained(graph_of(write), model, tmp_path, timeout=5.0)
+    result, _ = trained(graph_of(write), model, tmp_path, timeout=4.0)
     assert 0 < result.steps[0]["episodes_failed"] < 1
 
-    graph = StateGraph(Note).add_node("write", write).add_edge(START, "write")
+    async def write_on(state: Note) -> Note:
+        return {"text": str((await chat.ainvoke(state["question"])).text)}
+
+    graph = StateGraph(Note).add_node("write", write_on).add_edge(START, "write")
     graph.add_conditional_edges("write", lambda state: "write" if len(state["text"]) == 1 else END)
     looping = graph.compile().with_config({"recursion_limit": 3})
-    result, _ = trained(looping, policy_of(chat), tmp_path / "2", timeout=5.0)
+    result, _ = trained(looping, policy_of(chat), tmp_path / "2", timeout=60.0)
     assert result.steps[0]["calls"] >= 1
 
 

@@ -63,6 +63,7 @@ def test_a_second_start_in_the_folder_is_refused(tiny_model_folder: Path, tmp_pa
         run(tiny_model_folder, tmp_path, steps=2, learning_rate=0.5, resume=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tells_all_its_steps_and_passes_over_a_torn_checkpoint(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_resumed_run_tells_all_its_steps_and_passes_over_a_torn_checkpoint(
     assert (resumed.before, resumed.after) == (whole.before, whole.after)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:

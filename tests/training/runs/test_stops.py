@@ -115,6 +115,7 @@ def clocked(folder: Path, **changes: Any) -> RunSettings:
     return combine(RunSettings(), small | changes, ())
 
 
+@pytest.mark.slow
 def test_a_run_ends_by_the_clock_and_goes_on_when_it_is_given_more(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

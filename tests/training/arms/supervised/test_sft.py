@@ -262,8 +262,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(TransformersPolicy.from_pretrained(folder).model.state_dict())
 
 
-@pytest.mark.parametrize("form", ["attempt", "pairs"])
-@pytest.mark.parametrize("stopped_in", ["gather", "fine_tune"])
+@pytest.mark.parametrize(
+    ("form", "stopped_in"),
+    [
+        ("pairs", "gather"),
+        pytest.param("pairs", "fine_tune", marks=pytest.mark.slow),
+        pytest.param("attempt", "gather", marks=pytest.mark.slow),
+        pytest.param("attempt", "fine_tune", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_ends_as_one_that_was_not(
     form: str, stopped_in: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
