@@ -16,6 +16,7 @@ import yaml
 from selfcorrect.cli import compare, train
 from selfcorrect.cli.app import app
 from selfcorrect.cli.naming import column_names, question_like, task_options, task_settings
+from selfcorrect.tasks.registry import TASKS
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 
 FIGURES = {"n": 10, "accuracy_t1": 0.5, "accuracy_t2": 0.5, "delta": 0.0, "i_to_c": 0.0, "c_to_i": 0.0}
@@ -128,6 +129,8 @@ BEFORE: Mapping[str, Callable[[], None]] = {"reproduce": a_recipe, "view": a_run
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "problems.jsonl").write_text(ROWS)
+    (tmp_path / "task_of_mine.py").write_text("class Doubling:\n    def problems(self, split, count, *, seed=0): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     without_training(monkeypatch)
     without_comparing(monkeypatch)
@@ -202,9 +205,17 @@ def test_a_password_of_a_store_is_not_shown() -> None:
     assert _without_password("runs/kept.sqlite") == "runs/kept.sqlite"
 
 
-@pytest.mark.parametrize("name", ["countdown", "countdown-3", "equations-2", "jsonl:problems.jsonl", "problems.jsonl"])
+NAMES = [
+    *("countdown", "countdown-3", "equations-2", "jsonl:problems.jsonl", "problems.jsonl", "task_of_mine:Doubling"),
+    *("reasoning-gym:chain_sum,min_terms=2,partial=True", "verifiers:a_set,size=5,most=3"),
+    *(kind for kind in TASKS if kind not in ("jsonl", "reasoning-gym", "verifiers")),
+    *(f"{kind}:rows.jsonl" for kind, task in TASKS.items() if task.file == "path"),
+]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(NAMES))
 def test_the_options_of_a_task_stand_for_it(place: Path, name: str) -> None:
-    columns = ["question=prompt,gold=answer"] if "jsonl" in name else None
+    columns = ["question=prompt,gold=answer"] if name.endswith("problems.jsonl") else None
     asked = task_settings(name, columns)
     words = dict(zip(*[iter(task_options(asked))] * 2, strict=True))
     assert column_names(columns) == column_names([words["--map"]] if columns else None)

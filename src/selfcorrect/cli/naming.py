@@ -257,10 +257,20 @@ def task_options(asked: "TaskSettings") -> list[str]:
         name = f"{name}-{number}"
     if asked.file and (file := getattr(asked, asked.file)) is not None:
         name = str(file) if asked.kind == "jsonl" and str(file).endswith(FILE_ENDINGS) else f"{name}:{file}"
-    name += "".join(f",{key}={value}" for key, value in getattr(asked, "config", {}).items())
+    name += "".join(f",{key}={value}" for key, value in _parameters(asked).items())
     columns = {} if asked.columns_field is None else getattr(asked, asked.columns_field)
     pairs = ",".join(f"{column}={field}" for column, field in columns.items())
     return ["--task", name, *(["--map", pairs] if pairs else [])]
+
+
+def _parameters(asked: "TaskSettings") -> dict[str, object]:
+    """What stands behind the name of a task that takes parameters there: its `config`, and fields of its own."""
+    config = getattr(asked, "config", None)
+    if not isinstance(config, dict):
+        return {}
+    fields = type(asked).model_fields.items()
+    own = [name for name, field in fields if name != asked.file and getattr(asked, name) != field.default]
+    return {**config, **{name: getattr(asked, name) for name in own if name not in ("kind", "config")}}
 
 
 def question_like(asked: "TaskSettings | None", prompts: Iterable[str]) -> str:
