@@ -121,6 +121,7 @@ def _run(
     config = uvicorn.Config(
         openai_app(models, api_key=api_key, limits=limits, cors=cors),
         http=patient_protocol(limits.body_seconds),
+        ws="none",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=math.ceil(limits.grace),
@@ -221,7 +222,7 @@ def _listen_http(server: Any, host: str, port: int) -> None:
 
     with listen(host, port) as listening:
         notes.print(f"serving at http://{host}:{listening.getsockname()[1]}/mcp", markup=False)
-        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="warning")).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), ws="none", log_level="warning")).run(sockets=[listening])
 
 
 # `selfcorrect init graph`: a folder that LangGraph's server and Studio serve, outside this repository.

@@ -408,7 +408,8 @@ def test_a_stop_text_ends_a_row_where_it_stands_however_seldom_it_is_looked_for(
     batch = decoding(steps_a_look=8)
     batch.add(0, stopped)
     ended = to_the_end(batch)[0]
-    assert ended == alone(stopped)
+    expected = alone(stopped)
+    assert ended.ids == expected.ids and ended.logprobs == pytest.approx(expected.logprobs, abs=1e-5)
     assert ended.stopped and len(ended.ids) <= 3 and words in TOKENIZER.decode(ended.ids)
 
 
