@@ -222,7 +222,9 @@ def _listen_http(server: Any, host: str, port: int) -> None:
 
     with listen(host, port) as listening:
         notes.print(f"serving at http://{host}:{listening.getsockname()[1]}/mcp", markup=False)
-        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), ws="none", log_level="warning")).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(server.streamable_http_app(), ws="none", log_level="warning")).run(
+            sockets=[listening]
+        )
 
 
 # `selfcorrect init graph`: a folder that LangGraph's server and Studio serve, outside this repository.

@@ -180,7 +180,9 @@ def test_a_head_that_does_not_come_closes_the_connection() -> None:
 
     async def head() -> tuple[bytes, bytes]:
         app = openai_app({"plain": ChatSelfCorrect(policy=ScriptedPolicy(["a", "b"]))})
-        config = uvicorn.Config(app, port=0, http=patient_protocol(0.3), ws="none", log_level="critical", lifespan="off")
+        config = uvicorn.Config(
+            app, port=0, http=patient_protocol(0.3), ws="none", log_level="critical", lifespan="off"
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:
