@@ -28,6 +28,7 @@ class Constraints:
     def __init__(self, tokenizer: Any) -> None:
         try:
             import outlines_core
+            from outlines_core.json_schema import build_regex_from_schema
         except ImportError as error:
             from selfcorrect.distribution import install_command
 
@@ -35,7 +36,7 @@ class Constraints:
                 f"drawing by a JSON schema needs: {install_command('constrained')}; without it, answers are only "
                 "parsed and validated (constrained=False)"
             ) from error
-        self._outlines = outlines_core
+        self._outlines, self._pattern_of = outlines_core, build_regex_from_schema
         self._eos = tokenizer.eos_token_id
         self._vocabulary = outlines_core.Vocabulary(self._eos, token_texts(tokenizer))
         self._index = lru_cache(maxsize=_COMPILED_SCHEMAS)(self._compiled)
@@ -51,7 +52,7 @@ class Constraints:
 
     def _compiled(self, schema: str) -> Any:
         try:
-            pattern = self._outlines.json_schema.build_regex_from_schema(schema)
+            pattern = self._pattern_of(schema)
             return self._outlines.Index(pattern, self._vocabulary)
         except (ValueError, TypeError) as error:
             raise PolicyError(

@@ -42,23 +42,31 @@ def last_step(out: Path) -> dict[str, Any]:
     return last
 
 
-def trained_whole(out: Path, *more: str) -> dict[str, Any]:
+def trained_whole(out: Path, arm: str, *settings: str) -> dict[str, Any]:
     """The last step of a run of this process."""
-    done = CliRunner().invoke(app, ["train", "score", "--out", str(out), *SMALL, *more])
+    done = CliRunner().invoke(app, ["train", arm, "--out", str(out), *settings])
     assert done.exit_code == 0, done.stderr
     return last_step(out)
 
 
-def trained_in_parts(python: str, out: Path, *more: str) -> dict[str, Any]:
+def trained_in_parts(python: str, out: Path, arm: str, *settings: str) -> dict[str, Any]:
     """The last step of a run of two processes with divided weights."""
     launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*launcher, str(CPUS_FOR_GPUS), "train", "score", "--out", str(out), *SMALL, *more],
+        [*launcher, str(CPUS_FOR_GPUS), "train", arm, "--out", str(out), *settings],
         capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, **environment_of(CONFIGS / "fsdp2.yaml")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("divided: ") >= 2, "in each process the model at least"
     return last_step(out)
+
+
+def same_weights(one: Path, other: Path) -> None:
+    saved, expected = (load_file(run / "model" / "model.safetensors") for run in (one, other))
+    assert saved.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.allclose(saved[name].float(), tensor, atol=2e-5), name
 
 
 @needs_configs
@@ -67,15 +75,29 @@ def trained_in_parts(python: str, out: Path, *more: str) -> dict[str, Any]:
 def test_divided_weights_play_learn_and_are_saved_as_whole_ones(
     tmp_path: Path, warm_python: str, more: tuple[str, ...]
 ) -> None:
-    whole = trained_whole(tmp_path / "whole", *more)
-    parts = trained_in_parts(warm_python, tmp_path / "parts", *more)
+    whole = trained_whole(tmp_path / "whole", "score", *SMALL, *more)
+    parts = trained_in_parts(warm_python, tmp_path / "parts", "score", *SMALL, *more)
     for name in ("tokens", "accuracy_t1", "accuracy_t2", "eval_accuracy_t2", "kl_t1", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
-    saved, expected = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("parts", "whole"))
-    assert saved.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.allclose(saved[name].float(), tensor, atol=2e-5), name
+    same_weights(tmp_path / "parts", tmp_path / "whole")
     assert list((tmp_path / "parts" / "checkpoints").glob("checkpoint-2/pytorch_model_fsdp_0*"))
+
+
+@needs_configs
+@pytest.mark.slow
+def test_a_supervised_arm_learns_with_divided_weights_what_one_process_learns(tmp_path: Path, warm_python: str) -> None:
+    settings = (
+        "--preset", "demo", "--set", "star.data=single", "--set", "star.loops=1", "--set", "star.problems=32", "--set",
+        "star.samples_per_problem=2", "--set", "star.steps=3", "--set", "star.batch_size=4", "--set",
+        "evaluation.problems=10",
+    )  # fmt: skip
+    whole = trained_whole(tmp_path / "whole", "star", *settings)
+    parts = trained_in_parts(warm_python, tmp_path / "parts", "star", *settings)
+    for name in ("tokens", "examples", "accuracy_t1", "sft_loss_first", "sft_loss"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
+    same_weights(tmp_path / "parts", tmp_path / "whole")
+    learnt = [(tmp_path / run / "loops" / "loop-1" / "examples.jsonl").read_text("utf-8") for run in ("parts", "whole")]
+    assert learnt[0] == learnt[1] != ""
 
 
 @needs_configs
