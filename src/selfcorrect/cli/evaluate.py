@@ -336,9 +336,9 @@ def view(
 
 
 _READ_BY = {
-    "verifiers": "a trace a line, as verifiers 0.4 writes them and prime-rl reads them",
-    "otel": "a span a line, with the attributes of OpenTelemetry's conventions for generative AI",
-    "datasets": "datasets.load_from_disk({file!r}) in Python; its push_to_hub shares it",
+    "verifiers": "prime-rl reads it: a trace a line, in the form of verifiers 0.4",
+    "otel": "for what reads OpenTelemetry's attributes of generative AI: a span a line",
+    "datasets": "in Python, datasets.load_from_disk({file!r}); its push_to_hub shares it",
 }
 """What comes after an export."""
 
