@@ -8,6 +8,7 @@ the command line and plans call it.
     revise:4               one answer and 4 revisions of it in sequence
     mixed:4x3              4 such chains side by side, with 3 revisions each
     self_judged:4x3        up to 4 chains, each revised until the policy calls its answer right; no verifier
+    self_judged:16x0       up to 16 answers, until the policy calls one right
 
 `best_of_n:16:sure=0.9` ends as soon as an answer is scored 0.9, `best_of_n:16:distinct=true` gives no answer twice.
 """
@@ -182,11 +183,11 @@ class SelfJudged:
 
     For policies that judge their own answers well; no verifier is asked. Verdicts are generated and counted. `agree`:
     end as soon as so many answers that were called right are the same (1: at the first one; 0 plays all chains);
-    `wave`: chains side by side.
+    `wave`: chains side by side. Without revisions, every answer called wrong is followed by a new one.
     """
 
-    parallel: int = 4
-    revisions: int = 3
+    parallel: int = 16
+    revisions: int = 0
     agree: int = 1
     wave: int = 1
 
@@ -322,7 +323,7 @@ def sized(family: str, answers: int) -> Strategy | None:
 
     A family is the kind of a strategy with its options: "majority", "best_of_n:sure=0.95", "revise:pick=majority"
     (pick=verifier unless said otherwise), "beam", "beam:lookahead=1", "mixed:revisions=3" (1 unless said otherwise: as
-    many revisions as attempts), "self_judged:revisions=8" (3 unless said otherwise).
+    many revisions as attempts), "self_judged:revisions=3" (0 unless said otherwise).
 
     Raises:
         ConfigurationError: there is no such family.
@@ -349,7 +350,7 @@ def _chain_of(answers: int, options: list[str]) -> Size | None:
 
 def _judged_of(answers: int, options: list[str]) -> Size | None:
     """As many chains as there are answers: most end early, and the budget ends the last."""
-    revisions = _revisions(options, usual=3, least=0)
+    revisions = _revisions(options, usual=0, least=0)
     return (f"{answers}x{revisions}", options) if answers > 1 else None
 
 
