@@ -88,6 +88,15 @@ def refuse_apart(accelerator: Any) -> None:
         )
 
 
+def refuse_divided(what: str, because: str) -> None:
+    """Raise a ConfigurationError if the launcher asks for FSDP or DeepSpeed, and `what` does not go with them."""
+    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "false").lower() in ("true", "1"):
+            raise ConfigurationError(
+                f"{what} does not go with {name}: {because}. Start it with torchrun, or with configs/ddp.yaml"
+            )
+
+
 def join(*, cpu: bool, options: dict[str, Any] | None = None) -> None:
     """Meet the other processes. Does nothing where there is one, or where they have met.
 

@@ -24,6 +24,7 @@ from selfcorrect.training.processes import (
     agreed,
     by_first,
     joined,
+    refuse_divided,
     refuse_uneven,
     replacing_by_first,
     shared,
@@ -106,6 +107,7 @@ def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = N
         TrainingError, TaskError, PolicyError, ConfigurationError: before any training, if something is unusable.
     """
     refuse_best(settings, "vstar")
+    refuse_divided("vstar", "its verifiers are fitted by optimisers of their own, which it cannot divide")
     for fit in ("generator", *settings.vstar.kinds):
         refuse_uneven(getattr(settings.vstar, fit).batch, f"vstar.{fit}.batch")
     meet(settings)

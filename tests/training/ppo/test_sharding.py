@@ -18,6 +18,8 @@ from selfcorrect.cli.app import app
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.ppo import sharding
 from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.vstar.rounds import vstar
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 CPUS_FOR_GPUS = Path(__file__).parents[2] / "support" / "cpus_for_gpus.py"
@@ -146,6 +148,23 @@ def test_what_does_not_go_with_divided_weights_is_refused(
     config = TurnPPOConfig(output_dir=tmp_path, steps=1, **settings)
     with pytest.raises(ConfigurationError, match=words):
         sharding.refuse_with_shards(accelerator, config, policy)
+
+
+@needs_configs
+def test_v_star_with_divided_weights_is_refused_before_anything_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "FSDP": environment_of(CONFIGS / "fsdp2.yaml"),
+        "DeepSpeed": {"ACCELERATE_USE_DEEPSPEED": "true"},  # what accelerate launch sets for zero2.yaml and zero3.yaml
+    }
+    for name, environment in asked.items():
+        with monkeypatch.context() as launched:
+            for variable, value in environment.items():
+                launched.setenv(variable, value)
+            with pytest.raises(ConfigurationError, match=f"vstar does not go with {name}: its verifiers.*torchrun"):
+                vstar(RunSettings(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_whole_weights_ask_for_nothing(tmp_path: Path) -> None:
