@@ -67,7 +67,7 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
 def refuse_missing_columns(
     path: object, rows: Sequence[NumberedRow], wanted: Sequence[str], columns: Mapping[str, str]
 ) -> None:
-    """Raise where no row has one of `wanted`, but other columns that look like it: the names are wrong, not the rows.
+    """Raise where no row has one of `wanted`, but other columns in its place: the names are wrong, not the rows.
 
     Raises:
         TaskError: shows the columns there are, and the mapping that would fit.
@@ -76,16 +76,18 @@ def refuse_missing_columns(
     unknown = [name for name in columns if name not in there]
     after = {columns.get(name, name) for name in there}
     missing = [name for name in wanted if name not in after]
-    fits = {name: found for name in missing if (found := _fitting(name, [n for n in there if n not in columns]))}
-    if not rows or (not unknown and len(fits) < max(len(missing), 1)):
+    spare = [name for name in there if name not in columns and name not in wanted]
+    fits = {name: found for name in missing if (found := _fitting(name, spare))}
+    if not rows or (not unknown and (not missing or len(spare) < len(missing))):
         return
     said = [f"has no column {', '.join(map(repr, unknown))} (named in the mapping)"] if unknown else []
     said += [f"has nothing for {', '.join(map(repr, missing))}"] if missing else []
     kept = [f"{column}={name}" for column, name in columns.items() if column in there]
-    hint = ",".join([*kept, *(f"{column}={name}" for name, column in fits.items())])
+    hint = ",".join([*kept, *(f"{fits.get(name, 'COLUMN')}={name}" for name in missing)])
+    how = "This would fit" if len(fits) == len(missing) else "Name the columns that are meant"
     raise TaskError(
         f"{path} {' and '.join(said)}; its columns are {', '.join(map(repr, there))}"
-        + (f". This would fit: --map {hint}" if hint else "")
+        + (f". {how}: --map {hint}" if hint else "")
     )
 
 

@@ -156,7 +156,7 @@ def refuse_unusable(command: str) -> None:
     model = given.get("model")
     assert model in (None, "embedded", "MODEL", "me/corrector") or Path(model).exists(), model
     paths = [given[part] for part in ("verifier", "plan", "resume", "run") if given.get(part) is not None]
-    assert all(map(Path.exists, paths)), paths
+    assert all(Path(path).exists() for path in paths), paths
     if given.get("task") is not None:
         task_settings(given["task"], given.get("columns")).open()
 

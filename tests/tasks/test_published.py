@@ -140,6 +140,19 @@ def test_wrong_columns_show_the_mapping_that_would_fit(tmp_path: Path) -> None:
     assert len(everything(task)) == 5
 
 
+def test_columns_of_which_nothing_tells_the_meaning_are_shown_too(tmp_path: Path) -> None:
+    path = lines(tmp_path / "short.jsonl", [{"q": "1?", "a": 1}, {"q": "2?", "a": 2}])
+    with pytest.raises(TaskError, match="its columns are 'q', 'a'. Name .*: --map COLUMN=prompt,COLUMN=answer$"):
+        open_task(str(path))
+    with pytest.raises(
+        TaskError, match="has nothing for 'answer'; its columns are 'q', 'a'. .*q=prompt,COLUMN=answer$"
+    ):
+        open_task(str(path), columns={"q": "prompt"})
+    without = lines(tmp_path / "unanswered.jsonl", [{"prompt": "1?"}, {"prompt": "2?"}])
+    with pytest.raises(TaskError, match="line 1, answer: missing"):  # no other column that could hold it
+        open_task(str(without))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
