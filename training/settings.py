@@ -302,7 +302,7 @@ _OPTIMISER = OptimiserSettings(
 
 DEMO = RunSettings(
     policy=_POLICY,
-    score=ScoreSettings(stage_one_steps=120, stage_two_steps=40, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
+    score=ScoreSettings(stage_one_steps=30, stage_two_steps=130, alpha=1.0, beta1=0.05, beta2=0.1, beta_first=0.1),
     optimiser=_OPTIMISER,
     evaluation=EvaluationSettings(problems=2000),
 )
