@@ -92,7 +92,7 @@ def test_overrides_win_over_the_file_and_the_file_over_the_preset(run: Any, trai
     run("train", "score", "--preset", "demo", "--config", "run.yaml", "--set", "score.alpha=9", "--set", "seed=4")
     assert training.settings is not None
     score = training.settings.score
-    assert (score.alpha, score.beta1, score.stage_one_steps, training.settings.seed) == (9, 0.5, 120, 4)
+    assert (score.alpha, score.beta1, score.stage_one_steps, training.settings.seed) == (9, 0.5, 30, 4)
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,8 @@ save_every: 20
 def test_the_settings_of_a_run_made_before_there_were_these_are_read_for_resuming_it(tmp_path: Path) -> None:
     """`config.yaml` as the first version wrote it, its supervised arms left out."""
     (tmp_path / "config.yaml").write_text(BEFORE)
-    assert read_settings(tmp_path / "config.yaml") == combine(DEMO, {"policy": {"lora": None}}, [])
+    changed = {"policy": {"lora": None}, "score": {"stage_one_steps": 120, "stage_two_steps": 40}}
+    assert read_settings(tmp_path / "config.yaml") == combine(DEMO, changed, [])
 
 
 @pytest.mark.parametrize("fewest", [2, 3])
