@@ -1,4 +1,4 @@
-"""How the steps of a preset are split between SCoRe's stages: today's three quarters for Stage I, a short Stage I, or a
+"""How the steps of a preset are split between SCoRe's stages: three quarters for Stage I, a short Stage I, or a
 learning rate that begins anew where Stage II begins.
 
     python benchmarks/stage_split.py --preset demo --runs runs/stage-split --seeds 5 --processes 3
