@@ -9,6 +9,7 @@ The process itself speaks on standard error: `{"failed": why}`, or `{"ready": pi
 ended, `{"ended": exit code, "cpu": seconds}`. SIGUSR1 has it kill the child, SIGTERM end with it.
 """
 
+import ctypes
 import gc
 import importlib
 import os
@@ -26,6 +27,7 @@ ORPHAN_SECONDS = 2.0
 """How long past its deadline a child lives if nobody kills it, because the others are gone."""
 _PARENT_GONE = 75
 """Exit code of a child whose standard input has ended."""
+_SET_PDEATHSIG = 1
 _WATCHED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM}
 
 Handler = Callable[[Any, Callable[[str], None]], Any]
@@ -58,8 +60,10 @@ def _one_child(serve: Handler, jobs: int, answers: int, said: framing.Channel) -
     """Fork a child and watch it to its end; whether another is wanted."""
     while signal.SIGUSR1 in signal.sigpending():  # meant for a child that has ended by itself meanwhile
         signal.sigwait({signal.SIGUSR1})
+    process = os.getpid()
     child = os.fork()
     if child == 0:
+        _end_with(process)
         said.close()
         _serve_jobs(serve, framing.Channel(jobs, answers))
     said.send({"ready": child})
@@ -78,6 +82,15 @@ def _one_child(serve: Handler, jobs: int, answers: int, said: framing.Channel) -
     _discard(jobs)
     said.send({"ended": code, "cpu": usage.ru_utime + usage.ru_stime})
     return True
+
+
+def _end_with(parent: int) -> None:
+    """In the child: the kernel ends it with its parent, however that ends, where the kernel can (Linux). Elsewhere an
+    orphan answers the job that it has, and the pool ends it when it next looks."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it was gone before that was said
+        os._exit(_PARENT_GONE)
 
 
 def _serve_jobs(serve: Handler, channel: framing.Channel) -> NoReturn:

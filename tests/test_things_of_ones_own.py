@@ -195,5 +195,5 @@ def test_the_task_of_the_documentation_is_one(tmp_path: Path) -> None:
         pytest.skip("tests run against an installed wheel")
     _, _, rest = page.read_text(encoding="utf-8").partition("```python\n# doubling.py\n")
     (tmp_path / "doubling.py").write_text(rest.partition("```")[0])
-    report = command(tmp_path, "validate", "doubling:Doubling", "-n", "20")
+    report = command(sys.executable, tmp_path, "validate", "doubling:Doubling", "-n", "20")
     assert report["passed"] and report["checked"] == 40

@@ -59,16 +59,16 @@ def test_names_that_are_no_paths_stay_names(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_run_can_be_made_longer_and_not_shorter_or_another(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, DEMO)
-    longer = combine(DEMO, {}, ["score.stage_two_steps=50", "star.loops=9"])
+    longer = combine(DEMO, {}, ["score.stage_two_steps=150", "star.loops=9"])
     RunDirectory.create(tmp_path, longer, resume=True)
-    assert RunDirectory.saved_settings(tmp_path).score.stage_two_steps == 50
-    with pytest.raises(ConfigurationError, match="was 50 in .* and can only be raised, not lowered to 40"):
-        RunDirectory.create(tmp_path, combine(longer, {}, ["score.stage_two_steps=40"]), resume=True)
+    assert RunDirectory.saved_settings(tmp_path).score.stage_two_steps == 150
+    with pytest.raises(ConfigurationError, match="was 150 in .* and can only be raised, not lowered to 140"):
+        RunDirectory.create(tmp_path, combine(longer, {}, ["score.stage_two_steps=140"]), resume=True)
     with pytest.raises(ConfigurationError, match=r"other settings of score\.stage_one_steps"):
         RunDirectory.create(tmp_path, combine(longer, {}, ["score.stage_one_steps=999"]), resume=True)
     run.write_final(FIGURES, FIGURES)
     with pytest.raises(TrainingError, match="keeps no checkpoint, so it cannot be made longer"):
-        RunDirectory.create(tmp_path, combine(longer, {}, ["score.stage_two_steps=60"]), resume=True)
+        RunDirectory.create(tmp_path, combine(longer, {}, ["score.stage_two_steps=160"]), resume=True)
 
 
 def test_the_card_says_what_the_model_is(tmp_path: Path) -> None:

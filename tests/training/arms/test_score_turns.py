@@ -57,7 +57,7 @@ def test_stage_one_is_divided_evenly() -> None:
 
 def test_its_steps_cost_what_the_answers_do_that_they_play() -> None:
     """60 steps of two answers, 60 of three, 40 of three: 18 + 24 x (60 + 120 + 80) / 160 = 57 tokens an episode."""
-    longer = changed(graph=GraphSettings(revisions=2))
+    longer = changed(graph=GraphSettings(revisions=2), score=ScoreSettings(stage_one_steps=120, stage_two_steps=40))
     costs = Costs(attempt=18.0, revise=24.0)
     score, turns = arm_specs(["score", "score-turns"])
     assert turns.planned is not None and score.planned is not None
