@@ -195,8 +195,8 @@ class Choose:
 
 
 def _ended(before: Candidate, chain: int, revision: int) -> Candidate:
-    """In place of an answer that could not be asked for; nobody judged it."""
-    made = Candidate(text="", key=None, score=None, tokens=0, chain=chain, revision=revision)
+    """In place of an answer that could not be asked for; the policy cannot be asked about it, either."""
+    made = Candidate(text="", key=None, score=None, tokens=0, chain=chain, revision=revision, called_right=None)
     return {**made, "generation": before["generation"]}
 
 

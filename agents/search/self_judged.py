@@ -125,7 +125,7 @@ class CritiqueAnswers:
         known = [update.get(number, one) for number, one in enumerate(candidates)]
         made = {"candidates": known, "tokens": state.get("tokens", 0) + spent}
         short = limit is not None and limit < (sampling.max_new_tokens or DEFAULT_LIMIT)
-        cut_off = any(one["generation"]["finish_reason"] == "length" for one in judged if one["tokens"])
+        cut_off = any(one["generation"]["finish_reason"] == "length" for one in judged)
         ended = short and (limit == 0 or cut_off) and self.rules.end(known) == "complete"
         return {**made, "stop_reason": "budget"} if ended else made
 
@@ -138,7 +138,7 @@ class CritiqueAnswers:
         return min(room, sampling.max_new_tokens or DEFAULT_LIMIT)
 
     async def _one(self, candidate: Candidate, state: SearchState, limit: int | None, sampling: Sampling) -> Candidate:
-        if limit == 0 or not candidate["tokens"]:
+        if limit == 0:
             return {**candidate, "called_right": None}
         seed = derive_seed(derive_seed(derive_seed(state["seed"], candidate["chain"]), candidate["revision"]), 1)
         asked = Message(role="user", content=self.search_models.prompts.critique)
@@ -169,9 +169,8 @@ class ChooseJudged(Choose):
     async def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> dict[str, Any]:
         update, candidates = await super().__call__(state, runtime), state.get("candidates", [])
         begun = len({one["chain"] for one in candidates})
-        update["planned"] = round(
-            len(candidates) * self.rules.parallel / max(1, begun)
-        )  # chains as long as those so far
+        # the chains that were not begun would have been as long as those that were
+        update["planned"] = round(len(candidates) * self.rules.parallel / max(1, begun))
         if update["chosen"] is not None and not _called_right(candidates):
             update["notes"].append("the policy called none of its answers right; the last of each chain had a vote")
         return update

@@ -21,6 +21,7 @@ from selfcorrect.agents import (
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.rendering import conversation_after
+from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import COUNTDOWN, PLAIN
@@ -146,6 +147,12 @@ def test_a_chain_that_cannot_be_read_again_ends() -> None:
 
 def _drawn(result: SearchResult) -> list[tuple[int, int, str, bool | None]]:
     return sorted((one["chain"], one["revision"], one["text"], one["called_right"]) for one in result.candidates)
+
+
+def test_an_empty_answer_is_judged_and_revised_like_any_other() -> None:
+    result = search_sync("?", SelfJudged(1, 3), ScriptedPolicy(["", WRONG, "b", RIGHT]), prompts=SHORT)
+    assert [(one["text"], one["called_right"]) for one in result.candidates] == [("", False), ("b", True)]
+    assert (result.answer, result.stop_reason) == ("b", "sure")
 
 
 verdicts = st.sampled_from([WRONG, RIGHT, "hard to say"])
