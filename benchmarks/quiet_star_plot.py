@@ -7,7 +7,7 @@ from typing import Any
 
 from selfcorrect.training.reporting.charts import on_any_page
 
-COLOURS = {"plain": "#7a869a", "pause": "#c58a2b", "quiet": "#2da44e", "unrewarded": "#a371f7"}
+COLOURS = {"plain": "#7a869a", "pause": "#bf8700", "quiet": "#2da44e", "unrewarded": "#a371f7"}
 
 
 def plot(result: Mapping[str, Any], logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], folder: Path) -> None:

@@ -107,6 +107,7 @@ def drawn(records: list[Recorded], title: str) -> str:
     """The screens one below the other, each after its command and the time that it took, as SVG. It needs nothing from
     elsewhere: rich's fonts are left out, the viewer's own take their place."""
     from rich.console import Console
+    from rich.terminal_theme import SVG_EXPORT_THEME, TerminalTheme
     from rich.text import Text
 
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
@@ -118,7 +119,10 @@ def drawn(records: list[Recorded], title: str) -> str:
             console.print(Text.from_ansi(line))
         took = timedelta(seconds=round(record.seconds))
         console.print(Text(f"took {took}", style="dim"))
-    svg = console.export_svg(title=title, unique_id="terminal")
+    colours = [SVG_EXPORT_THEME.ansi_colors[number] for number in range(8)]
+    colours[1] = (224, 108, 117)  # rich's red, and its grey for what is dim, have contrasts of 3.5 and 4.1
+    theme = TerminalTheme((31, 31, 31), (214, 217, 215), colours)
+    svg = console.export_svg(title=title, unique_id="terminal", theme=theme)
     svg = re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg)
     return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)
 

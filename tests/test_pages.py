@@ -1,25 +1,19 @@
 """What pages tell holds: their programs print what they show, their commands parse, and no paper lacks a line."""
 
-import html
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.main import get_command
 
-from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import settled
 from selfcorrect.training import QuietSettings
-from selfcorrect.training.compare.report import compare_page
-from selfcorrect.training.reporting.charts import on_any_page
 from selfcorrect.training.settings import PRESETS
 
 ROOT = Path(__file__).parents[1]
@@ -190,71 +184,6 @@ def test_every_page_is_two_links_from_the_first() -> None:
 def pages_linked_from(page: Path) -> set[Path]:
     found = re.findall(r"\]\((?!https?:)([^)#]+\.md)", page.read_text("utf-8"))
     return {path for link in found if (path := (page.parent / link).resolve()).is_relative_to(ROOT / "docs")}
-
-
-# The recorded terminal.
-
-
-def recorder() -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "benchmarks" / "record.py"))
-
-
-def test_a_recorded_screen_holds_what_was_not_erased_in_its_colours() -> None:
-    screen = recorder()["screen"]
-    spun = "\x1b[?25l⠋ loading\r\x1b[2K⠙ loading\r\x1b[2K\x1b[?25h"
-    panel = "bar 1\r\ntable 1\r\x1b[2K\x1b[1A\x1b[2Kbar 2\r\ntable 2\r\n"
-    assert screen(spun + panel + "\x1b[32mdone\x1b[0m\r\n") == ["bar 2", "table 2", "\x1b[32mdone\x1b[0m", ""]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_a_command_is_run_in_a_terminal_drawn_and_asked_what_to_try(tmp_path: Path) -> None:
-    tools = recorder()
-    program = "import sys; print('tty' if sys.stdout.isatty() else 'pipe'); print('try it   echo a\\nnext     echo b')"
-    record = tools["run"](shlex.join([sys.executable, "-c", program]), tmp_path)
-    assert record.screen[0] == "tty" and tools["suggested"](record) == "echo a"
-    svg = tools["drawn"]([record], "title")
-    assert svg.startswith("<svg") and "font-face" not in svg and ">tty<" in svg
-    with pytest.raises(subprocess.CalledProcessError):
-        tools["run"](shlex.join([sys.executable, "-c", "raise SystemExit(1)"]), tmp_path)
-
-
-def test_the_readmes_terminal_shows_a_question_that_the_policy_mends() -> None:
-    svg = html.unescape((ROOT / "docs" / "terminal.svg").read_text("utf-8")).replace("\xa0", " ")
-    question = re.search(r"try it   selfcorrect solve '([^']+)'", svg)
-    assert question is not None and f"solve '{question[1]}'" in svg.partition("try it")[2]
-    assert svg.rindex("✗ wrong") < svg.rindex("✓ correct")
-
-
-# Pictures, and results that are committed.
-
-DRAWINGS = sorted((ROOT / "docs").glob("*.svg"))
-
-
-@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda path: path.name)
-def test_a_picture_reads_on_light_and_on_dark_pages(drawing: Path) -> None:
-    svg = drawing.read_text("utf-8")
-    if drawing.name == "terminal.svg":  # brings its own ground
-        assert 'fill="#292929"' in svg
-        return
-    assert on_any_page(svg) == svg, f"{drawing}: draw it again by its script, or pass it through on_any_page"
-    assert "#ffffff" not in svg and "#000000" not in svg
-
-
-COMPARED = sorted((ROOT / "benchmarks" / "results").glob("compare*.json"))
-
-
-@pytest.mark.parametrize("result", COMPARED, ids=lambda path: path.stem)
-def test_a_committed_comparison_is_drawn_as_a_page_whenever_it_was_written(result: Path) -> None:
-    written = json.loads(result.read_text("utf-8"))
-    page = compare_page(written)
-    assert all(f"{arm}<br>" in page for arm in written["greedy"]) and "<svg" in page
-
-
-def test_what_is_no_comparison_is_told_by_what_it_lacks() -> None:
-    written = json.loads(COMPARED[0].read_text("utf-8"))
-    del written["curves"], written["greedy"]
-    with pytest.raises(ConfigurationError, match="no result of a comparison: it lacks curves, greedy; compare.json"):
-        compare_page(written)
 
 
 # Papers.

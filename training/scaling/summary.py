@@ -127,11 +127,11 @@ _COLOURS = (
     "#2da44e",
     "#e5534b",
     "#a371f7",
-    "#d29922",
+    "#bf8700",
     "#1b7c83",
     "#bf3989",
     "#bc4c00",
-    "#57a0b8",
+    "#4b96ae",
 )
 _LABELS = {
     "majority": "majority",

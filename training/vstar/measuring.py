@@ -131,7 +131,7 @@ _COLOURS = {
     "without review": "#2f81f7",
     "likelihood": "#2da44e",
     "classifier": "#bf8700",
-    "lowest": "#b89ae0",
+    "lowest": "#d4579c",
     "stepwise": "#8b7be0",
 }
 """By what a verifier's name holds; the first that fits."""
