@@ -14,13 +14,15 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.requirements import Requirement
 
 import selfcorrect
 from selfcorrect import TaskError
-from selfcorrect.distribution import install_command
+from selfcorrect.distribution import install_command, requirement
 from selfcorrect.public_names import MOVED
 
 if TYPE_CHECKING:
@@ -287,12 +289,51 @@ def test_an_extra_that_the_installation_does_not_know_is_installed_in_the_checko
     assert install_command("brand-new") == "pip install -e '.[brand-new]' (in the checkout)"
 
 
-def test_no_message_sends_users_to_a_package_that_no_index_has() -> None:
+FROM_AN_INDEX = re.compile(r"pip install[^\n&;#]* ['\"]?selfcorrect(?!\S*\.(?:whl|tar))(?:\[[\w,]*\])?(?!\S* @ )")
+
+
+def test_no_message_and_no_page_sends_users_to_a_package_that_no_index_has() -> None:
     package = Path(selfcorrect.__file__).parent
     sources = [path for folder in (".", *ROOMS) for path in (package / folder).rglob("*.py")]
     assert len(sources) > 100
-    for source in sources:
-        assert "pip install 'selfcorrect" not in source.read_text(encoding="utf-8"), source
+    for source in [*sources, *SHOWN, *(ROOT / "recipes").rglob("*.md")]:
+        assert not FROM_AN_INDEX.search(source.read_text(encoding="utf-8")), source
+
+
+def test_an_installation_by_name_alone_is_told_from_one_that_works() -> None:
+    for works in ("git+REPOSITORY", "'selfcorrect[serve] @ git+REPOSITORY'", "-e .", "selfcorrect-*.whl"):
+        assert not FROM_AN_INDEX.search(f"pip install {works}  # selfcorrect"), works
+    for fails in ("selfcorrect", "'selfcorrect[serve]'", "-U selfcorrect", '"selfcorrect"'):
+        assert FROM_AN_INDEX.search(f"pip install {fails}"), fails
+
+
+PLACE = "https://host/team/selfcorrect"
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ({"url": PLACE, "vcs_info": {"vcs": "git", "commit_id": "0a1b2c"}}, f"selfcorrect @ git+{PLACE}@0a1b2c"),
+        (
+            {"url": PLACE, "subdirectory": "python", "vcs_info": {"vcs": "git", "commit_id": "0a1b2c"}},
+            f"selfcorrect @ git+{PLACE}@0a1b2c#subdirectory=python",
+        ),
+        (
+            {"url": f"{PLACE}-0.1.0-py3-none-any.whl", "archive_info": {}},
+            f"selfcorrect @ {PLACE}-0.1.0-py3-none-any.whl",
+        ),
+        ({"url": "file:///home/me/it", "dir_info": {"editable": True}}, "selfcorrect @ file:///home/me/it"),
+        (None, None),
+    ],
+    ids=["repository", "folder of a repository", "wheel", "checkout", "nobody wrote it down"],
+)
+def test_a_requirement_names_the_place_that_the_installation_came_from(
+    written: dict[str, Any] | None, line: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = SimpleNamespace(read_text=lambda name: json.dumps(written) if written else None)
+    monkeypatch.setattr("selfcorrect.distribution.distribution", {"selfcorrect": installed}.__getitem__)
+    assert requirement() == line
+    assert line is None or Requirement(line).name == "selfcorrect"
 
 
 @needs_checkout

@@ -114,7 +114,8 @@ def checkers() -> str:
 
 
 def command_line() -> str:
-    """Every command with its options, from the program itself."""
+    """Every command with its options, from the program itself: its public door is the script, which tells them for
+    people only, one command at a time."""
     from typer.main import get_command
 
     from selfcorrect.cli.app import app

@@ -211,6 +211,18 @@ def test_a_folder_for_langgraphs_server_is_written_once(run: Any, tmp_path: Path
     assert run("init", "graph", folder).status == 2
 
 
+@pytest.mark.parametrize("place", ["selfcorrect @ git+https://host/selfcorrect@0a1b2c", None])
+def test_the_requirements_of_that_folder_can_be_installed_or_say_what_is_missing(
+    place: str | None, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfcorrect.distribution.requirement", lambda: place)
+    assert run("init", "graph", tmp_path).status == 0
+    lines = (tmp_path / "requirements.txt").read_text().splitlines()
+    named = [line for line in lines if not line.startswith("#")]
+    assert named == [*([place] if place else []), "langgraph-cli[inmem]>=0.4"]
+    assert ("Put here what selfcorrect was installed from" in lines[0]) == (place is None)
+
+
 FORCED = ("--waits", "1", "--wait-word", "again :", "--think-end", "")
 
 

@@ -261,11 +261,24 @@ SELFCORRECT_MODEL=embedded
 SELFCORRECT_REVISIONS=1
 SELFCORRECT_CRITIQUE=instruction
 """,
-    "requirements.txt": f"""\
-selfcorrect
-{_OF_THE_SERVER}
-""",
 }
+_FROM_HERE = """\
+# From where it was installed here. A server elsewhere needs an address that it can reach, or a wheel in this folder:
+# selfcorrect @ git+https://ADDRESS    or    ./selfcorrect-{version}-py3-none-any.whl
+{requirement}
+"""
+_FROM_UNKNOWN = """\
+# Put here what selfcorrect was installed from (no package index has it, and the installation does not tell):
+# selfcorrect @ git+https://ADDRESS    or    ./selfcorrect-{version}-py3-none-any.whl
+"""
+
+
+def _requirements() -> str:
+    from selfcorrect.distribution import __version__, requirement
+
+    known = requirement()
+    ours = (_FROM_UNKNOWN if known is None else _FROM_HERE).format(version=__version__, requirement=known)
+    return f"{ours}{_OF_THE_SERVER}\n"
 
 
 def init(
@@ -274,11 +287,12 @@ def init(
 ) -> None:
     """Write the files of a LangGraph application around a correction loop into FOLDER."""
     with reporting(as_json=False):
-        there = [name for name in _FILES if (folder / name).exists()]
+        files = _FILES | {"requirements.txt": _requirements()}
+        there = [name for name in files if (folder / name).exists()]
         if there:
             raise ConfigurationError(f"{folder} already holds {', '.join(there)}; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in _FILES.items():
+        for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         start = f"cd {shlex.quote(str(folder))} && langgraph dev"
-        tell_files({"files": f"{', '.join(_FILES)} in {folder}", "next": f"{start}  (needs {_OF_THE_SERVER})"})
+        tell_files({"files": f"{', '.join(files)} in {folder}", "next": f"{start}  (needs {_OF_THE_SERVER})"})
