@@ -20,6 +20,14 @@ os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more worker than cores: there is always a test that waits, for a process, a clock or a kill."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist itself reads it
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 @pytest.fixture(scope="session")
 def warm_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Takes Python's place in a command, and has done its imports; one for all workers."""
