@@ -36,6 +36,7 @@ def fit_plan(
     answer_tokens: float,
     bins: int = 5,
     tolerance: float = 0.02,
+    unestimated: Iterable[Outcome] = (),
     task: str = "",
     policy: str = "",
 ) -> SearchPlan:
@@ -43,12 +44,15 @@ def fit_plan(
 
     "Best" is the cheapest of those whose accuracy is within `tolerance` of the highest: of strategies that are as good,
     the one that stops earlier. Budgets of fewer than two estimates are not worth one, and get one strategy for all
-    problems. A bin without problems takes its budget's overall best.
+    problems; so do those where one for all, without an estimate, is as good as the bins' own and cheaper. A bin
+    without problems takes its budget's overall best.
 
     Args:
         outcomes: of every strategy at every budget, on training problems. The strategies of a budget must cost no more
             than it, those of an estimated one with the estimate's answers included.
         difficulties: of the problems, as estimated by `samples` answers.
+        unestimated: the same as `outcomes`, as they are where nothing is estimated; by default every budget that is
+            worth an estimate gets one.
         samples, measure: how they were estimated.
         answer_tokens: mean tokens of an answer.
         bins: how many, of equally many problems as far as ties allow (quintiles in Snell et al.).
@@ -58,7 +62,7 @@ def fit_plan(
     Raises:
         ConfigurationError: there are no outcomes, or `bins` is below 1.
     """
-    judged = [outcome for outcome in outcomes if outcome.correct is not None and outcome.problem in difficulties]
+    judged, alone = _usable(outcomes, difficulties), _by_budget(_usable(unestimated, difficulties))
     if not judged or bins < 1:
         raise ConfigurationError(
             f"a plan is fitted on judged outcomes and 1 or more bins, got {len(judged)} outcomes and {bins} bins"
@@ -68,11 +72,23 @@ def fit_plan(
         task=task, policy=policy, measure=measure, samples=samples, edges=edges, answer_tokens=answer_tokens,
         budgets=[BudgetPlan(answers=1, tokens=1, strategies=[judged[0].strategy])], fitted_on=len(difficulties),
     )  # fmt: skip
-    by_budget: dict[int, list[Outcome]] = {}
-    for outcome in judged:
-        by_budget.setdefault(outcome.answers, []).append(outcome)
-    budgets = [_fit_budget(answers, by_budget[answers], difficulties, plan, tolerance) for answers in sorted(by_budget)]
+    estimated = _by_budget(judged)
+    budgets = [
+        _fit_budget(answers, estimated.get(answers, []), alone.get(answers, []), difficulties, plan, tolerance)
+        for answers in sorted(estimated.keys() | alone.keys())
+    ]
     return plan.model_copy(update={"budgets": budgets})
+
+
+def _usable(outcomes: Iterable[Outcome], difficulties: Mapping[str, float]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.correct is not None and outcome.problem in difficulties]
+
+
+def _by_budget(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:
+    found: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(outcome.answers, []).append(outcome)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +99,39 @@ class _Best:
 
 
 def _fit_budget(
-    answers: int, outcomes: Sequence[Outcome], difficulties: Mapping[str, float], plan: SearchPlan, tolerance: float
+    answers: int,
+    outcomes: Sequence[Outcome],
+    unestimated: Sequence[Outcome],
+    difficulties: Mapping[str, float],
+    plan: SearchPlan,
+    tolerance: float,
 ) -> BudgetPlan:
+    one_for_all = _best(unestimated or outcomes, tolerance)
+    if answers < 2 * plan.samples or not outcomes:
+        return _budget_plan(answers, plan, [one_for_all])
     overall = _best(outcomes, tolerance)
-    tokens = max(1, int(answers * plan.answer_tokens))
-    if answers < 2 * plan.samples:
-        chosen = [overall]
-    else:
-        sorted_in: list[list[Outcome]] = [[] for _ in range(len(plan.edges) + 1)]
-        for outcome in outcomes:
-            sorted_in[plan.bin_of(difficulties[outcome.problem])].append(outcome)
-        chosen = [_best(members, tolerance) if members else overall for members in sorted_in]
+    sorted_in: list[list[Outcome]] = [[] for _ in range(len(plan.edges) + 1)]
+    for outcome in outcomes:
+        sorted_in[plan.bin_of(difficulties[outcome.problem])].append(outcome)
+    chosen = [_best(members, tolerance) if members else overall for members in sorted_in]
+    together = _together(chosen, [len({outcome.problem for outcome in members}) for members in sorted_in])
+    as_good = one_for_all.accuracy >= together.accuracy - tolerance and one_for_all.tokens < together.tokens
+    return _budget_plan(answers, plan, [one_for_all] if unestimated and as_good else chosen)
+
+
+def _together(chosen: Sequence[_Best], problems: Sequence[int]) -> _Best:
+    """What the bins' strategies come to over all problems, of which each bin has so many."""
+    accuracy, tokens = (
+        sum(getattr(best, figure) * count for best, count in zip(chosen, problems, strict=True)) / sum(problems)
+        for figure in ("accuracy", "tokens")
+    )
+    return _Best("", accuracy, tokens)
+
+
+def _budget_plan(answers: int, plan: SearchPlan, chosen: Sequence[_Best]) -> BudgetPlan:
     return BudgetPlan(
         answers=answers,
-        tokens=tokens,
+        tokens=max(1, int(answers * plan.answer_tokens)),
         strategies=[best.strategy for best in chosen],
         accuracy=[round(best.accuracy, 4) for best in chosen],
         mean_tokens=[round(best.tokens, 1) for best in chosen],

@@ -9,7 +9,7 @@ from typing import Any
 
 from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.policy import Policy, RenewingPolicy, Sampling
-from selfcorrect.agents.prompts import Prompts
+from selfcorrect.agents.prompts import Prompts, turns_made_for
 from selfcorrect.agents.search.compute_optimal import Measure, SearchPlan
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import finite, write_whole
@@ -45,9 +45,16 @@ class Comparison:
     answer_tokens: float
 
 
-def families_for(verifier: Verifier | None, step_verifier: Verifier | None, plan: SearchPlan | None) -> tuple[str, ...]:
-    """What can be compared: votes and revisions always, the rest with a verifier, beams with one that scores steps."""
-    families = ["majority", "revise:pick=majority"]
+SELF_JUDGED = ("self_judged", "self_judged:revisions=3")
+"""What needs no verifier but the policy itself, with new answers only and with revisions."""
+
+
+def families_for(
+    policy: Policy, verifier: Verifier | None, step_verifier: Verifier | None, plan: SearchPlan | None
+) -> tuple[str, ...]:
+    """What can be compared: votes and revisions always, answers that the policy judges itself unless it was made for
+    two turns, which leave no room for a verdict; the rest with a verifier, beams with one that scores steps."""
+    families = ["majority", "revise:pick=majority", *(SELF_JUDGED if (turns_made_for(policy) or 3) > 2 else ())]
     if verifier is not None:
         families = ["majority", "best_of_n", "weighted", *SPARING[1:2], "revise", "mixed"]
     if isinstance(step_verifier or verifier, StepVerifier):
@@ -143,12 +150,14 @@ def tune(
 
     What a strategy costs is counted with the estimate: votes, best of N and wide chains begin with the estimate's
     answers, and take at least those; a beam does not, so it is allowed only what the estimate leaves of the budget.
+    Where the policy judges itself, the estimate's answers are judged, too: for that they are counted once more, which
+    is more than verdicts cost. One strategy for all problems costs what was measured.
     """
     difficulties = {one.problem: one.difficulty[measure_by] for one in comparison.asked}
     fitting = [outcome for outcome in _with_estimate(comparison, samples) if not _too_narrow(outcome, samples)]
     return fit_plan(
         fitting, difficulties, samples=samples, measure=measure_by, answer_tokens=comparison.answer_tokens,
-        bins=bins, tolerance=tolerance, task=task, policy=policy,
+        bins=bins, tolerance=tolerance, unestimated=comparison.measured, task=task, policy=policy,
     )  # fmt: skip
 
 
@@ -159,7 +168,8 @@ def _with_estimate(comparison: Comparison, samples: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for one in comparison.measured:
         if not one.strategy.startswith("beam:"):
-            outcomes.append(replace(one, tokens=max(one.tokens, estimate)) if one.answers >= 2 * samples else one)
+            least = estimate * (2 if one.strategy.startswith("self_judged:") else 1)
+            outcomes.append(replace(one, tokens=max(one.tokens, least)) if one.answers >= 2 * samples else one)
             continue
         for size in sizes:
             left = size - samples if size >= 2 * samples else size
@@ -174,7 +184,7 @@ def _too_narrow(outcome: Outcome, samples: int) -> bool:
     if outcome.answers < 2 * samples:
         return False
     kind, _, numbers = outcome.strategy.partition(":")
-    return kind == "revise" or (kind == "mixed" and int(numbers.partition("x")[0]) < samples)
+    return kind == "revise" or (kind in ("mixed", "self_judged") and int(numbers.partition("x")[0]) < samples)
 
 
 def write_comparison(folder: Path, comparison: Comparison, *, about: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def scale(
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
 
-        families = families_for(searchers.verifier, searchers.step_verifier, chosen_plan)
+        families = families_for(searchers.named.policy, searchers.verifier, searchers.step_verifier, chosen_plan)
         with counting(f"searching {n * seeds:,} problems", silent=as_json) as tell:
             comparison = compare(
                 searchers.named.policy,
@@ -208,7 +208,7 @@ def tune_budget(
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 
         policy, sampling = searchers.named.policy, searchers.sampling(limit, temperature)
-        families = families_for(searchers.verifier, searchers.step_verifier, None)
+        families = families_for(policy, searchers.verifier, searchers.step_verifier, None)
         usual = [*families, *sparing_for(policy, searchers.verifier, sampling)]
         with counting(f"searching {n:,} training problems", silent=as_json) as tell:
             comparison = compare(

@@ -104,6 +104,30 @@ def test_a_fit_on_synthetic_data_finds_the_known_best() -> None:
     assert large.accuracy == [1.0, 1.0] and large.mean_tokens == [3.0, 8.0]
 
 
+def test_one_strategy_for_all_takes_the_place_of_an_estimate_that_does_not_pay() -> None:
+    difficulties = {f"p{number}": number / 20 for number in range(20)}
+
+    def fitted(accuracy: float, tokens: int) -> BudgetPlan:
+        right = [1.0] * round(20 * accuracy) + [0.0] * round(20 * (1 - accuracy))
+        alone = [Outcome(f"p{number}", "self_judged:8x0", 8, one, tokens) for number, one in enumerate(right)]
+        made = fit_plan(
+            outcomes(), difficulties, samples=2, measure="agreement", answer_tokens=1.0, bins=2, unestimated=alone
+        )
+        return made.budgets[-1]
+
+    # the two bins together: accuracy 1, tokens (3 + 8) / 2
+    assert fitted(1.0, 5).strategies == ["self_judged:8x0"] and fitted(1.0, 5).mean_tokens == [5.0]
+    assert not fitted(1.0, 5).estimates
+    assert fitted(1.0, 6).estimates  # as good, but dearer
+    assert fitted(0.95, 5).estimates  # cheaper, but not within the tolerance of 0.02
+
+
+def test_a_budget_for_which_no_strategy_can_go_on_from_an_estimate_gets_one_for_all() -> None:
+    alone = [Outcome("p0", "revise:7", 8, 1.0, 8)]
+    made = fit_plan(outcomes()[:4], {"p0": 0.5}, samples=5, measure="agreement", answer_tokens=1.0, unestimated=alone)
+    assert [(one.answers, one.strategies) for one in made.budgets] == [(1, ["majority:1"]), (8, ["revise:7"])]
+
+
 def test_a_fit_without_outcomes_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="0 outcomes"):
         fit_plan([], {}, samples=2, measure="agreement", answer_tokens=1.0)

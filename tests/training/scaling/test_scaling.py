@@ -1,6 +1,8 @@
 """Comparing strategies at equal tokens, and plans made of a comparison."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from step_policy import ListPolicy, RenewingListPolicy
@@ -37,21 +39,47 @@ def test_a_beam_in_a_plan_leaves_room_for_the_estimate() -> None:
     ]
 
 
+def easy_and_hard(*measured: tuple[str, int, bool]) -> Comparison:
+    """Strategies with 8 answers, of which each solves either the easy problem or the hard one, at so many tokens."""
+    asked = [Asked(f"0/{name}", [1.0], {"agreement": one}) for name, one in (("easy", 0.2), ("hard", 0.8))]
+    outcomes = [
+        replace(played(strategy, 8, tokens, correct=float(easy is (name == "easy"))), problem=f"0/{name}")
+        for strategy, tokens, easy in measured
+        for name in ("easy", "hard")
+    ]
+    return Comparison(asked, outcomes, [], answer_tokens=10.0)
+
+
 def test_a_strategy_costs_at_least_its_estimate_and_chains_are_as_many_as_its_answers() -> None:
-    sure = played("best_of_n:8:sure=0.9", 8, 10)
-    plan = tune(
-        comparison(sure, played("mixed:2x3", 8, 10), played("revise:7", 8, 10)),
-        measure_by="agreement",
-        samples=4,
-        bins=1,
+    both = easy_and_hard(
+        ("best_of_n:8:sure=0.9", 10, True), ("majority:8", 80, False), ("mixed:2x3", 10, False), ("revise:7", 10, False)
     )
-    assert plan.budgets[0].strategies == ["best_of_n:8:sure=0.9"] and plan.budgets[0].mean_tokens == [40.0]
+    (plan,) = tune(both, measure_by="agreement", samples=4, bins=2).budgets
+    assert (plan.strategies, plan.mean_tokens) == (["best_of_n:8:sure=0.9", "majority:8"], [40.0, 80.0])
+
+
+def test_after_an_estimate_a_policy_that_judges_itself_judges_those_answers_too() -> None:
+    both = easy_and_hard(("majority:8", 10, True), ("self_judged:8x0", 12, False), ("self_judged:2x3", 9, False))
+    (plan,) = tune(both, measure_by="agreement", samples=4, bins=2).budgets
+    assert (plan.strategies, plan.mean_tokens) == (["majority:8", "self_judged:8x0"], [40.0, 80.0])
+
+
+def test_where_one_strategy_for_all_is_as_good_nothing_is_estimated_and_it_costs_what_was_measured() -> None:
+    (plan,) = tune(comparison(played("self_judged:8x0", 8, 12)), measure_by="agreement", samples=4, bins=1).budgets
+    assert (plan.strategies, plan.mean_tokens, plan.estimates) == (["self_judged:8x0"], [12.0], False)
 
 
 def test_what_is_compared_depends_on_who_scores() -> None:
-    verifier = ScriptedVerifier({})
-    assert families_for(None, None, None) == ("majority", "revise:pick=majority")
-    assert {"best_of_n", "weighted", "mixed", "beam"} <= set(families_for(verifier, None, None))
+    verifier, policy = ScriptedVerifier({}), ListPolicy(["a"])
+    alone = families_for(policy, None, None, None)
+    assert alone == ("majority", "revise:pick=majority", "self_judged", "self_judged:revisions=3")
+    assert {"best_of_n", "weighted", "mixed", "beam"} <= set(families_for(policy, verifier, None, None))
+
+
+def test_a_policy_that_was_made_for_two_turns_is_not_asked_to_judge_itself() -> None:
+    policy = ListPolicy(["a"])
+    policy.tokenizer = SimpleNamespace(init_kwargs={"selfcorrect_turns": 2})  # type: ignore[attr-defined]
+    assert families_for(policy, None, None, None) == ("majority", "revise:pick=majority")
 
 
 def test_what_may_save_tokens_depends_on_the_verifier_and_on_what_the_policy_can_draw() -> None:
