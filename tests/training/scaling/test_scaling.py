@@ -104,7 +104,7 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
     write_comparison(tmp_path, done, about={"task": "t"})
     assert (tmp_path / "scale.json").exists()
     drawn = scale_svg(done.points)
-    assert "best of N" in drawn and "#ffffff" not in drawn and "#000000" not in drawn  # on light and dark pages
+    assert "best of N" in drawn and "prefers-color-scheme: dark" in drawn
     assert label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
     assert label_of("best_of_n:distinct=true:sure=0.9") == "best of N (distinct, sure=0.9)"
 
