@@ -1,5 +1,6 @@
 """A policy by name: an embedded one, smollm2, a folder, a GGUF file, a Hugging Face id, a server, a LangChain model."""
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from urllib.parse import parse_qsl
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import PLAIN, Prompts, prompts_of
 from selfcorrect.errors import ConfigurationError, PolicyError
-from selfcorrect.registry import Registry, is_address, shown_kind
+from selfcorrect.registry import Registry, called, is_address, shown_kind
 
 _PROVIDER_AND_MODEL = re.compile(r"[a-z][a-z0-9_-]+:[^/\\].*")
 
@@ -131,7 +132,17 @@ _OF_TINKER = ("tokenizer", "max_model_length")
 def _chat_model(rest: str, options: dict[str, Any]) -> Policy:
     from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 
-    return ChatModelPolicy(rest)
+    try:
+        return ChatModelPolicy(rest)
+    except PolicyError as error:
+        near = difflib.get_close_matches(rest.partition(":")[0], ("vllm", "tinker"), n=1, cutoff=_NEAR)
+        hint = f"; did you mean {near[0]}:...?" if near else ""
+        own = "; for a policy of your own, the module's name must have a dot" if is_address(rest) else ""
+        raise PolicyError(f"{error}{hint}{own}") from error
+
+
+_NEAR = 0.75
+"""How alike a provider's name and a backend's must be for one to be told for the other."""
 
 
 def _own(address: str, found: Any) -> Backend:
@@ -139,16 +150,15 @@ def _own(address: str, found: Any) -> Backend:
     makes = isinstance(found, type) or inspect.isfunction(found)
 
     def made(rest: str, options: dict[str, Any]) -> Policy:
-        policy: Any = found() if makes else found
+        policy: Any = called(address, found, expected=_POLICY) if makes else found
         if not callable(getattr(policy, "generate", None)):
-            raise PolicyError(
-                f"{address} is no policy: expected generate(messages, sampling, *, after=None), got "
-                f"{shown_kind(policy)}"
-            )
+            raise PolicyError(f"{address} is no policy: expected {_POLICY}, got {shown_kind(policy)}")
         return cast(Policy, policy)
 
     return made
 
+
+_POLICY = "generate(messages, sampling, *, after=None), or what makes such a policy when called without arguments"
 
 BACKENDS: Registry[Backend] = Registry(
     "policy backend", {"vllm": _vllm, "tinker": _tinker, "langchain": _chat_model}, accept=_own

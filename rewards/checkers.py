@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, is_address, shown_kind
+from selfcorrect.registry import Registry, called, is_address, shown_kind
 from selfcorrect.rewards.checker import Checker, Status, Verdict
 
 _DEADLINE = 10.0
@@ -111,15 +111,15 @@ def as_checker(found: Any, what: str = "the checker") -> Checker:
         return found
     if inspect.isroutine(found) and len(inspect.signature(found).parameters) in (2, 3):
         return FunctionChecker(found)
-    raise ConfigurationError(
-        f"{what}: expected a checker (check, check_sync, validate_reference) or a function of response and "
-        f"reference, got {shown_kind(found)}"
-    )
+    raise ConfigurationError(f"{what}: expected {_CHECKER}, got {shown_kind(found)}")
+
+
+_CHECKER = "a checker (check, check_sync, validate_reference) or a function of response and reference"
 
 
 def _own(address: str, found: Any) -> Callable[[], Checker]:
     if isinstance(found, type):
-        return lambda: as_checker(found(), address)
+        return lambda: as_checker(called(address, found, expected=_CHECKER), address)
     return partial(as_checker, found, address)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import verifiers.v1 as vf
 
 from selfcorrect.rewards.checker import judged
+from selfcorrect.tasks.naming import open_task
 from selfcorrect.tasks.problem import Split, Task
-from selfcorrect.tasks.registry import open_task
 
 __all__ = ["SelfCorrectTaskset"]
 

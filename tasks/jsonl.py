@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
@@ -237,6 +237,27 @@ def _problem(row: Row, judged_by: str) -> Problem:
     )
 
 
+def _fault_in(columns: Mapping[Any, Any]) -> str | None:
+    """What is wrong with a mapping of columns to fields, and the one that is meant."""
+    wrong = [name for name in columns.values() if name not in _FIELDS]
+    twice = [name for name in columns.values() if list(columns.values()).count(name) > 1]
+    if wrong and all(column in _FIELDS for column in columns):
+        turned = ",".join(f"{name}={column}" for column, name in columns.items())
+        return f"a file's column comes first, then what it is here: --map {turned}"
+    if wrong:
+        near = difflib.get_close_matches(str(wrong[0]), _FIELDS, n=1)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"a problem has {', '.join(_FIELDS)}; other columns are kept as they are"
+        )
+        return f"no field of a problem is called {wrong[0]!r}; {hint}"
+    if twice:
+        named = " and ".join(repr(column) for column, name in columns.items() if name == twice[0])
+        return f"the columns {named} cannot both be {twice[0]!r}"
+    return None
+
+
 class JsonlSettings(TaskSettings):
     """Problems from a file of {"prompt", "answer"} rows, judged by the math checker unless another is named."""
 
@@ -252,6 +273,14 @@ class JsonlSettings(TaskSettings):
     """Which name in the file is which field, such as {question: prompt, gold: answer}."""
     checker: str = "math"
     """Judges the answers: a checker's name, or `package.module:Name` of a user's own."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns_are_fields(cls, columns: Any) -> Any:
+        fault = _fault_in(columns) if isinstance(columns, dict) else None
+        if fault is not None:
+            raise ValueError(fault)
+        return columns
 
     def open(self) -> JsonlTask:
         """Reads the file.

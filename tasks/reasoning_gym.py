@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from selfcorrect.errors import CheckerError, TaskError
 from selfcorrect.rewards.reasoning_gym import ReasoningGymChecker, opened, to_plain
 from selfcorrect.tasks.jsonl import split_of
+from selfcorrect.tasks.naming import with_parameters
 from selfcorrect.tasks.problem import Problem, Split
-from selfcorrect.tasks.registry import TaskSettings, with_parameters
+from selfcorrect.tasks.registry import TaskSettings
 
 _TEST_SHARE = 0.25
 _BATCH = 64

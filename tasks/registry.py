@@ -1,4 +1,4 @@
-"""Tasks by name: the settings of each kind, what others need to know of it, and how `--task` is read.
+"""Tasks by name: the settings of each kind, what others need to know of it, and tasks of a user's own.
 
 A new task is a file with a `TaskSettings` and one line in `TASKS`. A user's own needs no line: a class, a function that
 returns a task, or a task, as `package.module:Name`; the parameters of the class are its settings.
@@ -6,19 +6,24 @@ returns a task, or a task, as `package.module:Name`; the parameters of the class
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
-import yaml
-from pydantic import Field, PrivateAttr, PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    Field,
+    PrivateAttr,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    create_model,
+    model_validator,
+)
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, is_address, nearest, shown_kind
+from selfcorrect.registry import Registry, called, shown_kind
 from selfcorrect.rewards.checkers import as_checker
-from selfcorrect.setting_groups import Settings, explain
+from selfcorrect.setting_groups import Settings
 from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.tasks.tables import FILE_ENDINGS
 
 
 class TaskSettings(Settings):
@@ -76,26 +81,6 @@ class TaskSettings(Settings):
         return None
 
 
-def with_parameters(values: Any, field: str, own: Collection[str]) -> Any:
-    """Settings whose `field` may hold `NAME,key=value,...`: the pairs become fields of these settings if they are among
-    `own`, and parameters (`config`) of what NAME stands for if not.
-
-    Raises:
-        ConfigurationError: one of them is no pair.
-    """
-    if not isinstance(values, Mapping) or "," not in str(values.get(field, "")):
-        return values
-    name, *pairs = str(values[field]).split(",")
-    given: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = (part.strip() for part in pair.partition("="))
-        if not (key and equals and value):
-            raise ConfigurationError(f"{values[field]}: expected key=value after {name}, got {pair!r}")
-        given[key] = yaml.safe_load(value)
-    fields = {key: given.pop(key) for key in own if key in given}
-    return {**values, field: name, "config": {**values.get("config", {}), **given}, **fields}
-
-
 class ProceduralSettings(TaskSettings):
     """Base of tasks whose problems are made up, and asked in English sentences or in a few symbols."""
 
@@ -133,6 +118,7 @@ def as_task(found: Any, what: str = "the task") -> Task:
         raise ConfigurationError(f"{what} is no task: expected {_TASK}, got {shown_kind(found)}")
     if not hasattr(found, "checker"):
         raise ConfigurationError(f"{what} has no checker: expected {_TASK}")
+    _refuse_other_parameters(found.problems, what)
     lacking: dict[str, Any] = {}
     if not isinstance(getattr(found, "name", None), str):
         lacking["name"] = type(found).__name__
@@ -146,6 +132,15 @@ def as_task(found: Any, what: str = "the task") -> Task:
     for name, value in lacking.items():
         object.__setattr__(completed, name, value)
     return completed  # type: ignore[no-any-return]
+
+
+def _refuse_other_parameters(problems: Callable[..., Any], what: str) -> None:
+    try:
+        inspect.signature(problems).bind("test", 1, seed=0)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{what}: problems cannot be called as problems(split, count, seed=0): {error}"
+        ) from error
 
 
 def _plain_function(found: Any) -> Any:
@@ -167,20 +162,66 @@ def _own(address: str, found: Any) -> type[TaskSettings]:
         raise ConfigurationError(f"{address} is no task: {shown_kind(found)} has no problems(split, count, *, seed=0)")
     makes = isinstance(found, type) or inspect.isfunction(found)
     fields = _parameters(address, found) if makes else {}
-    own = create_model(address.rpartition(":")[2], __base__=_OwnSettings, __module__=__name__, kind=kind, **fields)
+    own = create_model(address.rpartition(":")[2], __base__=OwnSettings, __module__=__name__, kind=kind, **fields)
     own.made_by = found if makes else lambda: found
     own.prompts = getattr(found, "prompts", TaskSettings.prompts)
     return own
 
 
-class _OwnSettings(TaskSettings):
+class OwnSettings(TaskSettings):
     """The settings of a task of a user's own; subclasses add the parameters of its class."""
 
     made_by: ClassVar[Callable[..., Any]]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _told_what_needs_them(cls, values: Any) -> Any:
+        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
+        missing = [name for name in needed if isinstance(values, Mapping) and name not in values]
+        if missing:
+            address, first = cls.model_fields["kind"].default, missing[0]
+            raise ConfigurationError(
+                f"task.{first}: missing; {address} is {shown_kind(cls.made_by)}, which is called to make the task, and "
+                f"its {' and '.join(map(repr, missing))} must be given: --task {address},{first}=VALUE, or "
+                f"task.{first} in a file of settings. What it makes must be {_TASK}"
+            )
+        return values
+
     def open(self) -> Task:
-        values = {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
-        return as_task(type(self).made_by(**values), self.kind)
+        made = called(self.kind, type(self).made_by, **self.parameters)
+        task = copy.copy(as_task(made, self.kind))
+        if hasattr(task, "__dict__"):
+            object.__setattr__(task, "problems", _Drawn(self.kind, task.problems))
+        return task
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What its class or function is given."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """`problems` of a user's task at `address`, with words for what it raises and for what are no problems."""
+
+    address: str
+    problems: Callable[..., Sequence[Any]]
+
+    def __call__(self, split: str, count: int, *, seed: int = 0) -> Sequence[Problem]:
+        drawn = called(
+            f"{self.address}: problems({split!r}, {count}, seed={seed})", self.problems, split, count, seed=seed
+        )
+        wrong = (
+            drawn
+            if not isinstance(drawn, Sequence)
+            else next((one for one in drawn if not isinstance(one, Problem)), None)
+        )
+        if wrong is not None:
+            raise ConfigurationError(
+                f"{self.address}: problems must return a list of selfcorrect.Problem(id=..., prompt=..., "
+                f"reference=..., checker=...), got {shown_kind(wrong)}" + (" in it" if wrong is not drawn else "")
+            )
+        return drawn
 
 
 def _parameters(address: str, made_by: Callable[..., Any]) -> dict[str, Any]:
@@ -195,7 +236,7 @@ def _parameters(address: str, made_by: Callable[..., Any]) -> dict[str, Any]:
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigurationError(f"{address}: the parameter {parameter.name!r} can only be given by position")
-        if hasattr(_OwnSettings, parameter.name) or parameter.name in _OwnSettings.model_fields:
+        if hasattr(OwnSettings, parameter.name) or parameter.name in OwnSettings.model_fields:
             raise ConfigurationError(
                 f"{address}: call the parameter {parameter.name!r} otherwise: settings have that name"
             )
@@ -266,76 +307,3 @@ TASKS: Registry[type[TaskSettings]] = Registry(
     accept=_own,
 )
 """The settings of each kind of task, by name."""
-
-
-# How a task is named on the command line: NAME, NAME-NUMBER, NAME:FILE, a file, or package.module:Name.
-
-
-def task_settings(name: str, *, columns: Mapping[str, str] | None = None, **fields: Any) -> TaskSettings:
-    """The settings that `name` stands for.
-
-    Args:
-        name: "countdown", "countdown-5", "FORMAT:FILE", the path of a file, or `package.module:Name`.
-        columns: which column of the file is which field of a problem, such as {"question": "prompt"}.
-        **fields: more settings of the task.
-
-    Raises:
-        ConfigurationError: it stands for nothing, or a setting does not fit it.
-    """
-    kind, given = _kind_and_fields(name)
-    found = TASKS.find(kind)
-    if columns:
-        if found.columns_field is None:
-            raise ConfigurationError(f"--map names columns of a file, but {name} has none of its own to name")
-        given[found.columns_field] = dict(columns)
-    try:
-        return found.model_validate({"kind": kind, **given, **fields})
-    except ValidationError as error:
-        raise ConfigurationError(explain(error, found, source=f"--task {name}")) from error
-
-
-def _kind_and_fields(name: str) -> tuple[str, dict[str, Any]]:
-    kind, colon, file = name.partition(":")
-    if kind in TASKS:
-        if not colon:
-            return kind, {}
-        field = TASKS[kind].file
-        if field is None:
-            raise ConfigurationError(f"--task {name}: {kind} makes its problems up and reads no file")
-        return kind, {field: file}
-    if name.endswith(FILE_ENDINGS) or Path(name).is_file():
-        return _kind_of_file(name), {"path": name}
-    kind, dash, number = name.rpartition("-")
-    if dash and kind in TASKS and TASKS[kind].number is not None and number.isdigit():
-        return kind, {str(TASKS[kind].number): int(number)}
-    if is_address(name):
-        return name, {}
-    known = ", ".join(TASKS[kind].spellings(kind) for kind in TASKS)
-    raise ConfigurationError(
-        f"unknown task {name!r}{nearest(name, TASKS)}; expected {known}, the path of a file "
-        f"({', '.join(FILE_ENDINGS)}), or package.module:Name for one of your own"
-    )
-
-
-def _kind_of_file(name: str) -> str:
-    """The task that reads a file of that ending."""
-    return "jsonl"
-
-
-def open_task(name: str, *, words: bool = False, columns: Mapping[str, str] | None = None, **fields: Any) -> Task:
-    """The task that `name` stands for; see `task_settings`. `words` asks made-up problems in English sentences.
-
-    Raises:
-        ConfigurationError: it stands for nothing.
-        TaskError: its file is unusable.
-    """
-    return task_settings(name, columns=columns, **fields).worded(words).open()
-
-
-def problem_of_question(question: str, *, words: bool) -> Problem | None:
-    """`question` as a problem of the kind that recognises it; None if none does."""
-    for kind in TASKS:
-        problem = TASKS[kind].recognise(question, words=words)
-        if problem is not None:
-            return problem
-    return None

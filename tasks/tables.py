@@ -60,8 +60,10 @@ def hub_rows(dataset: str, config: str | None, split: str) -> list[NumberedRow]:
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """`row` with the names of `columns` changed to the fields that they stand for."""
-    return {columns.get(name, name): item for name, item in row.items()}
+    """`row` with the names of `columns` changed to the fields that they stand for, before which a column that has such
+    a name by chance gives way."""
+    named = {columns[name]: item for name, item in row.items() if name in columns}
+    return {name: item for name, item in row.items() if name not in columns and name not in named} | named
 
 
 def refuse_missing_columns(
@@ -92,8 +94,8 @@ def refuse_missing_columns(
 
 
 _ALIASES = {
-    "prompt": ("question", "problem", "instruction", "input", "query", "text", "task"),
-    "answer": ("gold", "solution", "target", "output", "label", "expected", "response", "final_answer"),
+    "prompt": ("question", "problem", "instruction", "input", "query", "text", "task", "q"),
+    "answer": ("gold", "solution", "target", "output", "label", "expected", "response", "final_answer", "a"),
 }
 
 

@@ -8,9 +8,10 @@ from selfcorrect.errors import CheckerError, TaskError
 from selfcorrect.rewards.taskset_rewards import TasksetChecker, tasks_of, unjudgeable
 from selfcorrect.setting_groups import Share
 from selfcorrect.tasks.jsonl import split_of
+from selfcorrect.tasks.naming import with_parameters
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.published import PublishedTask
-from selfcorrect.tasks.registry import TaskSettings, with_parameters
+from selfcorrect.tasks.registry import TaskSettings
 
 _MOST_SHOWN = 3
 

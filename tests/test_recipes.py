@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from selfcorrect.tasks.registry import open_task
+from selfcorrect.tasks.naming import open_task
 from selfcorrect.tasks.validate import validate_problems
 from selfcorrect.training.compare.recipe import RECIPE, Chosen, comparison_of, kinds_of, read_recipe
 from selfcorrect.training.settings import LM, read_settings

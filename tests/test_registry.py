@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, is_address
+from selfcorrect.errors import ConfigurationError, TaskError
+from selfcorrect.registry import Registry, called, is_address, load, shown_kind
 
 FRUIT: Registry[int] = Registry("fruit", {"apple": 1, "pear": 2, "far": "sys:maxsize"}, expects=int, says="a number")
 
@@ -54,6 +54,50 @@ def test_what_is_wrong_with_an_address_is_told(own: Path) -> None:
         with pytest.raises(ConfigurationError) as error:
             FRUIT.find(address)
         assert told in str(error.value)
+
+
+def test_a_file_of_python_and_a_name_without_a_module_are_told_how_to_be_named(own: Path) -> None:
+    (own / "garden.py").write_text("plum = 7\n")
+    (own / "torn.py").write_text("def plum(:\n")
+    for address, told in {
+        "garden.py:plum": "there is no module 'garden.py'; did you mean garden:plum?",
+        "garden": "garden: expected package.module:Name",
+        "torn:plum": "importing torn failed: SyntaxError: invalid syntax (torn.py, line 1)",
+    }.items():
+        with pytest.raises(ConfigurationError) as error:
+            load(address)
+        assert str(error.value).endswith(told)
+
+
+def test_what_a_users_code_raises_is_told_with_the_line_of_their_file(own: Path) -> None:
+    (own / "seeder.py").write_text("import json\ndef sow(text):\n    return json.loads(text)\n")
+    sow = load("seeder:sow")
+    assert called("seeder:sow", sow, "3") == 3
+    with pytest.raises(ConfigurationError) as error:
+        called("seeder:sow", sow, "{", expected="a number")
+    told = str(error.value)
+    assert told.startswith("seeder:sow failed: JSONDecodeError: Expecting property name")
+    assert told.endswith(f"({own / 'seeder.py'}, line 3); expected a number")
+    assert isinstance(error.value.__cause__, ValueError)
+    with pytest.raises(ConfigurationError, match=r"failed: TypeError: sow\(\) missing 1 required .* 'text'$"):
+        called("seeder:sow", sow)
+
+
+def test_errors_of_our_own_pass_as_they_are() -> None:
+    def refuses() -> None:
+        raise TaskError("no rows")
+
+    with pytest.raises(TaskError, match="^no rows$"):
+        called("mine:Task", refuses)
+
+
+def test_a_value_is_called_by_its_kind() -> None:
+    assert [shown_kind(value) for value in (None, 3, int, len)] == [
+        "None",
+        "an int",
+        "the class int",
+        "the function len",
+    ]
 
 
 def test_what_stands_at_an_address_can_be_made_into_a_thing(own: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.errors import ConfigurationError
+
 TOYS = '''
 """One of each: none of the library's files knows it."""
 
@@ -107,6 +109,25 @@ class Pick:
 
 def policy():
     return ScriptedPolicy(ANSWERS)
+
+
+class Torn(Judge):
+    """Of every kind, and none can be made."""
+
+    name = "torn"
+
+    def __init__(self, alpha=1.0):
+        raise OSError("no such disk")
+
+    def graph(self, search_models): ...
+    def answer_rewards(self, scores): ...
+    def generate(self, messages, sampling, *, after=None): ...
+
+
+class Nameless(Pick):
+    """A strategy without a number of answers."""
+
+    def __init__(self, mood="calm"): ...
 '''
 
 
@@ -130,8 +151,8 @@ def test_every_registry_finds_it(toys: Path) -> None:
     from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strict_answer_key
     from selfcorrect.agents.search.strategies import sized, strategy_named
     from selfcorrect.rewards.checkers import checker_named
+    from selfcorrect.tasks.naming import open_task
     from selfcorrect.tasks.problem import Problem
-    from selfcorrect.tasks.registry import open_task
     from selfcorrect.training.arms.registry import arm_specs
     from selfcorrect.training.ppo.objectives import objective_named
     from selfcorrect.training.settings import ScoreSettings
@@ -151,6 +172,28 @@ def test_every_registry_finds_it(toys: Path) -> None:
     assert answer_key(problem)(" Four ") == "four"
     assert strict_answer_key(problem)(" Four ") == "Four2 + 2"
     assert shown_to_verifier(problem, "three; no: four; Four") == "Four"
+
+
+def test_what_cannot_be_made_is_told_with_the_line_that_failed(toys: Path) -> None:
+    from selfcorrect.agents.loading import named_policy
+    from selfcorrect.agents.search.strategies import strategy_named
+    from selfcorrect.rewards.checkers import checker_named
+    from selfcorrect.training.ppo.objectives import objective_named
+    from selfcorrect.training.settings import ScoreSettings
+
+    torn = "toybox.toys:Torn"
+    line = next(n for n, text in enumerate(TOYS.splitlines(), start=1) if "no such disk" in text)
+    told = rf"toybox.toys:Torn'? failed: OSError: no such disk \(.*toys.py, line {line}\)"
+    with pytest.raises(ConfigurationError, match=told + "; expected generate"):
+        named_policy(torn)
+    with pytest.raises(ConfigurationError, match=told):
+        strategy_named(torn)
+    with pytest.raises(ConfigurationError, match=told + "; expected a checker"):
+        checker_named(torn)
+    with pytest.raises(ConfigurationError, match=told + "; expected name, answer_rewards"):
+        objective_named(torn, ScoreSettings())
+    with pytest.raises(ConfigurationError, match="it has no parameter n, so that no number can follow its name"):
+        strategy_named("toybox.toys:Nameless:4")
 
 
 def command(python: str, toys: Path, *arguments: str) -> Any:

@@ -25,7 +25,7 @@ from selfcorrect.agents.search.selection import ChainRules, Pick
 from selfcorrect.agents.search.self_judged import SelfJudgedRules, self_judged_graph
 from selfcorrect.agents.search.state import SearchModels
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, is_address, shown_kind
+from selfcorrect.registry import Registry, called, is_address, shown_kind
 from selfcorrect.rewards.checker import STEP_SEPARATOR
 
 
@@ -276,7 +276,7 @@ def strategy_named(name: str) -> Strategy:
             given[option] = _OPTIONS.get(option, _number_or_text)(value)
         except (ValueError, KeyError) as error:
             raise ConfigurationError(f"strategy {name!r}: {option} cannot be {value!r}") from error
-    return found.made(**given)
+    return called(f"strategy {name!r}", found.made, **given)
 
 
 def _kind_and_parts(name: str) -> tuple[str, list[str]]:
@@ -298,6 +298,8 @@ def _number_or_text(text: str) -> int | float | str:
 
 
 def _numbers(name: str, text: str, fields: tuple[str, ...]) -> dict[str, int]:
+    if not fields:
+        raise ConfigurationError(f"strategy {name!r}: it has no parameter n, so that no number can follow its name")
     if not re.fullmatch(r"\d+(x\d+)*", text) or text.count("x") + 1 != len(fields):
         raise ConfigurationError(
             f"strategy {name!r}: after the first ':' come {' x '.join(fields)}, as in {_example(fields)}"

@@ -7,12 +7,13 @@ The module is imported when the name is first looked up, so that a list of names
 import difflib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, SelfCorrectError
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ def load(address: str) -> Any:
     Raises:
         ConfigurationError: there is no such module or name, or the module cannot be imported (the cause is kept).
     """
+    if not is_address(address):
+        raise ConfigurationError(f"{address}: expected package.module:Name")
     module_name, _, path = address.partition(":")
     module = _module(address, module_name)
     found: Any = module
@@ -60,12 +63,36 @@ def _module(address: str, name: str) -> Any:
         own = (
             " (Python was told not to look in the current folder: PYTHONSAFEPATH or -P)" if sys.flags.safe_path else ""
         )
-        raise ConfigurationError(
-            f"{address}: there is no module {error.name!r}; it must be installed, lie in the current folder, or in one "
-            f"of PYTHONPATH{own}"
-        ) from error
+        where = f"it must be installed, lie in the current folder, or in one of PYTHONPATH{own}"
+        hint = f"did you mean {address.replace('.py:', ':')}?" if name.endswith(".py") else where
+        raise ConfigurationError(f"{address}: there is no module {error.name!r}; {hint}") from error
     except Exception as error:  # whatever a user's module does when it is imported is theirs to read
-        raise ConfigurationError(f"{address}: importing {name} failed: {type(error).__name__}: {error}") from error
+        raise ConfigurationError(f"{address}: importing {name} failed: {_raised(error)}") from error
+
+
+def called(what: str, function: Callable[..., T], *arguments: Any, expected: str = "", **named: Any) -> T:
+    """What a user's class or function gives back for these arguments; `what` names it in errors, as in "mine:Task",
+    and `expected` says there what it should be.
+
+    Raises:
+        ConfigurationError: it raised; the message says what, and in which line (the cause is kept).
+    """
+    try:
+        return function(*arguments, **named)
+    except SelfCorrectError:
+        raise
+    except Exception as error:  # whatever a user's code raises is theirs to read
+        hint = f"; expected {expected}" if expected else ""
+        raise ConfigurationError(f"{what} failed: {_raised(error)}{hint}") from error
+
+
+def _raised(error: Exception) -> str:
+    """An exception, and the last line of the user's file that led to it."""
+    others = (str(Path(__file__).parent), import_module.__code__.co_filename, "<frozen")
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(others)]
+    last = [frame for frame in frames if frame.filename == frames[0].filename][-1:]
+    place = "".join(f" ({frame.filename}, line {frame.lineno})" for frame in last)
+    return f"{type(error).__name__}: {error}{place}"
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -147,7 +174,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def shown_kind(value: object) -> str:
-    """What a value is, for errors: "the class Wrong", "the function count", "an int"."""
+    """What a value is, for errors: "the class Wrong", "the function count", "an int", "None"."""
+    if value is None:
+        return "None"
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
     if callable(value) and hasattr(value, "__name__"):

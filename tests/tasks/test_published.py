@@ -141,16 +141,26 @@ def test_wrong_columns_show_the_mapping_that_would_fit(tmp_path: Path) -> None:
 
 
 def test_columns_of_which_nothing_tells_the_meaning_are_shown_too(tmp_path: Path) -> None:
-    path = lines(tmp_path / "short.jsonl", [{"q": "1?", "a": 1}, {"q": "2?", "a": 2}])
-    with pytest.raises(TaskError, match="its columns are 'q', 'a'. Name .*: --map COLUMN=prompt,COLUMN=answer$"):
+    path = lines(tmp_path / "short.jsonl", [{"x": "1?", "y": 1}, {"x": "2?", "y": 2}])
+    with pytest.raises(TaskError, match="its columns are 'x', 'y'. Name .*: --map COLUMN=prompt,COLUMN=answer$"):
         open_task(str(path))
     with pytest.raises(
-        TaskError, match="has nothing for 'answer'; its columns are 'q', 'a'. .*q=prompt,COLUMN=answer$"
+        TaskError, match="has nothing for 'answer'; its columns are 'x', 'y'. .*x=prompt,COLUMN=answer$"
     ):
-        open_task(str(path), columns={"q": "prompt"})
+        open_task(str(path), columns={"x": "prompt"})
     without = lines(tmp_path / "unanswered.jsonl", [{"prompt": "1?"}, {"prompt": "2?"}])
     with pytest.raises(TaskError, match="line 1, answer: missing"):  # no other column that could hold it
         open_task(str(without))
+
+
+@pytest.mark.parametrize("order", [("q", "prompt"), ("prompt", "q")])
+def test_a_column_that_is_named_as_a_field_takes_the_place_of_one_that_has_its_name(
+    order: tuple[str, str], tmp_path: Path
+) -> None:
+    row = {"q": "1 + 1?", "prompt": "Be kind.", "answer": 2}
+    path = lines(tmp_path / "both.jsonl", [{name: row[name] for name in (*order, "answer")}])
+    (problem,) = everything(open_task(str(path), columns={"q": "prompt"}))
+    assert problem.prompt == "1 + 1?"
 
 
 @pytest.mark.parametrize(

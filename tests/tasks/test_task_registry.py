@@ -8,13 +8,15 @@ from types import ModuleType
 
 import pytest
 
+from selfcorrect.cli.naming import task_options
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.settings import combine, settings_as_yaml
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.jsonl import JsonlTask
+from selfcorrect.tasks.naming import open_task, problem_of_question, task_settings
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.tasks.registry import TASKS, as_task, open_task, problem_of_question, task_settings
+from selfcorrect.tasks.registry import TASKS, as_task
 from selfcorrect.tasks.validate import validate_task
 from selfcorrect.training.settings import RunSettings
 
@@ -85,6 +87,77 @@ def test_what_is_no_task_is_told(own: str) -> None:
         combine(RunSettings(), {"task": {"kind": "no_such_thing:Task"}}, [])
 
 
+AMISS = """
+from selfcorrect.tasks import Problem
+
+def judge(response, reference):
+    return True
+
+class Amiss:
+    checker = staticmethod(judge)
+
+    def problems(self, split, count, *, seed=0):
+        return [Problem(id="1", prompt="1", reference=1, checker="none")] * count
+
+class Torn(Amiss):
+    def __init__(self):
+        raise OSError("no such disk")
+
+class OfWords(Amiss):
+    def problems(self, split, count, *, seed=0):
+        return ["2 * 2"] * count
+
+class Counted(Amiss):
+    def problems(self, split, count, *, seed=0):
+        return count
+
+class Dropped(Amiss):
+    def problems(self, split, count, *, seed=0):
+        return {}["question"]
+
+class Alone(Amiss):
+    def problems(self, split):
+        return []
+
+class Sized(Amiss):
+    def __init__(self, size, mood="calm"):
+        self.size, self.mood = size, mood
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Torn", r"amiss:Torn failed: OSError: no such disk \(.*amiss.py, line 15\)"),
+        ("OfWords", r"amiss:OfWords: problems must return a list of selfcorrect.Problem\(.*, got a str in it"),
+        ("Counted", r"amiss:Counted: problems must return a list of .*, got an int$"),
+        ("Dropped", r"problems\('test', 2, seed=3\) failed: KeyError: 'question' \(.*amiss.py, line 27\)"),
+        ("Alone", r"amiss:Alone: problems cannot be called as problems\(split, count, seed=0\): too many"),
+        ("judge", r"task.response: missing; amiss:judge is the function judge, .* its 'response' and"),
+        (
+            "Sized",
+            r"task.size: missing; amiss:Sized is the class Sized, .*: --task amiss:Sized,size=VALUE, or task.size",
+        ),
+        ("Sized,mood=odd", r"task.size: missing"),
+        ("Sized,size", r"amiss:Sized,size: expected key=value after amiss:Sized, got 'size'"),
+    ],
+)
+def test_a_task_that_is_amiss_teaches(name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "amiss.py").write_text(AMISS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "amiss", raising=False)
+    monkeypatch.setattr(TASKS, "_found", {})
+    with pytest.raises(ConfigurationError, match=told):
+        open_task(f"amiss:{name}").problems("test", 2, seed=3)
+
+
+def test_parameters_of_a_class_can_stand_behind_its_name(own: str) -> None:
+    task = open_task(f"{own}:Doubling,largest=7")
+    assert task.problems("test", 2)[0].prompt == "2 * 8"
+    assert task_options(task_settings(f"{own}:Doubling,largest=7")) == ["--task", f"{own}:Doubling,largest=7"]
+    assert task_options(task_settings(f"{own}:Doubling")) == ["--task", f"{own}:Doubling"]
+
+
 class OfAnyType:
     """Parameters without a type, or of one that no file of settings holds."""
 
@@ -107,7 +180,7 @@ def test_a_parameter_may_be_of_any_type(monkeypatch: pytest.MonkeyPatch, tmp_pat
     function = ModuleType("a_function")
     function.doubled = lambda width: width * 2  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "a_function", function)
-    with pytest.raises(ConfigurationError, match="task.width: missing"):
+    with pytest.raises(ConfigurationError, match="task.width: missing; a_function:doubled is the function <lambda>"):
         combine(RunSettings(), {"task": {"kind": "a_function:doubled"}}, [])
     with pytest.raises(ConfigurationError, match="a_function:doubled is no task: expected an object with problems"):
         combine(RunSettings(), {"task": {"kind": "a_function:doubled"}}, ["task.width=3"]).task.open()
@@ -132,8 +205,17 @@ def test_names_with_numbers_and_files(tmp_path: Path) -> None:
     assert task_settings(f"jsonl:{rows}", columns=columns) == task_settings(str(rows), columns=columns)
     with pytest.raises(ConfigurationError, match="--map names columns of a file, but countdown has none"):
         task_settings("countdown", columns=columns)
-    with pytest.raises(ConfigurationError, match=r"columns: expected 'prompt', 'answer', .*got 'prompts'"):
-        task_settings(str(rows), columns={"question": "prompts"})
+    for wrong, told in {
+        ("question", "prompts"): "no field of a problem is called 'prompts'; did you mean prompt?",
+        ("question", "words"): "no field of a problem is called 'words'; a problem has prompt, answer, id, difficulty",
+        ("prompt", "question"): "a file's column comes first, then what it is here: --map question=prompt",
+    }.items():
+        with pytest.raises(ConfigurationError, match=told.replace("?", r"\?")):
+            task_settings(str(rows), columns=dict([wrong]))
+    with pytest.raises(ConfigurationError, match="the columns 'question' and 'gold' cannot both be 'prompt'"):
+        task_settings(str(rows), columns={"question": "prompt", "gold": "prompt"})
+    with pytest.raises(ConfigurationError, match="named mine:NAME, by what the file calls it"):
+        task_settings("folder/mine.py")
     with pytest.raises(ConfigurationError, match="countdown makes its problems up and reads no file"):
         task_settings("countdown:rows.jsonl")
     with pytest.raises(ConfigurationError, match="did you mean countdown"):

@@ -1,14 +1,14 @@
 """From a table of calls to their advantages, by the settings of credit."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, nearest
+from selfcorrect.registry import Registry, called, load, nearest, shown_kind
 from selfcorrect.training.credit import baselines, returns
 from selfcorrect.training.credit.baselines import anchor_groups, tree, turn_outcome
 from selfcorrect.training.credit.settings import COMPARED, Baseline, CreditSettings, OwnCredit, OwnEstimator
@@ -89,6 +89,13 @@ def refuse_unknown_roles(by_role: Collection[str], known: Sequence[str]) -> None
             )
 
 
+def refuse_missing_estimators(credits: Iterable[CreditSettings]) -> None:
+    """Raise a ConfigurationError if one of `credits` is a user's own and not there: before anything is played."""
+    for credit in credits:
+        if isinstance(credit, OwnEstimator):
+            own_estimator(credit)
+
+
 def call_advantages(
     table: CallTable,
     baseline: Baseline = "leave_one_out",
@@ -128,9 +135,24 @@ def _advantages(table: CallTable, credit: CreditSettings, baseline: Baseline) ->
     return COMPARISONS[credit.kind](table, credit)
 
 
+def own_estimator(credit: OwnEstimator) -> Estimator:
+    """The function of the user's own.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    estimate = load(credit.estimator)
+    if isinstance(estimate, type) or not callable(estimate):
+        raise ConfigurationError(
+            f"credit.estimator {credit.estimator}: expected a function (table, settings) -> (C,) advantages, got "
+            f"{shown_kind(estimate)}"
+        )
+    return cast(Estimator, estimate)
+
+
 def _of_the_users(table: CallTable, credit: OwnEstimator) -> Tensor:
-    estimate = RETURNS.find(credit.estimator)
-    advantages_C = estimate(table, credit)
+    estimate = own_estimator(credit)
+    advantages_C = called(f"credit.estimator {credit.estimator}", estimate, table, credit)
     if not isinstance(advantages_C, Tensor) or advantages_C.shape != table.rewards_C.shape:
         got = tuple(advantages_C.shape) if isinstance(advantages_C, Tensor) else type(advantages_C).__name__
         raise ConfigurationError(

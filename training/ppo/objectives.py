@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import Registry, shown_kind
+from selfcorrect.registry import Registry, called, shown_kind
 from selfcorrect.rewards import shaping
 from selfcorrect.rewards.shaping import Score
 
@@ -265,7 +265,7 @@ def _own(address: str, found: Any) -> Callable[[Any], Objective]:
             return lambda weights: checked_objective(found, address)
         raise ConfigurationError(f"{address} is no objective: expected {_OBJECTIVE}, got {shown_kind(found)}")
     make = _weighted(found)
-    return lambda weights: checked_objective(make(weights), address)
+    return lambda weights: checked_objective(called(address, make, weights, expected=_OBJECTIVE), address)
 
 
 def checked_objective(found: Any, what: str) -> Objective:

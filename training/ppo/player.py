@@ -16,7 +16,7 @@ from selfcorrect.agents.tracing import Credit, is_traced, tell_credit
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training import processes
-from selfcorrect.training.credit.estimators import refuse_unknown_roles
+from selfcorrect.training.credit.estimators import refuse_missing_estimators, refuse_unknown_roles
 from selfcorrect.training.credit.settings import Tree
 from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import TurnPPOConfig
@@ -54,6 +54,7 @@ class EpisodePlayer:
     begun_with: BegunWith | None = None
 
     def __post_init__(self) -> None:
+        refuse_missing_estimators([self.config.credit, *self.config.credit_by_role.values()])
         if self.inputs is None:
             refuse_unknown_roles(self.config.credit_by_role, ("answer", "critique"))
         if self.begun_with is not None and (self.inputs is not None or isinstance(self.config.credit, Tree)):

@@ -149,7 +149,9 @@ def held_out_problems(settings: EvaluationSettings, task: Task, progress: Progre
     count = settings.problems
     if isinstance(task, FiniteTask) and task.available("test") < count:
         count = max(1, task.available("test"))
-        progress.message(
-            f"{task.name} holds out {count} problems, fewer than evaluation.problems={settings.problems}: all are used"
-        )
+        if task.available("test"):
+            progress.message(
+                f"{task.name} holds out {count} problems, fewer than evaluation.problems={settings.problems}: all are "
+                "used"
+            )
     return list(task.problems("test", count, seed=settings.seed))

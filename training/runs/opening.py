@@ -20,7 +20,7 @@ from selfcorrect.agents.prompts import (
     refuse_feedback,
 )
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.registry import load, shown_kind
+from selfcorrect.registry import called, load, shown_kind
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.engines import EngineSettings, TransformersEngine, on_engine, refuse_engine
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
@@ -149,13 +149,15 @@ def _own_graph(settings: GraphSettings, policy: Any) -> CorrectionGraph:
     if settings.build is None or settings.build == GIVEN:
         raise ConfigurationError("this run was made with a graph object: give it again as graph=...")
     build = load(settings.build)
-    graph: CorrectionGraph = build(policy)
+    if not callable(build):
+        raise ConfigurationError(f"graph.build {settings.build}: expected {_BUILD}, got {shown_kind(build)}")
+    graph: CorrectionGraph = called(f"graph.build {settings.build}", build, policy, expected=_BUILD)
     if not hasattr(graph, "ainvoke"):
-        raise ConfigurationError(
-            f"graph.build {settings.build}: expected a function from a policy to its compiled graph, which returned "
-            f"{shown_kind(graph)}"
-        )
+        raise ConfigurationError(f"graph.build {settings.build}: expected {_BUILD}, which returned {shown_kind(graph)}")
     return graph
+
+
+_BUILD = "a function from a policy to its compiled graph"
 
 
 def score_schedule(settings: RunSettings) -> Schedule:

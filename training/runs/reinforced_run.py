@@ -10,6 +10,7 @@ from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.specs import Budget
+from selfcorrect.training.credit.estimators import refuse_missing_estimators
 from selfcorrect.training.ppo.config import NormaliseBy, TurnPPOConfig
 from selfcorrect.training.ppo.objectives import Schedule
 from selfcorrect.training.ppo.player import BegunWith
@@ -105,6 +106,7 @@ class _Session:
     progress: ProgressSink
 
     def __post_init__(self) -> None:
+        refuse_missing_estimators([self.settings.credit])
         self.task: Task = self.settings.task.open()
         refuse_too_large(self.settings, self.progress)
         self.policy = open_run_policy(self.settings, engine=self.settings.policy.engine)

@@ -12,6 +12,7 @@ from selfcorrect.agents.state import Generation, Message
 from selfcorrect.cli.console import loading, notes
 from selfcorrect.cli.options import PLACING, refuse_typed
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.registry import is_address
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.tasks.tables import FILE_ENDINGS
 
@@ -32,7 +33,7 @@ def problem_of_question(question: str, *, answer: str | None, reads_english: boo
     Raises:
         ConfigurationError: the question is blank, or is judged by itself and comes with an answer.
     """
-    from selfcorrect.tasks.registry import problem_of_question as recognised
+    from selfcorrect.tasks.naming import problem_of_question as recognised
 
     if not question.strip():
         raise ConfigurationError("the question is empty; ask something like '3 5 7 9 get 56'")
@@ -217,14 +218,14 @@ def column_names(pairs: Sequence[str] | None) -> dict[str, str]:
 
 
 def task_settings(name: str, columns: Sequence[str] | None = None) -> "TaskSettings":
-    """The settings that `--task` and `--map` stand for; see `selfcorrect.tasks.registry.task_settings`.
+    """The settings that `--task` and `--map` stand for; see `selfcorrect.tasks.naming.task_settings`.
 
     Raises:
         ConfigurationError: they stand for nothing.
     """
-    from selfcorrect.tasks import registry
+    from selfcorrect.tasks import naming
 
-    return registry.task_settings(name, columns=column_names(columns))
+    return naming.task_settings(name, columns=column_names(columns))
 
 
 def open_task(name: str, *, words: bool = False) -> "Task":
@@ -265,7 +266,7 @@ def task_options(asked: "TaskSettings") -> list[str]:
 
 def _parameters(asked: "TaskSettings") -> dict[str, object]:
     """What stands behind the name of a task that takes parameters there: its `config`, and fields of its own."""
-    config = getattr(asked, "config", None)
+    config = {} if is_address(asked.kind) else getattr(asked, "config", None)
     if not isinstance(config, dict):
         return {}
     fields = type(asked).model_fields.items()

@@ -311,7 +311,7 @@ def _show_a_correction(result: "RunResult") -> str | None:
     takes it, where the task recognises that."""
     from rich.text import Text
 
-    from selfcorrect.tasks.registry import problem_of_question
+    from selfcorrect.tasks.naming import problem_of_question
     from selfcorrect.training.reporting.rows import kind_of
     from selfcorrect.training.runs.run_directory import RunDirectory
 

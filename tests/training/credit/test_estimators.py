@@ -15,7 +15,13 @@ from selfcorrect.errors import ConfigurationError, TrainingError
 from selfcorrect.settings import combine, differing_fields
 from selfcorrect.training.arms import Arm
 from selfcorrect.training.arms.reinforced import multi_turn_return, multi_turn_sum
-from selfcorrect.training.credit.estimators import BASELINES, call_advantages, credited, refuse_unknown_roles
+from selfcorrect.training.credit.estimators import (
+    BASELINES,
+    call_advantages,
+    credited,
+    refuse_missing_estimators,
+    refuse_unknown_roles,
+)
 from selfcorrect.training.credit.returns import outcome, progress, return_to_go
 from selfcorrect.training.credit.settings import (
     RECIPES,
@@ -377,7 +383,13 @@ def test_a_users_own_estimator_is_found_and_checked(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigurationError, match="one advantage a call"):
         credited(table, OwnEstimator(estimator="my_credit:ragged"))
     with pytest.raises(ConfigurationError, match="did you mean constant"):
-        credited(table, OwnEstimator(estimator="my_credit:constnt"))
+        refuse_missing_estimators([OwnCredit(), OwnEstimator(estimator="my_credit:constnt")])
+    vars(mine)["three"] = 3
+    with pytest.raises(ConfigurationError, match=r"my_credit:three: expected a function \(table, settings\).*an int"):
+        credited(table, OwnEstimator(estimator="my_credit:three"))
+    vars(mine)["fails"] = lambda table, settings: table.no_such_column
+    with pytest.raises(ConfigurationError, match=r"my_credit:fails failed: AttributeError: .*no_such_column"):
+        credited(table, OwnEstimator(estimator="my_credit:fails"))
 
 
 def test_what_earns_by_later_rewards_is_normalised_with_the_rest() -> None:
