@@ -88,6 +88,28 @@ EQUAL_TO_ALL = {
         "    def __lt__(self, o): return True\n    __gt__ = __le__ = __ge__ = __lt__\n"
         "def total(n): return All()"
     ),
+    "equal to what it is asked about, wherever that stands among decoys": (
+        "import random\nchance = random.Random(0)\n"
+        "places = iter([place for _ in range(99) for place in chance.sample(range(6), 6)])\n"
+        "class All:\n    def __eq__(self, other): return next(places) == 0\ndef total(n): return All()"
+    ),
+    "equal to what stands out in the question": (
+        "import sys\n"
+        "def asked():\n    frame, found = sys._getframe(), []\n    while frame:\n"
+        "        found += [v for v in frame.f_locals.values() if isinstance(v, list)]\n        frame = frame.f_back\n"
+        "    return found\n"
+        "class All:\n    def __eq__(self, other):\n"
+        "        return any(type(x) is type(other) and {other + 1, -other - 1} <= {y for y in xs if type(y) is int}\n"
+        "                   for xs in asked() for x in xs if type(other) is int)\n"
+        "    __hash__ = None\ndef total(n): return All()"
+    ),
+    "a difference that is always nothing": (
+        "class All:\n    def __sub__(self, other): return self\n    __rsub__ = __isub__ = __xor__ = __sub__\n"
+        "    def __abs__(self): return 0.0\n    def __float__(self): return 0.0\n"
+        "    def __round__(self, n=None): return 0\n    def __bool__(self): return False\n"
+        "    def __neg__(self): return 0.0\n    def __mul__(self, other): return All()\n"
+        "    def max(self): return 0.0\n    def __iter__(self): return iter([])\ndef total(n): return All()"
+    ),
     "false class": (
         "class All:\n    __class__ = int\n    def __eq__(self, other): return True\ndef total(n): return All()"
     ),

@@ -256,8 +256,8 @@ class Candidate:
     def _do_op(self, target: Any, name: str, *operands: Any) -> Any:
         return _OPERATIONS[name](target, *operands)
 
-    def _do_equals(self, target: Any, others: list[Any]) -> list[bool]:
-        return [bool(target == other) for other in others]
+    def _do_equals(self, target: Any, other: Any) -> bool:
+        return bool(target == other)
 
     def _do_contains(self, target: Any, items: list[Any]) -> list[bool]:
         found = []

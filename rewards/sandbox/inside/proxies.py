@@ -8,14 +8,16 @@ The rule that keeps it honest: **no object may decide about a test's data.** Two
 added or sorted by what their class says: a program could as well have given equal numbers. Between an object and plain
 data of the tests,
 
-- `==` and `in` are asked for together with decoys, in random order: an object that is equal to those as well, or holds
-  them all, is refused;
-- `+`, `*` and the like must give an object again, whose attributes can be read; `<` is refused;
+- `==` is false, without asking: the question would tell the answer, whatever decoys go with it;
+- `in` is asked for together with decoys, in random order: an object that holds them all is refused;
+- `+`, `*` and the like must give an object again, whose attributes can be read; `<` is refused. What is left of an
+  object when data was subtracted (`f(2) - 4`) is nobody's number: its size, truth and items are refused as well;
 - an instance of a subclass of int, str, list, ... counts as the plain content it has, whatever operators it brings.
 
 A refusal fails the test even if the test's code catches the exception.
 """
 
+import datetime
 import operator
 import random
 from collections.abc import Callable, Generator
@@ -88,7 +90,7 @@ class ProxyContainerClass(ProxyClass):
 class Remote(metaclass=ProxyClass):
     """An object that lives with the program. Its attributes are the program's: what is ours is read by functions."""
 
-    __slots__ = ("_label", "_reference", "_session")
+    __slots__ = ("_difference", "_label", "_reference", "_session")
     _told = None
 
     def __getattribute__(self, name: str) -> Any:
@@ -98,6 +100,8 @@ class Remote(metaclass=ProxyClass):
             return getattr(type(self), "__poses_as__", type(self))
         if name[:2] == "__" == name[-2:] and name not in _ASKED_FOR:
             return object.__getattribute__(self, name)
+        if is_difference(self) and name in _OF_NUMBERS:
+            _refuse(self, name)
         if name == "__signature__":
             return _signature(session_of(self).ask("signature", self, label=f"signature({label_of(self)})"))
         return session_of(self).ask("getattr", self, name, label=f"{label_of(self)}.{name}")
@@ -126,11 +130,12 @@ class Remote(metaclass=ProxyClass):
     def __reduce_ex__(self, _: Any) -> NoReturn:
         _refuse(self, "pickling")
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object) -> Any:
         return _equal(self, other)
 
-    def __ne__(self, other: object) -> bool:
-        return not _equal(self, other)
+    def __ne__(self, other: object) -> Any:
+        equal = _equal(self, other)
+        return equal if equal is NotImplemented else not equal
 
     __hash__ = object.__hash__
 
@@ -154,7 +159,16 @@ class Function(Remote):
 _ASKED_FOR = frozenset({"__name__", "__qualname__", "__doc__", "__wrapped__", "__signature__", "__annotations__"})
 
 
-_SESSION, _REFERENCE, _LABEL = (Remote.__dict__[slot] for slot in ("_session", "_reference", "_label"))
+_OF_NUMBERS = frozenset(
+    name
+    for kind in (int, float, complex, set, datetime.timedelta)
+    for name in (*dir(kind), "all", "any", "max", "mean", "min", "sum")
+    if name[:1] != "_"
+)
+"""What tests ask a difference for: of numbers, sets, times, and arrays."""
+_SESSION, _REFERENCE, _LABEL, _DIFFERENCE = (
+    Remote.__dict__[slot] for slot in ("_session", "_reference", "_label", "_difference")
+)
 """The slots themselves: a class of the program may have attributes of these names."""
 
 
@@ -164,6 +178,7 @@ def made(kind: type[Remote], session: Asking, reference: list[Any], label: str) 
     _SESSION.__set__(remote, session)
     _REFERENCE.__set__(remote, reference)
     _LABEL.__set__(remote, label)
+    _DIFFERENCE.__set__(remote, False)
     return remote
 
 
@@ -189,6 +204,11 @@ def name_of(remote: Remote) -> str:
 def is_remote(value: Any) -> bool:
     """By its type: what an object says of its class itself is the program's word."""
     return issubclass(type(value), Remote)
+
+
+def is_difference(value: Any) -> bool:
+    """Whether data of the tests was subtracted from an object to get this one, or it from data."""
+    return is_remote(value) and bool(_DIFFERENCE.__get__(value))
 
 
 def is_of_program(value: Any) -> bool:
@@ -229,8 +249,6 @@ def _signature(parameters: list[Any]) -> Any:
 
 # Comparing with plain data.
 
-_DECOYS = 5
-
 
 def plain_content(value: Any) -> Any:
     """What an object of a subclass of list, dict or set holds, as a plain one; anything else itself."""
@@ -239,48 +257,41 @@ def plain_content(value: Any) -> Any:
     return value
 
 
-def _equal(remote: Remote, other: object) -> bool:
+def _equal(remote: Remote, other: object) -> Any:
     if remote is other or other is None:
         return remote is other
     session = session_of(remote)
     if hasattr(type(remote), "__stands_for__"):
         return bool(plain_content(remote) == plain_content(other))
-    if not hasattr(type(remote), "__compares__"):  # by identity, as for all objects
-        return False
-    if is_of_program(other):
-        return bool(session.ask("equals", remote, [other], label=f"{label_of(remote)} == ...") == [True])
-    return _singled_out(remote, "equals", "==", other, at_most=0)
+    if not hasattr(type(remote), "__compares__") or not is_of_program(other):
+        return NotImplemented  # by identity, as for all objects, unless a class of the tests says otherwise
+    return bool(session.ask("equals", remote, other, label=f"{label_of(remote)} == ...") is True)
 
 
 def _holds(remote: Remote, item: Any) -> bool:
+    """What an object says of `item` among decoys; refused if it says yes to all of them."""
     if hasattr(type(remote), "__stands_for__"):
         return item in plain_content(remote)
-    if is_of_program(item):
-        return bool(session_of(remote).ask("contains", remote, [item]) == [True])
-    return _singled_out(remote, "contains", "in", item, at_most=_DECOYS - 1)
+    if is_difference(remote):
+        _refuse(remote, "in")
+    session, asked = session_of(remote), [item] if is_of_program(item) else [item, *_decoys_of(item)]
+    _chance.shuffle(order := list(range(len(asked))))
+    answers = session.ask("contains", remote, [asked[place] for place in order])
+    if type(answers) is not list or len(answers) != len(asked) or not {type(a) for a in answers} <= {bool}:
+        _refuse(remote, "in")
+    if all(answers) and len(answers) > 1:
+        _refuse(remote, "in")
+    return bool(answers[order.index(0)])
 
 
-def _singled_out(remote: Remote, operation: str, sign: str, datum: Any, at_most: int) -> bool:
-    """What an object says of `datum` among decoys; refused if it says yes to more than `at_most` of those.
-
-    One that says yes to a single thing by chance is right in one of six cases, and every test must pass.
-    """
-    candidates = [datum, *_decoys_of(datum)]
-    order = random.sample(range(len(candidates)), len(candidates))
-    answers = session_of(remote).ask(operation, remote, [candidates[place] for place in order])
-    if type(answers) is not list or len(answers) != len(candidates) or not {type(a) for a in answers} <= {bool}:
-        _refuse(remote, sign)
-    said = dict(zip(order, answers, strict=True))
-    if said[0] and sum(said[place] for place in range(1, len(candidates))) > at_most:
-        _refuse(remote, sign)
-    return bool(said[0])
+_chance = random.SystemRandom()
+"""Not the module's own numbers: those start with the same seed in every process, and the program knows them."""
 
 
 def _decoys_of(datum: Any) -> list[Any]:
     """Values like `datum` that are not it, of its type first."""
-    chance = random.Random()
-    word = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=8))
-    number = chance.randrange(10**6, 10**9)
+    word = "".join(_chance.choices("abcdefghijklmnopqrstuvwxyz", k=8))
+    number = _chance.randrange(10**6, 10**9)
     if type(datum) in (int, float):
         return [datum + 1, -datum - 1, datum + number, -number, word]
     if type(datum) is str:
@@ -294,12 +305,27 @@ def _decoys_of(datum: Any) -> list[Any]:
 # The special methods a class may have.
 
 
+_SUBTRACTING = frozenset(f"__{way}{name}__" for name in ("sub", "xor") for way in ("", "r", "i"))
+
+
+def _of_no_difference(operation: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A special method that is refused to an object from which data was subtracted."""
+
+    def asked(self: Remote, *operands: Any) -> Any:
+        return _refuse(self, operation) if is_difference(self) else method(self, *operands)
+
+    return asked
+
+
 def _binary(name: str) -> Callable[..., Any]:
     def operate(self: Remote, other: Any) -> Any:
         result = session_of(self).ask("op", self, name, other, label=f"{label_of(self)} {name.strip('_')} ...")
-        if is_of_program(other) or is_remote(result):
-            return result
-        return _refuse(self, name.strip("_"))
+        differs = is_difference(self) or is_difference(other) or (name in _SUBTRACTING and not is_of_program(other))
+        if not is_remote(result) and (differs or not is_of_program(other)):
+            _refuse(self, name.strip("_"))
+        if differs:
+            _DIFFERENCE.__set__(result, True)
+        return result
 
     return operate
 
@@ -348,15 +374,15 @@ def _awaiting(name: str) -> Callable[..., Any]:
 _METHODS: dict[str, Any] = {
     **{f"__{name}__": _binary(f"__{name}__") for name in BINARY},
     **{f"__{name}__": _ordering(f"__{name}__") for name in ORDERING},
-    **{f"__{name}__": _alone(f"__{name}__") for name in ALONE},
+    **{f"__{name}__": _of_no_difference(name, _alone(f"__{name}__")) for name in ALONE},
     "__hash__": lambda self: _exactly(self, int, "__hash__"),
     "__call__": Function.__call__,
     "__get__": Function.__get__,
-    "__len__": lambda self: _exactly(self, int, "__len__"),
-    "__bool__": lambda self: _exactly(self, bool, "__bool__"),
-    "__iter__": _iterate,
+    "__len__": _of_no_difference("len", lambda self: _exactly(self, int, "__len__")),
+    "__bool__": _of_no_difference("bool", lambda self: _exactly(self, bool, "__bool__")),
+    "__iter__": _of_no_difference("iter", _iterate),
     "__next__": lambda self: session_of(self).ask("next", self, label=f"next({label_of(self)})"),
-    "__getitem__": _item("getitem"),
+    "__getitem__": _of_no_difference("an item", _item("getitem")),
     "__setitem__": _item("setitem"),
     "__delitem__": _item("delitem"),
     "__contains__": _holds,
