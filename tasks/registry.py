@@ -32,7 +32,7 @@ class TaskSettings(Settings):
     Attributes:
         prompts: name of the words around its problems, for policies that read English; see `selfcorrect.agents`.
         separator: what stands between the steps of an answer.
-        example: a question of this kind, for people; "" if there is no typical one.
+        example: a question of this kind, in its usual size, for people; "" if there is no typical one.
         number: the field that `NAME-4` sets, if any.
         file: the field that `NAME:FILE` sets, if any.
         columns_field: the field that `--map COLUMN=FIELD` sets, if any.
@@ -47,6 +47,12 @@ class TaskSettings(Settings):
 
     kind: str
     """Its name in `TASKS`, or a user's own `package.module:Name`."""
+
+    @property
+    def example_of_size(self) -> str:
+        """`example`, if problems of these settings are as large as it is; else ""."""
+        usual = self.number is None or getattr(self, self.number) == type(self).model_fields[self.number].default
+        return self.example if usual else ""
 
     def open(self) -> Task:
         """The task itself; reads its files.

@@ -225,4 +225,4 @@ def test_the_options_of_a_task_stand_for_it(place: Path, name: str) -> None:
 def test_a_question_for_a_command_is_short_and_on_one_line() -> None:
     prompts = ["Write a function\nthat adds.", "x" * 300, "What is 12 + 12?", "2 + 2?"]
     assert question_like(None, prompts) == "2 + 2?" and question_like(None, prompts[:2]) == "QUESTION"
-    assert question_like(SimpleNamespace(example="3 5 get 8"), prompts) == "3 5 get 8"  # type: ignore[arg-type]
+    assert question_like(SimpleNamespace(example_of_size="3 5 get 8"), prompts) == "3 5 get 8"  # type: ignore[arg-type]

@@ -238,4 +238,10 @@ def test_every_kind_can_be_opened_and_says_what_others_need_to_know() -> None:
             for words in (False, True):
                 problem = problem_of_question(kind.example, words=words)
                 assert problem is not None and problem.checker == name
+            assert kind().example_of_size == kind.example
     assert problem_of_question("What is love?", words=True) is None
+
+
+def test_an_example_is_given_for_problems_of_its_size_only() -> None:
+    assert task_settings("countdown-4").example_of_size == "3 5 7 9 get 56"
+    assert task_settings("countdown-5").example_of_size == task_settings("equations-2").example_of_size == ""

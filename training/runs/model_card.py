@@ -36,7 +36,7 @@ def run_card(settings: "RunSettings", final: Mapping[str, Any] | None, *, arm: s
         "Cost": _cost(final),
         "Limits": limits(final),
     }
-    question = settings.task.example or "..."
+    question = settings.task.example_of_size or "..."
     uses = [f"selfcorrect solve '{question}' --model {folder}", f"selfcorrect eval --model {folder} --task TASK"]
     return _card(settings.policy.model, f"selfcorrect, {arm or 'own arm'}", facts, _figures(final), uses)
 

@@ -75,7 +75,7 @@ def _pass_and_oracle(asked: Sequence[Asked], bin_of: dict[str, int]) -> list[Poi
     2107.03374)."""
     points = []
     most = min((len(one.correct) for one in asked), default=0)
-    sizes = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= most]
+    sizes = [2**power for power in range(most.bit_length())]
     for bin_ in [None, *sorted(set(bin_of.values()))]:
         members = [one for one in asked if bin_ is None or bin_of[one.problem] == bin_]
         for k in sizes:
@@ -106,6 +106,16 @@ def tokens_to_reach(points: Iterable[Point], family: str, accuracy: float) -> fl
             return before[0] + (tokens - before[0]) * (accuracy - before[1]) / (reached - before[1])
         before = (tokens, reached)
     return None
+
+
+def best_played(points: Iterable[Point], measured: Iterable[Measured]) -> str | None:
+    """The strategy that was right most often, of those the cheapest; None where only others were played: those that
+    need a plan or a step verifier."""
+    names = {(one.family, one.answers): one.strategy for one in measured if one.strategy != one.family}
+    playable = {key: name for key, name in names.items() if not name.startswith("beam:")}
+    known = [one for one in points if one.bin is None and one.n and (one.family, one.answers) in playable]
+    best = min(known, key=lambda point: (-point.accuracy, point.tokens), default=None)
+    return None if best is None else playable[best.family, best.answers]
 
 
 def as_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
@@ -140,6 +150,7 @@ _LABELS = {
     "beam": "beam search",
     "revise": "revisions, best scored",
     "mixed": "half attempts, half revisions",
+    "self_judged": "judged by the policy itself",
     "compute_optimal": "compute-optimal",
 }
 

@@ -277,7 +277,7 @@ def _parameters(asked: "TaskSettings") -> dict[str, object]:
 def question_like(asked: "TaskSettings | None", prompts: Iterable[str]) -> str:
     """A question of the kind `asked`, for a command: its example, else the shortest of `prompts` that is one short
     line, else the word QUESTION."""
-    if asked is not None and asked.example:
-        return asked.example
+    if asked is not None and asked.example_of_size:
+        return asked.example_of_size
     short = [prompt for prompt in prompts if "\n" not in prompt and len(prompt) <= _LONGEST_QUESTION]
     return min(short, key=len, default="QUESTION")

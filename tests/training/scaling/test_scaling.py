@@ -15,7 +15,7 @@ from selfcorrect.rewards.checker import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.scaling.measuring import Asked, Measured
 from selfcorrect.training.scaling.run import Comparison, compare, families_for, sparing_for, tune, write_comparison
-from selfcorrect.training.scaling.summary import label_of, scale_svg
+from selfcorrect.training.scaling.summary import best_played, label_of, scale_svg, summarise
 
 RIGHT = "3 + 5 = 8 ; 8 * 7 = 56"
 
@@ -107,6 +107,23 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
     assert "best of N" in drawn and "prefers-color-scheme: dark" in drawn
     assert label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
     assert label_of("best_of_n:distinct=true:sure=0.9") == "best of N (distinct, sure=0.9)"
+
+
+def test_the_command_goes_on_with_what_was_right_most_often_and_can_be_played_without_more() -> None:
+    def best(*rows: tuple[str, float, int]) -> str | None:
+        measured = [played(name, 4, tokens, correct=right) for name, right, tokens in rows]
+        asked = [Asked("0/p", [1.0], {"agreement": 0.5})]
+        return best_played(summarise(asked, measured), measured)
+
+    assert best(("majority:4", 0.0, 4), ("best_of_n:4", 1.0, 9), ("self_judged:4x0", 1.0, 7)) == "self_judged:4x0"
+    assert best(("beam:2x2", 1.0, 3), ("compute_optimal", 1.0, 2), ("majority:4", 0.0, 4)) == "majority:4"
+    assert best(("compute_optimal", 1.0, 2)) is None
+
+
+def test_a_perfect_verifier_is_told_at_every_power_of_two_that_there_are_answers_for() -> None:
+    asked = [Asked("0/p", [1.0] * 300 + [0.0] * 300, {"agreement": 0.5})]
+    sizes = [point.answers for point in summarise(asked, []) if point.bin is None]
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
 def test_comparisons_of_nothing_are_refused(tmp_path: Path) -> None:
