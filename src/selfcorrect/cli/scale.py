@@ -102,20 +102,15 @@ def scale(
             points = finite(as_rows(comparison.points))
             write_json({**about, "answer_tokens": comparison.answer_tokens, "points": points})
         else:
-            from selfcorrect.training.scaling.summary import best_played
-
             _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
             named = _named(model, verifier, prompts)
-            _tell_curves(
-                out,
-                named,
-                task_options(asked),
-                _question(asked, opened),
-                best_played(comparison.points, comparison.measured),
-            )
+            _tell_curves(out, named, task_options(asked), _question(asked, opened), comparison)
 
 
-def _tell_curves(out: Path, named: list[object], task: list[str], question: str, best: str | None) -> None:
+def _tell_curves(out: Path, named: list[object], task: list[str], question: str, comparison: "Comparison") -> None:
+    from selfcorrect.training.scaling.summary import best_played
+
+    best = best_played(comparison.points, comparison.measured)
     tune = f"{typed_command('tune-budget', *named, *task)}  (a plan of what a budget is best spent on)"
     search = typed_command("solve", question, *named, *(["--strategy", best] if best else []))
     tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
