@@ -81,7 +81,7 @@ READMES_PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.
 
 
 def test_the_readme_is_short_and_has_these_programs() -> None:
-    assert len(README.splitlines()) <= 120 and len(READMES_PROGRAMS) == 2
+    assert len(README.splitlines()) <= 105 and len(READMES_PROGRAMS) == 2
 
 
 @pytest.mark.slow
