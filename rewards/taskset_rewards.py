@@ -107,12 +107,18 @@ def _tasks_of(taskset: str, config: str, most: int) -> tuple[Any, ...]:
 
         raise CheckerError(f"task sets of verifiers need version 0.4 of it: {install_command('verifiers')}") from error
     try:
-        settings = (concrete_type(taskset_class(taskset), TasksetConfig) or TasksetConfig)(
-            id=taskset, **json.loads(config)
-        )
-        return tuple(load_taskset(settings).take(most))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise CheckerError(f"verifiers:{taskset} cannot be loaded: {error}") from error
+        kind = taskset_class(taskset)
+        settings = (concrete_type(kind, TasksetConfig) or TasksetConfig)(id=taskset, **json.loads(config))
+        tools = kind.toolsets(settings)
+        tasks = () if tools else tuple(load_taskset(settings).take(most))
+    except Exception as error:
+        # Other people's code: a set may look for docker, for a key in the environment, for another library, and each
+        # says what is missing by an error of its own choice.
+        said = error if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: {error}"
+        raise CheckerError(f"verifiers:{taskset} cannot be loaded: {said}") from error
+    if tools:
+        raise CheckerError(f"verifiers:{taskset} gives tools to who answers, and answers here are written without any")
+    return tasks
 
 
 def unjudgeable(task: Any) -> str:
@@ -123,11 +129,37 @@ def unjudgeable(task: Any) -> str:
         return "it is scored by a judge, which needs a model and a key"
     if not task.data.prompt_text.strip():
         return "it has no prompt"
+    if not _is_one_text(task.data.prompt):
+        return "its prompt is not one text: it shows images, or what others have said before"
+    if task.toolsets(task.config):
+        return "it gives tools to who answers, and answers here are written without any"
     rewards = task.hooks("reward")
     needing = [method.__name__ for method in rewards if _needs_runtime(method)]
     if needing:
         return f"its rewards {', '.join(needing)} need a runtime"
-    return "" if rewards else "it has no rewards"
+    if not rewards:
+        return "it has no rewards of its own: what pays is its environment, which plays the other side"
+    prepared = [name for name in _STAGES if _is_own(task, name)]
+    return f"it needs a runtime for its {', '.join(prepared)}" if prepared else ""
+
+
+def _is_one_text(prompt: Any) -> bool:
+    """Whether a prompt is a text, or messages that are texts of the system and of the user."""
+    if prompt is None or isinstance(prompt, str):
+        return True
+    parts = [part for message in prompt if not isinstance(message.content, str) for part in message.content or ()]
+    return {message.role for message in prompt} <= {"system", "user"} and all(part.type == "text" for part in parts)
+
+
+_STAGES = ("setup", "finalize", "stage_verifier")
+"""What verifiers does in a runtime before and after an answer; NeMo Gym's rewards ask a server that `setup` begins."""
+
+
+def _is_own(task: Any, name: str) -> bool:
+    """Whether the task does something at that stage, which the library's plain `Task` does not."""
+    from verifiers.v1 import Task
+
+    return getattr(type(task), name) is not getattr(Task, name)
 
 
 def _needs_runtime(method: Callable[..., Any]) -> bool:

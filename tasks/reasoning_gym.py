@@ -40,7 +40,10 @@ class ReasoningGymTask:
         self.checker = ReasoningGymChecker(partial=partial)
         fixed = {"seed", "size"} & set(config)
         if fixed:
-            raise TaskError(f"reasoning-gym:{dataset}: {', '.join(sorted(fixed))} belong to the run, not to the task")
+            raise TaskError(
+                f"reasoning-gym:{dataset}: leave out {' and '.join(sorted(fixed))}: how many problems, and by which "
+                "seed, says whoever uses the task (as by -n of eval)"
+            )
         self._opened(0)
 
     @property

@@ -3,20 +3,26 @@
 A service that speaks Tinker's training API (Thinking Machines', SkyRL's) takes rows of token ids with, for each token,
 its log-probability when it was drawn and an advantage, and changes its adapter by them. That is all that per-turn
 credit needs: every token carries the advantage of its own turn, context an advantage of 0, which teaches nothing.
+
+A run's folder holds the names of the service's checkpoints, not weights. A run that is resumed learns on from the last
+that it noted, in an adapter of its own: whatever the old adapter learnt after it, noted or not, counts for nothing.
 """
 
 import asyncio
 import random
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import yaml
 
 from selfcorrect.agents.episodes import run_blocking
 from selfcorrect.agents.playing import EpisodeRules
 from selfcorrect.agents.policies.tinker import TinkerPolicy, asked
-from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.errors import ConfigurationError, PolicyError, TrainingError
+from selfcorrect.files import StepLog
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.own_graph import Inputs, kl_weights, named_nodes, playable, problems_of
@@ -29,7 +35,9 @@ from selfcorrect.training.ppo.loss import future_kl_BT, learning_items, token_we
 from selfcorrect.training.ppo.metrics import dropped, rollout_metrics, with_lengths
 from selfcorrect.training.ppo.player import EpisodePlayer
 from selfcorrect.training.ppo.rollouts import Episode
+from selfcorrect.training.runs.callbacks import StopOnInterrupt
 from selfcorrect.training.runs.fitting import epochs
+from selfcorrect.training.runs.holding import alone_in
 from selfcorrect.training.runs.progress import ProgressSink, usual_progress
 
 Reduction = Literal["sum", "mean"]
@@ -83,25 +91,32 @@ def train_elsewhere(
     context: Any = None,
     rules: EpisodeRules | None = None,
     progress: ProgressSink | None = None,
+    resume: bool = False,
 ) -> TrainedElsewhere:
     """As `train`, but the weights are those of a service, which `policy` writes with.
 
     Args:
         graph, task, reward_fn, inputs, trainable, context, rules, progress: as of `train`.
         policy: of `TinkerPolicy.to_train`, the very object that the graph calls.
-        config: those settings that the protocol has room for; `output_dir` gets config.yaml and metrics.jsonl.
+        config: those settings that the protocol has room for; `output_dir` gets config.yaml, metrics.jsonl, and in
+            checkpoints/service.jsonl the service's paths of the adapter and its optimiser's state: before the first
+            step, every `save_every` steps and after the last one.
         reduction: how the service makes one loss of those of the tokens: Thinking Machines' adds them up; "mean" is
             SkyRL's JAX engine, which takes the mean over a row's tokens and over the rows. Either way a token counts
             here as it does in `train`.
         kl: as of `train`, against the policy's reference. The loss has no room for it, so a token's advantage is less
             by kl * log(policy / reference): the same expected gradient while the policy is the one that drew.
+        resume: go on from the last checkpoint that the run in `config.output_dir` noted, in any process and with a
+            policy fresh from `TinkerPolicy.to_train`; later steps are played and learnt again.
 
     Raises:
-        ConfigurationError: the policy has no training client; a setting has no effect here.
+        ConfigurationError: the policy has no training client; a setting has no effect here; there is nothing to resume,
+            or it is of another base model, rank, or settings.
         GraphError, TaskError, TrainingError: as of `train`; the output folder holds a run.
-        PolicyError: the service refuses, or cannot be reached.
+        PolicyError: the service refuses, or cannot be reached; the run can be resumed.
+        KeyboardInterrupt: Ctrl-C was pressed; the step was finished and its checkpoint noted.
     """
-    if policy.learner is None:
+    if not policy.is_trainable:
         raise ConfigurationError("this policy only writes: make the one to train by TinkerPolicy.to_train(...)")
     _refuse_idle(config)
     known = playable(graph)
@@ -115,18 +130,75 @@ def train_elsewhere(
     order = epochs(problems, batches=config.steps, per_batch=rows, seed=config.seed)
     if len(order) < rows:
         raise TrainingError(f"{len(order)} problems are fewer than problems_per_step, {rows}")
-    run, sink = OwnRunDirectory.begin(config, resume=False), progress or usual_progress()
-    learner = Learner(policy, config, reduction)
+    with alone_in(config.output_dir):
+        learner = Learner(policy, config, reduction)
+        run = _learnt(player, learner, order, progress or usual_progress(), resume=resume)
+        return TrainedElsewhere(run.read_metrics(), learner.saved())
+
+
+def _learnt(
+    player: EpisodePlayer, learner: "Learner", order: Sequence[Problem], sink: ProgressSink, *, resume: bool
+) -> OwnRunDirectory:
+    """Play and learn `order`, batch after batch, from where the run stands; the run's folder."""
+    config, rows, interrupt = player.config, player.config.problems_per_step, StopOnInterrupt(1)
+    run, done = _begun(player, learner, resume=resume, tell=sink.message)
     sink.start(config.steps, "train")
     try:
-        for number in range(config.steps):
-            batch = order[number * rows : (number + 1) * rows]
-            figures = {"step": float(number + 1), **_step(player, learner, batch, number)}
-            run.append_metrics(figures)
-            sink.step(figures)
+        with interrupt.listening():
+            for number in range(done, config.steps):
+                figures = _step(player, learner, order[number * rows : (number + 1) * rows], number)
+                run.append_metrics(figures)
+                sink.step(figures)
+                if interrupt.interrupted or _is_due(config, number + 1):
+                    learner.keep(_states_of(run), number + 1)
+                if interrupt.interrupted:
+                    raise KeyboardInterrupt
     finally:
         sink.close()
-    return TrainedElsewhere(run.read_metrics(), learner.saved())
+    return run
+
+
+def _begun(
+    player: EpisodePlayer, learner: "Learner", *, resume: bool, tell: Callable[[str], None]
+) -> tuple[OwnRunDirectory, int]:
+    """The run's folder, and how many steps are done; the policy has what was learnt in them, and nothing else."""
+    config = player.config
+    kept = _last_state(OwnRunDirectory(config.output_dir)) if resume else None
+    run = OwnRunDirectory.begin(config, resume=resume)
+    if kept is not None:
+        learner.take_up(kept)
+        tell(f"the run goes on after step {kept['step']}, from {kept['state']}; later steps are done again")
+    done = 0 if kept is None else int(kept["step"])
+    run.truncate_metrics(done)
+    _states_of(run).truncate(-1 if kept is None else done)
+    if kept is None:
+        player.policy.begin()
+        if config.save_every:
+            learner.keep(_states_of(run), 0)
+    return run, done
+
+
+def _states_of(run: OwnRunDirectory) -> StepLog:
+    """The service's checkpoints of a run, one a line: after which step, of which model, and the service's path."""
+    return StepLog(run.checkpoints_path / "service.jsonl")
+
+
+def _last_state(run: OwnRunDirectory) -> dict[str, Any] | None:
+    """The last checkpoint that was noted; None where the run was killed before the first, and had learnt nothing."""
+    if states := _states_of(run).read():
+        return states[-1]
+    begun = yaml.safe_load(run.config_path.read_text(encoding="utf-8")) if run.config_path.is_file() else {}
+    if not begun.get("save_every"):
+        raise ConfigurationError(
+            f"{run.path} names no checkpoint of a service to resume from: no run was begun there, or one with "
+            "save_every=0; start with resume=False, in another output_dir if this one holds a run"
+        )
+    return None
+
+
+def _is_due(config: TurnPPOConfig, step: int) -> bool:
+    """Whether a checkpoint belongs behind `step`."""
+    return bool(config.save_every) and (step % config.save_every == 0 or step == config.steps)
 
 
 def _step(player: EpisodePlayer, learner: "Learner", problems: Sequence[Problem], number: int) -> dict[str, float]:
@@ -139,7 +211,7 @@ def _step(player: EpisodePlayer, learner: "Learner", problems: Sequence[Problem]
         episodes = dropped(episodes, call_table(episodes))
     figures = rollout_metrics(episodes, time.perf_counter() - start)
     rows = credited_rows(episodes, config, reference=learner.reference_of(episodes))
-    return {**figures, **learner.learn(rows, number)}
+    return {"step": float(number + 1), **figures, **learner.learn(rows, number)}
 
 
 def credited_rows(
@@ -236,10 +308,38 @@ class Learner:
                 told = self._update(shuffled[part :: self._config.minibatches])
                 figures = told if epoch == part == 0 else {**told, "logprob_gap": figures["logprob_gap"]}
         self._policy.renew()
-        every = self._config.save_every
-        if every and (number + 1) % every == 0:
-            asked(lambda: self._policy.learner.save_state(f"{self._name}-{number + 1}"))
         return figures
+
+    def keep(self, states: StepLog, step: int) -> None:
+        """Let the service save adapter and optimiser as they are after `step`, and note its path in `states`.
+
+        Killed in between, the run goes on from the note before: the service's copy is then one that nobody uses.
+        """
+        found = asked(lambda: self._policy.learner.save_state(f"{self._name}-{step}"))
+        states.append({"step": step, **self._base(), "state": str(found.path)})
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint that `keep` noted.
+
+        Raises:
+            ConfigurationError: it is one of another base model or rank than the policy's.
+            PolicyError: the service cannot give it, which may be gone there.
+        """
+        for name, value in self._base().items():
+            if kept.get(name, value) != value:
+                raise ConfigurationError(f"the run to resume has {name} {kept[name]!r}, the policy {value!r}")
+        try:
+            self._policy.take_up(kept["state"])
+        except PolicyError as error:
+            raise PolicyError(
+                f"cannot resume from {kept['state']}, noted after step {kept['step']}: {error}"
+            ) from error
+        self._updates = int(kept["step"]) * self._config.updates_per_step
+
+    def _base(self) -> dict[str, Any]:
+        """What the adapter is of, so that a run is not taken up with another."""
+        adapter = self._policy.adapter
+        return {} if adapter is None else {"model": adapter.model, "rank": adapter.rank}
 
     def saved(self) -> str:
         """The service's path of the weights as they are now."""

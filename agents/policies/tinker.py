@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Self
 
 from selfcorrect.agents.policies.rendering import (
@@ -34,7 +35,10 @@ class TinkerPolicy:
     Args:
         sampler: the SDK's `SamplingClient`.
         tokenizer: the model's tokenizer, which renders the messages.
-        learner: the SDK's `TrainingClient`, whose weights `sampler` has; None, and the policy cannot be trained.
+        learner: the SDK's `TrainingClient`, whose weights `sampler` has; None is none yet, and without `adapter` the
+            policy cannot be trained.
+        adapter: what `learner` trains, so that it can be made, or made again from a checkpoint; None, and a training
+            of this policy cannot be resumed.
         reference: a `SamplingClient` of the weights that a KL is measured against; None is none.
         template: as for `TransformersPolicy`.
         max_new_tokens: the limit of a completion when `Sampling` sets none.
@@ -51,13 +55,15 @@ class TinkerPolicy:
         tokenizer: Any,
         *,
         learner: Any = None,
+        adapter: "ServiceAdapter | None" = None,
         reference: Any = None,
         template: TemplateName = "auto",
         max_new_tokens: int = 512,
         max_model_length: int | None = None,
         end_ids: Collection[int] = (),
     ) -> None:
-        self._sampler, self.tokenizer, self.learner, self._reference = sampler, tokenizer, learner, reference
+        self._sampler, self.tokenizer, self._reference = sampler, tokenizer, reference
+        self.learner, self.adapter = learner, adapter
         self.max_new_tokens, self._context = max_new_tokens, max_model_length
         self.template = choose_template(tokenizer, template)
         self._end_ids = sorted({tokenizer.eos_token_id, *end_ids})
@@ -93,7 +99,8 @@ class TinkerPolicy:
         seed: int | None = None,
         **options: Any,
     ) -> Self:
-        """A policy whose adapter `train_elsewhere` trains at the service.
+        """A policy with an adapter that `train_elsewhere` trains at the service, which makes it when the training
+        begins; until then the policy writes with the base model.
 
         Args:
             model, url, tokenizer, **options: as of `from_service`; the model is a base model.
@@ -104,11 +111,9 @@ class TinkerPolicy:
             PolicyError: as of `from_service`.
         """
         service = _service(url)
-        learner = asked(lambda: service.create_lora_training_client(base_model=model, rank=rank, seed=seed))
-        sampler = asked(learner.save_weights_and_get_sampling_client)
-        reference = asked(lambda: service.create_sampling_client(base_model=model))
-        words = _tokenizer(tokenizer, learner)
-        return cls(sampler, words, learner=learner, reference=reference, **options)
+        base = asked(lambda: service.create_sampling_client(base_model=model))
+        adapter = ServiceAdapter(service, model, rank, seed)
+        return cls(base, _tokenizer(tokenizer, base), adapter=adapter, reference=base, **options)
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
@@ -141,9 +146,44 @@ class TinkerPolicy:
         first = [None] * (len(ids) - len(told))  # which SkyRL's server leaves out
         return [0.0 if one is None else float(one) for one in [*first, *told]]
 
+    @property
+    def is_trainable(self) -> bool:
+        """Whether there is a training client, or one can be made."""
+        return self.learner is not None or self.adapter is not None
+
+    def begin(self) -> None:
+        """Make the training client if there is none, and write with its weights.
+
+        Raises:
+            ConfigurationError: the policy only writes.
+            PolicyError: the service refuses, or cannot be reached.
+        """
+        if self.learner is None:
+            self.learner = self._adapter_of_ours().begun()
+        self.renew()
+
+    def take_up(self, state: str) -> None:
+        """Train on, and write, with an earlier state of an adapter, optimiser and all, by a training client of its own:
+        what another one has learnt meanwhile counts for nothing.
+
+        Args:
+            state: the service's path of what a training client saved by `save_state`, "tinker://...".
+
+        Raises:
+            ConfigurationError: the policy knows no service to ask.
+            PolicyError: the service has no such state, refuses, or cannot be reached.
+        """
+        self.learner = self._adapter_of_ours().taken_up(state)
+        self.renew()
+
     def renew(self) -> None:
         """Write with the weights that the training client has now."""
         self._sampler = asked(self.learner.save_weights_and_get_sampling_client)
+
+    def _adapter_of_ours(self) -> "ServiceAdapter":
+        if self.adapter is None:
+            raise ConfigurationError("this policy has no adapter to make or take up: make it by TinkerPolicy.to_train")
+        return self.adapter
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """How many token ids the model is shown of `messages`."""
@@ -174,28 +214,58 @@ class TinkerPolicy:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceAdapter:
+    """What a service trains.
+
+    Attributes:
+        service: the SDK's `ServiceClient`.
+        model: the base model, by the service's name.
+        rank: of the adapter.
+        seed: of its first weights; None is chance.
+    """
+
+    service: Any
+    model: str
+    rank: int
+    seed: int | None = None
+
+    def begun(self) -> Any:
+        """A training client of a new adapter."""
+        return asked(
+            lambda: self.service.create_lora_training_client(base_model=self.model, rank=self.rank, seed=self.seed)
+        )
+
+    def taken_up(self, state: str) -> Any:
+        """A training client of a saved one."""
+        return asked(lambda: self.service.create_training_client_from_state_with_optimizer(state))
+
+
 def asked(ask: Any) -> Any:
     """What the service answers to `ask()`; newer versions of the SDK give a future.
 
     Raises:
         PolicyError: it refuses, or cannot be reached.
     """
-    import tinker
-
     try:
         found = ask()
         return found.result() if hasattr(found, "result") else found
-    except tinker.TinkerError as error:
+    except _refusals() as error:
         raise PolicyError(f"the training service: {type(error).__name__}: {error}") from error
 
 
 async def _answer(future: Any) -> Any:
-    import tinker
-
     try:
         return await (asyncio.wrap_future(future) if isinstance(future, Future) else future)
-    except tinker.TinkerError as error:
+    except _refusals() as error:
         raise PolicyError(f"the training service: {type(error).__name__}: {error}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What the SDK raises where the service refuses; a ValueError is an answer with status 400."""
+    import tinker
+
+    return tinker.TinkerError, ValueError
 
 
 def _input(ids: Sequence[int]) -> Any:

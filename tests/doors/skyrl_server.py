@@ -22,7 +22,7 @@ from skyrl.tinker.config import EngineConfig, config_to_argv
 
 model, port, folder = sys.argv[1:]
 small = {
-    "max_lora_adapters": 4, "max_lora_rank": 8, "train_micro_batch_size": 8, "sample_max_num_sequences": 32,
+    "max_lora_adapters": 16, "max_lora_rank": 8, "train_micro_batch_size": 8, "sample_max_num_sequences": 32,
 }  # fmt: skip
 api._build_uv_run_cmd_engine = lambda _, config: [sys.executable, __file__, "engine", *config_to_argv(config)]
 api.app.state.engine_config = EngineConfig(

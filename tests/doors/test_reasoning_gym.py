@@ -170,7 +170,7 @@ def test_a_data_set_must_be_named():
     [
         ("chain_sums", "no data set 'chain_sums'"),
         ("chain_sum,min_term=2", "does not take"),
-        ("chain_sum,seed=2", "seed belong to the run"),
+        ("chain_sum,seed=2", "leave out seed: how many problems, and by which seed"),
         ("composite", "name one of them"),
     ],
 )

@@ -2,9 +2,12 @@
 SKYRL_PYTHON names an interpreter that has it, see .ci/doors."""
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,13 +16,14 @@ import torch
 from langgraph.graph import END, START, StateGraph
 
 from selfcorrect.agents.loading import named_policy
-from selfcorrect.agents.policies.tinker import TinkerPolicy
+from selfcorrect.agents.policies.tinker import ServiceAdapter, TinkerPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.elsewhere import CreditedRow, credited_rows, datum, train_elsewhere
+from selfcorrect.training.elsewhere import CreditedRow, Learner, credited_rows, datum, train_elsewhere
+from selfcorrect.training.own_graph_run import OwnRunDirectory
 from selfcorrect.training.ppo.batching import call_table, placed_rows, row_tensors, token_batch, trl_batch
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.loss import learning_items, ppo_loss, token_weights_BT
@@ -122,6 +126,30 @@ def test_a_policy_that_only_writes_is_not_trained(tmp_path: Path, words: Any) ->
         trained(TinkerPolicy(None, words), settings(tmp_path))
 
 
+@pytest.mark.parametrize("save_every", [None, 0], ids=["no run", "a run that kept nothing"])
+def test_where_no_checkpoint_is_noted_nothing_can_be_resumed(
+    tmp_path: Path, words: Any, save_every: int | None
+) -> None:
+    config = settings(tmp_path / "run")
+    if save_every is not None:
+        OwnRunDirectory.begin(config, resume=False)
+    with pytest.raises(ConfigurationError, match="names no checkpoint of a service"):
+        trained(TinkerPolicy(None, words, learner=object()), config, resume=True)
+
+
+@pytest.mark.parametrize(("other", "said"), [({"rank": 16}, "rank 16"), ({"model": "small"}, "model 'small'")])
+def test_a_run_is_not_resumed_with_another_adapter(tmp_path: Path, words: Any, other: Any, said: str) -> None:
+    policy = TinkerPolicy(None, words, adapter=ServiceAdapter(None, "large", 8))
+    learner = Learner(policy, settings(tmp_path), "sum")
+    with pytest.raises(ConfigurationError, match=f"has {said}, the policy"):
+        learner.take_up({"step": 2, "model": "large", "rank": 8, **other, "state": "tinker://a/weights/b"})
+
+
+def test_a_policy_without_an_adapter_takes_up_none(words: Any) -> None:
+    with pytest.raises(ConfigurationError, match="to_train"):
+        TinkerPolicy(None, words, learner=object()).take_up("tinker://a/weights/b")
+
+
 def test_without_the_sdk_a_name_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tinker", None)
     with pytest.raises(PolicyError, match="tinker"):
@@ -175,7 +203,8 @@ def paid(state: Said, calls: list[PolicyCall]) -> list[float]:
 
 def trained(policy: TinkerPolicy, config: TurnPPOConfig, **options: Any) -> Any:
     return train_elsewhere(
-        graph_of(policy), [ANY], policy=policy, reward_fn=paid, inputs=lambda problem: {}, config=config, **options,
+        graph_of(policy), [ANY], policy=policy, inputs=lambda problem: {}, config=config,
+        **{"reward_fn": paid, **options},
     )  # fmt: skip
 
 
@@ -222,12 +251,15 @@ def service(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         server.wait()
 
 
+def to_train(url: str, model: str, rank: int = 8) -> TinkerPolicy:
+    return TinkerPolicy.to_train(
+        model, url=url, tokenizer=model, rank=rank, seed=0, max_new_tokens=4, template="plain"
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def policy(service: Any) -> TinkerPolicy:
-    url, model = service
-    return TinkerPolicy.to_train(
-        str(model), url=url, tokenizer=str(model), rank=8, seed=0, max_new_tokens=4, template="plain"
-    )
+    return to_train(str(service[0]), str(service[1]))
 
 
 @pytest.mark.slow
@@ -257,6 +289,7 @@ def said_to(policy: TinkerPolicy, text: str) -> Generation:
 @pytest.mark.slow
 def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any) -> None:
     """The server says what each token's loss is: minus its advantage, where the policy is the one that drew."""
+    policy.begin()
     played = []
     for rewards in ((1.0, 0.0), (0.0, 0.5)):
         calls = [
@@ -279,7 +312,7 @@ def test_at_a_service_the_advantage_of_a_turn_arrives_at_its_tokens(policy: Any)
 @pytest.mark.slow
 def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: Any, tmp_path: Path) -> None:
     url, model = str(service[0]), str(service[1])
-    policy = TinkerPolicy.to_train(model, url=url, tokenizer=model, rank=8, seed=0, max_new_tokens=4, template="plain")
+    policy = to_train(url, model)
     config = settings(tmp_path / "run", steps=12, episodes_per_problem=32, learning_rate=1e-2, save_every=12)
     done = trained(policy, config, reduction="mean")
     for node in ("write", "check"):
@@ -293,3 +326,81 @@ def test_at_a_service_both_nodes_learn_what_each_of_them_is_paid_for(service: An
         asyncio.run(kept.generate([Message(role="user", content=text)], greedy))["text"] for text in ("a b c", "c b a")
     )
     assert place(late) > place(early)
+
+
+KILLED = """
+import os, runpy, signal, sys
+from selfcorrect.files import StepLog
+test = runpy.run_path(sys.argv[1])
+url, model, out, file, step = sys.argv[2:]
+append = StepLog.append
+def dies(log, row):
+    if (log.path.name, row["step"]) == (file, int(step)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(log, row)
+StepLog.append = dies
+test["trained"](test["to_train"](url, model), test["resumable"](test["Path"](out)), reduction="mean")
+"""
+
+
+def resumable(path: Path) -> TurnPPOConfig:
+    return settings(path, steps=4, episodes_per_problem=8, learning_rate=1e-2, save_every=2)
+
+
+def told(steps: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The figures of steps without those of the clock."""
+    return [{name: value for name, value in step.items() if "second" not in name} for step in steps]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(service: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
+    url, model = str(service[0]), str(service[1])
+    done = trained(to_train(url, model), resumable(tmp_path_factory.mktemp("whole") / "run"), reduction="mean")
+    return told(done.steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "step"),
+    [
+        pytest.param("metrics.jsonl", 1, id="the first update is at the service, and not noted"),
+        pytest.param("metrics.jsonl", 3, id="a later update is at the service, and not noted"),
+        pytest.param("service.jsonl", 4, id="the service has saved, and its checkpoint is not noted"),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    service: Any, uninterrupted: list[dict[str, float]], tmp_path: Path, file: str, step: int
+) -> None:
+    url, model, out = str(service[0]), str(service[1]), tmp_path / "run"
+    command = [sys.executable, "-c", KILLED, __file__, url, model, str(out), file, str(step)]
+    support = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(HERE.parents[1] / "examples")])
+    environment = {**os.environ, "PYTHONPATH": support}
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    policy = to_train(url, model)
+    done = trained(policy, resumable(out), reduction="mean", resume=True)
+    assert told(done.steps) == uninterrupted
+    noted = [json.loads(line) for line in (out / "checkpoints" / "service.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in noted] == [0, 2, 4] and noted[0]["rank"] == 8
+    assert all(row["state"].startswith("tinker://") for row in noted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_step_and_the_same_policy_goes_on(
+    service: Any, uninterrupted: list[dict[str, float]], tmp_path: Path
+) -> None:
+    def interrupting(state: Said, calls: list[PolicyCall]) -> list[float]:
+        if not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return paid(state, calls)
+
+    pressed: list[bool] = []
+    policy, config = to_train(str(service[0]), str(service[1])), resumable(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        trained(policy, config, reduction="mean", reward_fn=interrupting)
+    assert told(OwnRunDirectory(tmp_path / "run").read_metrics()) == uninterrupted[:1]
+    done = trained(policy, config, reduction="mean", resume=True)
+    assert told(done.steps) == uninterrupted
+    again = trained(policy, config, reduction="mean", resume=True)  # there is nothing left to do
+    assert told(again.steps) == uninterrupted

@@ -58,6 +58,12 @@ def test_tasks_become_problems_of_two_splits(verifiers):
         task.problems("test", 31)
 
 
+def test_a_prompt_in_messages_is_shown_as_one_text(verifiers):
+    task = open_task("verifiers:toy_sums,kind=in_messages")
+    (problem,) = [problem for split in task.splits.values() for problem in split]
+    assert problem.prompt == "Add.\n\n1 + 1" and task.repeated == 39
+
+
 @pytest.mark.slow
 def test_rewards_are_verdicts(verifiers):
     problem = next(p for p in open_task("verifiers:toy_sums").problems("train", 30) if p.prompt == "What is 7 + 7?")
@@ -74,7 +80,16 @@ def test_rewards_are_verdicts(verifiers):
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("toy_sums,in_a_runtime=true", "no task that can be judged here: its rewards file_is_there need a runtime"),
+        ("toy_sums,kind=runtime", "no task that can be judged here: its rewards file_is_there need a runtime"),
+        ("toy_sums,kind=container", "no task that can be judged here: it needs a container"),
+        ("toy_sums,kind=prepared", "no task that can be judged here: it needs a runtime for its setup"),
+        ("toy_sums,kind=played", "no rewards of its own: what pays is its environment"),
+        ("toy_sums,kind=judged", "scored by a judge, which needs a model and a key"),
+        ("toy_sums,kind=tools", "it gives tools to who answers"),
+        ("toy_sums,kind=pictured", "its prompt is not one text"),
+        ("toy_sums,kind=begun", "its prompt is not one text"),
+        ("toy_sums,kind=keyed", "cannot be loaded: KeyError: 'A_KEY_THAT_NOBODY_HAS'"),
+        ("toy_sums,kind=docker", "cannot be loaded: RuntimeError: docker is not running"),
         ("toy_sums,number=3", "cannot be loaded"),
         ("not_there_at_all", "cannot be loaded"),
         ("toy_sums,numbers=0", "it is empty"),

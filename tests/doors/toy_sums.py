@@ -1,4 +1,7 @@
-"""A task set of verifiers for the tests: sums, with rewards of different weights, and one that needs a runtime."""
+"""A task set of verifiers for the tests: sums, with rewards of different weights, and kinds that cannot be judged in a
+process: they need a runtime, a container, a key, docker; or they have no rewards."""
+
+import os
 
 import verifiers.v1 as vf
 
@@ -29,13 +32,53 @@ class RuntimeTask(SumTask):
         return 1.0
 
 
+class ContainerTask(SumTask):
+    NEEDS_CONTAINER = True
+
+
+class PreparedTask(SumTask):
+    async def setup(self, trace, runtime) -> None:
+        await runtime.write("sum.txt", b"")
+
+
+class ToolTask(SumTask):
+    @classmethod
+    def toolsets(cls, config):
+        return [vf.Toolset(vf.ToolsetConfig())]
+
+
+class PlayedTask(vf.Task[SumData]):
+    """Paid by an environment that plays with it."""
+
+
+KINDS = {"plain": SumTask, "runtime": RuntimeTask, "container": ContainerTask, "prepared": PreparedTask}
+KINDS |= {"tools": ToolTask, "played": PlayedTask}
+PICTURE = vf.ImageUrlContentPart(image_url=vf.ImageUrlSource(url="data:image/png;base64,"))
+PROMPTS = {
+    "pictured": [vf.UserMessage(content=[vf.TextContentPart(text="What is this?"), PICTURE])],
+    "begun": [
+        vf.UserMessage(content="What is 1 + 1?"),
+        vf.AssistantMessage(content="3"),
+        vf.UserMessage(content="No."),
+    ],
+    "in_messages": [vf.SystemMessage(content="Add."), vf.UserMessage(content=[vf.TextContentPart(text="1 + 1")])],
+}
+
+
 class SumConfig(vf.TasksetConfig):
     numbers: int = 40
-    in_a_runtime: bool = False
+    kind: str = "plain"
 
 
 class SumTaskset(vf.Taskset[SumTask, SumConfig]):
     def load(self):
-        kind = RuntimeTask if self.config.in_a_runtime else SumTask
+        wanted = self.config.kind
+        if wanted == "keyed":
+            os.environ["A_KEY_THAT_NOBODY_HAS"]
+        if wanted == "docker":
+            raise RuntimeError("docker is not running")
+        kind = KINDS.get(wanted, SumTask)
+        judged = vf.TaskConfig(judges=[vf.ReferenceJudgeConfig()]) if wanted == "judged" else self.config.task
         for n in range(self.config.numbers):
-            yield kind(SumData(prompt=f"What is {n} + {n}?", answer=str(2 * n), id=str(n)), self.config.task)
+            prompt = PROMPTS.get(wanted, f"What is {n} + {n}?")
+            yield kind(SumData(prompt=prompt, answer=str(2 * n), id=str(n)), judged)
