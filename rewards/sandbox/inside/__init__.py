@@ -11,3 +11,7 @@ but framing.
 - `suite.py`: tests made ready to run; `foresight.py`: what is known of them before that.
 - `frameworks.py`: those of unittest, pytest and doctest.
 """
+
+REHEARSALS = 10
+"""Of a whole check, before any fork. Python adapts code that it has run a few times: what every child would do again,
+on pages of its own."""

@@ -15,13 +15,14 @@ import io
 import math
 import operator
 import random
+import socket
 import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from selfcorrect.rewards import framing
-from selfcorrect.rewards.sandbox.inside import attacks, script
+from selfcorrect.rewards.sandbox.inside import REHEARSALS, attacks, script
 from selfcorrect.rewards.sandbox.inside.special import SPECIAL, has_special
 from selfcorrect.rewards.sandbox.inside.values import PLAIN_BASES, Mutable, NotPlain, Reader, Writer
 
@@ -568,9 +569,17 @@ def warm_up() -> None:
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     sys.set_int_max_str_digits(0)  # contest programs print long numbers; the deadline bounds what that costs
-    exec(compile("import math\ndef f(x: int) -> int:\n    return [x for x in (x,)][0]\nf(1)", "", "exec"), {})  # noqa: S102
-    writer = Writer(lambda value: ["o", 0, ""])
-    Reader(lambda written: None).read(framing.parsed(framing.packed(writer.write(([1], {2: "3"})))[4:]))
+    program = "import math\ndef f(x: int) -> int:\n    return [y for y in (x,)][0]\nf(1)"
+    ahead = [["call", ["t", [["n", "f", "function"], ["t", [x]], ["d", [], 0]]]] for x in (1, "2", 3.5, None)]
+    later = [["call", ["t", [["n", "f", "function"], ["t", [["l", [1], 0]]], ["d", [["x", 2]], 1]]]]]
+    for _ in range(REHEARSALS):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, contextlib.suppress(framing.ChannelClosed):
+            for message in (["load", program, "", False, ahead, ["f"]], *later):
+                ours.send(framing.packed(message))
+            ours.shutdown(socket.SHUT_WR)
+            Candidate(theirs.fileno()).serve()
+    del sys.modules["solution"]
 
 
 def run_together() -> None:

@@ -4,7 +4,9 @@ process they run in will be as it was before, and can serve another program."""
 import ast
 import builtins
 import functools
-import sys
+import importlib
+import types
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -74,92 +76,94 @@ def _literal(node: ast.expr) -> Any:
     return node.value if isinstance(node, ast.Constant) else ast.literal_eval(node)
 
 
-HARMLESS_MODULES = frozenset(
-    [
-        "math",
-        "cmath",
-        "itertools",
-        "collections",
-        "functools",
-        "re",
-        "string",
-        "datetime",
-        "fractions",
-        "statistics",
-        "typing",
-        "operator",
-        "heapq",
-        "bisect",
-        "copy",
-        "json",
-    ]
+_MODULES = (
+    "bisect cmath collections collections.abc copy datetime fractions functools heapq itertools json math operator "
+    "random re statistics string typing"
 )
+HARMLESS_MODULES = frozenset(_MODULES.split())
+"""Modules that remember nothing that tests can change, with what `_is_harmless` lets through of them. `random` starts
+anew with every program (see `tester.py`)."""
 _PATHS = "abspath basename commonpath dirname exists isabs isdir isfile join normpath relpath sep split splitext"
 _ARRAYS = "allclose array array_equal asarray dtype float32 float64 inf int32 int64 isclose isinf isnan nan ndarray pi"
 _SYSTEM = "byteorder float_info getrecursionlimit getsizeof maxsize maxunicode platform version_info"
-_HARMLESS_PARTS = {
+_ROUNDING = "Decimal ROUND_CEILING ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP"
+HARMLESS_PARTS = {
+    "decimal": {*_ROUNDING.split()},
     "numpy": {*_ARRAYS.split()},
     "os": {"curdir", "fspath", "getcwd", "linesep", "name", "pathsep", "sep", *(f"path.{n}" for n in _PATHS.split())},
     "sys": {*_SYSTEM.split()},
     "time": {"monotonic", "perf_counter", "process_time", "time"},
 }
 """Of modules that remember things, what tests use and is not remembered."""
-_CHANGING_NAMES = frozenset(
-    [
-        "setattr",
-        "delattr",
-        "globals",
-        "vars",
-        "exec",
-        "eval",
-        "compile",
-        "open",
-        "input",
-        "breakpoint",
-        "__import__",
-        "seed",
-        "getcontext",
-        "setcontext",
-    ]
+_CHANGING = "breakpoint compile delattr eval exec exit getattr globals help input locals open quit setattr vars"
+_CHANGING_NAMES = frozenset(_CHANGING.split())
+"""Builtin functions that reach further than their arguments."""
+_LEADING = (
+    "ag_frame ag_code attrgetter cr_code cr_frame delitem f_back f_builtins f_globals f_locals gi_code gi_frame "
+    "gi_yieldfrom methodcaller register setitem singledispatch singledispatchmethod tb_frame update_wrapper wraps "
+    "setattr delattr setenv delenv chdir syspath_prepend"
+)
+_REACHING = frozenset(_LEADING.split())
+"""Attributes that lead to what others use, or change it: frames, registries, attributes by their names, patches."""
+_OWN = ("__name__", "__selfcorrect_")
+"""How names with two underscores begin that tests, and what is added to them, may use."""
+_NOT_FOLLOWED = (
+    *(ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global, ast.Match),
+    *(ast.AsyncFor, ast.Await),
 )
 
 
-def leaves_nothing(body: list[ast.stmt], reaching: set[str]) -> bool:
+def leaves_nothing(body: list[ast.stmt], reaching: set[str], modules: AbstractSet[str] = frozenset()) -> bool:
     """Whether the tests' process is as it was before when these statements have run, whatever the program answers.
 
-    Everything they make lives in a namespace that is thrown away. Only harmless modules are imported, nothing is
-    assigned to an attribute, and no name is used that could reach further (`reaching`: more of those).
+    Everything they make lives in a namespace that is thrown away. Nothing is assigned to an attribute, and all that is
+    used of modules is functions, classes and constants of harmless ones; a module itself is handed to nobody.
+
+    Args:
+        body: the statements.
+        reaching: names that reach further, besides those known here.
+        modules: those that the statements use without an import.
     """
-    imports = [alias for node in body if isinstance(node, ast.Import) for alias in node.names]
-    modules = {alias.asname or alias.name: alias.name for alias in imports}
-    parts = {name for name, module in modules.items() if module in _HARMLESS_PARTS}
-    waiting: list[ast.AST] = list(body)
+    known, waiting, found = {name: name for name in modules}, list[ast.AST](body), list[ast.AST]()  # filled below
     while waiting:
         node = waiting.pop()
         if isinstance(node, Unit):  # what it adds is ours
-            if node.plain is None or node.plain[0] in _CHANGING_NAMES:
+            if node.plain is None or node.plain[0] in _CHANGING_NAMES or node.plain[0][:2] == "__":
                 waiting.append(node.body[0])
-            continue
-        if isinstance(node, ast.Import):
-            known = HARMLESS_MODULES | _HARMLESS_PARTS.keys() if node in body else HARMLESS_MODULES
-            if not {alias.name for alias in node.names} <= known:
-                return False
-        if isinstance(node, ast.ImportFrom) and node.module not in HARMLESS_MODULES:
+        elif isinstance(node, _NOT_FOLLOWED) or not _imports_nothing_else(node, known):
             return False
-        if isinstance(node, ast.Attribute):
-            if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
-                return False
-            root, *path = _dotted(node)
-            if root in modules and not _is_harmless(modules[root], path):
-                return False
-            if root in parts:
-                continue  # the name itself, anywhere else, is not harmless
-        if isinstance(node, ast.Name) and node.id in _CHANGING_NAMES | reaching | parts:
+        else:
+            found.append(node)
+            waiting.extend(ast.iter_child_nodes(node))
+    roots = {id(node.value) for node in found if isinstance(node, ast.Attribute)}
+    names = {node.id for node in found if isinstance(node, ast.Name) and not (node.id in known and id(node) in roots)}
+    return not names & (known.keys() | _CHANGING_NAMES | reaching) and all(
+        _is_followed(node, known) if isinstance(node, ast.Attribute) else _is_own(node) for node in found
+    )
+
+
+def _is_own(node: ast.AST) -> bool:
+    return not isinstance(node, ast.Name) or node.id[:2] != "__" or node.id.startswith(_OWN)
+
+
+def _imports_nothing_else(node: ast.AST, known: dict[str, str]) -> bool:
+    """Whether a node imports nothing but what is harmless; the names of modules are noted in `known`."""
+    if isinstance(node, ast.ImportFrom):
+        return not node.level and all(_is_harmless(node.module or "", [alias.name]) for alias in node.names)
+    for alias in node.names if isinstance(node, ast.Import) else ():
+        module = alias.name if alias.asname else alias.name.partition(".")[0]
+        if alias.name not in HARMLESS_MODULES | HARMLESS_PARTS.keys() | {"os.path"}:
             return False
-        if isinstance(node, (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.Global)):
+        if known.setdefault(alias.asname or module, module) != module:
             return False
-        waiting.extend(ast.iter_child_nodes(node))
     return True
+
+
+def _is_followed(node: ast.Attribute, known: dict[str, str]) -> bool:
+    if not isinstance(node.ctx, ast.Load) or node.attr[:1] == "_" or node.attr in _REACHING:
+        return False
+    root, *path = _dotted(node)
+    return root not in known or _is_harmless(known[root], path)
 
 
 def _dotted(node: ast.expr) -> list[str]:
@@ -172,7 +176,23 @@ def _dotted(node: ast.expr) -> list[str]:
 
 
 def _is_harmless(module: str, path: list[str]) -> bool:
-    """Whether a module's attribute is nothing that it, or a module that it has loaded, remembers."""
-    if module in _HARMLESS_PARTS:
-        return path[0] in _HARMLESS_PARTS[module] or ".".join(path[:2]) in _HARMLESS_PARTS[module]
-    return not any(name in sys.stdlib_module_names and name not in (module, "abc") for name in path)
+    """Whether an attribute of a module (`path`: its name, and names of what is in it) is nothing that anybody can
+    change: a function, a class, a constant."""
+    if module in HARMLESS_PARTS:
+        parts = HARMLESS_PARTS[module]
+        return path[0] in parts or ".".join(path[:2]) in parts or (module, path) == ("os", ["path"])
+    if f"{module}.{path[0]}" in HARMLESS_MODULES:
+        return len(path) == 1 or _is_harmless(f"{module}.{path[0]}", path[1:])
+    return module in HARMLESS_MODULES and path[0] in _constants_of(module)
+
+
+@functools.cache
+def _constants_of(module: str) -> frozenset[str]:
+    kinds = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, int, float, complex, str, tuple)
+    return frozenset(
+        name
+        for name, value in vars(importlib.import_module(module)).items()
+        if name[:1] != "_"
+        and name not in _REACHING
+        and (isinstance(value, kinds) or (module == "typing" and not isinstance(value, types.ModuleType)))
+    )

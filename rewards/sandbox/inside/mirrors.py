@@ -6,6 +6,7 @@ what the program prints is printed here where the tests look at it. Only for tes
 """
 
 import importlib
+import random
 import sys
 import types
 from typing import Any
@@ -66,6 +67,7 @@ class Mirrors:
         self._session, self._names = session, names
         self._before: dict[str, dict[str, Any]] = {}
         self._patched: dict[tuple[str, str], Any] = {}
+        self._unseeded: list[tuple[Any, Any]] = []
 
     def start(self, solution: SolutionModule) -> None:
         """Make the program importable, and watch what the tests patch."""
@@ -81,19 +83,24 @@ class Mirrors:
             self._before = {name: dict(vars(importlib.import_module(name))) for name in _WATCHED}
             self._session.before_asking = self._carry_over
 
-    def _mirror_seeds(self) -> None:
-        import random
+    def stop(self) -> None:
+        """Give modules that other tests may see their own functions back."""
+        for module, seed in self._unseeded:
+            module.seed = seed
 
+    def _mirror_seeds(self) -> None:
         ours = random.seed
 
         def seed(value: Any = None, version: int = 2) -> None:
             ours(value, version)
             self._session.ask("seed", value)
 
+        self._unseeded.append((random, ours))
         random.seed = seed  # type: ignore[assignment]
         numpy = sys.modules.get("numpy")
         if numpy is not None:
             ours_too = numpy.random.seed
+            self._unseeded.append((numpy.random, ours_too))
             numpy.random.seed = lambda value=None: (ours_too(value), self._session.ask("seed", value))[0]
 
     def _carry_over(self) -> None:

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from selfcorrect.rewards.sandbox.inside.foresight import HARMLESS_MODULES, Unit, foreseen_call, leaves_nothing
+from selfcorrect.rewards.sandbox.inside.foresight import Unit, foreseen_call, leaves_nothing
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
@@ -77,9 +77,7 @@ class TestCode:
         foreseen = list(map(foreseen_call, testing))
         self.calls = [call for call in foreseen if call is not None] if all(foreseen) else []
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
-        self.leaves_nothing = self.modules <= HARMLESS_MODULES | _imported(body) and leaves_nothing(
-            body, {RUN_CASE, RUN_EXAMPLE}
-        )
+        self.leaves_nothing = leaves_nothing(body, {RUN_CASE, RUN_EXAMPLE}, self.modules)
 
     def _statements(self, source: str) -> list[ast.stmt]:
         """The statements of one source; of a text with `>>>` that is no Python, one for each example in it."""
@@ -258,10 +256,6 @@ def _modules(body: list[ast.stmt], candidates: set[str]) -> set[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in candidates:
             used.setdefault(node.value.id, set()).add(node.attr)
     return {name for name, attributes in used.items() if _has_all(name, attributes)}
-
-
-def _imported(body: list[ast.stmt]) -> set[str]:
-    return {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
 
 
 def _has_all(module: str, attributes: set[str]) -> bool:

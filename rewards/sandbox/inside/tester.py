@@ -10,11 +10,13 @@ import importlib
 import itertools
 import operator
 import os
+import random
+import socket
 import sys
 from typing import Any
 
 from selfcorrect.rewards import framing
-from selfcorrect.rewards.sandbox.inside import attacks, script
+from selfcorrect.rewards.sandbox.inside import REHEARSALS, attacks, script
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
@@ -32,7 +34,6 @@ from selfcorrect.rewards.sandbox.inside.suite import (
     check_case,
     names_in,
 )
-from selfcorrect.rewards.sandbox.inside.values import Reader, Writer
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, FIRST_PROGRAM = 3, 4
@@ -132,6 +133,8 @@ class Tester:
             names=(code.names | names) - ours,
         )
         mirrors.start(SolutionModule(self._session, defined))
+        if "random" in code.names:
+            random.seed(0)  # as in a fresh process, whatever other tests did here
         try:
             space.update({name: importlib.import_module(name) for name in code.modules - space.keys()})
             self._bind(space, code.names | names, defined)
@@ -142,6 +145,8 @@ class Tester:
             exec(code.program, space)  # noqa: S102 - the data set's code
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
+        finally:
+            mirrors.stop()
         if self._session.limit is not None:
             raise UnusableTests(self._session.limit)
         if self._session.fault is not None:  # swallowed by a statement after the last test
@@ -278,15 +283,25 @@ def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rehearse(tests: str, number: int) -> None:
+    """A job, whose program answers `number` and those that follow."""
+    parent, ours, program, theirs = (*socket.socketpair(), *socket.socketpair())
+    with parent, ours, program, theirs:
+        suite = {"kind": "asserts", "code": tests}
+        parent.send(framing.packed({"program": "", "given": "", "suite": suite, "by_case": False}))
+        answers = [["loaded", [["f", "function"]]], *(["ok", x, []] for x in range(number, number + 4))]
+        program.send(b"".join(map(framing.packed, answers)))
+        Tester(framing.Channel(ours.fileno()), theirs.fileno()).run()
+
+
 def warm_up() -> None:
     """Let Python set up before the fork what it sets up at first use: the types of syntax trees alone take a
     millisecond."""
-    code = TestCode("def test_it():\n    assert [f(x=1)] == ['2']\nassert f((1, 2.5)) == {3: -4}")
-    exec(code.program, {PASSED: id, FAILED: id, "f": lambda x: x})  # noqa: S102 - the line above
-    writer = Writer(lambda value: ["f", 0])
-    Reader(lambda written: None, writer.containers).read(
-        framing.parsed(framing.packed(writer.write(([1], {2: "3"})))[4:])
-    )
+    for number in range(REHEARSALS):
+        _rehearse("def test_it():\n    assert [f(x=1)] == ['2']\nassert f((1, 2.5)) == {3: -4}", number)
+        _rehearse("".join(f"assert f({x}) == {x}\n" for x in range(number, number + 4)), number)
+    _test_code.cache_clear()
+    del sys.modules["solution"]
 
 
 ROLES = {"tests": run, "script": script.run, "attack": attacks.run}

@@ -29,7 +29,7 @@ from selfcorrect.rewards.code import UnitTestChecker
 @pytest.fixture(scope="module")
 def checker() -> Iterator[UnitTestChecker]:
     with UnitTestChecker(deadline=1.0, workers=1) as checker:
-        checker.check_sync("def total(n): return 1", f"import random\n{ASSERTS}")
+        checker.check_sync("def total(n): return 1", f"import gc\n{ASSERTS}")
         yield checker
 
 
@@ -37,7 +37,7 @@ def checker() -> Iterator[UnitTestChecker]:
 def hasty() -> Iterator[UnitTestChecker]:
     """For programs that end at the deadline, whichever it is."""
     with UnitTestChecker(deadline=0.4, workers=1) as checker:
-        checker.check_sync("def total(n): return 1", f"import random\n{ASSERTS}")
+        checker.check_sync("def total(n): return 1", f"import gc\n{ASSERTS}")
         yield checker
 
 
@@ -67,8 +67,8 @@ def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(
 ) -> None:
     checker = hasty if name.startswith("exhaust: ") else checker
     before, pids = traces(), checker.worker_pids
-    # With code of their own that leaves something (import random), so that the tests' process ends with the check too.
-    verdict = judged(checker, PROGRAMS[name], f"import random\n{ASSERTS}")
+    # With code of their own that leaves something (import gc), so that the tests' process ends with the check too.
+    verdict = judged(checker, PROGRAMS[name], f"import gc\n{ASSERTS}")
     assert verdict.status is Status.WRONG, verdict.reason
     assert checker.worker_pids == pids
     assert descendants(pids) == []
