@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.ppo.config import OptimiserSettings, TurnPPOConfig
-from selfcorrect.training.ppo.trl_options import HONOURED, INSTEAD, PASSED_ON, SENSELESS, fault_of, options_table
+from selfcorrect.training.ppo.trl_options import HONOURED, INSTEAD, SENSELESS, fault_of, options_table
 from selfcorrect.training.settings import RunSettings
 
 CHANGED_WEIGHTS: dict[str, Any] = {
@@ -62,7 +62,7 @@ def trained(folder: Path, out: Path, options: dict[str, Any]) -> torch.Tensor:
 def test_every_option_of_this_trl_is_in_one_list() -> None:
     from trl import GRPOConfig
 
-    lists = [set(HONOURED), set(PASSED_ON), set(INSTEAD), set(SENSELESS)]
+    lists = [set(HONOURED), set(INSTEAD), set(SENSELESS)]
     assert sum(map(len, lists)) == len(set().union(*lists)), "an option is in two lists"
     assert not {field.name for field in dataclasses.fields(GRPOConfig)} - set().union(*lists)
 
@@ -221,7 +221,7 @@ def test_a_refused_option_names_the_setting_or_the_reason(name: str) -> None:
         ({"optim": "sgd", "optim_target_modules": "all-linear"}, "is of GaLore and APOLLO, and trl.optim is 'sgd'"),
         ({"lr_scheduler_kwargs": {"min_lr_rate": 0.9}}, "of trl.lr_scheduler_type, which is not given"),
         ({"ddp_timeout": 9}, "trl.ddp_timeout is for several processes, and this one was started alone"),
-        ({"fsdp": "full_shard"}, "trl.fsdp is for several processes"),
+        ({"fsdp": "full_shard"}, "trl.fsdp: set accelerate launch --config_file configs/fsdp2.yaml"),
         ({"log_level_replica": "error"}, "trl.log_level_replica is for several processes"),
         ({"project": "mine"}, "trl.project is of trackio, which is not told of this run: add it to report_to"),
         ({"trackio_space_id": "a/b"}, "trl.trackio_space_id is of trackio"),

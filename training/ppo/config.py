@@ -187,8 +187,8 @@ class OptimiserSettings(Settings):
     """What is done about log-probabilities of a `policy.engine` that are not the trainer's: "auto" truncates the ratio
     of each token at 2 where there is such an engine; None takes the engine's for the trainer's."""
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Further options of `trl.GRPOConfig`, by name (weight_decay, deepspeed, fsdp, ...): those of
-    `trl_options.HONOURED` and `PASSED_ON`."""
+    """Further options of `trl.GRPOConfig`, by name (weight_decay, optim, ...): those of
+    `trl_options.HONOURED`."""
 
     @property
     def episodes_per_step(self) -> int:

@@ -1,8 +1,7 @@
 """What becomes of each option of `trl.GRPOConfig` in `optimiser.trl`: nothing is accepted and then ignored.
 
-`HONOURED` options do what they say; a test shows the effect of each. `PASSED_ON` belong to libraries that the tests do
-not have: accelerate gets them as they are. All others are refused, with the setting that does it here (`INSTEAD`) or
-the reason why nothing does (`SENSELESS`). Some options need another one, or a launcher, to have an effect, and are
+`HONOURED` options do what they say; a test shows the effect of each. All others are refused, with the setting that does
+it here (`INSTEAD`) or the reason why nothing does (`SENSELESS`). Some options need another one, or a launcher, to have an effect, and are
 refused without it.
 """
 
@@ -41,12 +40,6 @@ HONOURED: dict[str, str] = {
     "weight_decay": "of the optimiser",
 }
 
-PASSED_ON: dict[str, str] = {
-    "deepspeed": "DeepSpeed",
-    "fsdp": "FSDP",
-    "fsdp_config": "FSDP",
-}
-
 INSTEAD: dict[str, str] = {
     "activation_checkpointing": "optimiser.activation_checkpointing",
     "adam_beta2": "optimiser.adam_beta2",
@@ -54,6 +47,7 @@ INSTEAD: dict[str, str] = {
     "bf16": "policy.dtype",
     "cache_implementation": "policy (it samples with its own cache)",
     "data_seed": "seed",
+    "deepspeed": "accelerate launch --config_file configs/zero2.yaml, or zero3.yaml",
     "disable_dropout": "policy.lora.dropout (the model's own dropout is off: sampling has none)",
     "disable_tqdm": "--json, or a progress sink",
     "do_eval": "evaluation.every",
@@ -64,6 +58,8 @@ INSTEAD: dict[str, str] = {
     "eval_steps": "evaluation.every",
     "eval_strategy": "evaluation.every",
     "fp16": "policy.dtype (bfloat16 needs no scaling of the loss; float16 is not trained in)",
+    "fsdp": "accelerate launch --config_file configs/fsdp2.yaml",
+    "fsdp_config": "accelerate launch --config_file configs/fsdp2.yaml",
     "generation_batch_size": "optimiser.problems_per_step and optimiser.episodes_per_problem",
     "gradient_accumulation_steps": "optimiser.gradient_accumulation",
     "gradient_checkpointing": "optimiser.activation_checkpointing",
@@ -148,13 +144,13 @@ SENSELESS: dict[str, str] = {name: reason for reason, names in _SENSELESS.items(
 
 def fault_of(name: str) -> str | None:
     """Why the option `name` cannot be given; None if it can."""
-    if name in HONOURED or name in PASSED_ON:
+    if name in HONOURED:
         return None
     if name in INSTEAD:
         return f"trl.{name}: set {INSTEAD[name]}"
     if name in SENSELESS:
         return f"trl.{name}: {SENSELESS[name]}"
-    near = difflib.get_close_matches(name, [*HONOURED, *PASSED_ON, *INSTEAD], n=1)
+    near = difflib.get_close_matches(name, [*HONOURED, *INSTEAD], n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; those that can be given: {', '.join(HONOURED)}, ..."
     return f"trl.{name}: no option of GRPOConfig that selfcorrect knows{hint}"
 
@@ -171,7 +167,7 @@ _ARGUMENTS = {
     "rmsprop": "momentum alpha eps centered",
 }
 """What `optim_args` can say to torch's own optimisers; those of other packages get what is there."""
-_LAUNCHED = ["log_level_replica", "log_on_each_node", "save_on_each_node", "fsdp", "fsdp_config"]
+_LAUNCHED = ["log_level_replica", "log_on_each_node", "save_on_each_node"]
 
 
 def faults_in(options: Mapping[str, Any]) -> list[str]:
@@ -227,7 +223,6 @@ def refuse_on_cpu(options: Mapping[str, Any]) -> None:
 def options_table() -> str:
     """The table of all options, in Markdown."""
     rows = [(name, "honoured", words) for name, words in HONOURED.items()]
-    rows += [(name, "passed on", words) for name, words in PASSED_ON.items()]
     rows += [(name, "refused", f"set {words}") for name, words in INSTEAD.items()]
     rows += [(name, "refused", words) for name, words in SENSELESS.items()]
     lines = [f"| `{name}` | {what} | {words} |" for name, what, words in sorted(rows)]

@@ -73,7 +73,7 @@ def _is_gone(value: Any) -> bool:
     return value is not None and Path(value).is_absolute() and not Path(value).exists()
 
 
-_NAMES_A_FILE = {"model", "text", "dataset", "deepspeed"}
+_NAMES_A_FILE = {"model", "text", "dataset"}
 """Settings that are texts, and may be the path of a file or folder."""
 
 
