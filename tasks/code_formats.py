@@ -134,7 +134,12 @@ class MbppPlusSettings(_MbppRows):
 class ContestSettings(CodeSettings):
     """Base of contest problems: a statement, perhaps starter code, and cases of input and output."""
 
+    cases: ClassVar[str]
+    """The field that a row must have, as it holds cases."""
+
     def problem(self, row: dict[str, Any], number: int) -> Problem:
+        if self.cases not in row:
+            raise KeyError(self.cases)
         starter = row.get("starter_code") or ""
         how = (
             f"Use this starter code:\n\n{_fenced(starter)}"
@@ -156,6 +161,8 @@ class ContestSettings(CodeSettings):
 class AppsSettings(ContestSettings):
     """APPS (Hendrycks et al. 2021, arXiv 2105.09938) and TACO (arXiv 2312.14852), whose rows have the same fields."""
 
+    cases: ClassVar[str] = "input_output"
+
     kind: Literal["apps"] = "apps"
     dataset: str = "codeparrot/apps"
 
@@ -164,6 +171,7 @@ class LiveCodeBenchSettings(ContestSettings):
     """LiveCodeBench (Jain et al. 2024, arXiv 2403.07974), for evaluation: standard input and functional rows."""
 
     published_splits: ClassVar[dict[Split, str]] = {"test": "test"}
+    cases: ClassVar[str] = "public_test_cases"
 
     kind: Literal["livecodebench"] = "livecodebench"
     dataset: str = "livecodebench/code_generation_lite"

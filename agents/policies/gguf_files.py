@@ -9,6 +9,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,25 @@ def _checked(file: Path) -> list[int]:
     return list(dict.fromkeys(marks))
 
 
+@contextmanager
+def _bar_on_terminals_only() -> Iterator[None]:
+    """The bar with which transformers reads GGUF files is none of those that `bars` switches off."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    usual = reading.tqdm
+    reading.tqdm = partial(usual, disable=None)  # tqdm's word for: not where nobody looks
+    try:
+        yield
+    finally:
+        reading.tqdm = usual
+
+
 def _read(file: Path) -> tuple[Any, Any]:
     """Model and tokenizer of `file`. A link in a folder of its own keeps transformers from taking configs and
     tokenizers of other models that lie beside the file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with tempfile.TemporaryDirectory() as alone:
+    with tempfile.TemporaryDirectory() as alone, _bar_on_terminals_only():
         link = Path(alone) / "model.gguf"
         link.symlink_to(file)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.errors import TaskError
 from selfcorrect.tasks import open_task, validate_task
 
 MBPP = [
@@ -112,6 +113,13 @@ def test_the_plus_sets_are_for_evaluation(tmp_path: Path, name: str) -> None:
     task: Any = open_task(f"{name}:{lines(tmp_path / 'p.jsonl', row)}")
     assert (task.available("train"), task.available("test")) == (0, 1)
     assert validate_task(task).passed
+
+
+@pytest.mark.parametrize(("name", "field"), [("apps", "input_output"), ("livecodebench", "public_test_cases")])
+def test_rows_of_another_format_are_told_the_field_that_they_lack(tmp_path: Path, name: str, field: str) -> None:
+    rows = lines(tmp_path / "own.jsonl", *({"question": f"{n} + {n}?", "gold": 2 * n} for n in range(3)))
+    with pytest.raises(TaskError, match=f"is not of the format {name!r}.*\n.*there is no {field!r}"):
+        open_task(f"{name}:{rows}")
 
 
 def test_unreadable_tests_are_refused_with_the_field(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What becomes of each option of `trl.GRPOConfig` in `optimiser.trl`: nothing is accepted and then ignored.
 
 `HONOURED` options do what they say; a test shows the effect of each. All others are refused, with the setting that does
-it here (`INSTEAD`) or the reason why nothing does (`SENSELESS`). Some options need another one, or a launcher, to have an effect, and are
-refused without it.
+it here (`INSTEAD`) or the reason why nothing does (`SENSELESS`). Some options need another one, or a launcher, to have
+an effect, and are refused without it.
 """
 
 import difflib

@@ -112,6 +112,7 @@ FIGURES = (
     Figure("c_to_i", "c→i", ".3f", "red"),
     Figure("kl_t1", "KL turn 1", ".4f"),
     *(Figure(f"kl_t{turn}", f"KL turn {turn}", ".4f") for turn in range(2, 10)),
+    Figure("sft_loss", "loss", ".4f"),
     Figure("nll_base", "NLL", ".4f"),
     Figure("nll", "NLL after thinking", ".4f", "bold"),
     Figure("gain", "gain of thinking", "+.4f", "bold cyan"),

@@ -143,6 +143,11 @@ def test_it_is_converted_once_until_the_file_changes(file: Path, monkeypatch: py
     assert gguf_folder(file) != first and len(reads) == 2
 
 
+def test_no_bar_is_drawn_where_nobody_looks(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TransformersPolicy.from_pretrained(str(file))
+    assert "it/s" not in capsys.readouterr().err
+
+
 def test_configs_of_other_models_beside_the_file_are_not_taken_for_its_own(file: Path) -> None:
     for name in ("config.json", "tokenizer.json", "generation_config.json", "tokenizer_config.json"):
         (file.parent / name).write_text('{"eos_token_id": 3, "chat_template": "other"}', encoding="utf-8")
