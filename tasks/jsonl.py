@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
@@ -75,6 +75,18 @@ def _faults_of(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "id", f"expected text or a whole number, got {shown(value['id'])}"
     if "difficulty" in value and not _is_float(value["difficulty"]):
         yield "difficulty", f"expected a number, got {shown(value['difficulty'])}"
+
+
+def problem_of_row(value: Mapping[str, Any], number: int, judged_by: str) -> Problem:
+    """The problem in one row that has the fields of one, or whose `columns` were renamed to them.
+
+    Raises:
+        ValueError: tells what is wrong with it.
+    """
+    wrong = [f"{name}: {what}" for name, what in _faults_of(value)]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return _problem(_row(number, value), judged_by)
 
 
 def _row(line: int, value: Mapping[str, Any]) -> Row:
@@ -258,6 +270,17 @@ def _fault_in(columns: Mapping[Any, Any]) -> str | None:
     return None
 
 
+def _checked(columns: Any) -> Any:
+    fault = _fault_in(columns) if isinstance(columns, dict) else None
+    if fault is not None:
+        raise ValueError(fault)
+    return columns
+
+
+Columns = Annotated[dict[str, Literal["prompt", "answer", "id", "difficulty"]], BeforeValidator(_checked)]
+"""Which name in a file or data set is which field of a problem."""
+
+
 class JsonlSettings(TaskSettings):
     """Problems from a file of {"prompt", "answer"} rows, judged by the math checker unless another is named."""
 
@@ -269,18 +292,10 @@ class JsonlSettings(TaskSettings):
     path: Path = Field(strict=False)
     test_share: Part = 0.1
     """The part of the prompts that is held out; 1 for a file of test problems."""
-    columns: dict[str, Literal["prompt", "answer", "id", "difficulty"]] = Field(default_factory=dict)
+    columns: Columns = Field(default_factory=dict)
     """Which name in the file is which field, such as {question: prompt, gold: answer}."""
     checker: str = "math"
     """Judges the answers: a checker's name, or `package.module:Name` of a user's own."""
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _columns_are_fields(cls, columns: Any) -> Any:
-        fault = _fault_in(columns) if isinstance(columns, dict) else None
-        if fault is not None:
-            raise ValueError(fault)
-        return columns
 
     def open(self) -> JsonlTask:
         """Reads the file.

@@ -1,6 +1,7 @@
-"""How a task is named on the command line: NAME, NAME-NUMBER, NAME:FILE, a file, or package.module:Name, some with
-parameters after a comma."""
+"""How a task is named on the command line: NAME, NAME-NUMBER, NAME:FILE, a file, OWNER/NAME of the Hub, or
+package.module:Name, some with parameters after a comma."""
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.tasks.tables import FILE_ENDINGS
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
 
 def with_parameters(values: Any, field: str, own: Collection[str]) -> Any:
     """Settings whose `field` may hold `NAME,key=value,...`: the pairs become fields of these settings if they are among
@@ -25,12 +28,12 @@ def with_parameters(values: Any, field: str, own: Collection[str]) -> Any:
     """
     if not isinstance(values, Mapping) or "," not in str(values.get(field, "")):
         return values
-    name, given = _name_and_pairs(str(values[field]))
+    name, given = name_and_pairs(str(values[field]))
     fields = {key: given.pop(key) for key in own if key in given}
     return {**values, field: name, "config": {**values.get("config", {}), **given}, **fields}
 
 
-def _name_and_pairs(text: str) -> tuple[str, dict[str, Any]]:
+def name_and_pairs(text: str) -> tuple[str, dict[str, Any]]:
     """From "NAME,key=value,..." NAME and the pairs."""
     name, *pairs = text.split(",")
     given: dict[str, Any] = {}
@@ -46,7 +49,8 @@ def task_settings(name: str, *, columns: Mapping[str, str] | None = None, **fiel
     """The settings that `name` stands for.
 
     Args:
-        name: "countdown", "countdown-5", "FORMAT:FILE", the path of a file, or `package.module:Name`.
+        name: "countdown", "countdown-5", "FORMAT:FILE", the path of a file, "OWNER/NAME" of the Hub, or
+            `package.module:Name`.
         columns: which column of the file is which field of a problem, such as {"question": "prompt"}.
         **fields: more settings of the task.
 
@@ -91,11 +95,13 @@ def _kind_and_fields(name: str) -> tuple[str, dict[str, Any]]:
     if dash and kind in TASKS and TASKS[kind].number is not None and number.isdigit():
         return kind, {str(TASKS[kind].number): int(number)}
     if is_address(name.partition(",")[0]):
-        return _name_and_pairs(name)
+        return name_and_pairs(name)
+    if _HUB_ID.fullmatch(name.partition(",")[0]):
+        return "hub", {"dataset": name}
     known = ", ".join(TASKS[kind].spellings(kind) for kind in TASKS)
     raise ConfigurationError(
         f"unknown task {name!r}{nearest(name, TASKS)}; expected {known}, the path of a file "
-        f"({', '.join(FILE_ENDINGS)}), or package.module:Name for one of your own"
+        f"({', '.join(FILE_ENDINGS)}), OWNER/NAME of the Hub, or package.module:Name for one of your own"
     )
 
 

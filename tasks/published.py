@@ -6,21 +6,30 @@ A format says how a row becomes a problem. Rows that cannot be asked or judged a
 
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfcorrect.errors import TaskError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
 from selfcorrect.setting_groups import Part
-from selfcorrect.tasks.jsonl import split_of
+from selfcorrect.tasks.jsonl import Columns, problem_of_row, split_of
+from selfcorrect.tasks.naming import name_and_pairs
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
-from selfcorrect.tasks.tables import NumberedRow, hub_rows, read_table, refuse
+from selfcorrect.tasks.tables import (
+    NumberedRow,
+    hub_rows,
+    hub_splits,
+    read_table,
+    refuse,
+    refuse_missing_columns,
+    renamed,
+)
 
 _MOST_REFUSED = 0.5
 """A file of which more than this share is refused is of another format."""
@@ -97,7 +106,7 @@ class PublishedSettings(TaskSettings):
         Raises:
             TaskError: they cannot be had, or more than half of them are unusable.
         """
-        checker = checker_named(self.judged_by)
+        checker = checker_named(self._judge)
         splits: dict[Split, list[Problem]] = {"train": [], "test": []}
         faults: list[tuple[int, str, str]] = []
         prompts: set[str] = set()
@@ -115,8 +124,18 @@ class PublishedSettings(TaskSettings):
                 splits[split].append(problem)
             prompts.add(key)
         if len(faults) > _MOST_REFUSED * max(count, 1):
-            refuse(f"{self.path or self.dataset} is not of the format {self.kind!r}", faults)
+            refuse(self._refused, faults)
         return PublishedTask(self.kind, checker, splits, tuple(faults), repeated)
+
+    @property
+    def _judge(self) -> str:
+        """The name of the checker."""
+        return self.judged_by
+
+    @property
+    def _refused(self) -> str:
+        """What is said of data most of whose rows are unusable."""
+        return f"{self.path or self.dataset} is not of the format {self.kind!r}"
 
     @classmethod
     def spellings(cls, name: str) -> str:
@@ -207,3 +226,72 @@ class MathSettings(PublishedSettings):
             difficulty=float(level) if level.isdigit() else 0.0,
             metadata={"subject": row.get("type") or row.get("subject", ""), "level": level},
         )
+
+
+class HubSettings(PublishedSettings):
+    """Any data set of the Hub whose rows have a question and an answer: `OWNER/NAME`, `hub:OWNER/NAME,config=main`.
+
+    The split `test_split` is held out where there is one, else a part of `train_split`, by a hash of the prompt.
+    """
+
+    prompts: ClassVar[str] = "math"
+    file: ClassVar[str | None] = "dataset"
+    columns_field: ClassVar[str | None] = "columns"
+    named_fields: ClassVar[tuple[str, ...]] = ("config", "train_split", "test_split", "test_share", "checker")
+
+    kind: Literal["hub"] = "hub"
+    dataset: str = Field(min_length=1)
+    """Its id on the Hub, or a folder that `datasets` can load."""
+    train_split: str = "train"
+    test_split: str = "test"
+    columns: Columns = Field(default_factory=dict)
+    """Which name in the data set is which field, such as {question: prompt}."""
+    checker: str = "math"
+    """Judges the answers: a checker's name, or `package.module:Name` of a user's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_pairs(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "," not in str(values.get("dataset", "")):
+            return values
+        name, given = name_and_pairs(str(values["dataset"]))
+        return {**values, **given, "dataset": name}
+
+    @model_validator(mode="after")
+    def _reads_no_file(self) -> Self:
+        if self.path is not None or self.test_path is not None:
+            raise ValueError("the Hub is read, and no file: name the file itself, as in --task rows.jsonl")
+        return self
+
+    def problem(self, row: dict[str, Any], number: int) -> Problem:
+        return problem_of_row(renamed(row, self.columns), number, self.checker)
+
+    @property
+    def _judge(self) -> str:
+        return self.checker
+
+    @property
+    def _refused(self) -> str:
+        return f"{self.dataset} holds no problems for the checker {self.checker}"
+
+    @classmethod
+    def spellings(cls, name: str) -> str:
+        return f"{name}:OWNER/NAME[,config=...]"
+
+    @property
+    def title(self) -> str:
+        return self.dataset
+
+    def _hub(self) -> Iterator[tuple[Split | None, NumberedRow]]:
+        there = hub_splits(self.dataset, self.config)
+        test = self.test_split if self.test_split in there else None
+        if self.train_split not in there or (test is None and "test_split" in self.model_fields_set):
+            lacking = self.train_split if self.train_split not in there else self.test_split
+            raise TaskError(
+                f"{self.dataset} has no split {lacking!r}; it has {', '.join(map(repr, there))}: choose by "
+                f"--task hub:{self.dataset},train_split=...,test_split=..."
+            )
+        rows = there[self.train_split]
+        refuse_missing_columns(self.dataset, rows, ("prompt", "answer"), self.columns)
+        yield from (("train" if test else None, row) for row in rows)
+        yield from (("test", row) for row in (there[test] if test else []))

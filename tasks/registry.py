@@ -36,6 +36,7 @@ class TaskSettings(Settings):
         number: the field that `NAME-4` sets, if any.
         file: the field that `NAME:FILE` sets, if any.
         columns_field: the field that `--map COLUMN=FIELD` sets, if any.
+        named_fields: fields that can follow the name on the command line, as in `NAME,field=value`.
     """
 
     prompts: ClassVar[str] = "plain"
@@ -44,6 +45,7 @@ class TaskSettings(Settings):
     number: ClassVar[str | None] = None
     file: ClassVar[str | None] = None
     columns_field: ClassVar[str | None] = None
+    named_fields: ClassVar[tuple[str, ...]] = ()
 
     kind: str
     """Its name in `TASKS`, or a user's own `package.module:Name`."""
@@ -298,6 +300,7 @@ TASKS: Registry[type[TaskSettings]] = Registry(
         "countdown": "selfcorrect.tasks.countdown:CountdownSettings",
         "equations": "selfcorrect.tasks.equations:EquationsSettings",
         "jsonl": "selfcorrect.tasks.jsonl:JsonlSettings",
+        "hub": "selfcorrect.tasks.published:HubSettings",
         "gsm8k": "selfcorrect.tasks.published:Gsm8kSettings",
         "math": "selfcorrect.tasks.published:MathSettings",
         "mbpp": "selfcorrect.tasks.code_formats:MbppSettings",

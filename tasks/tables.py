@@ -40,23 +40,37 @@ def read_table(path: Path) -> tuple[list[NumberedRow], list[Fault]]:
     return _json_lines(lines)
 
 
+def hub_splits(dataset: str, config: str | None) -> dict[str, list[NumberedRow]]:
+    """The rows of every split of a data set on the Hub, or of a folder that `datasets` can load.
+
+    Raises:
+        TaskError: it cannot be had; says how to go on.
+    """
+    found = _loaded(dataset, config, None)
+    return {name: list(enumerate(map(dict, rows), start=1)) for name, rows in found.items()}
+
+
 def hub_rows(dataset: str, config: str | None, split: str) -> list[NumberedRow]:
     """The rows of one split of a data set on the Hub, or of a folder that `datasets` can load.
 
     Raises:
         TaskError: it cannot be had; says how to go on.
     """
+    return list(enumerate(map(dict, _loaded(dataset, config, split)), start=1))
+
+
+def _loaded(dataset: str, config: str | None, split: str | None) -> Any:
     import datasets
 
     try:
         with no_unseen_bars():
-            rows = datasets.load_dataset(dataset, config, split=split)
+            return datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, RuntimeError) as error:
+        what = f"the {split} split of the data set {dataset!r}" if split else f"the data set {dataset!r}"
         raise TaskError(
-            f"cannot load the {split} split of the data set {dataset!r}: {error}. Without the Hub, name a file "
-            "instead, as in --task FORMAT:FILE; a gated data set needs `hf auth login` first"
+            f"cannot load {what}: {error}. Without the Hub, name a file instead, as in --task FORMAT:FILE or --task "
+            "rows.jsonl; a gated data set needs `hf auth login` first"
         ) from error
-    return list(enumerate((dict(row) for row in rows), start=1))
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from selfcorrect.cli.naming import task_options
 from selfcorrect.errors import ConfigurationError, TaskError
-from selfcorrect.tasks import open_task, validate_task
+from selfcorrect.tasks import open_task, task_settings, validate_task
 from selfcorrect.tasks.tables import read_table
 from selfcorrect.tasks.validate import data_card
 
@@ -106,6 +107,60 @@ def test_without_the_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(datasets, "load_dataset", gone)
     with pytest.raises(TaskError, match=r"cannot load the train split of the data set 'openai/gsm8k'.*FORMAT:FILE"):
         open_task("gsm8k")
+
+
+# Any data set of the Hub, for which a folder stands that `datasets` loads the same way.
+
+
+@pytest.fixture
+def on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "sums").mkdir(parents=True)
+    return tmp_path / "owner" / "sums"
+
+
+def sums(*numbers: int) -> list[dict[str, Any]]:
+    return [{"question": f"{n} + {n}?", "gold": 2 * n} for n in numbers]
+
+
+def test_any_data_set_of_the_hub_is_read_by_its_id_with_its_columns_mapped(on_the_hub: Path) -> None:
+    lines(on_the_hub / "train.jsonl", sums(1, 2, 3))
+    lines(on_the_hub / "test.jsonl", sums(4, 5))
+    asked = task_settings("owner/sums", columns={"question": "prompt", "gold": "answer"})
+    task: Any = asked.open()
+    assert (task.available("train"), task.available("test")) == (3, 2)
+    problem = min(task.problems("test", 2), key=lambda problem: problem.prompt)
+    assert (problem.prompt, problem.reference) == ("4 + 4?", "8")
+    assert task.checker.check_sync("The final answer is $\\boxed{8}$.", problem.reference).correct
+    typed = task_options(asked)
+    assert typed == ["--task", "hub:owner/sums", "--map", "question=prompt,gold=answer"]
+    fits = "owner/sums has nothing for 'prompt', 'answer'.* --map question=prompt,gold=answer"
+    with pytest.raises(TaskError, match=fits):
+        open_task("owner/sums")
+
+
+def test_the_splits_of_a_data_set_of_the_hub_are_chosen_behind_its_name(on_the_hub: Path) -> None:
+    lines(on_the_hub / "train.jsonl", [{"prompt": f"{n} + {n}?", "answer": 2 * n} for n in range(60)])
+    lines(on_the_hub / "validation.jsonl", [{"prompt": "7 * 7?", "answer": 49}])
+    by_hash: Any = open_task("hub:owner/sums,test_share=0.5")
+    assert by_hash.available("train") + by_hash.available("test") == 60 and by_hash.available("test") > 15
+    named = "hub:owner/sums,test_split=validation"
+    chosen: Any = open_task(named)
+    assert (chosen.available("train"), chosen.available("test")) == (60, 1)
+    assert task_options(task_settings(named)) == ["--task", named]
+    with pytest.raises(TaskError, match="owner/sums has no split 'dev'; it has 'train', 'validation': choose"):
+        open_task("hub:owner/sums,test_split=dev")
+    with pytest.raises(ConfigurationError, match="trian_split: unknown; did you mean train_split"):
+        open_task("owner/sums,trian_split=train")
+    with pytest.raises(ConfigurationError, match="the Hub is read, and no file"):
+        open_task("owner/sums", path="rows.jsonl")
+
+
+def test_a_data_set_of_the_hub_without_problems_tells_its_rows(on_the_hub: Path) -> None:
+    lines(on_the_hub / "train.jsonl", [{"prompt": f"{n}?", "answer": ""} for n in range(3)])
+    with pytest.raises(TaskError, match=r"owner/sums holds no problems for the checker math: 3.*\n.*answer: expected"):
+        open_task("owner/sums")
 
 
 # Files of one's own.

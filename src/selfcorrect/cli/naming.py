@@ -266,6 +266,9 @@ def task_options(asked: "TaskSettings") -> list[str]:
 
 def _parameters(asked: "TaskSettings") -> dict[str, object]:
     """What stands behind the name of a task that takes parameters there: its `config`, and fields of its own."""
+    usual = type(asked).model_fields
+    if asked.named_fields:
+        return {name: value for name in asked.named_fields if (value := getattr(asked, name)) != usual[name].default}
     config = {} if is_address(asked.kind) else getattr(asked, "config", None)
     if not isinstance(config, dict):
         return {}
