@@ -247,4 +247,4 @@ def beam_graph(search_models: SearchModels, rules: BeamRules, *, name: str) -> S
 
 
 async def _go_on(state: SearchState) -> str:
-    return "end" if not state["beams"] or "stop_reason" in state else "expand"
+    return "end" if not state["beams"] or state.get("stop_reason") else "expand"

@@ -185,8 +185,8 @@ class Choose:
         return {"chosen": self.chosen(candidates), "notes": notes, "stop_reason": self._reason(state)}
 
     def _reason(self, state: SearchState) -> str:
-        if "stop_reason" in state or self.rules is None:
-            return state.get("stop_reason", "complete")
+        if state.get("stop_reason") or self.rules is None:
+            return state.get("stop_reason") or "complete"
         candidates = state.get("candidates", [])
         reason = self.rules.end(candidates)
         used_up = state.get("budget") is not None and state.get("tokens", 0) >= (state.get("budget") or 0)
@@ -234,7 +234,7 @@ def _route(rules: ChainRules) -> Callable[[SearchState], Awaitable[str]]:
     # asynchronous: LangGraph runs a plain function in a thread, and searches would miss each other's batch
     async def go_on(state: SearchState) -> str:
         drawn = state.get("candidates", [])
-        if "stop_reason" in state:
+        if state.get("stop_reason"):
             return "choose"
         count, _ = affordable(state, rules.wanted(drawn), None)
         if rules.wanted(drawn) == 0 or count == 0:

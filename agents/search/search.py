@@ -19,7 +19,9 @@ from selfcorrect.agents.search.state import (
     SearchState,
     without_generation,
 )
+from selfcorrect.agents.search.stored_search import StoredSearch, events
 from selfcorrect.agents.search.strategies import Strategy
+from selfcorrect.agents.solving.checkpoints import Checkpointer
 from selfcorrect.errors import ConfigurationError, GraphError, SelfCorrectError
 from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.tasks.problem import Problem, as_problem
@@ -30,7 +32,7 @@ from selfcorrect.tasks.problem import Problem, as_problem
 def result_of(state: SearchState, strategy: Strategy) -> SearchResult:
     """The result that a finished search's state amounts to."""
     candidates = tuple(without_generation(candidate) for candidate in state.get("candidates", []))
-    chosen, reason = state.get("chosen"), state.get("stop_reason", "complete")
+    chosen, reason = state.get("chosen"), state.get("stop_reason") or "complete"
     scored = any(candidate["score"] is not None for candidate in candidates)
     votes = groups(candidates, "score" if scored else "count")
     notes = list(state.get("notes", []))
@@ -77,6 +79,8 @@ async def search(
     key: AnswerKey | None = None,
     step_verifier: StepVerifier | None = None,
     on_candidate: Callable[[Candidate], None] | None = None,
+    checkpointer: Checkpointer = None,
+    thread_id: str | None = None,
 ) -> SearchResult:
     """Search for the answer to `problem`.
 
@@ -94,16 +98,21 @@ async def search(
         key: what a vote counts as equal; None is `answer_key(problem)`.
         step_verifier: scores unfinished answers for `Beam`; None leaves that to `verifier`.
         on_candidate: called with each answer as soon as it is written and scored.
+        checkpointer: where every round is stored, as for `solve`; None stores nothing. A call with a known thread goes
+            on with that search, with a larger budget, too; one that is finished is given back without a generation.
+        thread_id: the search's name in the store; None is the problem's id.
 
     Raises:
-        ConfigurationError: the budget is below 1, or the strategy lacks what it needs (a verifier, mostly).
+        ConfigurationError: the budget is below 1, the strategy lacks what it needs (a verifier, mostly), or the
+            checkpointer cannot be used.
+        GraphError: the thread holds another search or is being played, or it cannot go on with another budget.
         SelfCorrectError: of the kind that the policy or the verifier raised, with the problem's id.
     """
     asked = as_problem(problem, "search")
     graph = strategy.graph(SearchModels(policy, verifier, prompts, key, step_verifier))
-    state = await _play(
-        graph, asked, _opening(asked, seed, budget), SearchContext(sampling or Sampling()), on_candidate
-    )
+    store = None if checkpointer is None else StoredSearch(strategy, checkpointer, thread_id or asked.id)
+    context = SearchContext(sampling or Sampling())
+    state = await _play(graph, asked, _opening(asked, seed, budget), context, on_candidate, store)
     return result_of(state, strategy)
 
 
@@ -166,7 +175,7 @@ async def stream_candidates(
     """The answers of `search`, as they come. Stop reading to stop the search."""
     asked = as_problem(problem, "search")
     graph = strategy.graph(SearchModels(policy, verifier, prompts, key, step_verifier))
-    stream: Any = _stream(graph, _opening(asked, seed, budget), SearchContext(sampling or Sampling()))
+    stream: Any = events(graph, _opening(asked, seed, budget), SearchContext(sampling or Sampling()))
     async with aclosing(stream):
         async for kind, value in stream:
             if kind == "custom":
@@ -187,27 +196,20 @@ async def _play(
     opening: SearchState,
     context: SearchContext,
     on_candidate: Callable[[Candidate], None] | None,
+    store: StoredSearch | None = None,
 ) -> SearchState:
     try:
-        if on_candidate is None:
+        if on_candidate is None and store is None:
             return cast(SearchState, await graph.ainvoke(opening, context=context))
         last = opening
-        async for kind, value in _stream(graph, opening, context):
-            if kind == "custom":
-                on_candidate(value)
-            else:
-                last = value
+        async with aclosing((store.events if store else events)(graph, opening, context)) as stream:
+            async for kind, value in stream:
+                if kind == "values":
+                    last = value
+                elif on_candidate is not None:
+                    on_candidate(value)
         return last
     except SelfCorrectError as error:
         raise type(error)(f"problem {problem.id!r}: {error}") from error
     except Exception as error:
         raise GraphError(f"problem {problem.id!r}: {type(error).__name__} while searching: {error}") from error
-
-
-async def _stream(graph: SearchGraph, opening: SearchState, context: SearchContext) -> AsyncIterator[tuple[str, Any]]:
-    """("custom", candidate) of the graph and the graphs inside it, ("values", state) of the graph itself."""
-    stream: Any = graph.astream(opening, context=context, stream_mode=["custom", "values"], subgraphs=True)
-    async with aclosing(stream):
-        async for path, kind, value in stream:
-            if kind == "custom" or not path:
-                yield kind, value

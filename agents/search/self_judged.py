@@ -182,7 +182,7 @@ def self_judged_graph(search_models: SearchModels, rules: SelfJudgedRules, *, na
 
     async def go_on(state: SearchState) -> str:
         drawn = state.get("candidates", [])
-        if "stop_reason" in state:
+        if state.get("stop_reason"):
             return "choose"
         if any("called_right" not in one for one in drawn):
             return "critique"

@@ -58,11 +58,12 @@ class SearchState(TypedDict, total=False):
         chosen: number of the winning candidate; None if none can be read.
         stop_reason: why the search ended: "complete" (all that the strategy draws), "settled" (more could not change
             the vote), "sure" (the verifier is, or enough answers agree that the policy itself calls right), "exhausted"
-            (the policy has no answer left that it did not give), "budget".
+            (the policy has no answer left that it did not give), "budget"; None where a stored one goes on.
         planned: how many candidates the strategy would have drawn at most.
         notes: what went otherwise than planned, for people.
         difficulty: what `ComputeOptimal` estimated; 0 is easy, 1 hard.
         strategy: name of the strategy that it chose.
+        asked: of a stored search, the strategy and the sampling that it was begun with.
     """
 
     problem: dict[str, Any]
@@ -75,11 +76,12 @@ class SearchState(TypedDict, total=False):
     tokens: int
     rounds: int
     chosen: int | None
-    stop_reason: str
+    stop_reason: str | None
     planned: int
     notes: list[str]
     difficulty: float
     strategy: str
+    asked: dict[str, Any]
 
 
 class Partial(TypedDict):

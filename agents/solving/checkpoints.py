@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +90,32 @@ def _advice(said: str) -> str:
         if words in said:
             return told
     return "the file is damaged or no sqlite database: restore a copy of it, or give another path"
+
+
+# One thread of a store is one episode or one search: nobody else may play it meanwhile, in this process or another.
+
+_played: set[tuple[str, str]] = set()
+"""The threads that are played in this process right now, by store and name."""
+
+
+@contextmanager
+def alone(checkpointer: Checkpointer, thread: str) -> Iterator[None]:
+    """Hold `thread` of that store. An episode without a store is alone anyway.
+
+    Raises:
+        GraphError: somebody holds it already.
+    """
+    if checkpointer is None:
+        yield
+        return
+    store = str(checkpointer) if not hasattr(checkpointer, "serde") else f"saver {id(checkpointer)}"
+    if (store, thread) in _played:
+        raise GraphError(f"thread {thread!r} is being played already; give every episode a thread_id of its own")
+    _played.add((store, thread))
+    try:
+        yield
+    finally:
+        _played.discard((store, thread))
 
 
 @asynccontextmanager
@@ -180,26 +206,29 @@ async def keep_latest(saver: BaseCheckpointSaver[Any], thread: str) -> None:
         _keep_latest_in_memory(saver, thread)
 
 
-_OLDER = "thread_id = {} AND checkpoint_id < (SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = {})"
+_OLDER = (
+    "thread_id = {} AND checkpoint_id < (SELECT MAX(latest.checkpoint_id) FROM checkpoints AS latest "
+    "WHERE latest.thread_id = {} AND latest.checkpoint_ns = {table}.checkpoint_ns)"
+)
+"""A graph inside another one has a name space of its own, and younger checkpoints than the latest of the outer one."""
 
 
 async def _keep_latest_in_sqlite(saver: Any, thread: str) -> None:
-    older = _OLDER.format("?", "?")
     async with saver.lock:
-        await saver.conn.execute(f"DELETE FROM writes WHERE {older}", (thread, thread))
-        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        for table in ("writes", "checkpoints"):
+            await saver.conn.execute(f"DELETE FROM {table} WHERE {_OLDER.format('?', '?', table=table)}", (thread,) * 2)
         await saver.conn.commit()
 
 
 async def _keep_latest_in_postgres(saver: Any, thread: str) -> None:
-    older = _OLDER.format("%s", "%s")
     used = (
         "SELECT v.key || ' ' || v.value FROM checkpoints, jsonb_each_text(checkpoint -> 'channel_versions') AS v "
         "WHERE thread_id = %s"
     )
     async with saver.lock, saver.conn.transaction():
-        await saver.conn.execute(f"DELETE FROM checkpoint_writes WHERE {older}", (thread, thread))
-        await saver.conn.execute(f"DELETE FROM checkpoints WHERE {older}", (thread, thread))
+        for table in ("checkpoint_writes", "checkpoints"):
+            older = _OLDER.format("%s", "%s", table=table)
+            await saver.conn.execute(f"DELETE FROM {table} WHERE {older}", (thread, thread))
         await saver.conn.execute(
             f"DELETE FROM checkpoint_blobs WHERE thread_id = %s AND channel || ' ' || version NOT IN ({used})",
             (thread, thread),
@@ -228,6 +257,24 @@ def refuse_unstorable(state: dict[str, Any]) -> None:
         raise GraphError(
             f"{place}, which no checkpointer can store; keep plain data in it (numbers, texts, lists, dicts)"
         )
+
+
+@contextmanager
+def naming_the_unstorable() -> Iterator[None]:
+    """Say what to do where a node has written what no checkpointer stores.
+
+    Raises:
+        GraphError: it has.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if "serializable" not in str(error):
+            raise
+        raise GraphError(
+            f"a node of the graph wrote something that the checkpointer cannot store ({error}); keep plain data in the "
+            "state (numbers, texts, lists, dicts), not tensors or models"
+        ) from error
 
 
 def _unstorable(value: Any, path: str) -> str | None:

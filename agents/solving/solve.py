@@ -4,8 +4,8 @@ Every turn is stored before the next one begins. Whoever is killed is started ag
 the last stored turn; the turn that was being written is written again, from the same seed.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -18,39 +18,12 @@ from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
-from selfcorrect.agents.solving.checkpoints import Checkpointer, held, opened, refuse_unstorable
+from selfcorrect.agents.solving.checkpoints import Checkpointer, alone, held, opened, refuse_unstorable
 from selfcorrect.agents.solving.stored_episode import EpisodeEvent, Solution, StoredEpisode
 from selfcorrect.agents.state import Turn
 from selfcorrect.agents.stopping import Budget
-from selfcorrect.errors import GraphError
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.tasks.problem import Problem, as_problem
-
-# One thread of a store is one episode: within this process nobody else may play it meanwhile.
-
-_played: set[tuple[str, str]] = set()
-"""The threads that are played in this process right now, by store and name."""
-
-
-@contextmanager
-def alone(checkpointer: Checkpointer, thread: str) -> Iterator[None]:
-    """Hold `thread` of that store. An episode without a store is alone anyway.
-
-    Raises:
-        GraphError: somebody holds it already.
-    """
-    if checkpointer is None:
-        yield
-        return
-    store = str(checkpointer) if not hasattr(checkpointer, "serde") else f"saver {id(checkpointer)}"
-    if (store, thread) in _played:
-        raise GraphError(f"thread {thread!r} is being played already; give every episode a thread_id of its own")
-    _played.add((store, thread))
-    try:
-        yield
-    finally:
-        _played.discard((store, thread))
-
 
 __all__ = ["OnTurn", "Solution", "policy_loop", "solve", "solve_sync", "stream_turns"]
 

@@ -13,7 +13,7 @@ from langgraph.types import Command, interrupt
 from selfcorrect.agents.episodes import Graph
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.replies import answer_of
-from selfcorrect.agents.solving.checkpoints import keep_latest
+from selfcorrect.agents.solving.checkpoints import keep_latest, naming_the_unstorable
 from selfcorrect.agents.state import EpisodeState, Turn
 from selfcorrect.agents.stopping import Budget
 from selfcorrect.errors import CheckerError, GraphError
@@ -166,17 +166,10 @@ class StoredEpisode:
             given, self._config, context=self._context, stream_mode="values", durability="sync"
         )
         async with aclosing(stream):
-            try:
+            with naming_the_unstorable():
                 async for state in stream:
                     if state.get("turns") and "__interrupt__" not in state:
                         yield state
-            except TypeError as error:
-                if "serializable" not in str(error):
-                    raise
-                raise GraphError(
-                    f"a node of the graph wrote something that the checkpointer cannot store ({error}); keep plain "
-                    "data in the state (numbers, texts, lists, dicts), not tensors or models"
-                ) from error
 
     async def _budget_used(self, state: EpisodeState) -> bool:
         if not state.get("turns") or self._unsettled(state):

@@ -24,7 +24,7 @@ REFUSED = [
     ([*ASK, "--seed", "3"], "--seed: greedily every draw is the same: give --temperature 1, too"),
     ([*ASK, "--strategy", "majority:4", "--revisions", "2"], "--revisions: a search (majority:4) has no such loop"),
     ([*ASK, "--budget", "90", "--critique", "self"], "--critique: a search (majority) has no such loop"),
-    ([*ASK, "--strategy", "majority:4", "--checkpoint", "s"], "--checkpoint: a search (majority:4) has no such loop"),
+    ([*ASK, "--strategy", "majority:4", "--thread", "s"], "--thread: it names an episode in a store"),
     ([*ASK, "--strategy", "majority:4", "--verifier", "v"], "majority:4 chooses without one; take best_of_n"),
     ([*ASK, "--budget", "90", "--verifier", "v"], "--verifier: majority chooses without one"),
     ([*ASK, "--strategy", "revise:4,pick=last", "--verifier", "v"], "chooses without one"),

@@ -104,7 +104,8 @@ def refuse_idle(
         raise ConfigurationError(f"--plan: only compute_optimal follows a plan, and {named} does not")
 
 
-_LOOP_ONLY = ("revisions", "critique", "checkpoint", "thread", "think_tokens", "waits", "wait_word", "think_end")
+_LOOP_ONLY = ("revisions", "critique", "think_tokens", "waits", "wait_word", "think_end")
+_STORED = ("checkpoint", "thread")
 MaxRisk = Annotated[
     float | None,
     typer.Option(
@@ -115,11 +116,13 @@ MaxRisk = Annotated[
 Checkpoint = Annotated[
     str | None,
     typer.Option(
-        "--checkpoint", help="A sqlite file or postgresql:// address that keeps every turn: call again to go on."
+        "--checkpoint",
+        help="A sqlite file or postgresql:// address that keeps every turn or round: call again to go on.",
     ),
 ]
 Thread = Annotated[
-    str | None, typer.Option("--thread", help="The episode's name in --checkpoint; the question by default.")
+    str | None,
+    typer.Option("--thread", help="The episode's or search's name in --checkpoint; the question by default."),
 ]
 
 
@@ -128,7 +131,9 @@ def refuse_idle_of_solve(ctx: typer.Context, strategy: str | None) -> None:
     `strategy`, a choice with --max-risk, or else the correction loop."""
     given = ctx.params
     if given["max_risk"] is not None:
-        refuse_typed(ctx, _LOOP_ONLY, "--max-risk samples answers and chooses one; nothing is revised or stored")
+        refuse_typed(
+            ctx, (*_LOOP_ONLY, *_STORED), "--max-risk samples answers and chooses one; nothing is revised or stored"
+        )
         refuse_typed(ctx, ("temperature", "step_verifier"), "--max-risk samples as the verifier was calibrated")
     elif strategy is not None:
         reason = f"a search ({strategy}) has no such loop: leave --strategy, --budget and --plan away"
@@ -138,10 +143,10 @@ def refuse_idle_of_solve(ctx: typer.Context, strategy: str | None) -> None:
     else:
         reason = "nothing is chosen: give --strategy best_of_n:16, or --max-risk"
         refuse_typed(ctx, ("verifier", "step_verifier"), reason)
-        if not given["checkpoint"]:
-            refuse_typed(ctx, ("thread",), "it names an episode in a store: give --checkpoint FILE, too")
         if not given["temperature"]:
             refuse_typed(ctx, ("seed",), "greedily every draw is the same: give --temperature 1, too")
+    if not given["checkpoint"]:
+        refuse_typed(ctx, ("thread",), "it names an episode in a store: give --checkpoint FILE, too")
 
 
 _STEPWISE = ("beam", "compute_optimal", "own")

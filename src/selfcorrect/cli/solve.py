@@ -39,7 +39,7 @@ from selfcorrect.cli.search_options import (
     refuse_idle_of_solve,
     strategy_of,
 )
-from selfcorrect.cli.tables import turn_lines
+from selfcorrect.cli.tables import candidate_line, search_lines, turn_lines
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ class SearchRequest:
     limit: int | None
     seed: int
     prompts: str | None
+    checkpoint: str | None
+    thread: str | None
 
 
 def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
@@ -164,6 +166,13 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
 
         if not as_json:
             results.print(Text(problem.prompt, style="bold"))
+        told: list[Candidate] = []
+
+        def tell(candidate: "Candidate") -> None:
+            told.append(candidate)
+            if not as_json:
+                results.print(candidate_line(candidate))
+
         result = search_sync(
             problem,
             strategy,
@@ -174,7 +183,9 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
             sampling=sampling,
             seed=request.seed,
             step_verifier=searchers.step_verifier,
-            on_candidate=_no_candidate_shown if as_json else _show_candidate,
+            on_candidate=tell,
+            checkpointer=request.checkpoint,
+            thread_id=request.thread or request.question,
         )
         if result.chosen is None:
             raise ConfigurationError(_why_nothing(result, request))
@@ -182,37 +193,16 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
         text = result.answer
         verdict = None if checker is None or not text else judged_sync(checker, text, problem.reference, problem.prompt)
         if as_json:
-            write_json(
-                _plain(result)
-                | {"prompt": problem.prompt, "verdict": None if verdict is None else verdict.status.value}
-            )
+            status = None if verdict is None else verdict.status.value
+            write_json(asdict(result) | {"prompt": problem.prompt, "verdict": status})
         else:
-            _show_result(result, verdict)
-
-
-def _show_candidate(candidate: "Candidate") -> None:
-    score = "" if candidate["score"] is None else f"  {candidate['score']:.2f}"
-    score += {True: "  calls it right", False: "  calls it wrong"}.get(candidate.get("called_right"), "")  # type: ignore[arg-type]
-    unread = "" if candidate["key"] is not None else "  (unreadable)"
-    results.print(
-        Text.assemble((f"{candidate['tokens']:>4} tokens{score}  ", "dim"), candidate["text"], (unread, "yellow"))
-    )
-
-
-def _show_result(result: "SearchResult", verdict: Any) -> None:
-    if result.chosen is not None:
-        results.print(Text.assemble(("\nanswer  ", "cyan"), result.answer))
-    if verdict is not None:
-        results.print(Text(f"{verdict.status.value}: {verdict.reason}", style="green" if verdict.correct else "red"))
-    saved = f", about {result.saved_tokens} saved" if result.saved_tokens else ""
-    results.print(
-        Text(
-            f"{result.strategy}: {len(result.candidates)} answers, {result.tokens} tokens{saved}; {result.stop_reason}",
-            style="dim",
-        )
-    )
-    for note in result.notes:
-        notes.print(Text(note, style="yellow"))
+            for line in search_lines(result, verdict, earlier=len(result.candidates) - len(told)):
+                results.print(line)
+            for note in result.notes:
+                notes.print(Text(note, style="yellow"))
+            if request.checkpoint is not None:
+                more = ", with a larger --budget from where it ended" if result.stop_reason == "budget" else ""
+                _tell_thread(request.thread or request.question, request.checkpoint, f"goes on with it{more}")
 
 
 def _why_nothing(result: "SearchResult", request: SearchRequest) -> str:
@@ -226,13 +216,6 @@ def _why_nothing(result: "SearchResult", request: SearchRequest) -> str:
         f"none of the {len(result.candidates)} answers could be read; try another --seed or a larger "
         "--max-answer-tokens"
     )
-
-
-def _plain(result: "SearchResult") -> dict[str, Any]:
-    return asdict(result)
-
-
-def _no_candidate_shown(candidate: "Candidate") -> None: ...
 
 
 def solve(
@@ -284,8 +267,9 @@ def solve(
         solve_or_abstain(cautious, as_json=as_json)
     elif searches:
         request = SearchRequest(
-            question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed, prompts
-        )
+            question, answer, model, name, budget, verifier, step_verifier, plan, limit, seed, prompts, checkpoint,
+            thread,
+        )  # fmt: skip
         solve_by_search(request, 1.0 if temperature is None else temperature, as_json=as_json)
     else:
         loop = (revisions, critique, temperature or 0.0)
@@ -385,10 +369,10 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
             row["usage"] = usage_of(turn["generation"])
         write_json(record | {"usage": total_usage(solution.turns)})
     elif request.checkpoint is not None:
-        kept = f"{solution.thread_id!r} in {_without_password(request.checkpoint)}"
-        tell_files({"thread": kept, "next": "the same command shows it again; another --thread asks anew"})
+        _tell_thread(solution.thread_id, request.checkpoint, "shows it again")
 
 
-def _without_password(store: str) -> str:
-    """An address of a database as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", store)
+def _tell_thread(thread: str, store: str, again: str) -> None:
+    """Where an episode or a search is kept, and what the same command does; no password of a database is shown."""
+    shown = re.sub(r"//[^/@]*@", "//", store)
+    tell_files({"thread": f"{thread!r} in {shown}", "next": f"the same command {again}; another --thread asks anew"})

@@ -21,7 +21,9 @@ from selfcorrect.training.compare.report import (
 from selfcorrect.training.reporting.rows import Result, result_rows
 
 if TYPE_CHECKING:
+    from selfcorrect.agents.search.state import Candidate, SearchResult
     from selfcorrect.agents.state import Turn
+    from selfcorrect.rewards.checker import Verdict
 
 _STYLES = {"better": "green", "worse": "red", "same": ""}
 
@@ -68,6 +70,27 @@ def turn_lines(turn: "Turn") -> RenderableType:
         mark, style = _VERDICTS[status]
         lines.append(Text(f"{mark} {status}: {reason}".removesuffix(": "), style=style))
     return Group(*lines)
+
+
+def candidate_line(candidate: "Candidate") -> Text:
+    """An answer of a search, as it comes."""
+    said = {True: "  calls it right", False: "  calls it wrong", None: ""}[candidate.get("called_right")]
+    score = "" if candidate["score"] is None else f"  {candidate['score']:.2f}"
+    unread = "" if candidate["key"] is not None else "  (unreadable)"
+    tokens = f"{candidate['tokens']:>4} tokens{score}{said}  "
+    return Text.assemble((tokens, "dim"), candidate["text"], (unread, "yellow"))
+
+
+def search_lines(result: "SearchResult", verdict: "Verdict | None", *, earlier: int = 0) -> list[Text]:
+    """What came of a search of which `earlier` answers were drawn by other calls."""
+    lines = [] if result.chosen is None else [Text.assemble(("\nanswer  ", "cyan"), result.answer)]
+    if verdict is not None:
+        style = "green" if verdict.correct else "red"
+        lines.append(Text(f"{verdict.status.value}: {verdict.reason}", style=style))
+    before = f" ({earlier} of them before)" if earlier else ""
+    saved = f", about {result.saved_tokens} saved" if result.saved_tokens else ""
+    played = f"{result.strategy}: {len(result.candidates)} answers{before}, {result.tokens} tokens{saved}"
+    return [*lines, Text(f"{played}; {result.stop_reason}", style="dim")]
 
 
 # The figures that matter while training, and how each is written.
