@@ -194,13 +194,29 @@ def test_only_the_latest_round_is_kept_in_a_named_store(tmp_path: Path) -> None:
     assert answers_in(store) <= 20, "60 rounds were played"
 
 
-def test_two_searches_at_once_on_one_thread_are_refused(tmp_path: Path) -> None:
-    async def both() -> list[Any]:
-        calls = [
-            search(QUESTION, strategy_named("majority:3"), ListPolicy(["a"]), checkpointer=tmp_path / "s.sqlite")
-            for _ in range(2)
-        ]
-        return await asyncio.gather(*calls, return_exceptions=True)
+class WaitingPolicy(ListPolicy):
+    """Says that it was asked, and answers when it is let."""
 
-    done = asyncio.run(both())
-    assert sum(isinstance(one, GraphError) and "being played already" in str(one) for one in done) == 1
+    def __init__(self) -> None:
+        super().__init__(["a"])
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
+    ) -> Generation:
+        self.asked.set()
+        await self.let.wait()
+        return await super().generate(messages, sampling, after=after)
+
+
+def test_two_searches_at_once_on_one_thread_are_refused(tmp_path: Path) -> None:
+    async def both() -> SearchResult:
+        policy, store = WaitingPolicy(), tmp_path / "store.sqlite"
+        first = asyncio.ensure_future(search(QUESTION, strategy_named("majority:1"), policy, checkpointer=store))
+        await policy.asked.wait()
+        with pytest.raises(GraphError, match="being played already"):
+            await search(QUESTION, strategy_named("majority:1"), policy, checkpointer=store)
+        policy.let.set()
+        return await first
+
+    assert asyncio.run(both()).answer == "a"
