@@ -219,4 +219,4 @@ def test_two_searches_at_once_on_one_thread_are_refused(tmp_path: Path) -> None:
         policy.let.set()
         return await first
 
-    assert asyncio.run(both()).answer == "a"
+    assert [one["text"] for one in asyncio.run(both()).candidates] == ["a"]
