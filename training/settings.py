@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from selfcorrect.agents.critiques import CRITIQUES
 from selfcorrect.agents.prompts import PromptSettings
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.setting_groups import ByKind, Count, NonNegative, Positive, Settings
+from selfcorrect.setting_groups import ByKind, Count, NonNegative, Positive, Seed, Settings
 from selfcorrect.settings import combine, load_settings
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.equations import EquationsSettings
@@ -251,7 +251,7 @@ class EvaluationSettings(Settings):
     revisions: int | None = Field(default=None, ge=1, le=MOST_REVISIONS)
     """How often an answer is revised there, where that should be more or less often than in training; None is
     `graph.revisions`."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draw of the problems."""
 
 

@@ -87,7 +87,9 @@ def type_text(kind: Any, limits: Iterable[Any] = ()) -> str:
         found = [getattr(limit, "metadata", [limit]) for limit in inner[1:]]
         return type_text(inner[0], [limit for group in found for limit in group])
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [f" {signs[name]} {getattr(limit, name):g}" for limit in limits for name in signs if hasattr(limit, name)]
+    bounds = [
+        f" {signs[name]} {getattr(limit, name):.10g}" for limit in limits for name in signs if hasattr(limit, name)
+    ]
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in (Union, UnionType):

@@ -29,12 +29,17 @@ def prove_writable(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise TrainingError(
-            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or "
-            "choose another folder with --out"
-        ) from error
+        raise cannot_write(folder, error) from error
     finally:
         _remove_if_there(probe)
+
+
+def cannot_write(folder: Path, error: OSError) -> TrainingError:
+    """What to raise where the folder of a run cannot be made or written."""
+    said, what = error.strerror or str(error), "Free some space or choose another folder"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        said, what = "there is a file where a folder is needed", "Choose a folder"
+    return TrainingError(f"cannot write the run to {folder}: {said}; nothing was trained. {what} with --out")
 
 
 def _remove_if_there(path: Path) -> None:

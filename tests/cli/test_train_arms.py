@@ -93,6 +93,28 @@ def test_an_unknown_arm_names_the_nearest(run: Any) -> None:
     assert "single-turn" in run("train", "quite-else").stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("score --steps 10", "--set score.stage_two_steps=10"),
+        ("star --steps=10", "--set star.steps=10"),
+        ("star --epochs 3", "No such option: --epochs"),  # STaR has none: its steps are counted
+        ("score --save-every --json", "--set save_every=VALUE"),
+        ("quiet-star --lr 1e-4", "--set optimiser.learning_rate=1e-4"),
+        ("score --modle x", "--model"),
+    ],
+)
+def test_a_setting_that_is_typed_as_an_option_is_told_with_what_to_type(run: Any, typed: str, told: str) -> None:
+    done = run("train", *typed.split())
+    assert done.status == 2 and told in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("given", [["--set", "score.alpha=5"], ["--map", "a.b=prompt"], ["--set=score.alpha=5"]])
+def test_what_is_typed_as_it_should_be_is_not_taken_for_a_slip(run: Any, given: list[str]) -> None:
+    done = run("train", "score", *given, "--device", "nowhere")
+    assert done.status == 2 and "--set" not in done.stderr
+
+
 def test_options_without_an_arm_are_told_so(run: Any) -> None:
     done = run("train", "--preset", "demo")
     assert done.status == 2 and "selfcorrect train score --preset demo" in " ".join(

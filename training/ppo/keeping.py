@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.setting_groups import Count, Positive, Settings
+from selfcorrect.setting_groups import Count, Positive, Seed, Settings
 
 ReporterName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 """Each has an extra of its name."""
@@ -45,7 +45,7 @@ class BestSettings(Settings):
 class KeepingSettings(Settings):
     """What every run of training has: a seed, and checkpoints."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
     save_every: Count = 20
     """Training steps between checkpoints; 0 saves at the end only."""

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.quiet.thinking import Thinking
 from selfcorrect.files import json_line, write_whole
-from selfcorrect.setting_groups import Count, NonNegative, Positive, Settings, Share
+from selfcorrect.setting_groups import Count, NonNegative, Positive, Seed, Settings, Share
 from selfcorrect.settings import settled
 from selfcorrect.training.runs.run_directory import RunDirectory
 
@@ -109,7 +109,7 @@ class QuietSettings(Settings):
     """Held-out texts that the model is measured on, before and after."""
     pretraining_steps: PositiveInt = 1500
     """Of the model "chains"."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
     save_every: PositiveInt = 50
     """Steps between checkpoints."""

@@ -44,6 +44,8 @@ def stored_rows(run: Path) -> list[Row]:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").split("\n")
             rows += [row for line in lines if (row := row_or_none(line, "turns")) is not None]
+    if not run.is_dir():
+        raise ConfigurationError(f"{run} is {'a file, no folder of a run' if run.exists() else 'not there'}")
     if not rows:
         raise ConfigurationError(
             f"{run} keeps no episodes: there is neither {_FILES[0]}, which a finished run and `selfcorrect eval --out` "

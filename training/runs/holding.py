@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from selfcorrect.bars import no_foreign_bars
 from selfcorrect.errors import SelfCorrectError, TrainingError
+from selfcorrect.files import cannot_write
 from selfcorrect.setting_groups import Settings
 from selfcorrect.training.ppo.keeping import refuse_missing
 from selfcorrect.training.processes import by_first, is_first, refuse_several
@@ -94,8 +95,5 @@ def _taken(folder: Path) -> FileLock:
     except Timeout as error:
         raise TrainingError(f"{folder} is in use by another run; wait for its end, or choose another folder") from error
     except OSError as error:
-        raise TrainingError(
-            f"cannot write the run to {folder}: {error.strerror or error}; nothing was trained. Free some space or "
-            "choose another folder with --out"
-        ) from error
+        raise cannot_write(folder, error) from error
     return held

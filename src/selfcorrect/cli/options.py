@@ -49,7 +49,7 @@ def _overridable() -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON to standard output, and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 ModelName = Annotated[
     str,
     typer.Option(
@@ -118,7 +118,7 @@ OptionalModel = Annotated[
         autocompletion=offering(_models),
     ),
 ]
-OptionalSeed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+OptionalSeed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 _CRITIQUES = ", ".join(f"{name} ({mode.says})" for name, mode in CRITIQUES.items())
 Critique = Annotated[
     str,

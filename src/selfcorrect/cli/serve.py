@@ -291,7 +291,10 @@ def init(
         there = [name for name in files if (folder / name).exists()]
         if there:
             raise ConfigurationError(f"{folder} already holds {', '.join(there)}; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{folder} cannot be made a folder: {error.strerror}; choose another") from error
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         start = f"cd {shlex.quote(str(folder))} && langgraph dev"

@@ -1,6 +1,7 @@
 """`selfcorrect solve`: one question, the turns as they happen."""
 
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -220,7 +221,7 @@ def _why_nothing(result: "SearchResult", request: SearchRequest) -> str:
 
 def solve(
     ctx: typer.Context,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Such as '3 5 7 9 get 56'.")],
+    words: Annotated[list[str], typer.Argument(metavar="QUESTION", help="In quotes, such as '3 5 7 9 get 56'.")],
     model: ModelName = "embedded",
     device: Device = None,
     dtype: Dtype = None,
@@ -260,7 +261,10 @@ def solve(
     """
     searches = strategy is not None or budget is not None or plan is not None
     name = strategy or ("majority" if plan is None else "compute_optimal")
+    question = " ".join(words)
     with reporting(as_json=as_json):
+        if len(words) > 1:
+            raise ConfigurationError(f"put the question into quotes: selfcorrect solve {shlex.quote(question)}")
         refuse_idle_of_solve(ctx, name if searches else None)
     if max_risk is not None:
         cautious = CautiousRequest(question, answer, model, verifier, max_risk, limit, seed, prompts, searches)

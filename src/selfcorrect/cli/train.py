@@ -1,6 +1,7 @@
 """`selfcorrect train ARM`: one command for each way to train a policy, made from the registry of arms."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Callable
 from enum import StrEnum
@@ -165,10 +166,55 @@ class _Arms(TyperGroup):
         if args and args[0] not in self.commands:
             hint = nearest(args[0], self.commands).removeprefix(";")
             ctx.fail(f"unknown arm {args[0]!r};{hint} {self._known()}")
+        if args:
+            _refuse_settings_without_set(ctx, args[0], self.commands[args[0]], args[1:])
         return super().resolve_command(ctx, args)
 
     def _known(self) -> str:
         return f"The arms are {', '.join(self.commands)}, or package.module:Name for one of your own."
+
+
+_DOTTED = re.compile(r"[a-z]\w*(\.\w+)+=.*")
+_CALLED_ELSEWHERE = {
+    "lr": ("learning_rate",),
+    "batch_size": ("batch_size", "problems_per_step"),
+    "steps": ("steps", "stage_two_steps"),
+    "epochs": ("epochs", "ppo_epochs"),
+}
+"""What other trainers call some settings -> what they are called here."""
+
+
+def _refuse_settings_without_set(ctx: Any, arm: str, command: Any, words: list[str]) -> None:
+    """Settings are given with --set; say so where one is typed as an option of its own, alone, or in two words."""
+    options = {flag for parameter in command.params for flag in [*parameter.opts, *parameter.secondary_opts]}
+    options.update(ctx.help_option_names)
+    for place, word in enumerate(words):
+        before, (after, last) = words[place - 1] if place else "", [*words[place + 1 :], "", ""][:2]
+        name, _, value = word.partition("=")
+        if before not in ("--set", "--map") and _DOTTED.fullmatch(word):
+            ctx.fail(f"a setting is given with --set: --set {shlex.quote(word)}")
+        if word == "--set" and "=" not in after and last and not last.startswith("-"):
+            ctx.fail(f"a setting and its value are one word: --set {shlex.quote(f'{after}={last}')}")
+        if name.startswith("--") and name not in options and (path := _setting(arm, name)):
+            value = value or ("VALUE" if after.startswith("-") else after or "VALUE")
+            ctx.fail(f"no such option: {name}; a setting is given with --set: --set {shlex.quote(f'{path}={value}')}")
+
+
+def _setting(arm: str, option: str) -> str | None:
+    """The setting of this arm that is called as `option` is, here or elsewhere; None if there is none."""
+    from selfcorrect.setting_groups import dotted_names
+    from selfcorrect.training.quiet_star.settings import QuietSettings
+    from selfcorrect.training.settings import RunSettings
+
+    quiet, spec = arm == "quiet-star", ARMS[arm].command if arm in ARMS else None
+    groups = (*(spec.reads if spec else ()), "policy", "graph", "evaluation", "")
+    called = option.removeprefix("--").replace("-", "_")
+    for name in _CALLED_ELSEWHERE.get(called, (called,)):
+        for path in dotted_names(QuietSettings if quiet else RunSettings):
+            group, _, own = path.rpartition(".")
+            if own == name and (quiet or group in groups):
+                return path
+    return None
 
 
 def _own_command(address: str) -> Any:
