@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import cast
 
 from selfcorrect.rewards.maths.finding.boxes import FORMULA
 from selfcorrect.rewards.maths.syntax import Node, parse
@@ -28,7 +29,7 @@ def canonical(node: Node) -> Canonical:
     if node.op in ("*", "/") or (node.op == "^" and node.args[1] == Node("number", value=Fraction(1))):
         return _offactors_of(factors_of(node, 1))
     arguments = tuple(canonical(argument) for argument in node.args)
-    if node.op == "^" and arguments[1] == _ZERO:
+    if node.op == "^" and (arguments[1] == _ZERO or arguments[0] == ONE):
         return ONE
     return (node.op, *arguments)
 
@@ -47,7 +48,10 @@ def terms_of(node: Node, sign: int) -> Iterator[tuple[int, Canonical]]:
         inner = canonical(node)
         if inner[0] == "negative":
             sign, inner = -sign, inner[1]  # type: ignore[assignment]
-        yield sign, inner
+        if inner[0] == "sum":  # in a product that is nothing but this sum
+            yield from ((sign * own, term) for own, term in _signed_parts(inner))
+        else:
+            yield sign, inner
 
 
 def _ofterms_of(terms: Iterator[tuple[int, Canonical]]) -> Canonical:
@@ -72,7 +76,23 @@ def factors_of(node: Node, power: int) -> Iterator[tuple[int, Canonical]]:
     elif node.op == "^" and node.args[1] == Node("number", value=Fraction(1)):
         yield from factors_of(node.args[0], power)
     else:
-        yield power, canonical(node)
+        yield from _flat(canonical(node), power)
+
+
+def _flat(factor: Canonical, power: int) -> Iterator[tuple[int, Canonical]]:
+    """The factors of a factor that turned out to be a product."""
+    if factor[0] == "negative" and isinstance(factor[1], tuple):
+        yield power, ("negative", ONE)
+        yield from _flat(factor[1], power)
+    elif factor[0] == "product":
+        yield from ((power * own, part) for own, part in _signed_parts(factor))
+    else:
+        yield power, factor
+
+
+def _signed_parts(whole: Canonical) -> tuple[tuple[int, Canonical], ...]:
+    """The terms of a sum, the factors of a product, each with its sign or power."""
+    return cast(tuple[tuple[int, Canonical], ...], whole[1:])
 
 
 def _offactors_of(found: Iterator[tuple[int, Canonical]]) -> Canonical:
@@ -97,6 +117,36 @@ def _offactors_of(found: Iterator[tuple[int, Canonical]]) -> Canonical:
     return ("negative", product) if negative else product
 
 
+@lru_cache(maxsize=8192)
+def respelled(node: Node) -> Node:
+    """Roots and quotients for powers that mean them: 50^{1/2} is \\sqrt{50}, and x^{-3} is 1/x^3. Without roots and
+    powers that cancel, and without absolute values."""
+    arguments = tuple(map(respelled, node.args))
+    if node.op == "abs":
+        return arguments[0]
+    if node.op == "root" and arguments[0].op == "^" and arguments[0].args[1] == arguments[1]:
+        return arguments[0].args[0]
+    if node.op != "^":
+        return replace(node, args=arguments)
+    base, exponent = arguments
+    if base.op == "root" and base.args[1] == exponent:
+        return base.args[0]
+    if exponent.op == "neg":
+        return Node("/", (_NUMBER_ONE, respelled(Node("^", (base, exponent.args[0])))))
+    if exponent.op == "number" and exponent.value.numerator == 1 < exponent.value.denominator:
+        return Node("root", (base, Node("number", value=Fraction(exponent.value.denominator))))
+    if exponent.op == "/" and exponent.args[0].op == "neg":
+        return respelled(
+            Node("^", (base, Node("neg", (replace(exponent, args=(exponent.args[0].args[0], exponent.args[1])),))))
+        )
+    if exponent.op == "/" and exponent.args[0] == _NUMBER_ONE:
+        return Node("root", (base, exponent.args[1]))
+    return Node("^", (base, exponent))
+
+
+_NUMBER_ONE = Node("number", value=Fraction(1))
+
+
 # What a question says, and what of it an answer repeats.
 
 
@@ -106,11 +156,13 @@ class Question:
 
     Attributes:
         shapes: the canonical shapes of all expressions in its formulas, and of all their parts.
+        meant: the same, respelled.
         text: its formulas, cleaned and without needless spaces, with a bar around each.
         words: its words alone, in lower case, with a space around each.
     """
 
     shapes: frozenset[Canonical]
+    meant: frozenset[Canonical]
     text: str
     words: str = " "
 
@@ -130,14 +182,16 @@ def read_question(problem: str) -> Question:
     problem = problem[:_MAX_QUESTION]
     formulas = [next(group for group in match.groups() if group is not None) for match in FORMULA.finditer(problem)]
     formulas += [match[0] for match in _PLAIN_FORMULA.finditer(FORMULA.sub(" ", problem))]
-    shapes: set[Canonical] = set()
+    shapes, meant = set[Canonical](), set[Canonical]()
     texts = []
     for formula in formulas[:_MAX_FORMULAS]:
         cleaned = clean(formula)
         texts.append(squeeze(cleaned))
         for side in {cleaned, *_SIDES.split(cleaned)}:
-            shapes |= _shapes(side)
-    return Question(frozenset(shapes), f"|{'|'.join(texts)}|", _words_of(problem))
+            if (tree := _tree(side)) is not None:
+                shapes.update(map(canonical, _parts(tree)))
+                meant.update(map(canonical, _parts(respelled(tree))))
+    return Question(frozenset(shapes), frozenset(meant), f"|{'|'.join(texts)}|", _words_of(problem))
 
 
 def _words_of(text: str) -> str:
@@ -153,12 +207,11 @@ def spelled_out(answer: str, reference: str, question: Question) -> bool:
     return in_digits and not any(map(str.isdigit, answer)) and len(words.split()) > 1 and words in question.words
 
 
-def _shapes(text: str) -> set[Canonical]:
+def _tree(text: str) -> Node | None:
     try:
-        tree = parse(text.strip(" .,;:?"))
+        return parse(text.strip(" .,;:?"))
     except (NotUnderstood, TooIntricate):
-        return set()
-    return {canonical(part) for part in _parts(tree)}
+        return None
 
 
 def _parts(node: Node) -> Iterator[Node]:
@@ -172,10 +225,20 @@ def copied(answer: str, tree: Node | None, reference: str, reference_tree: Node 
     if squeeze(answer) == squeeze(reference):
         return False
     if tree is not None and reference_tree is not None:
-        shape = canonical(tree)
-        return shape in question.shapes and shape != canonical(reference_tree)
+        shape, meant = canonical(tree), respelled(tree)
+        if shape in question.shapes and shape != canonical(reference_tree):
+            return True
+        # A plain quotient is no copy of the 2^{-1} that it was asked to work out.
+        spelled = meant != tree or any(part.op == "root" for part in _parts(tree))
+        return (
+            spelled and canonical(meant) in question.meant and canonical(meant) != canonical(respelled(reference_tree))
+        )
     if tree is not None:
-        return canonical(tree) in question.shapes and bool(tree.args)
+        return bool(tree.args) and (canonical(tree) in question.shapes or canonical(respelled(tree)) in question.meant)
+    if "-" in answer and (read := _tree(answer)) is not None and read.args:  # its signs may stand elsewhere
+        wanted = _tree(reference)
+        if canonical(read) in question.shapes and (wanted is None or canonical(read) != canonical(wanted)):
+            return True
     whole = squeeze(answer)
     at = question.text.find(whole)
     if len(whole) < 3 or at < 0:

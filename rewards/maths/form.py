@@ -21,7 +21,7 @@ def is_written_number(node: Node) -> bool:
     if node.op == "number":
         return True
     if node.op == "neg":
-        return is_written_number(node.args[0])
+        return node.args[0].op != "neg" and is_written_number(node.args[0])
     if node.op == "mixed":
         return is_written_number(node.args[1])
     if node.op != "/":

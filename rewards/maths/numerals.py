@@ -122,11 +122,12 @@ def _unwrap(text: str) -> str:
 
 
 def _negated(text: str) -> str | None:
-    """What stands in the brackets of -(2/3) or -{5}, or None."""
+    """What stands in the brackets of -(2/3) or -{5}, or None. -(-5) is two signs that nobody has put together."""
     if not text.startswith("-"):
         return None
     inner = text[1:].strip()
-    return inner if inner[:1] in ("(", "{") and enclosed(inner) is not None else None
+    within = inner if inner[:1] in ("(", "{") and enclosed(inner) is not None else None
+    return None if within is None or _unwrap(within)[:1] == "-" else within
 
 
 def _read_plain(text: str) -> Numeral | None:

@@ -222,15 +222,44 @@ FORMULAS = st.recursive(
 
 @given(FORMULAS)
 @settings(max_examples=60)
-def test_a_formula_of_the_question_is_no_answer_unless_the_reference_is_written_so(formula: str) -> None:
+def test_a_formula_of_the_question_counts_if_the_reference_is_written_so(formula: str) -> None:
     question = f"Simplify ${formula}$."
-    worked_out = f"({formula})+0\\cdot x"
     assert verdict(rf"\boxed{{{formula}}}", formula, problem=question) is Status.CORRECT
-    if any(sign in formula for sign in "+-c"):
-        assert verdict(rf"\boxed{{{worked_out}}}", f"1\\cdot 1\\cdot({formula})\\cdot 2/2", problem=question) in (
-            Status.CORRECT,
-            Status.WRONG,
-        )
+
+
+DISGUISES = (
+    *("{0}", r"({0})\cdot 1^2", "-(-({0}))", "({0})^1", "({0})+0", r"\frac{{{0}}}{{1}}", r"({0})\%\cdot 100"),
+    *(r"\sqrt{{({0})^2}}", r"\left|{0}\right|", "(({0})^{{1/3}})^3", "1/({0})^{{-1}}"),
+)
+EXERCISES = [
+    (r"\sqrt{242}", r"11\sqrt{2}", "242^{1/2}"),
+    (r"\frac{3}{\sqrt{27}}", r"\frac{\sqrt{3}}{3}", r"3\cdot 27^{-1/2}"),
+    ("(3x-8)+(5x+7)", "8x-1", r"(3x-8)+(5x+7)\cdot 1^2"),
+    (r"\frac{x^3}{x}", "x^2", "x^3x^{-1}"),
+    (r"\frac{57}{160}", "0.35625", r"-\frac{57}{-160}"),
+    (r"0.\overline{54}", r"\frac{6}{11}", r"-(-0.\overline{54})"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "result", "respelled"), EXERCISES)
+def test_an_exercise_in_another_spelling_is_not_its_result(exercise: str, result: str, respelled: str) -> None:
+    question = f"Simplify ${exercise}$."
+    assert verdict(rf"\boxed{{{result}}}", result, problem=question) is Status.CORRECT
+    for answer in (respelled, *(disguise.format(exercise) for disguise in DISGUISES)):
+        assert verdict(rf"\boxed{{{answer}}}", result, problem=question) is Status.WRONG, answer
+
+
+def test_what_is_asked_for_in_another_spelling_counts() -> None:
+    for question, result in (
+        (r"Write $\sqrt{x}$ as a power of $x$.", "x^{1/2}"),
+        ("Write $x^{-3}$ without negative exponents.", r"\frac{1}{x^3}"),
+        ("Compute $2^{-1}$.", "0.5"),
+    ):
+        assert verdict(rf"\boxed{{{result}}}", result, problem=question) is Status.CORRECT
+    assert verdict(r"\boxed{\frac12}", "0.5", problem="Compute $2^{-1}$.") is Status.CORRECT
+    assert verdict(r"\boxed{1/x^3}", r"\frac{1}{x^3}", problem="Write $x^{-3}$ without negative exponents.") is (
+        Status.CORRECT
+    )
 
 
 @given(st.integers(2, 60), st.integers(2, 60))
