@@ -130,6 +130,11 @@ def _negated(text: str) -> str | None:
     return None if within is None or _unwrap(within)[:1] == "-" else within
 
 
+def minus(text: str) -> str:
+    """The negative of what is written in `text`; of -1 it is 1, not two signs that nobody has put together."""
+    return text[1:].strip() if re.fullmatch(r"-[^-+]+", text) else f"-({text})"
+
+
 def _read_plain(text: str) -> Numeral | None:
     match = _PLAIN.fullmatch(text)
     if match is None:

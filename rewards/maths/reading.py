@@ -19,7 +19,7 @@ from selfcorrect.rewards.maths.answers import (
     squeezed_label,
 )
 from selfcorrect.rewards.maths.equality import variables
-from selfcorrect.rewards.maths.numerals import read_numeral
+from selfcorrect.rewards.maths.numerals import minus, read_numeral
 from selfcorrect.rewards.maths.syntax import Node, parse
 from selfcorrect.rewards.maths.text import MAX_ANSWER, Kind, clean, enclosed, split_top_level, unbalanced
 from selfcorrect.rewards.maths.tokens import FUNCTIONS, GREEK, NotUnderstood, TooIntricate
@@ -104,7 +104,7 @@ def read_inequality(text: str) -> Answer:
         if LABEL.fullmatch(sides[0]):
             return _interval(sides[0], "", "", sides[1], signs[0])
         if sides[0].startswith("-") and LABEL.fullmatch(sides[0][1:].strip()):
-            return _interval(sides[0][1:].strip(), "", "", f"-({sides[1]})", _FLIPPED[signs[0]])
+            return _interval(sides[0][1:].strip(), "", "", minus(sides[1]), _FLIPPED[signs[0]])
         if LABEL.fullmatch(sides[1]):
             return _interval(sides[1], "", "", sides[0], _FLIPPED[signs[0]])
     if len(sides) == 3 and LABEL.fullmatch(sides[1]):
@@ -131,11 +131,11 @@ def _around_zero(signs: tuple[str, ...], sides: list[str]) -> Answer | None:
         if _ABSOLUTE.fullmatch(sides[0]) or not set(signs) <= {"<", r"\le"}:
             return None
         (low, _, high), (low_sign, high_sign) = sides, signs
-        regions = [(f"-({high})", high_sign, f"-({low})", low_sign), (low, low_sign, high, high_sign)]
+        regions = [(minus(high), high_sign, minus(low), low_sign), (low, low_sign, high, high_sign)]
     elif signs[0] in ("<", r"\le"):
-        regions = [(f"-({sides[1]})", signs[0], sides[1], signs[0])]
+        regions = [(minus(sides[1]), signs[0], sides[1], signs[0])]
     else:
-        regions = [("", "", f"-({sides[1]})", _FLIPPED[signs[0]]), (sides[1], _FLIPPED[signs[0]], "", "")]
+        regions = [("", "", minus(sides[1]), _FLIPPED[signs[0]]), (sides[1], _FLIPPED[signs[0]], "", "")]
     intervals = tuple(_interval(name, *region) for region in regions)
     if len(intervals) == 1:
         return intervals[0]
@@ -384,7 +384,7 @@ def _related(text: str) -> Answer | None:
     return Relation(("=",) * (len(sides) - 1), tuple(read_scalar(side) for side in sides))
 
 
-def _plus_minus(text: str) -> Answer | None:
+def _plusminus(text: str) -> Answer | None:
     if not _PLUS_MINUS.search(text):
         return None
     plus, minus = (read_scalar(_PLUS_MINUS.sub(sign, text)) for sign in ("+", "-"))
