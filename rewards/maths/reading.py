@@ -384,7 +384,7 @@ def _related(text: str) -> Answer | None:
     return Relation(("=",) * (len(sides) - 1), tuple(read_scalar(side) for side in sides))
 
 
-def _plusminus(text: str) -> Answer | None:
+def _plus_minus(text: str) -> Answer | None:
     if not _PLUS_MINUS.search(text):
         return None
     plus, minus = (read_scalar(_PLUS_MINUS.sub(sign, text)) for sign in ("+", "-"))
