@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.code import UnitTestChecker
 from selfcorrect.rewards.code.formats import published
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.published import PublishedSettings
@@ -19,6 +21,13 @@ class CodeSettings(PublishedSettings):
 
     prompts: ClassVar[str] = "code"
     judged_by: ClassVar[str] = "code"
+    named_fields: ClassVar[tuple[str, ...]] = ("partial",)
+
+    partial: bool = False
+    """A wrong program is paid the share of the tests that it passed, instead of 0; accuracies count whole passes."""
+
+    def _judge(self) -> Checker:
+        return UnitTestChecker(partial=True) if self.partial else super()._judge()
 
     def tests(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row's tests as the code checker takes them.

@@ -78,6 +78,10 @@ def _without_columns(kind: str, name: str) -> str:
 
 def _kind_and_fields(name: str) -> tuple[str, dict[str, Any]]:
     kind, colon, file = name.partition(":")
+    if _has_pairs(name, file):
+        named, pairs = name_and_pairs(name)
+        kind, fields = _kind_and_fields(named)
+        return kind, {**fields, **pairs}
     if kind in TASKS:
         if not colon:
             return kind, {}
@@ -94,15 +98,26 @@ def _kind_and_fields(name: str) -> tuple[str, dict[str, Any]]:
     kind, dash, number = name.rpartition("-")
     if dash and kind in TASKS and TASKS[kind].number is not None and number.isdigit():
         return kind, {str(TASKS[kind].number): int(number)}
-    if is_address(name.partition(",")[0]):
-        return name_and_pairs(name)
-    if _HUB_ID.fullmatch(name.partition(",")[0]):
+    if is_address(name):
+        return name, {}
+    if _HUB_ID.fullmatch(name):
         return "hub", {"dataset": name}
     known = ", ".join(TASKS[kind].spellings(kind) for kind in TASKS)
     raise ConfigurationError(
         f"unknown task {name!r}{nearest(name, TASKS)}; expected {known}, the path of a file "
         f"({', '.join(FILE_ENDINGS)}), OWNER/NAME of the Hub, or package.module:Name for one of your own"
     )
+
+
+def _has_pairs(name: str, file: str) -> bool:
+    """Whether `key=value` pairs that stand behind a comma in `name` are fields of its settings."""
+    head, comma, _ = name.partition(",")
+    if not comma or any(Path(one).exists() for one in (name, file) if one):
+        return False
+    kind = head.partition(":")[0]
+    if kind in TASKS:
+        return bool(TASKS[kind].named_fields)
+    return is_address(head) or _HUB_ID.fullmatch(head) is not None
 
 
 def _kind_of_file(name: str) -> str:

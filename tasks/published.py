@@ -6,7 +6,7 @@ A format says how a row becomes a problem. Rows that cannot be asked or judged a
 
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -18,7 +18,6 @@ from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.checkers import checker_named
 from selfcorrect.setting_groups import Part
 from selfcorrect.tasks.jsonl import Columns, problem_of_row, split_of
-from selfcorrect.tasks.naming import name_and_pairs
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import TaskSettings
 from selfcorrect.tasks.tables import (
@@ -106,7 +105,7 @@ class PublishedSettings(TaskSettings):
         Raises:
             TaskError: they cannot be had, or more than half of them are unusable.
         """
-        checker = checker_named(self._judge)
+        checker = self._judge()
         splits: dict[Split, list[Problem]] = {"train": [], "test": []}
         faults: list[tuple[int, str, str]] = []
         prompts: set[str] = set()
@@ -127,10 +126,8 @@ class PublishedSettings(TaskSettings):
             refuse(self._refused, faults)
         return PublishedTask(self.kind, checker, splits, tuple(faults), repeated)
 
-    @property
-    def _judge(self) -> str:
-        """The name of the checker."""
-        return self.judged_by
+    def _judge(self) -> Checker:
+        return checker_named(self.judged_by)
 
     @property
     def _refused(self) -> str:
@@ -249,14 +246,6 @@ class HubSettings(PublishedSettings):
     checker: str = "math"
     """Judges the answers: a checker's name, or `package.module:Name` of a user's own."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_pairs(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or "," not in str(values.get("dataset", "")):
-            return values
-        name, given = name_and_pairs(str(values["dataset"]))
-        return {**values, **given, "dataset": name}
-
     @model_validator(mode="after")
     def _reads_no_file(self) -> Self:
         if self.path is not None or self.test_path is not None:
@@ -266,9 +255,8 @@ class HubSettings(PublishedSettings):
     def problem(self, row: dict[str, Any], number: int) -> Problem:
         return problem_of_row(renamed(row, self.columns), number, self.checker)
 
-    @property
-    def _judge(self) -> str:
-        return self.checker
+    def _judge(self) -> Checker:
+        return checker_named(self.checker)
 
     @property
     def _refused(self) -> str:

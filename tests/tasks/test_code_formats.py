@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.errors import TaskError
-from selfcorrect.tasks import open_task, validate_task
+from selfcorrect.cli.naming import task_options
+from selfcorrect.errors import ConfigurationError, TaskError
+from selfcorrect.rewards.checker import Status
+from selfcorrect.tasks import open_task, task_settings, validate_task
 
 MBPP = [
     {
@@ -113,6 +115,22 @@ def test_the_plus_sets_are_for_evaluation(tmp_path: Path, name: str) -> None:
     task: Any = open_task(f"{name}:{lines(tmp_path / 'p.jsonl', row)}")
     assert (task.available("train"), task.available("test")) == (0, 1)
     assert validate_task(task).passed
+
+
+def test_a_wrong_program_is_paid_the_share_of_its_tests_where_that_is_asked_for(tmp_path: Path) -> None:
+    file, program = lines(tmp_path / "rows.jsonl", *MBPP), "def add(a, b):\n    return 0"
+    scores = {}
+    for asked in (f"mbpp:{file}", f"mbpp:{file},partial=true"):
+        task: Any = open_task(asked)
+        verdict = task.checker.check_sync(program, only(task, "train").reference)
+        assert verdict.status is Status.WRONG
+        scores[asked.partition(",partial")[2]] = verdict.score
+    assert scores == {"": 0.0, "=true": pytest.approx(1 / 3)}  # of the three tests add(0, 0) == 0 alone
+    settings = task_settings(f"mbpp:{file},partial=true")
+    assert task_options(settings) == ["--task", f"mbpp:{file},partial=true"]
+    assert open_task(f"mbpp:{lines(tmp_path / 'a,b.jsonl', *MBPP)}").name == "mbpp"
+    with pytest.raises(ConfigurationError, match="partail: unknown; did you mean partial"):
+        task_settings(f"mbpp:{file},partail=true")
 
 
 @pytest.mark.parametrize(("name", "field"), [("apps", "input_output"), ("livecodebench", "public_test_cases")])

@@ -258,7 +258,8 @@ def task_options(asked: "TaskSettings") -> list[str]:
         name = f"{name}-{number}"
     if asked.file and (file := getattr(asked, asked.file)) is not None:
         name = str(file) if asked.kind == "jsonl" and str(file).endswith(FILE_ENDINGS) else f"{name}:{file}"
-    name += "".join(f",{key}={value}" for key, value in _parameters(asked).items())
+    for key, value in _parameters(asked).items():
+        name += f",{key}={str(value).lower() if isinstance(value, bool) else value}"
     columns = {} if asked.columns_field is None else getattr(asked, asked.columns_field)
     pairs = ",".join(f"{column}={field}" for column, field in columns.items())
     return ["--task", name, *(["--map", pairs] if pairs else [])]
