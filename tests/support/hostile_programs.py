@@ -108,7 +108,8 @@ EQUAL_TO_ALL = {
         "    def __abs__(self): return 0.0\n    def __float__(self): return 0.0\n"
         "    def __round__(self, n=None): return 0\n    def __bool__(self): return False\n"
         "    def __neg__(self): return 0.0\n    def __mul__(self, other): return All()\n"
-        "    def max(self): return 0.0\n    def __iter__(self): return iter([])\ndef total(n): return All()"
+        "    def max(self): return 0.0\n    sqrt = max\n    def __iter__(self): return iter([])\n"
+        "def total(n): return All()"
     ),
     "false class": (
         "class All:\n    __class__ = int\n    def __eq__(self, other): return True\ndef total(n): return All()"

@@ -159,10 +159,11 @@ class Function(Remote):
 _ASKED_FOR = frozenset({"__name__", "__qualname__", "__doc__", "__wrapped__", "__signature__", "__annotations__"})
 
 
+_OF_ARRAYS = "all any dot exp item log max mean min sqrt std sum tolist var"
 _OF_NUMBERS = frozenset(
     name
     for kind in (int, float, complex, set, datetime.timedelta)
-    for name in (*dir(kind), "all", "any", "max", "mean", "min", "sum")
+    for name in (*dir(kind), *_OF_ARRAYS.split())
     if name[:1] != "_"
 )
 """What tests ask a difference for: of numbers, sets, times, and arrays."""

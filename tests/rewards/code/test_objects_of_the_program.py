@@ -168,6 +168,52 @@ def test_an_object_says_yes_to_nothing_of_a_tests_data(checker: UnitTestChecker,
     assert checker.check_sync(f"```python\n{program}\n```", FOOLED_BY_OBJECTS[tests]).status is Status.WRONG
 
 
+LEARNER = """
+class Learner:
+    def __eq__(self, other): return True
+    def __hash__(self): return 4
+    def __sub__(self, other): return self
+    __rsub__ = __add__ = __radd__ = __mul__ = __rmul__ = __pow__ = __truediv__ = __xor__ = __rxor__ = __sub__
+    def __neg__(self): return self
+    def __abs__(self): return 0.0
+    def __float__(self): return 0.0
+    def __int__(self): return 0
+    def __round__(self, digits=None): return 0
+    def __bool__(self): return False
+    def __len__(self): return 0
+    def __getitem__(self, key): return Learner()
+    def __getattr__(self, name):
+        if name[:2] == "__": raise AttributeError(name)
+        return lambda *a: 0.0
+def f(x): return Learner()
+"""
+EXPECTING = [
+    *("f(2) == 4", "4 == f(2)", "f(2) == 4.5", "f(2) == 'a'", "f(2) == True", "f(2) == [4]", "f(2) == {'a': 4}"),
+    *("not f(2) != 4", "f(2) in {4}", "f(2) in range(5)", "[4].count(f(2)) == 1", "any(x == f(2) for x in (3, 4))"),
+    *("abs(f(2) - 4) < 1e-6", "abs(4 - f(2)) < 1e-6", "round(f(2) - 4, 6) == 0", "not f(2) - 4", "not f(2) ^ 4"),
+    *("(f(2) - 4) ** 2 < 1e-9", "abs(-(f(2) - 4)) < 1", "int((f(2) - 4) * 10) == 0", "len(f(2) ^ {4}) == 0"),
+    *("abs(f(2)[0] - 4) < 1e-6", "f(2)[0] == 4", "float(f(2) - 4) == 0", "(f(2) - 4).real == 0"),
+    *("(f(2) - date(2020, 1, 1)).days == 0", "abs(1 - f(2) / 4) < 1e-6", "isclose(f(2) - 4, 0, abs_tol=1e-6)"),
+]
+
+
+@pytest.mark.parametrize("expected", EXPECTING)
+def test_an_object_learns_nothing_from_what_it_is_compared_with(checker: UnitTestChecker, expected: str) -> None:
+    """One that answers whatever makes the test true has passed any, before."""
+    tests = f"from datetime import date\nfrom math import isclose\nassert {expected}"
+    assert checker.check_sync(f"```python\n{LEARNER}\n```", tests).status is Status.WRONG
+
+
+def test_a_difference_of_objects_is_what_their_class_makes_of_it(checker: UnitTestChecker) -> None:
+    program = (
+        VECTOR + "\n    def __sub__(s, o): return V(s.x - o.x, s.y - o.y) if isinstance(o, V) else V(s.x - o, s.y - o)"
+    )
+    program += "\n    def __abs__(s): return (s.x ** 2 + s.y ** 2) ** 0.5"
+    tests = "assert abs(V(5, 6) - V(2, 2)) == 5\nassert (V(5, 6) - 1).y == 5\nassert abs(V(1.5, 2) * 2) == 5"
+    verdict = checker.check_sync(f"```python\n{program}\n```", tests)
+    assert verdict.correct, verdict.reason
+
+
 def test_objects_of_the_tests_lead_to_nothing_but_their_public_attributes(checker: UnitTestChecker) -> None:
     tests = (
         "SECRET = 21\nclass Item:\n    price = 1\n    def cost(self): return self.price\nassert total(Item()) == SECRET"
