@@ -13,8 +13,11 @@ from small_models import word_tokenizer
 
 from selfcorrect.cli.app import app
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.compare.report import compare_page
+from selfcorrect.training.reporting.page import report_page
 from selfcorrect.training.reporting.viewer import export, reward_of, save_dataset, script_json, stored_rows, viewer_page
 from selfcorrect.training.runs.stored_episodes import pieces_of, token_records
+from selfcorrect.training.settings import DEMO
 
 HOSTILE = '</script><img src=x onerror="window.broken = true">\u2028<!--'
 
@@ -151,10 +154,10 @@ def browser() -> Iterator[Any]:
     opened.quit()
 
 
-def shown(browser: Any, folder: Path, *runs: Path, width: int = 1280) -> Any:
-    """The page of `runs` in a window of that many CSS pixels."""
+def shown(browser: Any, folder: Path, *runs: Path, width: int = 1280, html: str | None = None) -> Any:
+    """The page of `runs`, or `html`, in a window of that many CSS pixels."""
     page = folder / "page.html"
-    page.write_text(viewer_page(runs), encoding="utf-8")
+    page.write_text(viewer_page(runs) if html is None else html, encoding="utf-8")
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get(page.as_uri())
@@ -242,3 +245,75 @@ def test_two_runs_stand_side_by_side_by_problem(browser: Any, tmp_path: Path) ->
     assert "two · after" in text(page, "detail") and "one · training" in text(page, "detail")
     press(page, "j", "j")
     assert "has no other episode of this problem" in text(page, "detail")
+
+
+FAINT = """
+const rgba = (text) => { const found = text.match(/[\\d.]+/g).map(Number); if (found.length < 4) found.push(1);
+  return text.startsWith('color(') ? [...found.slice(0, 3).map((part) => 255 * part), found[3]] : found; };
+const over = (top, ground) => ground.map((part, i) => i < 3 ? top[i] * top[3] + part * (1 - top[3]) : 1);
+const light = (colour) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => { const part = colour[i] / 255;
+  return sum + weight * (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4); }, 0);
+const ground = (element) => element === null ? [255, 255, 255, 1]
+  : over(rgba(getComputedStyle(element).backgroundColor), ground(element.parentElement));
+const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), faint = [];
+let seen = 0;
+while (words.nextNode()) {
+  const element = words.currentNode.parentElement, box = element.getBoundingClientRect();
+  if (!words.currentNode.data.trim() || !box.width || ['SCRIPT', 'STYLE', 'OPTION'].includes(element.tagName)) continue;
+  let style = getComputedStyle(element), behind = ground(element);
+  let ink = rgba(element.closest('svg') ? style.fill : style.color);
+  for (let at = element; at; at = at.parentElement) ink[3] *= Number(getComputedStyle(at).opacity);
+  const [dark, bright] = [light(over(ink, behind)), light(behind)].sort((a, b) => a - b);
+  seen += 1;
+  if ((bright + 0.05) / (dark + 0.05) < 4.5) faint.push(words.currentNode.data.trim());
+}
+return [seen, faint];
+"""
+"""How many pieces of text a page shows, and those whose contrast is below WCAG's 4.5."""
+
+
+def pages_shown(folder: Path) -> dict[str, str]:
+    """A viewer, a report of a run and, in a checkout, the page of the committed comparison."""
+    steps = [{"step": n, "stage": n // 3, "accuracy_t1": 0.3, "accuracy_t2": n / 9, "kl_t2": 0.1} for n in range(1, 6)]
+    before = {"n": 20, "accuracy": [0.4, 0.5], "accuracy_ci95": [[0.3, 0.5], [0.4, 0.6]], "accuracy_t1": 0.4}
+    before |= {"accuracy_t2": 0.5, "delta": 0.1, "delta_ci95": [0.02, 0.2], "i_to_c": 0.2, "c_to_i": 0.1}
+    before |= {"unchanged": 0.5, "tokens_per_turn": [2.0, 2.0]}
+    rows = [row for kind in ("before", "after") for row in (episode(1, policy=kind), episode(2, policy=kind))]
+    final: Any = {"before": before, "after": before | {"delta_ci95": [0.3, 0.4]}}
+    found = {"viewer": viewer_page([a_run(folder / "run", 20)])}
+    found["report"] = report_page(settings=DEMO, steps=steps, final=final, episodes=rows)
+    if COMPARED.is_file():
+        found["compare"] = compare_page(json.loads(COMPARED.read_text("utf-8")))
+    return found
+
+
+COMPARED = Path(__file__).parents[3] / "benchmarks" / "results" / "compare.json"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_word_of_a_page_has_the_contrast_that_wcag_asks_for(
+    browser: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    try:
+        for name, html in pages_shown(tmp_path).items():
+            shown(browser, tmp_path, html=html, width=width)
+            if name == "viewer":
+                press(browser, "\ue007", "l", "c")  # an episode, a token of it, the other colours
+            seen, faint = browser.execute_script(FAINT)
+            assert seen > 20 and faint == [], name
+            assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), name
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.slow
+def test_a_word_that_is_too_faint_is_found(browser: Any, tmp_path: Path) -> None:
+    words = "<p style='color: #767676'>dark enough<b style='opacity: 0.9'>too faint</b></p>"
+    page = shown(
+        browser, tmp_path, html=f"<body style='background: #fff'>{words}<svg><text fill='#aaa'>grey</text></svg>"
+    )
+    assert page.execute_script(FAINT) == [3, ["too faint", "grey"]]
