@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
@@ -147,25 +149,40 @@ def mcp_server(
     """
     if revisions < 0:
         raise ConfigurationError(f"revisions must be 0 or more, got {revisions}")
-    server = _server_class()("selfcorrect", instructions=INSTRUCTIONS)
+    kind, tool_error = _server_classes()
+    server = kind("selfcorrect", instructions=INSTRUCTIONS)
     checks = CheckTools(maths or MathChecker(), code or UnitTestChecker())
     tools: list[Tool] = [checks.check_math, checks.check_code]
     if policy is not None:
         writes = PolicyTools(policy, prompts, revisions, sampling)
         tools += [writes.solve, writes.revise]
     for tool in tools:
-        server.tool()(tool)
+        server.tool()(_telling(tool, tool_error))
     return server
 
 
-def _server_class() -> Any:
-    """`MCPServer` of version 2, which was `FastMCP` in version 1."""
+def _telling(tool: Tool, tool_error: type[Exception]) -> Tool:
+    """`tool`, whose ValueErrors reach the agent with their words: version 2 of `mcp` keeps other errors to itself."""
+
+    @wraps(tool)
+    async def told(*values: Any, **named: Any) -> dict[str, Any]:
+        try:
+            return await tool(*values, **named)
+        except ValueError as error:
+            raise tool_error(str(error)) from error
+
+    return told
+
+
+def _server_classes() -> tuple[Any, type[Exception]]:
+    """`MCPServer` of version 2, which was `FastMCP` in version 1, and the error whose words an agent is told."""
     try:
         import mcp.server as found
     except ImportError as error:
         raise ConfigurationError(f"an MCP server needs the package mcp: {install_command('mcp')}") from error
     if hasattr(found, "MCPServer"):
-        return found.MCPServer
+        return found.MCPServer, import_module("mcp.server.mcpserver.exceptions").ToolError
     from mcp.server.fastmcp import FastMCP
+    from mcp.server.fastmcp.exceptions import ToolError
 
-    return FastMCP
+    return FastMCP, ToolError
