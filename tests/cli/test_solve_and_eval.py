@@ -178,6 +178,12 @@ def test_an_equation_is_put_as_in_training_and_judged_by_itself() -> None:
         problem_of_question("3 x + 4 y = 30", answer="2", reads_english=True)
 
 
+def test_what_the_embedded_policy_can_read_and_nobody_judge_is_told(run: Any) -> None:
+    done = run("solve", "3 5 7 9 = 56")
+    assert done.status == 0 and "nobody judges what comes" in done.stderr
+    assert "nobody judges" not in run("solve", "3 5 7 9 get 56").stderr
+
+
 def test_the_embedded_policy_says_that_it_cannot_read_equations(run: Any) -> None:
     done = run("solve", "11 x + 7 y + 5 z = 96")
     assert done.status == 2 and "it does not know 'x', 'y', 'z'" in done.stderr
@@ -193,8 +199,8 @@ def test_turns_are_kept_in_a_store_and_told_again(run: Any, tmp_path: Path) -> N
 
 def test_a_store_without_effect_is_refused(run: Any, tmp_path: Path) -> None:
     assert "--checkpoint FILE" in run("solve", "3 5 7 9 get 56", "--thread", "one").stderr
-    done = run("solve", "3 5 7 9 get 56", "--checkpoint", tmp_path / "s", "--strategy", "majority:2")
-    assert done.status == 2 and "leave --strategy" in done.stderr
+    done = run("solve", "3 5 7 9 get 56", "--checkpoint", tmp_path / "s", "--max-risk", "0.1", "--verifier", "v")
+    assert done.status == 2 and "nothing is revised or stored" in " ".join(done.stderr.split())
 
 
 def test_a_folder_for_langgraphs_server_is_written_once(run: Any, tmp_path: Path) -> None:

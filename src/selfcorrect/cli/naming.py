@@ -129,6 +129,20 @@ class NamedPolicy:
 
         refuse_feedback(self.policy, critique_mode(critique), name=self.name)
 
+    def problem_of(self, question: str, *, answer: str | None) -> Problem:
+        """`question` as a problem for this policy; says so where a policy of few words is asked what is no question of
+        its task, since its answer means nothing then and nobody judges it.
+
+        Raises:
+            ConfigurationError: as `problem_of_question` and `refuse_unreadable`.
+        """
+        problem = problem_of_question(question, answer=answer, reads_english=self.reads_english)
+        self.refuse_unreadable(problem.prompt)
+        if not self.reads_english and problem.reference is None:
+            told = "this is no question such as '3 5 7 9 get 56', and there is no --answer: nobody judges what comes"
+            notes.print(told, style="yellow", markup=False, soft_wrap=True)
+        return problem
+
     def refuse_unreadable(self, prompt: str) -> None:
         """Raise a ConfigurationError if the policy's vocabulary lacks words of `prompt`."""
         from selfcorrect.agents.prompts import refuse_unreadable

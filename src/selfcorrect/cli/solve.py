@@ -73,13 +73,12 @@ def solve_or_abstain(request: CautiousRequest, *, as_json: bool) -> None:
     with reporting(as_json=as_json):
         import asyncio
 
-        from selfcorrect.cli.naming import checker_of, problem_of_question
+        from selfcorrect.cli.naming import checker_of
         from selfcorrect.rewards.checker import judged_sync
 
         folder = _folder(request)
         named = open_policy(request.model)
-        problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
-        named.refuse_unreadable(problem.prompt)
+        problem = named.problem_of(request.question, answer=request.answer)
         solver = _solver(folder, request, named)
         decision = asyncio.run(solver.decide(problem, named.policy, seed=request.seed))
         checker = checker_of(problem)
@@ -152,14 +151,13 @@ class SearchRequest:
 def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
     """Search, show the candidates as they come, then the answer."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.naming import checker_of, problem_of_question
+        from selfcorrect.cli.naming import checker_of
         from selfcorrect.rewards.checker import judged_sync
 
         plan = open_plan(request.plan)
         searchers = open_searchers(request.model, request.verifier, request.step_verifier)
         named = searchers.named
-        problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
-        named.refuse_unreadable(problem.prompt)
+        problem = named.problem_of(request.question, answer=request.answer)
         sampling = searchers.sampling(request.limit, temperature)
         strategy = strategy_of(request.strategy, plan, request.budget, sampling.max_new_tokens or 1)
 
@@ -309,11 +307,10 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
 
 
 def _corrected(request: LoopRequest, *, as_json: bool) -> None:
-    from selfcorrect.cli.naming import checker_of, problem_of_question
+    from selfcorrect.cli.naming import checker_of
 
     named = steered(open_policy(request.model), request.ctx)
-    problem = problem_of_question(request.question, answer=request.answer, reads_english=named.reads_english)
-    named.refuse_unreadable(problem.prompt)
+    problem = named.problem_of(request.question, answer=request.answer)
     named.warn_beyond(request.revisions)
 
     from selfcorrect.agents.critiques import CRITIQUES
