@@ -6,6 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Self
 
+import httpx
+
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
     before_stop,
@@ -23,6 +25,8 @@ from selfcorrect.errors import ConfigurationError, PolicyError
 
 _SEEDS = 2**31
 """SkyRL's server refuses larger ones."""
+_PATIENCE = 20.0
+"""Seconds in which a server of one's own must answer at all."""
 
 
 class TinkerPolicy:
@@ -279,10 +283,20 @@ def _service(url: str | None) -> Any:
         import tinker
     except ImportError as error:
         raise PolicyError(f"Tinker's SDK is not installed: {install_command('tinker')}") from error
+    if url is not None:
+        _refuse_nobody(url)
     try:
         return tinker.ServiceClient(**({} if url is None else {"base_url": url}))
     except (tinker.TinkerError, ValueError) as error:  # a key that is missing, or is none
         raise PolicyError(f"the training service: {error}. Its key stands in TINKER_API_KEY") from error
+
+
+def _refuse_nobody(url: str) -> None:
+    """Raise a PolicyError where nobody speaks HTTP: the SDK would try for minutes, and say nothing meanwhile."""
+    try:
+        httpx.get(url, timeout=_PATIENCE)
+    except (httpx.TransportError, httpx.InvalidURL, ValueError) as error:
+        raise PolicyError(f"no training service answers at {url}: {error}") from error
 
 
 def _tokenizer(name: str | None, client: Any) -> Any:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import pytest
@@ -154,6 +155,13 @@ def test_without_the_sdk_a_name_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "tinker", None)
     with pytest.raises(PolicyError, match="tinker"):
         named_policy("tinker:some/model@http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "http://"])
+def test_where_nobody_answers_is_told_at_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setitem(sys.modules, "tinker", SimpleNamespace())
+    with pytest.raises(PolicyError, match=f"no training service answers at {url}"):
+        TinkerPolicy.to_train("some/model", url=url)
 
 
 def test_a_name_with_an_option_that_a_service_lacks_is_refused() -> None:
