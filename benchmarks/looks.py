@@ -28,7 +28,7 @@ from selfcorrect.settings import combine
 from selfcorrect.tasks.problem import Problem
 from selfcorrect.training import DEMO, Comparison, arm_specs, run_comparison
 from selfcorrect.training.arms.budgets import Costs, measured_costs
-from selfcorrect.training.arms.specs import ArmSpec, usual_episode
+from selfcorrect.training.arms.specs import ArmSpec, self_judging_loop, usual_episode
 from selfcorrect.training.compare.comparison import SilentComparison, evaluation_of, plan_budgets
 from selfcorrect.training.compare.report import difference_text, markdown_table
 from selfcorrect.training.compare.result import write_comparison
@@ -39,7 +39,8 @@ from selfcorrect.training.settings import RunSettings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "looks.json"
 
-TWO_TURNS = ("base", "multi-turn", "score")
+JUDGING_BASE = ArmSpec("judging-base", "the untrained policy, which stops by its own word", self_judging_loop, reads=())
+TWO_TURNS = ("base", JUDGING_BASE.name, "multi-turn", "score")
 MANY_TURNS = ("pag", "judge-then-act", "s2r", "self-rewarding", "ufo", "reflect-retry", "murphy", "cocos")
 LONG = ("graph.revisions=8", "graph.fewest_revisions=1")
 REFERENCE = "judge-then-act"
@@ -63,7 +64,8 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
 def comparison_of(
     arms: Sequence[str], seeds: Sequence[int], settings: RunSettings, costs: Costs, problems: int
 ) -> Comparison:
-    specs = arm_specs(arms)
+    known = {spec.name: spec for spec in (JUDGING_BASE, *arm_specs([arm for arm in arms if arm != JUDGING_BASE.name]))}
+    specs = [known[arm] for arm in arms]
     overrides = {spec.name: long_episodes(spec, settings, costs) for spec in specs if spec.name in MANY_TURNS}
     return Comparison(specs, settings, seeds, problems, temperature=0.7, overrides=overrides, allow_unequal=True)
 
