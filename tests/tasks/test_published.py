@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from selfcorrect.cli.naming import task_options
 from selfcorrect.errors import ConfigurationError, TaskError
-from selfcorrect.tasks import open_task, task_settings, validate_task
+from selfcorrect.tasks import open_task, tables, task_settings, validate_task
 from selfcorrect.tasks.tables import read_table
 from selfcorrect.tasks.validate import data_card
 
@@ -107,6 +108,26 @@ def test_without_the_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(datasets, "load_dataset", gone)
     with pytest.raises(TaskError, match=r"cannot load the train split of the data set 'openai/gsm8k'.*FORMAT:FILE"):
         open_task("gsm8k")
+
+
+def test_where_the_hub_is_away_one_knock_tells_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    knocks: list[Any] = []
+
+    def nobody(address: Any, timeout: float) -> socket.socket:
+        knocks.append(address)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", nobody)
+    monkeypatch.setattr(tables, "getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(TaskError, match=r"'openai/gsm8k': it is not in the cache, and the Hub cannot be .*FORMAT:FILE"):
+        open_task("gsm8k")
+    assert knocks == [("huggingface.co", 443)]
+    from huggingface_hub import constants
+
+    assert constants.HF_HUB_OFFLINE is False, "what the process may reach later it may ask"
 
 
 # Any data set of the Hub, for which a folder stands that `datasets` loads the same way.

@@ -11,13 +11,14 @@ import torch
 from selfcorrect.agents.policies import pretrained
 from selfcorrect.agents.policies.pretrained import embedded_folder, load_model_and_tokenizer, load_tokenizer, weightless
 from selfcorrect.errors import PolicyError
+from selfcorrect.tasks import tables
 
 
 @pytest.fixture
 def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(pretrained, "getproxies", dict)
+    monkeypatch.setattr(tables, "getproxies", dict)
     monkeypatch.chdir(tmp_path)
 
 
