@@ -208,7 +208,8 @@ def test_a_password_of_a_store_is_not_shown() -> None:
 NAMES = [
     *("countdown", "countdown-3", "equations-2", "jsonl:problems.jsonl", "problems.jsonl", "task_of_mine:Doubling"),
     *("reasoning-gym:chain_sum,min_terms=2,partial=True", "verifiers:a_set,size=5,most=3"),
-    *(kind for kind in TASKS if kind not in ("jsonl", "reasoning-gym", "verifiers")),
+    *("hub:somebody/rows,config=main,test_split=validation", "somebody/rows"),
+    *(kind for kind in TASKS if kind not in ("hub", "jsonl", "reasoning-gym", "verifiers")),
     *(f"{kind}:rows.jsonl" for kind, task in TASKS.items() if task.file == "path"),
 ]
 

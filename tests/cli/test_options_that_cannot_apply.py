@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from selfcorrect.cli.compare import _read_by_some
+from selfcorrect.cli.naming import NamedPolicy
 from selfcorrect.cli.training_run import RunRequest
 from selfcorrect.settings import combine
 from selfcorrect.training.arms.registry import ARMS, arm_specs
@@ -128,6 +129,7 @@ class _Reader:
     """A policy that reads everything and is never asked."""
 
     name, policy, reads_english = "reader", None, True
+    problem_of = NamedPolicy.problem_of
 
     def refuse_unreadable(self, prompt: str) -> None: ...
     def refuse_feedback(self, mode: object) -> None: ...

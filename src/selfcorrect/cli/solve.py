@@ -374,6 +374,11 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
 
 
 def _tell_thread(thread: str, store: str, again: str) -> None:
-    """Where an episode or a search is kept, and what the same command does; no password of a database is shown."""
-    shown = re.sub(r"//[^/@]*@", "//", store)
-    tell_files({"thread": f"{thread!r} in {shown}", "next": f"the same command {again}; another --thread asks anew"})
+    """Where an episode or a search is kept, and what the same command does."""
+    kept = f"{thread!r} in {_without_password(store)}"
+    tell_files({"thread": kept, "next": f"the same command {again}; another --thread asks anew"})
+
+
+def _without_password(store: str) -> str:
+    """An address of a database as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//", store)
