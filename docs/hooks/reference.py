@@ -116,13 +116,10 @@ def checkers() -> str:
 
 
 def command_line() -> str:
-    """Every command with its options, from the program itself: its public door is the script, which tells them for
-    people only, one command at a time."""
-    from typer.main import get_command
+    """Every command with its options, from the program itself."""
+    from selfcorrect.cli import program
 
-    from selfcorrect.cli.app import app
-
-    return "# Command line\n\n" + "\n".join(described(get_command(app), "selfcorrect"))
+    return "# Command line\n\n" + "\n".join(described(program(), "selfcorrect"))
 
 
 def described(command: Any, name: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The command line. One file a command; nothing heavy is imported before a command needs it."""
 
 import gc
+from typing import Any
 
 BEFORE_LOOKING_FOR_GARBAGE = 10_000
 """How many more objects there must be. With Python's own 700 it is done 1,500 times while the libraries that train are
@@ -13,3 +14,12 @@ def main() -> None:
     from selfcorrect.cli.app import app
 
     app(prog_name="selfcorrect")
+
+
+def program() -> Any:
+    """All commands with their options, as click's command, for pages that describe them."""
+    from typer.main import get_command
+
+    from selfcorrect.cli.app import app
+
+    return get_command(app)
