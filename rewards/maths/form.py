@@ -6,6 +6,7 @@ Equal values are not enough where the exercise is to rewrite: "17 \\cdot 23" say
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 from selfcorrect.rewards.maths.copies import ONE, Canonical, factors_of, terms_of
 from selfcorrect.rewards.maths.equality import variables
@@ -95,13 +96,23 @@ def like_terms(node: Node) -> bool:
 
 
 def _without_number(term: Canonical) -> Canonical:
-    if term[0] == "number":
+    if _is_whole_power(term):
         return ONE
     if term[0] != "product":
         return term
     factors = [part for part in term[1:] if isinstance(part, tuple)]
-    rest = [(power, factor) for power, factor in factors if factor[0] != "number"]
+    rest = [(power, factor) for power, factor in factors if not _is_whole_power(factor)]
+    if not rest and all(power == int(power) for power, _ in factors):
+        return ONE
     return rest[0][1] if len(rest) == 1 and rest[0][0] == 1 else ("product", *rest)
+
+
+def _is_whole_power(term: Any) -> bool:
+    """A number, or one to a whole power: 2^2 is added to 3 as 4 is."""
+    if term[0] != "^":
+        return bool(term[0] == "number")
+    base, exponent = term[1:]
+    return bool(base[0] == exponent[0] == "number" and exponent[1] == int(exponent[1]))
 
 
 _CLOSED_FORM = ("+", "-", "*", "/", "^", "neg", "number", "mixed", "root")

@@ -129,6 +129,22 @@ def test_checking_agrees_in_both_directions_for_expressions_with_variables(
     assert checker.check_sync(rf"\boxed{{{plain}}}", latex).correct
 
 
+@pytest.mark.parametrize(
+    ("answer", "reference", "correct"),
+    [
+        (r"{(0)(0)} + {x + 0}", "((0) + (x)) + ((0)^2)", True),  # neither is combined, however 0 is written
+        (r"4 + x + 3", "x + 7", False),
+        (r"2^2 + x + 3", "x + 7", False),
+        (r"2 \cdot 2 + x + 3", "x + 7", False),
+        (r"2^3 + x", "x + 8", True),  # two terms, that are not alike
+        (r"x + 2^{1/2} + 3", r"x + 3 + \sqrt{2}", True),
+        (r"x + \sqrt{2} + \sqrt{3}", r"\sqrt{3} + x + \sqrt{2}", True),
+    ],
+)
+def test_numbers_are_alike_however_they_are_written(answer: str, reference: str, correct: bool) -> None:
+    assert MathChecker().check_sync(rf"\boxed{{{answer}}}", reference).correct is correct
+
+
 @with_fixtures
 @given(st.lists(whole, min_size=2, max_size=5), st.sampled_from([("(", ")"), (r"\{", r"\}"), ("", "")]))
 def test_order_matters_in_tuples_and_lists_and_not_in_sets(
