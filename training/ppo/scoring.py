@@ -44,9 +44,45 @@ def positions_of(mask_RC: Tensor) -> Tensor:
     return (mask_RC.long().cumsum(1) - 1).clamp(min=0)
 
 
-def _slices(rows: int, at_once: int | None) -> Iterator[slice]:
-    size = at_once or max(1, rows)
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+HALVINGS = 3
+"""How often the width of a batch is halved for its shorter rows: the fewest columns are an eighth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a padded batch, each cut to W columns that hold all its tokens: `rows_R1` tells which rows,
+    `columns_RW` which columns, for `ids_RC[piece.at]`."""
+
+    rows_R1: Tensor
+    columns_RW: Tensor
+
+    @property
+    def at(self) -> tuple[Tensor, Tensor]:
+        return self.rows_R1, self.columns_RW
+
+
+def pieces(mask_RC: Tensor, *, at_once: int | None = None, by_length: bool = True) -> Iterator[Piece]:
+    """What is computed in one forward pass each: rows of similar lengths, so that little of it is padding.
+
+    A row goes where half, a quarter, an eighth of the columns suffice for it, in the order of the batch: the shapes are
+    few, and a batch without short rows stays as it is.
+
+    Args:
+        mask_RC: 1 for tokens, which stand together in every row, 0 for padding.
+        at_once: most rows of a piece; None is no bound.
+        by_length: False gives pieces of whole rows, as many for every batch of R: sharded models gather their weights
+            in each pass, so all processes must make as many.
+    """
+    rows, columns = mask_RC.shape
+    widths = [-(-columns // 2**halved) for halved in range(HALVINGS + 1)] if by_length else [columns]
+    lengths_R = mask_RC.sum(1).tolist()
+    starts_R = mask_RC.argmax(1)
+    for width, shorter in zip(widths, [*widths[1:], 0], strict=True):
+        chosen = [row for row in range(rows) if shorter < max(1, lengths_R[row]) <= width]
+        for start in range(0, len(chosen), at_once or max(1, rows)):
+            rows_R1 = torch.tensor(chosen[start : start + (at_once or rows)], device=mask_RC.device).unsqueeze(1)
+            first_R1 = starts_R[rows_R1].clamp(max=columns - width)
+            yield Piece(rows_R1, first_R1 + torch.arange(width, device=mask_RC.device))
 
 
 def completion_logprobs(
@@ -58,6 +94,7 @@ def completion_logprobs(
     autocast: Autocast,
     positions: bool,
     rows_at_once: int | None = None,
+    by_length: bool = True,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """(R, T) log-probabilities of the last `completion` ids of every row, and (R, T) entropies of what they were drawn
@@ -70,43 +107,65 @@ def completion_logprobs(
         autocast: makes the context in which the model computes.
         positions: give the model the positions of its tokens; see `has_absolute_positions`.
         rows_at_once: R of one forward pass; None is all rows.
+        by_length: one pass for rows of similar lengths; see `pieces`.
         with_entropy: measure the entropies, else None.
     """
-    logprobs: list[Tensor] = []
-    entropies: list[Tensor] = []
-    for part in _slices(len(ids_RC), rows_at_once):
-        labels_RC = ids_RC[part].masked_fill(mask_RC[part] == 0, -100)
-        labels_RC[:, :-completion] = -100
-        asked = {"input_ids": ids_RC[part], "attention_mask": mask_RC[part]}
-        if positions:
-            asked["position_ids"] = positions_of(mask_RC[part])
+    labels_RC = ids_RC.masked_fill(mask_RC == 0, -100)
+    labels_RC[:, :-completion] = -100
+    logprobs: list[tuple[Piece, Tensor]] = []
+    entropies: list[tuple[Piece, Tensor]] = []
+    for piece in pieces(mask_RC, at_once=rows_at_once, by_length=by_length):
         with autocast():
-            found = model(**asked, labels=labels_RC, fused_lm_head=True)
-        logprobs.append(found.log_probs[:, -completion:])
+            asked = _asked(ids_RC, mask_RC, piece, positions=positions)
+            found = model(**asked, labels=labels_RC[piece.at], fused_lm_head=True)
+        logprobs.append((piece, found.log_probs))
         if with_entropy:
-            entropies.append(found.entropy[:, -completion:])
-    return torch.cat(logprobs), torch.cat(entropies) if with_entropy else None
+            entropies.append((piece, found.entropy))
+    logprobs_RT = _put_together(logprobs, mask_RC)[:, -completion:]
+    return logprobs_RT, _put_together(entropies, mask_RC)[:, -completion:] if with_entropy else None
+
+
+def _put_together(parts: list[tuple[Piece, Tensor]], mask_RC: Tensor) -> Tensor:
+    """(R, C): the figures of all positions that something predicts, 0 elsewhere."""
+    whole_RC = parts[0][1].new_zeros(mask_RC.shape)
+    for piece, values in parts:
+        whole_RC = whole_RC.index_put((piece.rows_R1, piece.columns_RW[:, 1:]), values)
+    return whole_RC
+
+
+def _asked(ids_RC: Tensor, mask_RC: Tensor, piece: Piece, *, positions: bool) -> dict[str, Tensor]:
+    """What a model is given of a piece."""
+    mask_RW = mask_RC[piece.at]
+    asked = {"input_ids": ids_RC[piece.at], "attention_mask": mask_RW}
+    return asked | ({"position_ids": positions_of(mask_RW)} if positions else {})
 
 
 def hidden_before_each_token(
-    model: Any, ids_RC: Tensor, mask_RC: Tensor, completion: int, *, positions: bool, rows_at_once: int | None = None
+    model: Any,
+    ids_RC: Tensor,
+    mask_RC: Tensor,
+    completion: int,
+    *,
+    positions: bool,
+    rows_at_once: int | None = None,
 ) -> Tensor:
     """(R, T, H): the last hidden state at the position before each completion token, in float32 on the CPU, without
-    gradient and without the head's (R, T, V) logits."""
+    gradient and without the head's (R, T, V) logits. 0 at padding."""
     backbone = inner_model(model).base_model
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    found: list[Tensor] = []
-    for part in _slices(len(ids_RC), rows_at_once):
-        asked = {"input_ids": ids_RC[part].to(device), "attention_mask": mask_RC[part].to(device)}
-        if positions:
-            asked["position_ids"] = positions_of(mask_RC[part]).to(device)
+    hidden_RCH = torch.zeros(())
+    for piece in pieces(mask_RC, at_once=rows_at_once):
+        asked = _asked(ids_RC, mask_RC, piece, positions=positions)
         with torch.no_grad():
-            states = backbone(**asked, use_cache=False).last_hidden_state
-        found.append(states[:, -completion - 1 : -1].float().cpu())
+            states = backbone(**{name: tensor.to(device) for name, tensor in asked.items()}, use_cache=False)
+        states_RWH = states.last_hidden_state.float().cpu()
+        if not hidden_RCH.ndim:
+            hidden_RCH = torch.zeros(*ids_RC.shape, states_RWH.size(-1))
+        hidden_RCH[piece.at] = states_RWH
     model.train(training)
-    return torch.cat(found)
+    return hidden_RCH[:, -completion - 1 : -1]
 
 
 def without_dropout(model: Any) -> None:

@@ -339,8 +339,8 @@ class TurnPPOTrainer(WholeNorms, GRPOTrainer):  # type: ignore[misc]
         return logprobs_RT
 
     def _scored(self, model: Any, batch: dict[str, Any], **how: Any) -> tuple[Tensor, Tensor | None]:
-        autocast, positions = self.accelerator.autocast, self._positions
-        return completion_logprobs(model, *whole_rows(batch), autocast=autocast, positions=positions, **how)
+        how |= {"autocast": self.accelerator.autocast, "positions": self._positions}
+        return completion_logprobs(model, *whole_rows(batch), by_length=not is_sharded(self.accelerator), **how)
 
     @property
     def _rows_at_once(self) -> int:
