@@ -2,7 +2,8 @@
 
     python benchmarks/looks.py --model embedded --runs runs/looks --seeds 5
 
-Seed by seed and arm by arm; what is finished in the folder is not done again, and Ctrl-C loses nothing. All arms
+Seed by seed and arm by arm; what is finished in the folder is not done again, and Ctrl-C loses nothing. `--arms` takes
+the names of ABLATIONS too: judge-then-act without one of its parts. All arms
 sample about as many tokens in training: those of two turns are trained on two, the others on up to eight, of which each
 episode draws how many it may have, so fewer problems a step. All are evaluated over the same number of turns. Beside
 them, with their test tokens, votes of answers of the base. Writes benchmarks/results/looks.json. `--collect` only
@@ -10,6 +11,7 @@ writes what is finished; `--quick` is to see that it works, and writes its resul
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -42,6 +44,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "looks.json"
 JUDGING_BASE = ArmSpec("judging-base", "the untrained policy, which stops by its own word", self_judging_loop, reads=())
 TWO_TURNS = ("base", JUDGING_BASE.name, "multi-turn", "score")
 MANY_TURNS = ("pag", "judge-then-act", "s2r", "self-rewarding", "ufo", "reflect-retry", "murphy", "cocos")
+ABLATIONS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "no-balance": ("judge-then-act, c = 1", ("looks.balanced=false",)),
+    "no-cost": ("judge-then-act, kappa = 0", ("looks.turn_cost=0",)),
+    "no-warm-up": ("judge-then-act without imitation first", ("looks.warm_up_steps=0",)),
+    "return-to-go": ("judge-then-act, verdicts are paid for what came of them", ("credit.kind=return_to_go",)),
+}
+"""By name: what it is, and what it changes of judge-then-act."""
 LONG = ("graph.revisions=8", "graph.fewest_revisions=1")
 REFERENCE = "judge-then-act"
 VOTES = (1, 2, 4, 8, 16)
@@ -64,10 +73,21 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings:
 def comparison_of(
     arms: Sequence[str], seeds: Sequence[int], settings: RunSettings, costs: Costs, problems: int
 ) -> Comparison:
-    known = {spec.name: spec for spec in (JUDGING_BASE, *arm_specs([arm for arm in arms if arm != JUDGING_BASE.name]))}
-    specs = [known[arm] for arm in arms]
-    overrides = {spec.name: long_episodes(spec, settings, costs) for spec in specs if spec.name in MANY_TURNS}
+    specs = [spec_of(arm) for arm in arms]
+    long = [spec for spec in specs if spec.name in (*MANY_TURNS, *ABLATIONS)]
+    overrides = {spec.name: [*long_episodes(spec, settings, costs), *changed_by(spec.name)] for spec in long}
     return Comparison(specs, settings, seeds, problems, temperature=0.7, overrides=overrides, allow_unequal=True)
+
+
+def spec_of(arm: str) -> ArmSpec:
+    if arm == JUDGING_BASE.name:
+        return JUDGING_BASE
+    (spec,) = arm_specs([REFERENCE if arm in ABLATIONS else arm])
+    return dataclasses.replace(spec, name=arm, says=ABLATIONS[arm][0]) if arm in ABLATIONS else spec
+
+
+def changed_by(arm: str) -> Sequence[str]:
+    return ABLATIONS[arm][1] if arm in ABLATIONS else ()
 
 
 def long_episodes(spec: ArmSpec, settings: RunSettings, costs: Costs) -> list[str]:
