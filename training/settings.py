@@ -229,6 +229,8 @@ class LookSettings(Settings):
     """judge-then-act: what saying "wrong", and so a further turn, costs."""
     balanced: bool = True
     """judge-then-act: whether words on right and on wrong answers count alike, however rare one is."""
+    repeat_cost: NonNegative = 0.0
+    """judge-then-act: what a wrong answer costs that the episode gave before."""
     level: Literal["process", "outcome"] = "process"
     """s2r: whether every turn is paid for itself, or all for the last answer."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -6,7 +6,7 @@ to wrong answers alike, and what a second answer gained on wrong ones it lost on
 after "right" the episode ends. So the word is what is taught first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,31 +31,44 @@ from selfcorrect.training.settings import RunSettings
 class JudgeThenAct(PaidByTurns):
     """Pays answers their score and words their truth.
 
-        answer t     r_t
+        answer t     r_t - nu 1[r_t < 1 and the episode has given answer t before]
         verdict t    lambda c(r_t) 1[w_t = (r_t < 1)] - kappa 1[w_t]
 
     where c(r) = n / (2 n_r) makes right and wrong answers count alike in a batch, and kappa is what a further turn
     costs. With these, "wrong" pays where P(wrong) lambda c(0) - kappa > P(right) lambda c(1). Because every turn is
     paid by itself, the cost stands at the word that decides on it: charged to the turn that it brings, it would be a
-    constant there and teach nothing.
+    constant there and teach nothing. nu pays for another answer where no revision is right yet: rewards alone tell the
+    wrong ones apart only on problems where some episode's is right, and a policy that is asked for its likeliest answer
+    then says again what it has just called wrong.
 
     Args:
         word_weight: lambda.
         turn_cost: kappa.
         balanced: whether c is as above, or 1 (PAG's).
+        repeat_cost: nu.
     """
 
     word_weight: float = 1.0
     turn_cost: float = 0.0
     balanced: bool = True
+    repeat_cost: float = 0.0
     name: str = "judge, then act"
 
     def batch_rewards(self, episodes: Sequence[PlayedEpisode]) -> list[list[Score]]:
         weights = class_weights(episodes) if self.balanced else {True: 1.0, False: 1.0}
-        return [
-            [self._word(turn, weights[turn.score == 1.0]) if turn.is_critique else turn.score for turn in played]
-            for played in episodes
-        ]
+        return [self._paid(played, weights) for played in episodes]
+
+    def _paid(self, played: PlayedEpisode, weights: Mapping[bool, float]) -> list[Score]:
+        rewards: list[Score] = []
+        given: set[str] = set()
+        for turn in played:
+            if turn.is_critique:
+                rewards.append(self._word(turn, weights[turn.score == 1.0]))
+                continue
+            again = turn.text in given and turn.score is not None and turn.score < 1.0
+            rewards.append(turn.score - self.repeat_cost if again and turn.score is not None else turn.score)
+            given.add(turn.text)
+        return rewards
 
     def _word(self, turn: PlayedTurn, weight: float) -> Score:
         true = agrees(turn)
@@ -74,6 +87,6 @@ def judge_then_act(
     reward is `credit`; the KL weight is `score.beta1`. Raises what `train_many_turns` raises.
     """
     looks, beta = settings.looks, settings.score.beta1
-    paid = JudgeThenAct(beta, looks.word_weight, looks.turn_cost, looks.balanced)
+    paid = JudgeThenAct(beta, looks.word_weight, looks.turn_cost, looks.balanced, looks.repeat_cost)
     how = ManyTurns("judge-then-act", "self", warm_up=TrueWords(beta))
     return train_many_turns(how, paid, settings, out=out, progress=progress, resume=resume)
