@@ -65,10 +65,14 @@ class JudgeThenAct(PaidByTurns):
             if turn.is_critique:
                 rewards.append(self._word(turn, weights[turn.score == 1.0]))
                 continue
-            again = turn.text in given and turn.score is not None and turn.score < 1.0
-            rewards.append(turn.score - self.repeat_cost if again and turn.score is not None else turn.score)
+            rewards.append(self._answer(turn, given))
             given.add(turn.text)
         return rewards
+
+    def _answer(self, turn: PlayedTurn, given: set[str]) -> Score:
+        if turn.score is None or turn.score == 1.0 or turn.text not in given:
+            return turn.score
+        return turn.score - self.repeat_cost
 
     def _word(self, turn: PlayedTurn, weight: float) -> Score:
         true = agrees(turn)

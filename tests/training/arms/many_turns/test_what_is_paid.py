@@ -88,6 +88,15 @@ def test_judge_then_act_pays_answers_their_score_and_words_their_truth() -> None
     assert unbalanced.batch_rewards(batch)[0] == [0.0, 1.0, 1.0, 1.0]
 
 
+def test_judge_then_act_charges_wrong_answers_that_were_given_before() -> None:
+    new = JudgeThenAct(word_weight=1.0, repeat_cost=0.5, balanced=False)
+    assert paid(new, "bad", "wrong", "bad", "wrong", "poor", "wrong", "bad") == [0.0, 1.0, -0.5, 1.0, 0.0, 1.0, -0.5]
+    assert paid(new, "good", "wrong", "good", "wrong", "?", "wrong", "?") == [1.0, 0.0, 1.0, 0.0, None, None, None]
+    first, second = new.batch_rewards([played("bad", "right"), played("bad", "right")])
+    assert first == second == [0.0, 0.0], "what other episodes gave does not count"
+    assert paid(JudgeThenAct(balanced=False), "bad", "wrong", "bad") == [0.0, 1.0, 0.0]
+
+
 def test_s2r_pays_one_or_minus_one_for_every_turn_or_for_the_end() -> None:
     words = "bad", "wrong", "poor", "right"
     assert paid(SelfVerified(), *words) == [-1.0, 1.0, -1.0, -1.0]
