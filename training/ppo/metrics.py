@@ -49,8 +49,9 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
 
 
 def calls_without_baseline(table: CallTable) -> float:
-    """How many calls that learn and were paid have no call of another episode to be compared with."""
-    paid_C = ~torch.isnan(table.rewards_C) & (table.learns_C > 0)
+    """How many calls that learn and were paid have no call of another episode to be compared with. What is imitated
+    needs none."""
+    paid_C = ~torch.isnan(table.rewards_C) & (table.learns_C > 0) & ~table.imitated_C
     groups = table.groups_C[paid_C]
     sizes = torch.bincount(groups, minlength=1)
     return float((sizes[groups] == 1).sum())
@@ -277,8 +278,8 @@ def _of_lengths(episode: Episode, truncated: str, overlong: OverlongSettings | N
 
 
 def has_spread_C(table: CallTable) -> Tensor:
-    """(C,) bool, whether the call's problem can teach anything by comparison: some kind of its calls was not paid the
-    same in all episodes."""
+    """(C,) bool, whether the call's problem can teach anything: some kind of its calls was not paid the same in all
+    episodes, or some call is imitated, which needs no comparison."""
     paid: dict[int, set[float]] = {}
     for group, reward, known in zip(
         table.groups_C.tolist(), table.rewards_C.tolist(), table.paid_C.tolist(), strict=True
@@ -288,6 +289,7 @@ def has_spread_C(table: CallTable) -> Tensor:
     differs = {group for group, rewards in paid.items() if max(rewards) - min(rewards) > _NO_SPREAD}
     problems = zip(table.groups_C.tolist(), table.problems_C.tolist(), strict=True)
     useful = {problem for group, problem in problems if group in differs}
+    useful.update(table.problems_C[table.imitated_C & (table.rewards_C > 0)].tolist())
     return torch.tensor([problem in useful for problem in table.problems_C.tolist()], dtype=torch.bool)
 
 

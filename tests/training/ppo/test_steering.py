@@ -1,6 +1,6 @@
 """What is steered while training: which calls learn, the KL and entropy coefficients, the optimiser between stages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from selfcorrect.training.ppo.advantages import normalised_by_role
 from selfcorrect.training.ppo.batching import call_table
 from selfcorrect.training.ppo.config import CriticConfig, OptimiserSettings, OverlongSettings, TurnPPOConfig
 from selfcorrect.training.ppo.controllers import Controllers, rate_of_stages
-from selfcorrect.training.ppo.metrics import dropped, has_spread_C, share_without_spread, with_lengths
+from selfcorrect.training.ppo.metrics import (
+    calls_without_baseline,
+    dropped,
+    has_spread_C,
+    share_without_spread,
+    with_lengths,
+)
 from selfcorrect.training.ppo.objectives import StageOne, TurnSignal
 from selfcorrect.training.ppo.rollouts import Episode
 
@@ -191,6 +197,26 @@ def test_a_problem_has_spread_where_any_turn_was_paid_differently() -> None:
 def test_turns_differ_by_turn_not_within_an_episode() -> None:
     """1 for every first and 0 for every second answer is no spread: nothing is compared across turns."""
     assert not bool(has_spread_C(call_table([episode_of("a", [1.0, 0.0]), episode_of("a", [1.0, 0.0])])).any())
+
+
+def test_what_is_imitated_teaches_without_comparison() -> None:
+    """Equal weights for all right answers are not "all were paid the same"; a weight of 0 teaches nothing."""
+
+    def imitated(problem: str, rewards: list[float | None]) -> Episode:
+        episode = episode_of(problem, rewards)
+        episode.signals = [replace(signal, imitates=True) for signal in episode.signals]
+        return episode
+
+    learnt = [imitated("learnt", [None, 1.0]) for _ in range(2)]
+    others = [*[imitated("zero", [0.0, None]) for _ in range(2)], imitated("unknown", [None, None])]
+    table = call_table(learnt + others)
+    assert has_spread_C(table).tolist() == [True] * 4 + [False] * 6
+    assert share_without_spread(learnt) == 0 and share_without_spread(others) == 1
+    assert [signal.learns for episode in dropped(learnt, call_table(learnt)) for signal in episode.signals] == [
+        True
+    ] * 4
+    assert calls_without_baseline(call_table(learnt[:1])) == 0
+    assert calls_without_baseline(call_table([episode_of("a", [None, 1.0])])) == 1
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,21 @@ def test_the_steps_of_the_warm_up_are_a_stage_of_the_run(tiny_model_folder: Path
     assert "reward/answer_1" not in steps[0] and "reward/answer_1" in steps[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", [judge_then_act, s2r, self_rewarding])
+def test_a_warm_up_is_not_taken_for_a_run_that_learns_nothing(arm: Arm, tmp_path: Path) -> None:
+    """What is imitated is paid 1 in all episodes of a problem, and learnt all the same."""
+    settings = combine(
+        settings_for(tmp_path),
+        {"policy": {"model": "embedded-looks", "max_new_tokens": 40}, "looks": {"warm_up_steps": 2}},
+        ["optimiser.stop_after_idle=1", "score.stage_two_steps=2", "graph.revisions=2"],
+        source="test",
+    )
+    arm(settings, out=tmp_path / "run")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(step["no_signal"] < 1 and step["grad_norm"] > 0 for step in steps[:2])
+
+
 @pytest.mark.parametrize(
     ("arm", "changes", "words"),
     [
