@@ -111,12 +111,22 @@ def recipe(tmp_path: Path) -> Path:
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
+WARM = """
+import sys
+sys.executable = {python!r}  # which starts the pieces
+from selfcorrect.cli import main
+main()
+"""
+
 
 @pytest.fixture
-def start(recipe: Path, model: Path, data: Path) -> Start:
-    def begin(*more: object) -> "subprocess.Popen[str]":
+def start(recipe: Path, model: Path, data: Path, warm_python: str) -> Start:
+    """Starts the command; unless it is `cold`, it and its pieces have done their imports."""
+
+    def begin(*more: object, cold: bool = False) -> "subprocess.Popen[str]":
         named = ["--model", model, "--data", data] if "--model" not in more else []
-        words = [sys.executable, "-m", "selfcorrect", "reproduce", recipe, *named, *more]
+        ours = [sys.executable, "-m", "selfcorrect"] if cold else [warm_python, "-c", WARM.format(python=warm_python)]
+        words = [*ours, "reproduce", recipe, *named, *more]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         environment.pop("COLUMNS", None)  # a table is whole in a pipe, unless somebody asks for a width
         return subprocess.Popen(
@@ -132,7 +142,7 @@ def test_a_recipe_comes_to_its_table_through_kills_clocks_and_other_machines(
     out = tmp_path / "out"
     run = RunDirectory(out / "score" / "seed-0")
     # killed with all its pieces in the middle of the training; a piece without its parent ends by itself
-    first = start("--out", out)
+    first = start("--out", out, cold=True)
     while not run.read_metrics():
         assert first.poll() is None, first.communicate()
         time.sleep(0.2)

@@ -28,6 +28,9 @@ def test_countdown_answers_vote_by_their_last_equation() -> None:
 def test_of_a_revised_answer_the_last_steps_count() -> None:
     assert answer_key(THREE)("8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == "7 * 8 = 56"
     assert shown_to_verifier(THREE, "8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == "3 + 5 = 8 ; 8 * 7 = 56"
+    key = strict_answer_key(THREE)
+    assert key("8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == key("3 + 5 = 8 ; 8 * 7 = 56") == "3 + 5 = 8 ; 7 * 8 = 56"
+    assert key("8 * 7 = 56") is None, "two steps are needed"
 
 
 def test_expressions_keep_all_equations_apart_and_forget_their_order() -> None:
