@@ -55,7 +55,7 @@ def mean_over_seeds(values: Sequence[float], *, is_share: bool = False) -> Mean:
 
 
 def _share_at(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
+    return (1 + math.tanh(log_odds / 2)) / 2  # which no number overflows
 
 
 def paired_difference(one: Grid, other: Grid) -> Difference:

@@ -68,6 +68,13 @@ def test_one_seed_has_a_mean_and_no_interval() -> None:
     assert mean.mean == 0.5 and all(map(math.isnan, mean.interval))
 
 
+def test_a_mean_says_of_how_many_seeds_it_is() -> None:
+    nothing = mean_over_seeds([])
+    assert nothing.n == 0 and math.isnan(nothing.mean) and all(map(math.isnan, nothing.interval))
+    assert (mean_over_seeds([0.5]).n, mean_over_seeds([0.5, 0.6, 0.7]).n) == (1, 3)
+    assert mean_over_seeds([0.01, 0.03], is_share=True).n == 2
+
+
 def test_with_one_seed_only_the_problems_differ() -> None:
     # differences 1, 0, 0, 1, 0, 0, 0, 0: mean 0.25, variance 1.5 / 7, standard error sqrt(1.5 / 7 / 8) = 0.163663
     one, other = [[1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]]
@@ -148,6 +155,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(luck_of_seeds: floa
 def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order() -> None:
     # 0.01 * 3 = 0.03; 0.02 * 2 = 0.04; 0.03 * 1 = 0.03, not below the one before it
     assert holm({"a": 0.01, "b": 0.02, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.04, "c": 0.04})
+    assert holm({"a": 0.03, "b": 0.02, "c": 0.01}) == pytest.approx({"a": 0.04, "b": 0.04, "c": 0.03}), "of any order"
     assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
     found = holm({"a": math.nan, "b": 0.04})
     assert math.isnan(found["a"]) and found["b"] == 0.04
@@ -166,3 +174,9 @@ def test_the_interval_of_a_small_share_is_that_of_its_log_odds() -> None:
     """0.01 and 0.03: mean 0.02, half 12.706 * 0.01 = 0.12706; log-odds -3.8918, half 0.12706 / 0.0196 = 6.4827."""
     low, high = mean_over_seeds([0.01, 0.03], is_share=True).interval
     assert (low, high) == pytest.approx((1 / (1 + math.exp(10.3745)), 1 / (1 + math.exp(-2.5909))), rel=1e-3)
+
+
+def test_shares_as_small_as_numbers_get_have_an_interval_too() -> None:
+    for values in ([0.0, 1e-310], [1.0, 1 - 1e-9]):
+        low, high = mean_over_seeds(values, is_share=True).interval
+        assert 0 <= low <= high <= 1
