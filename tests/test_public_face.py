@@ -5,7 +5,6 @@ import inspect
 import json
 import re
 import subprocess
-import sys
 import textwrap
 import tomllib
 import warnings
@@ -135,13 +134,13 @@ def test_one_name_is_one_thing_in_every_list() -> None:
 
 
 @pytest.mark.slow
-def test_a_function_named_like_its_module_stays_a_function() -> None:
+def test_a_function_named_like_its_module_stays_a_function(warm_python: str) -> None:
     program = (
         "import selfcorrect.agents.search.state, selfcorrect.agents.recording, selfcorrect.training.adapt\n"
         "from selfcorrect.agents import recording, search\nfrom selfcorrect.training import adapt\n"
         "print(recording.__name__, search.__name__, adapt.__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([warm_python, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["recording", "search", "adapt"]
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -30,10 +29,6 @@ PATIENCE = 300
 """Seconds after which a hanging process fails the test."""
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "selfcorrect", *arguments]
-
-
 def environment() -> dict[str, str]:
     # One thread each: the model is small, and tests may run side by side.
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -49,12 +44,12 @@ def wait_for_steps(log: Path, count: int, process: subprocess.Popen[str]) -> Non
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Path:
     """A demo that was stopped by Ctrl-C after two steps and then resumed to its end."""
     out = tmp_path_factory.mktemp("demo") / "run"
     changes = [part for name in SMALL for part in ("--set", name)]
     process = subprocess.Popen(
-        command("demo", "--out", str(out), *changes),
+        [warm_python, "-m", "selfcorrect", "demo", "--out", str(out), *changes],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -112,9 +112,9 @@ def recipe(tmp_path: Path) -> Path:
 Start = Callable[..., "subprocess.Popen[str]"]
 
 WARM = """
-import sys
-sys.executable = {python!r}  # which starts the pieces
-from selfcorrect.cli import main
+from types import SimpleNamespace
+from selfcorrect.cli import compare, main
+compare.sys = SimpleNamespace(executable={python!r})  # starts the pieces, and no judges
 main()
 """
 

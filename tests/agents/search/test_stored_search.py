@@ -110,7 +110,7 @@ def test_whoever_dies_at_any_call_goes_on_and_ends_as_if_nothing_had_happened(
 @pytest.mark.slow
 def test_a_killed_command_goes_on_from_its_store(tmp_path: Path, warm_python: str) -> None:
     def command(name: str) -> list[str]:
-        asked = ["solve", "2 8 10 21 get 99", "--strategy", "self_judged:40x1:agree=0", "--budget", "1500"]
+        asked = ["solve", "2 8 10 21 get 99", "--strategy", "self_judged:40x1:agree=0", "--budget", "700"]
         return [warm_python, "-m", "selfcorrect", *asked, "--checkpoint", str(tmp_path / name), "--json"]
 
     whole = json.loads(subprocess.run(command("whole.sqlite"), capture_output=True, check=True).stdout)

@@ -1,6 +1,8 @@
 """SCoRe for more than two turns: which answer is taught when, anchored to what, at what cost."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +120,31 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+Finished = tuple[Path, RunResult, Anchors]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]:
+    """A run that nothing stopped, with all weights or with adapters: its folder, its result and its anchors."""
+
+    @cache
+    def trained(lora: LoraSettings | None) -> Finished:
+        out = tmp_path_factory.mktemp("whole") / "run"
+        policy = PolicySettings(model=str(tiny_model_folder), max_new_tokens=5, lora=lora)
+        with pytest.MonkeyPatch.context() as patched:
+            anchors = Anchors(patched)
+            return out, score_turns(settings_for(tiny_model_folder, policy=policy), out=out), anchors
+
+    return trained
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["all weights", "adapters"])
 def test_every_part_goes_on_from_the_last_and_is_anchored_as_the_paper_says(
-    lora: LoraSettings | None, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraSettings | None, tiny_model_folder: Path, finished: Callable[..., Finished]
 ) -> None:
     """Stage I(a): the base to the base. I(b): what I(a) left, to itself. Stage II: what I(b) left, to the base."""
-    anchors, out = Anchors(monkeypatch), tmp_path / "run"
-    policy = PolicySettings(model=str(tiny_model_folder), max_new_tokens=5, lora=lora)
-    result = score_turns(settings_for(tiny_model_folder, policy=policy), out=out)
+    out, result, anchors = finished(lora)
     base = load_file(tiny_model_folder / "model.safetensors")
     first, second = (load_file(out / part / "model" / "model.safetensors") for part in ("stage1a", "stage1b"))
     assert not same(base, first) and not same(first, second)
@@ -136,9 +154,8 @@ def test_every_part_goes_on_from_the_last_and_is_anchored_as_the_paper_says(
 
 
 @pytest.mark.slow
-def test_each_part_plays_and_pays_its_own_answers(tiny_model_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    score_turns(settings_for(tiny_model_folder), out=out)
+def test_each_part_plays_and_pays_its_own_answers(finished: Callable[..., Finished]) -> None:
+    out, _, _ = finished(None)
     steps = steps_of(out)
     paid = [sorted(name for name in step if name.startswith("reward/")) for step in steps]
     answers = ["reward/answer_1", "reward/answer_2", "reward/answer_3"]
@@ -165,9 +182,10 @@ class Stopped(SilentProgress):
 
 @pytest.mark.slow
 def test_a_part_that_is_finished_is_not_trained_again(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Callable[..., Finished]
 ) -> None:
-    settings, out, whole = settings_for(tiny_model_folder), tmp_path / "run", tmp_path / "whole"
+    settings, out = settings_for(tiny_model_folder), tmp_path / "run"
+    whole, _, _ = finished(None)
     with pytest.raises(KeyboardInterrupt):
         score_turns(settings, out=out, progress=Stopped())
     begun: list[Path] = []
@@ -180,5 +198,4 @@ def test_a_part_that_is_finished_is_not_trained_again(
     monkeypatch.setattr(module, "train_plan", told)
     score_turns(settings, out=out, resume=True)
     assert [part.name for part in begun] == ["stage1b", "stage2"]
-    score_turns(settings, out=whole)
     assert same(load_file(out / "model" / "model.safetensors"), load_file(whole / "model" / "model.safetensors"))
