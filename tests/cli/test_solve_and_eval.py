@@ -232,6 +232,7 @@ def test_the_requirements_of_that_folder_can_be_installed_or_say_what_is_missing
 FORCED = ("--waits", "1", "--wait-word", "again :", "--think-end", "")
 
 
+@pytest.mark.slow
 def test_solve_and_eval_let_the_policy_look_again_inside_its_turn(run_json: Any) -> None:
     episode = run_json("solve", "3 5 7 9 get 56", *FORCED)
     assert [turn["text"].count(" again : ") for turn in episode["turns"]] == [1, 1]

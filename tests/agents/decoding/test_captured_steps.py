@@ -78,6 +78,7 @@ def captured_batch(monkeypatch: pytest.MonkeyPatch, model: Any = None, **options
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pretended_gpu")
 def test_captured_steps_that_are_looked_at_seldom_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = captured_batch(monkeypatch, max_rows=16)

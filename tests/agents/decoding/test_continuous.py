@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -51,11 +52,12 @@ def usual_turns(kind: str, way: str) -> tuple[Any, list[list[Generation]]]:
     return model, turns(model, WAYS[way], decoding="dynamic")
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    ("kind", "in_thread"),
-    [(kind, True) for kind in KINDS]
-    + [pytest.param(kind, False, marks=[pytest.mark.slow] if kind != "llama" else []) for kind in KINDS],
+    ("kind", "in_thread", "way"),
+    [
+        pytest.param(*case, marks=[] if "llama" in case or case[1:] == (True, "1") else [pytest.mark.slow])
+        for case in product(KINDS, (True, False), WAYS)
+    ],
 )
 def test_episodes_are_those_of_batches_that_run_to_their_end(kind: str, in_thread: bool, way: str) -> None:
     model, usual = usual_turns(kind, way)

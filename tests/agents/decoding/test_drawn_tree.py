@@ -40,6 +40,7 @@ def drawn_of(completions: list[tuple[int, ...]], logits: dict[tuple[int, ...], t
     return tree
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(COMPLETIONS), min_size=1, unique=True), st.floats(0.5, 2))
 def test_a_new_completion_is_as_likely_as_it_is_among_those_not_drawn(
     seed: int, drawn: list[tuple[int, ...]], heat: float

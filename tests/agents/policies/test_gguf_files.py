@@ -172,6 +172,7 @@ def test_a_conversion_that_ends_early_leaves_nothing_that_is_taken_for_a_model(
     assert load_model_and_tokenizer(file, "auto")
 
 
+@pytest.mark.slow
 def test_a_file_cut_off_anywhere_is_told_as_that(file: Path, cache: Path) -> None:
     whole = file.read_bytes()
     for kept in [4, 7, 8, 23, 24, *range(40, len(whole) - 1, len(whole) // 150), len(whole) - 1]:

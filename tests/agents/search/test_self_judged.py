@@ -240,6 +240,7 @@ def test_a_plan_goes_on_with_the_answers_by_which_it_estimated() -> None:
         ComputeOptimal(plan_of("self_judged:1x1")).graph(SearchModels(ChainPolicy(chains)))
 
 
+@pytest.mark.slow
 def test_one_chain_is_the_loop_with_the_policys_own_critique() -> None:
     """Greedily a search by one chain plays the very episode that the graph of critique "self" plays."""
     embedded = TransformersPolicy.from_pretrained(embedded_folder("embedded-looks"))

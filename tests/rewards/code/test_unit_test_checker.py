@@ -260,6 +260,7 @@ def test_close_ends_a_check_under_way_and_leaves_no_process() -> None:
     assert wait_until_gone([*pids, *children])
 
 
+@pytest.mark.slow
 def test_a_closed_checker_starts_anew_when_used_again(checker: UnitTestChecker) -> None:
     assert checker.check_sync(SQUARE, TESTS).correct
     before = set(checker.worker_pids)

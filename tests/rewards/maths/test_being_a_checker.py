@@ -3,6 +3,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.rewards.maths import MathChecker
 
@@ -40,6 +42,7 @@ def test_the_event_loop_runs_on_while_a_worker_is_busy() -> None:
     assert status == "wrong"
 
 
+@pytest.mark.slow
 def test_one_checker_serves_several_loops_and_threads() -> None:
     results: list[bool] = []
 
@@ -56,6 +59,7 @@ def test_one_checker_serves_several_loops_and_threads() -> None:
     assert results == [True] * 6
 
 
+@pytest.mark.slow
 def test_a_closed_checker_leaves_no_process_and_can_be_used_again(checker: MathChecker) -> None:
     with MathChecker(workers=1, deadline=20.0) as other:
         assert other.check_sync(r"\boxed{2}", r"\int_0^1 2 dx").correct

@@ -113,17 +113,31 @@ def test_a_torn_file_makes_a_checkpoint_torn(name: str, kept: float, tiny_model_
     assert name != "trainer_state.json" or not is_whole(checkpoint)
 
 
+TRIES_TWICE = """
+import sys
+from pathlib import Path
+from selfcorrect.errors import TrainingError
+from selfcorrect.training.runs.holding import alone_in
+try:
+    with alone_in(Path(sys.argv[1])):
+        print("nobody holds it", flush=True)
+except TrainingError as error:
+    print(error, flush=True)
+sys.stdin.read()
+with alone_in(Path(sys.argv[1])):
+    pass
+"""
+
+
 def test_a_folder_is_held_against_other_processes(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from selfcorrect.training.runs.holding import alone_in\n"
-        "with alone_in(Path(sys.argv[1])): pass"
-    )
     with alone_in(tmp_path), pytest.raises(TrainingError, match="in use by another run"), alone_in(tmp_path):
         pass
-    with alone_in(tmp_path):
-        other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert other.returncode != 0 and "in use by another run" in other.stderr
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    command = [sys.executable, "-c", TRIES_TWICE, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        with alone_in(tmp_path):
+            assert other.stdout is not None and "in use by another run" in other.stdout.readline()
+        other.communicate("go on")
+    assert other.returncode == 0
 
 
 class Asked(TypedDict, total=False):

@@ -110,6 +110,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(small: QuietSettings, tmp
     assert [row["step"] for row in without_times(tmp_path / "run")] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_its_own_settings_only(small: QuietSettings, tmp_path: Path) -> None:
     train_quiet_star(small.model_copy(update={"steps": 1}), out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match="other settings of seed"):
