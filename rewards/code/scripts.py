@@ -16,6 +16,8 @@ from selfcorrect.rewards.sandbox.zygote_process import ZygoteProcess
 
 _SLACK = 65_536
 _MAX_COMPLAINT = 4096
+_PAUSE_BYTES = 1024
+"""A program that prints so much may have waited for the pipe to be read."""
 _GRACE = 0.5
 """Seconds that a program which has closed its output may take to end."""
 
@@ -76,7 +78,8 @@ def run_script(
     patience = min(_GRACE, max(0.0, start + seconds - time.monotonic()))
     ending = zygote.end_child(0.0 if timed_out or too_long else patience)
     pair.blame_outsiders(ending)
-    starved = timed_out and was_starved(waited, ending.cpu_seconds, time.monotonic() - start)
+    pauses = ending.pauses - len(talk.heard[printed[0]]) // _PAUSE_BYTES
+    starved = timed_out and was_starved(waited, ending.cpu_seconds, pauses, time.monotonic() - start)
     heard, said = bytes(talk.heard[printed[0]]), bytes(talk.heard[complaint[0]])
     return Run(heard, said, ending.exit_code, timed_out, too_long, starved)
 

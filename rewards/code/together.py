@@ -169,7 +169,7 @@ def _run(pair: ZygotePair, job: dict[str, Any], tests: dict[str, Any], deadline:
             run.last = run.last or {}
         waited = pair.waited_for_processor(pair.programs.child_pid()) if run.timed_out else 0.0
         ending = pair.programs.end_child(0.0 if run.last or run.timed_out else LAST_BREATH)
-    run.starved = run.timed_out and was_starved(waited, ending.cpu_seconds, time.monotonic() - start)
+    run.starved = run.timed_out and was_starved(waited, ending.cpu_seconds, ending.pauses, time.monotonic() - start)
     if not run.last:
         pair.blame_outsiders(ending)
     return run

@@ -11,6 +11,7 @@ With `Isolation.UNSAFE` only the limits remain: separate processes, memory, proc
 """
 
 import ctypes
+import importlib.util
 import math
 import os
 import resource
@@ -87,7 +88,7 @@ _LIBRARIES = (
     "libpanel libcrypt. libnsl. libtirpc. libgdbm libdb-"
 )
 """What the standard library's extension modules link to. Not every library of the machine: the kernel copies the
-rules at every fork."""
+rules for every child."""
 _SINGLE_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 _INSIDE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "inside")
 """What runs in the jail may load more of itself, for tests of the rarer kinds."""
@@ -100,8 +101,34 @@ def readable_paths() -> list[str]:
 
 def _standard_library() -> Iterator[str]:
     for folder in dict.fromkeys(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib")):
-        if os.path.isdir(folder):
-            yield from (os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name not in _PACKAGES)
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            if name not in _PACKAGES and not _is_compiled(path):
+                yield path
+
+
+def _is_compiled(source: str) -> bool:
+    """Whether a module is imported without reading its source: what Python compiled lies beside it, and is of today.
+
+    For such a source no rule is needed, and of 290 rules these are 170.
+    """
+    if not source.endswith(".py"):
+        return False
+    compiled = importlib.util.cache_from_source(source)
+    if os.path.dirname(os.path.dirname(compiled)) != os.path.dirname(source):
+        return False
+    try:
+        with open(compiled, "rb") as file:
+            magic, flags, changed, size = struct.unpack("<4s3I", file.read(16))
+        status = os.stat(source)
+    except (OSError, struct.error):
+        return False
+    return (magic, flags, changed, size) == (
+        importlib.util.MAGIC_NUMBER,
+        0,
+        int(status.st_mtime) & 0xFFFFFFFF,
+        status.st_size & 0xFFFFFFFF,
+    )
 
 
 def _shared_libraries() -> Iterator[str]:

@@ -5,15 +5,16 @@ process with torch loaded costs 7 to 200 ms, one of this about 1 ms. It serves i
 one request a packet, and ends when that socket is closed. Only the last two are answered: an answer nobody waits for
 costs a switch between processes.
 
-- `{"fork": role, "seconds": s, "stays": bool}` with descriptors: fork a child that gets the descriptors as 3, 4, ...
-  and calls `ROLES[role]`. If nothing else is heard for `s` seconds (and two more), the child is killed, unless it
-  stays.
+- `{"fork": role, "seconds": s, "stays": bool, "ahead": data}` with descriptors: fork a child that gets the descriptors
+  as 3, 4, ... and calls `ROLES[role]`. If nothing else is heard for `s` seconds (and two more), the child is killed,
+  unless it stays. `data`, if it is not null, is handed to `PREPARE[role]` before the fork.
 - `{"kill": true}`: kill the child.
 - `{"end": grace}`: wait `grace` seconds for the child to end by itself, then kill it. Answer: its exit code, signal,
-  memory, time.
+  memory, time, pauses.
 - `{"who": true}`: answer `{"pid": p}`, 0 if there is no child.
 """
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -23,7 +24,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from selfcorrect.rewards.sandbox.jail import OUT_OF_THE_WAY, Confinement, Isolation, Jail, JailUnavailable
@@ -32,6 +33,8 @@ from selfcorrect.rewards.sandbox.libc import give_back_free_memory
 CONTROL = 0
 FIRST_OWN = 3
 """The descriptor of the first channel a child is given; 0, 1 and 2 are /dev/null."""
+REQUEST_BYTES = 16_384
+"""Of a request, at most."""
 _ORPHAN_SECONDS = 2.0
 _THREAD_STACK = 8 * 2**20
 _MAX_DESCRIPTORS = OUT_OF_THE_WAY - FIRST_OWN
@@ -40,8 +43,8 @@ _PRELOADED = (
     "enum fractions functools heapq io itertools "
     "json math operator random re statistics string struct sys textwrap time types typing warnings"
 )
-"""Loaded before the fork, so that programs import them at no cost. Not threading (nor queue, logging, ...): what it
-does after every fork costs half a millisecond."""
+"""Loaded before the fork, so that programs import them at no cost. Not all that they may want: every fork copies the
+tables of it."""
 
 Role = Callable[[], None]
 
@@ -51,41 +54,54 @@ def main(module: str, confinement: dict[str, Any], importable: list[str]) -> Non
     limits = Confinement.from_data(confinement)
     control = socket.socket(fileno=fcntl.fcntl(CONTROL, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY))
     _redirect_standard_descriptors()
-    _load_random()
     try:
-        inside = importlib.import_module(module)
-        roles: dict[str, Role] = inside.ROLES
-        for name in _PRELOADED.split():
-            importlib.import_module(name)
-        if limits.isolation is Isolation.TOGETHER:
-            importlib.import_module("selfcorrect.rewards.sandbox.inside.together")
-        found = _load_packages(limits.packages) if limits.packages else []
-        if limits.threads:
-            importlib.import_module("threading").stack_size(_THREAD_STACK)
-        _set_import_path(importable)
-        jail = Jail(limits, [path for one in found for path in one.paths])
-        jail.close_around_zygote()
+        with _no_work_after_forks():
+            inside, jail = _made_ready(module, limits, importable)
+            inside.warm_up()
     except JailUnavailable as reason:
         _answer(control, {"refused": str(reason)})
         return
-    inside.warm_up()
     gc.collect()
     give_back_free_memory()  # or every fork copies the tables of it
     gc.freeze()  # keeps a child's garbage collector from copying pages it shares with us
     _answer(control, {"ready": os.getpid()})
-    _serve(control, roles, jail)
+    _serve(control, inside.ROLES, inside.PREPARE, jail)
 
 
-def _load_random() -> None:
-    """Numbers start with the same seed in every child: the same program gives the same result every time.
+@contextlib.contextmanager
+def _no_work_after_forks() -> Iterator[None]:
+    """What is loaded here does nothing in a child.
 
-    So that the module seeds itself after every fork, as it registers to, is work for nothing (60 pages to be copied).
+    `threading` and `logging` make their locks anew, which nobody holds here, where there is one thread; `random` seeds
+    itself. In the process of the tests that were 180 pages of 810 to be copied. Numbers start with the same seed in
+    every child: the same program gives the same result every time.
     """
     ours, os.register_at_fork = os.register_at_fork, lambda **_: None
     try:
         importlib.import_module("random").seed(0)
+        yield
     finally:
         os.register_at_fork = ours
+
+
+def _made_ready(module: str, limits: Confinement, importable: list[str]) -> tuple[Any, Jail]:
+    """The module with the roles, and the jail, closed around this process.
+
+    Raises:
+        JailUnavailable: this machine lacks one of its layers.
+    """
+    inside = importlib.import_module(module)
+    for name in _PRELOADED.split():
+        importlib.import_module(name)
+    if limits.isolation is Isolation.TOGETHER:
+        importlib.import_module("selfcorrect.rewards.sandbox.inside.together")
+    found = _load_packages(limits.packages) if limits.packages else []
+    if limits.threads:
+        importlib.import_module("threading").stack_size(_THREAD_STACK)
+    _set_import_path(importable)
+    jail = Jail(limits, [path for one in found for path in one.paths])
+    jail.close_around_zygote()
+    return inside, jail
 
 
 def _load_packages(names: tuple[str, ...]) -> list[Any]:
@@ -104,11 +120,15 @@ def _set_import_path(importable: list[str]) -> None:
     os.environ.clear()
 
 
-def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
+def _serve(
+    control: socket.socket, roles: dict[str, Role], prepare: dict[str, Callable[[Any], None]], jail: Jail
+) -> None:
     child = 0
     patience: float | None = None
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
     while True:
-        if patience is not None and not select.select([control], [], [], patience)[0]:
+        if patience is not None and not poll.poll(1000 * patience):
             _end(child, 0.0)  # the parent has forgotten it
             child, patience = 0, None
         packet, descriptors = _next_packet(control)
@@ -120,6 +140,8 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
             return
         request = json.loads(packet)
         if "fork" in request:
+            if request["ahead"] is not None:
+                prepare[request["fork"]](request["ahead"])
             child = _fork(control, roles[request["fork"]], jail, descriptors, request["seconds"])
             patience = None if request["stays"] else request["seconds"] + _ORPHAN_SECONDS
         elif "who" in request:
@@ -136,7 +158,7 @@ def _serve(control: socket.socket, roles: dict[str, Role], jail: Jail) -> None:
 def _next_packet(control: socket.socket) -> tuple[bytes, list[int]]:
     """A request and the descriptors that came with it; nothing when the parent is gone."""
     try:
-        packet, descriptors, _, _ = socket.recv_fds(control, 4096, _MAX_DESCRIPTORS)
+        packet, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, _MAX_DESCRIPTORS)
     except OSError:
         return b"", []
     return packet, descriptors
@@ -184,6 +206,7 @@ def _end(child: int, grace: float) -> dict[str, Any]:
         "by_itself": by_itself,
         "exit_code": os.waitstatus_to_exitcode(status),
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "pauses": usage.ru_nvcsw,
         "memory_mb": usage.ru_maxrss / 1024,
     }
 

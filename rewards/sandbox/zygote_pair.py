@@ -22,10 +22,11 @@ LAST_BREATH = 0.2
 killing it."""
 _LONG = 0.02
 """Seconds of silence after which a check may run into its deadline; most are over in a few milliseconds."""
-_WAITED, _WORKED = 0.7, 0.15
-"""Shares of the deadline: a missed one is the machine's fault if the processes waited for a processor for most of it,
-and had one for hardly any. A program that computed for longer than the second share is slow, however busy the machine:
-a policy shall not learn that endless loops abstain."""
+_WAITED, _WORKED, _PAUSES = 0.7, 0.05, 20
+"""A missed deadline is the machine's fault if the processes waited for a processor for most of it (a share), had one
+for hardly any (seconds, ten times what an honest check takes), and the program seldom gave one up (times, besides those
+between questions). A program that computed for longer is slow, however busy the machine: a policy shall not learn that
+endless loops abstain, nor those that sleep a microsecond in each round to wait for their turn again."""
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Report:
         failed: why each failed test failed, by number.
         passed: the numbers of those that passed and never failed.
         shares: of a failed test that is a loop, the share of its rounds that passed, by number.
+        answers: how many the program had given when the tests were last heard of.
         now: the call that was running when the tests were last heard of, "" if none was slow.
         last: the final message, None if there was none.
         timed_out: the deadline passed.
@@ -49,6 +51,7 @@ class Report:
     failed: dict[int, str] = field(default_factory=dict)
     passed: set[int] = field(default_factory=set)
     shares: dict[int, float] = field(default_factory=dict)
+    answers: int = 0
     now: str = ""
     last: dict[str, Any] | None = None
     timed_out: bool = False
@@ -63,7 +66,7 @@ class Report:
             number, passed, of = message["share"]
             self.shares[int(number)] = int(passed) / int(of)
         elif "results" in message:
-            self.now = str(message["now"])
+            self.now, self.answers = str(message["now"]), int(message["answers"])
             for number, why in message["results"]:
                 if why is not None:
                     self.failed.setdefault(int(number), str(why))
@@ -124,7 +127,7 @@ class ZygotePair:
         """
         start = time.monotonic()
         kept, self._tester = self._tester, None
-        tester = kept or TestsProcess(self.tests, deadline, self._connections)
+        tester = kept or TestsProcess(self.tests, deadline, self._connections, job)
         report = Report()
         try:
             with tester.connections.pop() as connection:
@@ -151,7 +154,7 @@ class ZygotePair:
 
     def _finish(self, report: Report, start: float, waited: float) -> Report:
         last = report.last or {}
-        if report.complete:
+        if report.complete or last.get("gone") is False:  # heard to the end: how the processes end tells nothing more
             self.programs.end_child_soon()
             if self._tester is None:
                 self.tests.end_child_soon()
@@ -162,7 +165,8 @@ class ZygotePair:
         if self._tester is None:
             tests = self.tests.end_child(0.0 if report.last or report.timed_out else LAST_BREATH)
         worked = report.program.cpu_seconds + (tests.cpu_seconds if tests else 0.0)
-        report.starved = report.timed_out and was_starved(waited, worked, time.monotonic() - start)
+        pauses = report.program.pauses - 2 * report.answers
+        report.starved = report.timed_out and was_starved(waited, worked, pauses, time.monotonic() - start)
         report.seconds = time.monotonic() - start
         if not report.complete:
             self.blame_outsiders(report.program)
@@ -255,6 +259,6 @@ def _converse(tests: socket.socket, job: bytes, until: float, report: Report, ta
             return
 
 
-def was_starved(waited: float, worked: float, seconds: float) -> bool:
+def was_starved(waited: float, worked: float, pauses: int, seconds: float) -> bool:
     """Whether it is the machine's fault that so little was done in `seconds`."""
-    return waited > _WAITED * seconds and worked < _WORKED * seconds
+    return waited > _WAITED * seconds and worked < _WORKED and pauses < _PAUSES

@@ -15,6 +15,7 @@ from typing import Any
 from selfcorrect.errors import SandboxError
 from selfcorrect.rewards.process_pool import MemberLost
 from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
+from selfcorrect.rewards.sandbox.zygote import REQUEST_BYTES
 
 STACK_BYTES = 256 * 2**20
 """Deep recursion through C code (a memoised function, say) needs that; contest sites give as much."""
@@ -47,12 +48,14 @@ class Ending:
         by_itself: it had ended before it was told to.
         exit_code: its exit code; negative: the signal that killed it.
         cpu_seconds: processor time of its life.
+        pauses: how often it gave up a processor of its own accord, to wait or to sleep.
         memory_mb: the most memory it had resident, in MiB.
     """
 
     by_itself: bool
     exit_code: int
     cpu_seconds: float
+    pauses: int
     memory_mb: float
 
 
@@ -121,18 +124,23 @@ class ZygoteProcess:
             )
         self._ready = True
 
-    def fork(self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False) -> None:
+    def fork(
+        self, role: str, seconds: float, descriptors: list[int], *, stays: bool = False, ahead: Any = None
+    ) -> None:
         """Fork a child that plays `role` with `descriptors`, without waiting for it. At most one child lives at a time.
 
         One that is not ended within `seconds` (and two) ends anyway, unless it `stays`; processor time is limited in
-        any case.
+        any case. `ahead`: what is made ready before the fork, if it is short.
 
         Raises:
             ZygoteLost: the zygote is dead.
         """
         try:
-            request = {"fork": role, "seconds": seconds, "stays": stays}
-            socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
+            request = {"fork": role, "seconds": seconds, "stays": stays, "ahead": ahead}
+            packet = json.dumps(request).encode()
+            if len(packet) > REQUEST_BYTES:
+                packet = json.dumps(request | {"ahead": None}).encode()
+            socket.send_fds(self._control, [packet], descriptors)
         except OSError:
             raise ZygoteLost from None
 
@@ -250,14 +258,15 @@ class TestsProcess:
     before, and a fork is saved; after any other it is ended.
     """
 
-    def __init__(self, zygote: ZygoteProcess, deadline: float, connections: int) -> None:
+    def __init__(self, zygote: ZygoteProcess, deadline: float, connections: int, job: dict[str, Any]) -> None:
         self.channel, inner = socket.socketpair()
         self._zygote = zygote
         pairs = [socket.socketpair() for _ in range(connections)]
         self.connections = [ours for ours, _ in reversed(pairs)]
         try:
+            ahead = {"suite": job["suite"], "by_case": job["by_case"]}
             descriptors = [inner.fileno(), *(theirs.fileno() for _, theirs in pairs)]
-            zygote.fork("tests", deadline * connections, descriptors, stays=connections > 1)
+            zygote.fork("tests", deadline * connections, descriptors, stays=connections > 1, ahead=ahead)
         except BaseException:
             self.close()
             raise

@@ -587,4 +587,5 @@ def run_together() -> None:
     importlib.import_module("selfcorrect.rewards.sandbox.inside.together").run()
 
 
+PREPARE: dict[str, Any] = {}
 ROLES = {"candidate": run, "script": script.run, "together": run_together, "attack": attacks.run}

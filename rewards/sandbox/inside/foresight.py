@@ -32,7 +32,21 @@ class Unit(ast.Try):
             return None
         if not isinstance(test.left.func, ast.Name) or len(test.comparators) > 1:
             return None
-        return _literals_of(test.left) if isinstance(test.comparators[0], ast.Constant) else None
+        return _literals_of(test.left) if _is_literal(test.comparators[0]) else None
+
+    @property
+    def expected(self) -> Any:
+        """Of a plain unit, the literal behind the call, made anew each time; `NotImplemented` if it is not for `==`."""
+        test: Any = self.body[0].test  # type: ignore[attr-defined]
+        return _literal(test.comparators[0]) if isinstance(test.ops[0], ast.Eq) else NotImplemented
+
+
+def is_plain(unit: ast.stmt) -> bool:
+    """Whether a unit is `assert f(2) == 4`, of literals and a function that can only be the program's."""
+    if not isinstance(unit, Unit) or unit.plain is None or unit.expected is NotImplemented:
+        return False
+    name = unit.plain[0]
+    return not hasattr(builtins, name) and name not in _CHANGING_NAMES and name[:2] != "__"
 
 
 def foreseen_call(unit: ast.stmt) -> Call | None:
@@ -42,7 +56,7 @@ def foreseen_call(unit: ast.stmt) -> Call | None:
     if not isinstance(test, ast.Assert) or test.msg is not None:
         return None
     if isinstance(unit, Unit) and unit.plain is not None and not hasattr(builtins, unit.plain[0]):
-        return unit.plain
+        return _literals_of(test.test.left)  # type: ignore[attr-defined]
     found: Call | None = None
     waiting: list[ast.AST] = [test.test]
     while waiting:
@@ -70,6 +84,16 @@ def _literals_of(node: ast.Call) -> Call | None:
         return None
     name = node.func.id  # type: ignore[attr-defined]
     return None if None in kwargs else (name, args, {str(key): value for key, value in kwargs.items()})
+
+
+def _is_literal(node: ast.expr) -> bool:
+    if isinstance(node, ast.Constant):
+        return True
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def _literal(node: ast.expr) -> Any:

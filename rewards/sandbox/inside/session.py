@@ -158,6 +158,21 @@ class Session:
         else:
             self._ahead_is_over()
             self._send([operation, written])
+        return self._heard(writer, exchange)
+
+    @property
+    def ahead(self) -> int:
+        """How many calls the program makes unasked."""
+        return len(self._ahead)
+
+    def next_ahead(self, name: str) -> Any:
+        """The result of the next of them, of the function `name`; as `ask`."""
+        (operation, written), writer = self._ahead.popleft()
+        self.last = exchange = Exchange(operation, written, self.function(name), f"{name[:_MAX_LABEL]}(...)")
+        return self._heard(writer, exchange)
+
+    def _heard(self, writer: Writer, exchange: Exchange) -> Any:
+        """The answer to a question, after the calls of the tests' own functions that it takes."""
         while True:
             answer = self._receive()
             if answer[0] != "callback":

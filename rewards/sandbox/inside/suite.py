@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from selfcorrect.rewards.sandbox.inside.foresight import Unit, foreseen_call, leaves_nothing
+from selfcorrect.rewards.sandbox.inside.foresight import Call, Unit, foreseen_call, is_plain, leaves_nothing
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
@@ -69,15 +69,32 @@ class TestCode:
             body.append(ast.parse(f"check({entry_point})").body[0])
         if not self.count:
             raise UnusableTests("they hold no assert, so any program would pass")
-        self.program = compile(ast.Module(body, []), "tests.py", "exec", dont_inherit=True)
+        self._body, self._units = body, units
+        self.plain = entry_point is None and all(map(is_plain, units))
+        if self.plain:
+            self.names, self.modules, self.leaves_nothing = {name for name, _, _ in self.calls()}, set[str](), True
+            return
         self.names = names_in(self.program)
         for example in self.examples:
             self.names |= names_in(compile(example.source, "tests.py", "exec", dont_inherit=True))
-        testing = [unit for unit in units if not isinstance(unit, (ast.Import, ast.ImportFrom))]
-        foreseen = list(map(foreseen_call, testing))
-        self.calls = [call for call in foreseen if call is not None] if all(foreseen) else []
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
         self.leaves_nothing = leaves_nothing(body, {RUN_CASE, RUN_EXAMPLE}, self.modules)
+
+    @functools.cached_property
+    def program(self) -> types.CodeType:
+        """What runs them all."""
+        return compile(ast.Module(self._body, []), "tests.py", "exec", dont_inherit=True)
+
+    def calls(self) -> list[Call]:
+        """The calls that are certain to come, in this order; their arguments are made anew each time, for what a
+        program does to a list is done to the tests' list too."""
+        testing = [unit for unit in self._units if not isinstance(unit, (ast.Import, ast.ImportFrom))]
+        foreseen = list(map(foreseen_call, testing))
+        return [call for call in foreseen if call is not None] if all(foreseen) else []
+
+    def expected(self) -> list[Any]:
+        """If they are plain, the values to compare with what the calls return."""
+        return [unit.expected for unit in self._units if isinstance(unit, Unit)]
 
     def _statements(self, source: str) -> list[ast.stmt]:
         """The statements of one source; of a text with `>>>` that is no Python, one for each example in it."""

@@ -5,18 +5,21 @@ end and nothing went wrong on the way that no test may forgive (`Session.fault`)
 """
 
 import builtins
+import contextlib
 import functools
 import importlib
 import itertools
 import operator
 import os
 import random
+import re
 import socket
 import sys
 from typing import Any
 
 from selfcorrect.rewards import framing
 from selfcorrect.rewards.sandbox.inside import REHEARSALS, attacks, script
+from selfcorrect.rewards.sandbox.inside.foresight import Call
 from selfcorrect.rewards.sandbox.inside.mirrors import Mirrors, SolutionModule
 from selfcorrect.rewards.sandbox.inside.session import Session, Unloadable
 from selfcorrect.rewards.sandbox.inside.suite import (
@@ -37,6 +40,7 @@ from selfcorrect.rewards.sandbox.inside.suite import (
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, FIRST_PROGRAM = 3, 4
+_ROOT = re.compile(r"\b([a-z_]\w*)\s*\.")
 
 
 def run() -> None:
@@ -59,8 +63,9 @@ def run() -> None:
 class Tester:
     """Runs the tests of one job and reports to the parent.
 
-    The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text}`, and at last one
-    of `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`, `{"unusable": why}`.
+    The report: `{"tests": n}`, any number of `{"results": [[number, why or null], ...], "now": text, "answers": n}`,
+    and at last one of `{"done": true, "gone": bool}`, `{"unloadable": why, "readable": bool, "gone": bool}`,
+    `{"unusable": why}`.
     "gone": the program's process closed its connection; the parent finds out why. "again": this process takes another
     job.
     """
@@ -122,7 +127,7 @@ class Tester:
         space, names = self._given(entry_point)
         self._report({"tests": code.count})
         mirrors = Mirrors(self._session, code.names)
-        foreseen = [(str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls]
+        foreseen = [(str(entry_point) if n == code.candidate else n, args, kwargs) for n, args, kwargs in code.calls()]
         ours = space.keys() | code.modules  # names that are not the program's, whatever it defines
         certain = mirrors.idle and not any(name in ours for name, _, _ in foreseen)
         defined = self._session.load(
@@ -132,6 +137,9 @@ class Tester:
             calls=foreseen if certain else [],
             names=(code.names | names) - ours,
         )
+        if code.plain and self._session.ahead == len(foreseen):
+            self._run_plain(foreseen, code.expected())
+            return
         mirrors.start(SolutionModule(self._session, defined))
         if "random" in code.names:
             random.seed(0)  # as in a fresh process, whatever other tests did here
@@ -154,6 +162,17 @@ class Tester:
         for number in range(code.count):
             if number not in self._told:
                 self._note(number, "it was not reached")
+
+    def _run_plain(self, calls: list[Call], expected: list[Any]) -> None:
+        """What `assert f(2) == 4` does, without the way over Python's compiler: most suites hold nothing else."""
+        for number, ((name, _, _), value) in enumerate(zip(calls, expected, strict=True)):
+            try:
+                if not self._session.next_ahead(name) == value:
+                    raise AssertionError
+            except BaseException:  # noqa: BLE001 - whatever it is, the test has failed
+                self._failed(number)
+            else:
+                self._passed(number)
 
     def _given(self, entry_point: str | None) -> tuple[dict[str, Any], set[str]]:
         """A namespace for the tests with the functions and values that the task gives, out of the program's reach;
@@ -252,7 +271,7 @@ class Tester:
 
     def _flush(self, now: str = "") -> None:
         if self._results or now:
-            self._report({"results": self._results, "now": now})
+            self._report({"results": self._results, "now": now, "answers": self._session.exchanges})
             self._results = []
 
     def _report(self, message: dict[str, Any]) -> None:
@@ -260,7 +279,7 @@ class Tester:
 
     def _end(self, last: dict[str, Any]) -> None:
         """The last message, together with the results not yet told."""
-        results = [{"results": self._results, "now": ""}] if self._results else []
+        results = [{"results": self._results, "now": "", "answers": self._session.exchanges}] if self._results else []
         self._results = []
         self._parent.send_packed(b"".join(map(framing.packed, [*results, last])))
 
@@ -269,6 +288,22 @@ class Tester:
 def _test_code(code: str | tuple[str, ...], entry_point: str | None, by_case: bool) -> TestCode:
     """Made ready once, for all the programs this process sees with the same tests."""
     return TestCode(code if isinstance(code, str) else list(code), entry_point, by_case=by_case)
+
+
+def make_ready(job: dict[str, Any]) -> None:
+    """Read and compile tests before the fork: here Python is warm, in a child a page is copied for all it touches.
+
+    Only where this loads no module, and quietly: what is wrong with the tests is told where they run.
+    """
+    suite = job["suite"]
+    if suite["kind"] == "calls":
+        return
+    sources = suite["code"] if isinstance(suite["code"], str) else tuple(suite["code"])
+    text = sources if isinstance(sources, str) else "".join(sources)
+    used = {name for name in _ROOT.findall(text) if name in sys.stdlib_module_names}
+    if used <= sys.modules.keys() and ">>>" not in text:
+        with contextlib.suppress(UnusableTests):
+            _test_code(sources, suite.get("entry_point"), job["by_case"])
 
 
 def _runners(code: TestCode, space: dict[str, Any]) -> dict[str, Any]:
@@ -297,11 +332,16 @@ def _rehearse(tests: str, number: int) -> None:
 def warm_up() -> None:
     """Let Python set up before the fork what it sets up at first use: the types of syntax trees alone take a
     millisecond."""
+    if without_ssl := "ssl" not in sys.modules:  # asyncio, of unittest.mock, does without: 27 mappings fewer to copy
+        sys.modules["ssl"] = None  # type: ignore[assignment]
     for number in range(REHEARSALS):
         _rehearse("def test_it():\n    assert [f(x=1)] == ['2']\nassert f((1, 2.5)) == {3: -4}", number)
         _rehearse("".join(f"assert f({x}) == {x}\n" for x in range(number, number + 4)), number)
     _test_code.cache_clear()
     del sys.modules["solution"]
+    if without_ssl:
+        del sys.modules["ssl"]
 
 
+PREPARE = {"tests": make_ready}
 ROLES = {"tests": run, "script": script.run, "attack": attacks.run}

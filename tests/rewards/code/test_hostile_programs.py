@@ -71,7 +71,7 @@ def test_a_hostile_program_is_wrong_and_leaves_nothing_behind(
     verdict = judged(checker, PROGRAMS[name], f"import gc\n{ASSERTS}")
     assert verdict.status is Status.WRONG, verdict.reason
     assert checker.worker_pids == pids
-    assert descendants(pids) == []
+    assert all(map(gone_soon, descendants(pids)))  # of one heard to its end, nobody waits for its death
     assert traces() == before
 
 

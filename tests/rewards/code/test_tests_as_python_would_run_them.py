@@ -159,7 +159,7 @@ def test_empty_short_forms_are_refused(checker: UnitTestChecker, short: Any) -> 
     ],
 )
 def test_only_calls_that_are_certain_to_come_are_asked_for_ahead(tests: str, foreseen: list[object]) -> None:
-    assert [args[0] for _, args, _ in test_suite.TestCode(tests).calls] == foreseen
+    assert [args[0] for _, args, _ in test_suite.TestCode(tests).calls()] == foreseen
 
 
 @pytest.mark.parametrize(
