@@ -24,6 +24,8 @@ from hostile_programs import (
 
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code import UnitTestChecker
+from selfcorrect.rewards.sandbox import zygote_pair
+from selfcorrect.rewards.sandbox.jail import Confinement
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,40 @@ def test_a_hostile_script_is_wrong_and_leaves_nothing_behind(checker: UnitTestCh
     assert verdict.status is Status.WRONG, verdict.reason
     programs, _ = pids  # the other may keep a process of tests, which such a check has no need of
     assert (checker.worker_pids, traces(), descendants([programs])) == (pids, before, [])
+
+
+@pytest.mark.parametrize(
+    ("waited", "worked", "pauses", "starved"),
+    [
+        (4.0, 0.01, 3, True),
+        (3.4, 0.01, 3, False),  # it slept
+        (4.5, 0.06, 3, False),  # an endless loop, of which little was run
+        (4.5, 0.01, 500, False),  # it sleeps a microsecond, and waits for its turn, again and again
+    ],
+)
+def test_only_a_program_that_hardly_ran_and_did_not_stand_back_was_starved(
+    waited: float, worked: float, pauses: int, starved: bool
+) -> None:
+    assert zygote_pair.was_starved(waited, worked, pauses, 5.0) is starved
+
+
+@pytest.mark.parametrize(
+    "way", ["time.sleep(1e-6)", "select.select([], [], [], 1e-6)", "me.call_back(0, (), {})", "signal.pause()"]
+)
+def test_a_program_that_stands_back_all_the_time_is_known_by_its_pauses(way: str) -> None:
+    program = (
+        "import select, signal, sys, time\nframe = sys._getframe(1)\n"
+        "while not hasattr(frame.f_locals.get('self'), 'call_back'): frame = frame.f_back\n"
+        "me = frame.f_locals['self']\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None)\nsignal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\n"
+        f"def square(x):\n    while True:\n        try: {way}\n        except Exception: pass"
+    )
+    pair = zygote_pair.ZygotePair(Confinement())
+    try:
+        pair.wait_until_ready()
+        suite = {"kind": "asserts", "code": "assert square(2) == 4"}
+        report = pair.run({"program": program, "given": "", "suite": suite, "by_case": False}, 1.5)
+        assert report.timed_out and report.program is not None
+        assert report.program.pauses - 2 * report.answers >= 20
+    finally:
+        pair.end()

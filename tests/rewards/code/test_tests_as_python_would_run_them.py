@@ -258,3 +258,52 @@ def test_what_tests_leave_never_reaches_the_next_tests() -> None:
         for tests in (looks, draws, draws, "import random\nrandom.seed(4)\nassert f(1) == 1", draws):
             verdict = checker.check_sync(SAME, tests)
             assert verdict.correct, verdict.reason
+
+
+PLAIN = "assert f([3, 1]) == [1, 3]\nassert f([]) == []\nassert f([2, 2]) == [2, 2]"
+JUDGED_ALIKE = {
+    "right": "def f(xs): return sorted(xs)",
+    "changes its argument": "def f(xs):\n    xs.append(9)\n    return sorted(xs[:-1])",
+    "another kind": "def f(xs): return tuple(sorted(xs))",
+    "an object equal to all": "class A:\n    def __eq__(self, o): return True\ndef f(xs): return A()",
+    "a list of them": "class A:\n    def __eq__(self, o): return True\ndef f(xs): return [A() for _ in xs]",
+    "a subclass": "class L(list):\n    def __eq__(self, o): return True\ndef f(xs): return L([7])",
+    "raises": "def f(xs): return sorted(xs) if len(xs) > 1 else 1 / 0",
+    "raises AssertionError": "def f(xs): raise AssertionError('[]')",
+    "leaves": "import os\ndef f(xs): os._exit(0)",
+    "no function": "class f:\n    def __new__(cls, xs): return sorted(xs)",
+    "not defined": "def g(xs): return sorted(xs)",
+    "takes nothing": "def f(): return []",
+    "cannot cross": "def f(xs): return lambda: 1",
+    "writes to the line": "import os\nos.write(3, b'\\0\\0\\0\\x0b[\"ok\",[],[]]')\ndef f(xs): return 1",
+}
+
+
+@pytest.mark.parametrize("what", JUDGED_ALIKE)
+def test_plain_asserts_are_judged_as_python_would_run_them(checker: UnitTestChecker, what: str) -> None:
+    """Suites of nothing else are not compiled. An empty statement before them makes them like all others."""
+    program = JUDGED_ALIKE[what]
+    assert test_suite.TestCode(PLAIN).plain and not test_suite.TestCode(f"x = 1\n{PLAIN}").plain
+    plain, compiled = (checker.check_sync(program, tests) for tests in (PLAIN, f"x = 1\n{PLAIN}"))
+    assert (plain.status, plain.reason) == (compiled.status, compiled.reason)
+    assert checker.check_sync(JUDGED_ALIKE["right"], PLAIN).correct  # and the next program finds the tests as they were
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert f(1) != 2",
+        "assert f(1) == 2, 'why'",
+        "assert f(1) == g(2)",
+        "assert 1 < f(1) == 2",
+        "assert f(1) == [x for x in (1, 2)]",
+        "assert sum([1]) == 1",
+        "assert exit(1) == 1",
+        "assert __import__('os') == 1",
+        "import math\nassert f(1) == 2",
+        "def test_it():\n    assert f(1) == 2",
+        ">>> f(1)\n2",
+    ],
+)
+def test_what_is_more_than_a_call_and_a_literal_is_not_plain(tests: str) -> None:
+    assert not test_suite.TestCode(tests).plain

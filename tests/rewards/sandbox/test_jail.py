@@ -1,6 +1,8 @@
 """The jail closes, proves itself, and refuses where it cannot."""
 
+import py_compile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +113,16 @@ def test_the_jail_holds_with_every_version_of_landlock(
     assert checker.check_sync(PROGRAM, TESTS).correct
     empties = "import os\ndef one():\n    os.close(os.open(os.__file__, os.O_RDONLY | os.O_TRUNC))\n    return 1"
     assert "PermissionError" in checker.check_sync(empties, TESTS).reason
+
+
+def test_a_source_needs_no_rule_where_what_was_compiled_of_it_is_of_today(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("x = 1\n")
+    assert not jail.is_compiled(str(source))
+    py_compile.compile(str(source))
+    assert jail.is_compiled(str(source))
+    source.write_text("x = 12\n")
+    assert not jail.is_compiled(str(source))
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    assert not jail.is_compiled(str(source))  # to check it Python reads the source
+    assert not jail.is_compiled(str(tmp_path / "folder"))
