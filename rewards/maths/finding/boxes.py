@@ -77,6 +77,9 @@ def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
     return _joined(text, found) if found else (-1, None)
 
 
+_PART_BEFORE = re.compile(rf"(?:^|(?<=[\s$,;.(*])){_PART}{_LABEL}{_GAP}$", re.IGNORECASE)
+_PART_NAME = re.compile(r"[a-z0-9]+(?=\W*$)", re.IGNORECASE)
+_NAMES_OF_PARTS = ("abcdefgh", ("i", "ii", "iii", "iv", "v"), "123456789")
 _NAMED = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])(?:_\{?\d\}?)?\s*=\s*[$\s({]*$")
 
 
@@ -85,6 +88,8 @@ def _joined(text: str, found: list[tuple[int, int, str]]) -> tuple[int, str]:
     joined = first[2]
     names = [named[1] for box in found if (named := _NAMED.search(text[max(0, box[0] - 20) : box[0]]))]
     listed = len(set(names)) == len(found)  # a = 3 and b = 4: in this order
+    if (parts := _in_order_of_parts(text, found)) is not None:
+        return first[0], ", ".join(parts) + hedged_after(text, last[1])
     for before, box in zip(reversed(found[1:]), reversed(found[:-1]), strict=True):
         link = "or" if re.search(r"\bor\b", text[before[1] : box[0]], re.IGNORECASE) else "and"
         joined += f", {box[2]}" if listed and link == "and" else f" {link} {box[2]}"
@@ -92,6 +97,22 @@ def _joined(text: str, found: list[tuple[int, int, str]]) -> tuple[int, str]:
     if len(found) > 1 and around == "()":  # (\boxed{3}, \boxed{4}) is a point
         return first[0], f"({', '.join(box[2] for box in reversed(found))})"
     return first[0], joined + hedged_after(text, last[1])
+
+
+def _in_order_of_parts(text: str, found: list[tuple[int, int, str]]) -> list[str] | None:
+    """The contents of boxes each of which is named as a part, "(a)", "(b)", in the order of the names; else None."""
+    names = [_part_before(text[max(0, start - 40) : start]) for start, _, _ in found]
+    for order in _NAMES_OF_PARTS:
+        if len(found) > 1 and len(set(names)) == len(names) and all(name in order for name in names):
+            return [inside for _, (_, _, inside) in sorted(zip(map(order.index, names), found, strict=True))]
+    return None
+
+
+def _part_before(text: str) -> str:
+    """The name of the part that what comes behind `text` belongs to: "b" of "Part (b): $"; else something else."""
+    part = _PART_BEFORE.search(text)
+    name = _PART_NAME.search(re.split(r"[:.=]", part[0])[0]) if part is not None else None
+    return name[0].lower() if name is not None else "none"
 
 
 def _content(text: str, start: int) -> tuple[str, int] | None:

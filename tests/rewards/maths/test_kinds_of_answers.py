@@ -330,7 +330,7 @@ REFERENCES: dict[str, tuple[list[str], list[str]]] = {
     "9 (apples)": (["9", "9 apples"], ["8", "9 pears"]),
     "9 (in cm)": (["9", "9 cm"], ["9 km"]),
     r"The area is \boxed{42}, which is \textbf{(B)}.": (["42", "B", "(B)"], ["41", "C"]),
-    r"(a) \boxed{3}, (b) \boxed{5}": (["3, 5", "3 and 5"], ["3", "5", "15"]),
+    r"(a) \boxed{3}, (b) \boxed{5}": (["3, 5", "3 and 5"], ["3", "5", "15", "5, 3", "5 and 3"]),
     r"(\boxed{3}, \boxed{4})": (["(3, 4)"], ["(4, 3)", "3"]),
     r"x \ne 2": ([r"x \neq 2", r"(-\infty,2)\cup(2,\infty)", r"\mathbb{R}\setminus\{2\}"], ["2", "x = 2", r"x \ne 3"]),
     r"x \ne 1, 3": (

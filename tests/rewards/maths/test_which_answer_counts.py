@@ -246,3 +246,26 @@ def test_what_the_question_says_is_no_answer_to_it(
 ) -> None:
     verdict = checker.check_sync(rf"\boxed{{{answer}}}", reference, problem=question)
     assert verdict.correct is right, verdict
+
+
+PARTS = r"(a) \boxed{3} (b) \boxed{5}"
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        (PARTS, True),
+        (r"(b) \boxed{5} (a) \boxed{3}", True),
+        (r"Part (a): $\boxed{3}$. Part (b): $\boxed{5}$", True),
+        (r"**(a)** \boxed{3}, **(b)** \boxed{5}", True),
+        (r"(i) \boxed{3} and (ii) \boxed{5}", True),
+        (r"\boxed{3} and \boxed{5}", True),
+        (r"(a) \boxed{5} (b) \boxed{3}", False),
+        (r"(b) \boxed{3} and (a) \boxed{5}", False),
+        (r"part a: \boxed{5}, part b: \boxed{3}", False),
+        (r"\boxed{5} and \boxed{3}", False),
+        (r"(a) \boxed{3}", False),
+    ],
+)
+def test_answers_to_parts_belong_to_their_parts(checker: MathChecker, response: str, correct: bool) -> None:
+    assert checker.check_sync(response, PARTS).correct is correct
