@@ -191,10 +191,13 @@ _RUNS = re.compile(r"^(?!def\b|class\b|async def\b|import\b|from\b|@|#|\"\"\"|''
 
 def _defines(code: str) -> set[str]:
     """Names that a block defines at its top level, by the look of its lines."""
-    names = {name for pair in _DEFINITION.findall(code) for name in pair if name}
-    for imported in _IMPORT.findall(code):
-        names.update(part.split()[-1] for part in imported.strip("() ").split(",") if part.split())
-    return names
+    return _imported(code) | {name for pair in _DEFINITION.findall(code) for name in pair if name}
+
+
+def _imported(code: str) -> set[str]:
+    return {
+        part.split()[-1] for names in _IMPORT.findall(code) for part in names.strip("() ").split(",") if part.split()
+    }
 
 
 def _chosen(blocks: list[_Block], wanted: Collection[str], script: bool) -> int:
@@ -218,8 +221,11 @@ def _with_helpers(blocks: list[_Block], chosen: int) -> str:
     defined = _defines(parts[0])
     needed = set(_NAME.findall(parts[0])) - defined
     for block in reversed(blocks[:chosen]):
-        definitions = {name for pair in _DEFINITION.findall(block.code) for name in pair[:1] if name}
-        if definitions & needed and not definitions & defined:
+        own = {name for pair in _DEFINITION.findall(block.code) for name in pair[:1] if name}
+        imports = (
+            set[str]() if _RUNS.search(block.code) else _imported(block.code)
+        )  # one that runs may be an experiment
+        if (own | imports) & needed and not own & defined:
             parts.insert(0, block.code)
             defined |= _defines(block.code)
             needed = (needed | set(_NAME.findall(block.code))) - defined

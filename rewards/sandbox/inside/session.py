@@ -63,7 +63,7 @@ class Session:
         fault: what failed in a way no test may forgive; reset by the tester between tests.
         limit: what the tests wanted to hand over and cannot: their fault, not the program's.
         last: the last exchange, for telling what failed.
-        raised: the last exception that came from the program.
+        missing: the exceptions of the program's that say that a module is missing.
         gone: the program closed its side of the connection.
         exchanges: how many answers the program has given since it was loaded.
         before_asking: called before the program is asked anything, to carry over what the tests have patched.
@@ -73,7 +73,7 @@ class Session:
         self.fault: str | None = None
         self.limit: str | None = None
         self.last: Exchange | None = None
-        self.raised: BaseException | None = None
+        self.missing: list[BaseException] = []
         self.exchanges = 0
         self.gone = False
         self.before_asking: Callable[[], None] | None = None
@@ -238,7 +238,8 @@ class Session:
             exchange.raised(str(problem))
             self.refuse(f"its result is no plain data: {problem!s:.300}")
         if error is not None:
-            self.raised = error
+            if isinstance(error, ModuleNotFoundError):
+                self.missing.append(error)
             raise error
         return value
 

@@ -245,7 +245,8 @@ class Tester:
 
     def _why(self, error: BaseException | None) -> str:
         last = self._session.last
-        if isinstance(error, (UnusableTests, ModuleNotFoundError)) and error is not self._session.raised:
+        missing = isinstance(error, ModuleNotFoundError) and not any(error is one for one in self._session.missing)
+        if missing or isinstance(error, UnusableTests):
             self._session.limit = self._session.limit or f"{type(error).__name__}: {error}"
         if self._session.fault is not None:
             return one_line(f"{last.asked()}: {self._session.fault}" if last else self._session.fault)

@@ -121,3 +121,20 @@ def test_a_name_that_is_also_an_article_or_a_pronoun_makes_no_prose_of_code(line
 )
 def test_prose_that_begins_like_a_statement_is_left_out(line: str) -> None:
     assert (find_program(f"{line}\ndef f(x):\n    return x").program or "").strip() == "def f(x):\n    return x"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "belongs"),
+    [
+        ("from operator import mul", True),
+        ("import operator\nfrom operator import (add, mul as mul)", True),
+        ("from operator import mul\n\ndef half(x):\n    return x / 2", True),
+        ("from operator import mul\nprint(mul(2, None))", False),  # an experiment
+        ("from operator import mul\n\ndef area(r, h):\n    return mul(r, r)", False),  # an earlier answer
+        ("from operator import add", False),
+    ],
+)
+def test_a_block_of_imports_belongs_to_what_uses_them(earlier: str, belongs: bool) -> None:
+    last = "def area(r, h):\n    return mul(r, h)\n"
+    program = find_program(f"```python\n{earlier}\n```\nThen:\n```python\n{last}```", {"area"}).program
+    assert program == (f"{earlier}\n\n{last}" if belongs else last)

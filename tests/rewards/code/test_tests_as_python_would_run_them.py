@@ -307,3 +307,20 @@ def test_plain_asserts_are_judged_as_python_would_run_them(checker: UnitTestChec
 )
 def test_what_is_more_than_a_call_and_a_literal_is_not_plain(tests: str) -> None:
     assert not test_suite.TestCode(tests).plain
+
+
+def test_a_module_that_is_missing_to_the_program_is_its_own_fault_whenever_the_tests_say_so(
+    checker: UnitTestChecker,
+) -> None:
+    program = (
+        "import itertools\nfirst = itertools.count()\ndef f(x):\n    if next(first) == 0:\n"
+        "        raise ModuleNotFoundError('No module named q', name='q')\n    raise ValueError('no')"
+    )
+    saved = (
+        "errors = []\nfor n in range(2):\n    try:\n        f(n)\n    except Exception as error:\n"
+        "        errors.append(error)\n"
+    )
+    tests = saved + "def test_it():\n    if errors: raise errors[0]\n    assert f(1) == 1"
+    assert checker.check_sync(program, tests).status is Status.WRONG
+    missing = saved + "def test_it():\n    import no_such_module\n    assert f(1) == 1"
+    assert checker.check_sync(program, missing).status is Status.UNJUDGED
