@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -211,7 +211,6 @@ def model_location(name: str) -> str:
 # "auto" is the accelerator where there is one, with bfloat16 and TF32 where it has them; else the CPU, with the weights
 # as they were saved. Everything that opens a model chooses by these functions.
 
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -61,12 +61,6 @@ class DrawRules(Protocol):
         ...
 
 
-class SearchNode(Protocol):
-    """A node of a search graph."""
-
-    def __call__(self, state: SearchState, runtime: Runtime[SearchContext]) -> Awaitable[dict[str, Any]]: ...
-
-
 @dataclass(frozen=True)
 class Draw:
     """Node: the next answers of a round, as many as the rules and the budget allow: attempts in the first, then

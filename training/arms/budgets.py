@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.policy import Sampling
@@ -103,7 +102,3 @@ def refuse_unequal(planned: Mapping[str, Budget], *, tolerance: float = TOLERANC
             + "\n".join(lines)
             + "\nchange what makes them differ, or compare them as they are with --allow-unequal-budgets"
         )
-
-
-def as_plain(budget: Budget) -> dict[str, Any]:
-    return asdict(budget)

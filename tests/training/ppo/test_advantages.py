@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcorrect.training.ppo.advantages import gae_within_turns, leave_one_out, leave_one_out_given_previous
+from selfcorrect.training.ppo.advantages import (
+    ClassSums,
+    Moments,
+    class_sums,
+    leave_one_out,
+    leave_one_out_given_previous,
+    normalised_by_role,
+    without,
+)
 
 NAN = math.nan
 
@@ -74,27 +82,67 @@ def test_the_baseline_that_knows_the_previous_score_by_hand() -> None:
     torch.testing.assert_close(leave_one_out_given_previous(rewards, groups, previous), expected)
 
 
-def test_gae_does_not_cross_a_turn() -> None:
-    turns = torch.tensor([[-1, 0, 0, -1, 1, 1]])
-    values = torch.tensor([[9.0, 0.5, 0.25, 9.0, 0.5, 0.75]])
-    rewards = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    advantages, returns = gae_within_turns(rewards, values, turns, discount=1.0, trace=0.5)
-    # turn 0: last 1 - 0.25 = 0.75; first 0.25 - 0.5 + 0.5 * 0.75 = 0.125
-    # turn 1: last 0 - 0.75 = -0.75; first 0.75 - 0.5 + 0.5 * -0.75 = -0.125
-    torch.testing.assert_close(advantages, torch.tensor([[0.0, 0.125, 0.75, 0.0, -0.125, -0.75]]))
-    torch.testing.assert_close(returns, torch.tensor([[0.0, 0.625, 1.0, 0.0, 0.375, 0.0]]))
+def test_the_baseline_that_knows_the_previous_score_needs_one_other_answer_after_it() -> None:
+    # both after a right answer: of the problem and of all, the other one got 0, or 1
+    two = leave_one_out_given_previous(torch.tensor([1.0, 0.0]), torch.tensor([0, 0]), torch.tensor([1.0, 1.0]))
+    assert two.tolist() == [1.0, -1.0]
+    # after another score each: a previous answer that was not judged is a class of its own
+    apart = leave_one_out_given_previous(torch.tensor([1.0, 0.0]), torch.tensor([0, 0]), torch.tensor([0.0, NAN]))
+    assert apart.tolist() == [0.0, 0.0]
 
 
-def test_gae_with_trace_one_and_no_values_is_the_reward_to_go_of_the_turn() -> None:
-    turns = torch.tensor([[0, 0, 0, 1, 1]])
-    rewards = torch.tensor([[0.0, 0.0, 2.0, 0.0, 3.0]])
-    advantages, _ = gae_within_turns(rewards, torch.zeros(1, 5), turns, trace=1.0)
-    assert advantages.tolist() == [[2.0, 2.0, 2.0, 3.0, 3.0]]
+def test_who_abstains_after_a_previous_score_has_no_advantage_and_no_part() -> None:
+    rewards, previous = torch.tensor([NAN, 1.0, 0.0]), torch.tensor([1.0, 1.0, 1.0])
+    assert leave_one_out_given_previous(rewards, torch.tensor([0, 0, 0]), previous).tolist() == [0.0, 1.0, -1.0]
 
 
-def test_gae_leaves_an_abstaining_turn_alone() -> None:
-    turns = torch.tensor([[0, 0, 1, 1]])
-    rewards = torch.tensor([[0.0, NAN, 0.0, 1.0]])
-    advantages, returns = gae_within_turns(rewards, torch.full((1, 4), 0.5), turns)
-    assert advantages[0, :2].tolist() == [0.0, 0.0] and returns[0, :2].tolist() == [0.0, 0.0]
-    assert advantages[0, 3].item() == 0.5
+def test_of_no_episodes_there_are_no_advantages() -> None:
+    nothing, no_groups = torch.tensor([]), torch.tensor([], dtype=torch.long)
+    assert leave_one_out(nothing, no_groups).tolist() == []
+    assert leave_one_out_given_previous(nothing, no_groups, nothing).tolist() == []
+
+
+def test_the_sums_of_one_process_by_the_score_before() -> None:
+    rewards, previous = torch.tensor([1.0, 2.0, 3.0, NAN, 4.0]), torch.tensor([1.0, 0.0, 1.0, 0.5, NAN])
+    assert class_sums(rewards, previous) == {1.0: (4.0, 2.0), 0.0: (2.0, 1.0), -1.0: (4.0, 1.0)}
+
+
+def test_what_the_others_have_is_the_whole_without_ones_own() -> None:
+    mine = {1.0: (1.0, 1.0), 0.0: (2.0, 1.0)}
+    others = without(mine, [{1.0: (3.0, 2.0), -1.0: (5.0, 1.0)}, mine, {-1.0: (1.0, 3.0)}])
+    assert others == {1.0: (3.0, 2.0), 0.0: (0.0, 0.0), -1.0: (6.0, 4.0)}
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 5) | st.just(NAN), st.integers(0, 3), st.sampled_from([0.0, 1.0, NAN])),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_processes_with_problems_of_their_own_have_the_advantages_of_one(rows: list[tuple[float, int, float]]) -> None:
+    rewards, previous = (torch.tensor([row[part] for row in rows], dtype=torch.float64) for part in (0, 2))
+    groups = torch.tensor([row[1] for row in rows])
+    parts = [groups < 2, groups >= 2]
+    sums: list[ClassSums] = [class_sums(rewards[part], previous[part]) for part in parts]
+    whole = leave_one_out_given_previous(rewards, groups, previous)
+    for part, mine in zip(parts, sums, strict=True):
+        found = leave_one_out_given_previous(rewards[part], groups[part], previous[part], elsewhere=without(mine, sums))
+        torch.testing.assert_close(found, whole[part])
+
+
+def test_processes_that_number_their_roles_differently_normalise_by_the_same_moments() -> None:
+    """Answers 1, 3 and 5 in two processes: mean 3, variance 8/3. Critiques 7 and 9: mean 8, variance 1."""
+    told: list[Moments] = []
+
+    def gather(mine: Moments) -> list[Moments]:
+        told.append(mine)
+        return told
+
+    yes = torch.tensor([True, True])
+    normalised_by_role(torch.tensor([1.0, 7.0]), torch.tensor([0, 1]), yes, names=("answer", "critique"), gather=gather)
+    found = normalised_by_role(
+        torch.tensor([9.0, 3.0, 5.0]), torch.tensor([0, 1, 1]), torch.tensor([True] * 3), names=("critique", "answer"),
+        gather=gather,
+    )  # fmt: skip
+    assert found.tolist() == pytest.approx([1.0, 0.0, 2 / math.sqrt(8 / 3)])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from selfcorrect.training.ppo.advantages import (
     agree,
-    gae_within_turns,
     leave_one_out,
     leave_one_out_given_previous,
     normalised_by_role,
@@ -37,7 +36,6 @@ TAKERS: dict[str, tuple[Callable[..., Any], list[str], list[str]]] = {
     "leave_one_out": (leave_one_out, ["rewards_B", "groups_B"], []),
     "leave_one_out_given_previous": (leave_one_out_given_previous, ["rewards_B", "groups_B", "previous_B"], []),
     "normalised_by_role": (normalised_by_role, ["advantages_C", "roles_C", "counted_C"], []),
-    "gae_within_turns": (gae_within_turns, ["values_BT", "rewards_BT", "turns_BT"], []),
 }
 CASES = [(taker, name) for taker, (_, names, _) in TAKERS.items() for name in names]
 
