@@ -17,7 +17,7 @@ from selfcorrect.training.arms.reinforced import single_turn, train_score
 from selfcorrect.training.arms.sft import pair_sft
 from selfcorrect.training.arms.star import star
 from selfcorrect.training.arms.untrained import sample_again, self_refine
-from selfcorrect.training.ppo.objectives import OBJECTIVES, StageTwo, objective_named
+from selfcorrect.training.ppo.objectives import objective_named
 from selfcorrect.training.runs.given import with_objects
 from selfcorrect.training.runs.opening import open_graph, open_policy, prompts_for, score_schedule
 from selfcorrect.training.runs.run_directory import RunDirectory
@@ -208,11 +208,5 @@ def test_a_graph_and_an_objective_of_ones_own_are_settings(
         objective_named("own_objective:NUMBER", settings.score)
 
 
-def test_objectives_have_names_and_take_the_weights_of_the_settings() -> None:
-    score = ScoreSettings(alpha=4.0, beta1=0.2, beta_first=0.7)
-    assert objective_named("stage-2", score) == StageTwo(alpha=4.0, beta1=0.2, beta_first=0.7)
-    for name in OBJECTIVES:
-        assert len(objective_named(name, score).answer_rewards([1.0, 0.0])) == 2
-    with pytest.raises(ConfigurationError, match="unknown objective 'stage2'; did you mean stage-2"):
-        objective_named("stage2", score)
+def test_prompts_are_those_of_the_task_where_none_are_named() -> None:
     assert prompts_for(RunSettings(), object()) == COUNTDOWN  # type: ignore[arg-type]

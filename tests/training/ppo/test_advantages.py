@@ -146,3 +146,11 @@ def test_processes_that_number_their_roles_differently_normalise_by_the_same_mom
         gather=gather,
     )  # fmt: skip
     assert found.tolist() == pytest.approx([1.0, 0.0, 2 / math.sqrt(8 / 3)])
+
+
+def test_what_rounding_leaves_is_no_spread() -> None:
+    """Of seven times 0.1 the variance comes out as 2e-18."""
+    same = torch.full((7,), 0.1, dtype=torch.float64)
+    assert (
+        normalised_by_role(same, torch.zeros(7, dtype=torch.long), torch.ones(7, dtype=torch.bool)).tolist() == [0] * 7
+    )

@@ -1,6 +1,8 @@
 """What each objective pays and holds to the reference, by hand, and which one a schedule plays when."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.training.ppo.objectives import OBJECTIVES as REGISTERED
 from selfcorrect.training.ppo.objectives import (
     PAG,
     MultiTurn,
@@ -17,6 +20,8 @@ from selfcorrect.training.ppo.objectives import (
     StageOne,
     StageTwo,
     TurnSignal,
+    checked_objective,
+    objective_named,
 )
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
@@ -115,3 +120,81 @@ def test_a_schedule_without_a_batch_is_refused(stages: Any) -> None:
 
 def test_one_batch_of_one_stage_is_a_schedule() -> None:
     assert Schedule(((StageOne(), 1),)).total_batches == 1
+
+
+# By name.
+
+
+WEIGHTS = SimpleNamespace(alpha=4.0, beta1=0.2, beta_first=0.7, of_something_else=1.0)
+
+
+def test_a_name_makes_its_objective_with_the_weights_that_it_has() -> None:
+    assert objective_named("stage-2", WEIGHTS) == StageTwo(alpha=4.0, beta1=0.2, beta_first=0.7)
+    assert objective_named("multi-turn", WEIGHTS) == MultiTurn(beta1=0.2)
+    assert objective_named("pag", SimpleNamespace(beta1=0.5)) == PAG(beta1=0.5), "the others are its defaults"
+    assert {objective_named(name, WEIGHTS).name for name in REGISTERED} == set(OBJECTIVES)
+    with pytest.raises(ConfigurationError, match="unknown objective 'stage2'; did you mean stage-2"):
+        objective_named("stage2", WEIGHTS)
+
+
+class Half(StageTwo):
+    """A class of one's own."""
+
+    def answer_rewards(self, scores: Sequence[float | None]) -> list[float | None]:
+        return [0.5] * len(scores)
+
+
+class Paying:
+    """It has no KL, and no name."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def answer_rewards(self, scores: Sequence[float | None]) -> list[float | None]:
+        return list(scores)
+
+    def critique_rewards(self, scores: Sequence[float | None], says_wrong: Sequence[bool | None]) -> list[Any]:
+        return list(scores)
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = ModuleType("my_objectives")
+    monkeypatch.setitem(sys.modules, "my_objectives", module)
+    return module
+
+
+def test_ones_own_is_a_class_a_function_or_an_objective(mine: ModuleType) -> None:
+    fixed = Half(alpha=9.0)
+    vars(mine).update(Half=Half, made=lambda beta1: StageOne(beta1=beta1, beta2=1.0), fixed=fixed)
+    assert objective_named("my_objectives:Half", WEIGHTS) == Half(alpha=4.0, beta1=0.2, beta_first=0.7)
+    assert objective_named("my_objectives:made", WEIGHTS) == StageOne(beta1=0.2, beta2=1.0)
+    assert objective_named("my_objectives:fixed", WEIGHTS) is fixed
+
+
+def test_ones_own_that_is_no_objective_is_told_with_what_it_lacks(mine: ModuleType) -> None:
+    def torn(alpha: float) -> Any:
+        raise OSError("no such disk")
+
+    vars(mine).update(
+        number=3, Nothing=ModuleType, Paying=Paying, paying=Paying(), returned=lambda alpha: alpha, torn=torn
+    )
+    expected = r"; expected name, answer_rewards\(scores\), critique_rewards\(scores, says_wrong\) and kl_coefficient"
+    wanted = expected.removeprefix("; ")
+    for name, told in {
+        "number": f"^my_objectives:number is no objective: {wanted}.*, got an int$",
+        "Nothing": f"^my_objectives:Nothing is no objective: {wanted}.*, got the class module$",
+        "Paying": f"^my_objectives:Paying is no objective: it lacks kl_coefficient, name{expected}",
+        "paying": f"^my_objectives:paying is no objective: it lacks kl_coefficient, name{expected}",
+        "returned": "^my_objectives:returned is no objective: it lacks answer_rewards, critique_rewards, kl_.*, name;",
+        "torn": f"^my_objectives:torn failed: OSError: no such disk.*{expected}",
+    }.items():
+        with pytest.raises(ConfigurationError, match=told):
+            objective_named(f"my_objectives:{name}", WEIGHTS)
+
+
+def test_an_objective_is_passed_on_as_it_is() -> None:
+    objective = StageOne()
+    assert checked_objective(objective, "objective") is objective
+    with pytest.raises(ConfigurationError, match="^objective is no objective: it lacks kl_coefficient, name"):
+        checked_objective(Paying(), "objective")
