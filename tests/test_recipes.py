@@ -69,7 +69,10 @@ def made_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["gsm8k:shopping.jsonl", "gsm8k:letters.jsonl", "mbpp:functions.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    ["gsm8k:shopping.jsonl", "gsm8k:letters.jsonl", pytest.param("mbpp:functions.jsonl", marks=pytest.mark.slow)],
+)
 def test_made_tasks_accept_their_own_solutions(name: str, made_tasks: Path) -> None:
     kind, _, file = name.partition(":")
     task = open_task(f"{kind}:{made_tasks / file}")

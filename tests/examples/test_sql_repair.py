@@ -89,6 +89,7 @@ def test_no_text_breaks_the_sandbox(sql: str) -> None:
     assert isinstance(outcome.error, str)
 
 
+@pytest.mark.slow
 def test_every_reference_query_passes_its_checker_and_the_splits_are_apart() -> None:
     task = SqlTask()
     train_split = task.problems("train", task.available("train"))

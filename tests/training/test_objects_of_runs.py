@@ -119,7 +119,7 @@ def test_the_words_a_policy_was_trained_with_stay_with_it(policy: TransformersPo
     assert prompts_of(trained, english=PLAIN).revise == "again again :"
 
 
-@pytest.mark.parametrize("arm", [star, pair_sft])
+@pytest.mark.parametrize("arm", [pair_sft, pytest.param(star, marks=pytest.mark.slow)])
 def test_arms_that_load_their_policy_again_save_a_given_one(
     arm: Callable[..., Any], policy: TransformersPolicy, tmp_path: Path
 ) -> None:

@@ -31,7 +31,14 @@ def policy(**options: Any) -> TransformersPolicy:
 
 
 @pytest.mark.parametrize(
-    ("revisions", "critique"), [(0, "instruction"), (1, "instruction"), (1, "self"), (2, "self"), (2, "instruction")]
+    ("revisions", "critique"),
+    [
+        (0, "instruction"),
+        (1, "instruction"),
+        (1, "self"),
+        pytest.param(2, "self", marks=pytest.mark.slow),
+        pytest.param(2, "instruction", marks=pytest.mark.slow),
+    ],
 )
 def test_the_answer_comes_token_by_token_and_the_drafts_not_at_all(revisions: int, critique: str) -> None:
     rule = {"stop_rule": FixedRevisions()} if critique == "self" else {}  # else its own nonsense ends the loop early

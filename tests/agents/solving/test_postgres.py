@@ -28,6 +28,7 @@ def think(folder: Path, address: str, turns: int, thread: str = "t") -> Solution
     return asyncio.run(solve("think", graph, budget=Budget(turns=turns), checkpointer=address, thread_id=thread))
 
 
+@pytest.mark.slow
 def test_an_episode_goes_on_where_it_ended_and_old_checkpoints_are_forgotten(tmp_path: Path, address: str) -> None:
     import psycopg
 

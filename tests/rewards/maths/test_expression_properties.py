@@ -225,6 +225,7 @@ def test_a_worked_solution_is_a_reference_by_its_marked_answer(checker: MathChec
     assert checker.check_sync("72", "Natalia sold 48/2 = 24 clips.\n#### 72").correct
 
 
+@pytest.mark.slow
 def test_async_and_pickled_checkers_say_the_same(checker: MathChecker) -> None:
     cases = [(r"\boxed{1}", r"\int_0^1 2x dx"), (r"\boxed{2}", r"\int_0^1 2x dx"), ("42", "42"), ("41", "42")]
     with pickle.loads(pickle.dumps(MathChecker(workers=1, deadline=20.0))) as copy:

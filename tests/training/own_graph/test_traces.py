@@ -121,7 +121,7 @@ def test_calls_of_chat_models_of_others_have_spans_too(spans: InMemorySpanExport
     assert {(span["gen_ai.usage.input_tokens"], span["gen_ai.usage.output_tokens"]) for span in told} == {(10, 5)}
 
 
-@pytest.mark.parametrize("imported", ["", "import opentelemetry.trace\n"])
+@pytest.mark.parametrize("imported", ["", pytest.param("import opentelemetry.trace\n", marks=pytest.mark.slow)])
 def test_without_a_tracer_provider_nothing_is_told(imported: str) -> None:
     code = (
         f"{imported}from selfcorrect.agents.tracing import begin_span, is_traced\n"
