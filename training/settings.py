@@ -282,8 +282,11 @@ class RunSettings(CreditedSettings, KeepingSettings):
 
     @model_validator(mode="after")
     def _credit_has_an_effect(self) -> Self:
-        refuse_idle_baseline([self.credit], self.optimiser.baseline, critic=self.optimiser.critic is not None)
-        refuse_stunted_trees(self.credit, [], self.optimiser.episodes_per_problem, self.score.offline_attempts)
+        if unknown := set(self.credit_by_role) - {"answer", "critique"}:
+            raise ValueError(f"credit_by_role: the calls are answer and critique, and none is {min(unknown)!r}")
+        by_role = list(self.credit_by_role.values())
+        refuse_idle_baseline([self.credit, *by_role], self.optimiser.baseline, critic=self.optimiser.critic is not None)
+        refuse_stunted_trees(self.credit, by_role, self.optimiser.episodes_per_problem, self.score.offline_attempts)
         self.refuse_idle(self.evaluation.every, "evaluation.every", self.optimiser.trl)
         refuse_contradictions(self.policy.engine, self.policy, self.optimiser)
         return self

@@ -10,6 +10,8 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.settings import combine, differing_fields, settings_as_yaml
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.tasks.jsonl import JsonlSettings
+from selfcorrect.training.arms.specs import refuse_unread
+from selfcorrect.training.credit.settings import Outcome, ReturnToGo
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
@@ -234,6 +236,40 @@ def test_what_every_run_keeps_reaches_the_trainer(name: str, tmp_path: Path) -> 
     settings = combine(DEMO, {name: KEPT.get(name, 11)}, [])
     reached = getattr(ppo_config(settings, tmp_path, 5), name)
     assert reached == getattr(settings, name) != getattr(ppo_config(DEMO, tmp_path, 5), name)
+
+
+def test_who_is_paid_for_what_and_how_often_it_is_measured_reach_the_trainer(tmp_path: Path) -> None:
+    """With those of the two tests above, these are all that the trainer has, but what the run itself decides."""
+    changed = ["credit.kind=outcome", "optimiser.baseline=leave_one_out", "evaluation.every=7"]
+    settings = combine(DEMO, {}, [*changed, "credit_by_role.critique.kind=return_to_go"])
+    reached = ppo_config(settings, tmp_path, 5)
+    assert (reached.credit, reached.evaluate_every) == (Outcome(), 7)
+    assert reached.credit_by_role == {"critique": ReturnToGo()}
+    ours = {
+        "credit",
+        "credit_by_role",
+        "evaluate_every",
+        *OptimiserSettings.model_fields,
+        *KeepingSettings.model_fields,
+    }
+    assert set(TurnPPOConfig.model_fields) - ours == {"output_dir", "steps", "stages"}
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("credit_by_role.critic.kind=outcome", "the calls are answer and critique, and none is 'critic'"),
+        ("credit_by_role.critique.kind=tree", "it cannot be that of single roles"),
+    ],
+)
+def test_a_credit_that_no_call_can_have_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        combine(DEMO, {}, [override])
+
+
+def test_an_arm_without_credit_reads_none_of_roles() -> None:
+    with pytest.raises(ConfigurationError, match="star does not read settings of credit_by_role"):
+        refuse_unread(["credit_by_role.critique.kind"], "star", ("star",), "--set")
 
 
 def test_an_arm_normalises_where_the_settings_leave_it_open(tmp_path: Path) -> None:

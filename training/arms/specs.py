@@ -76,7 +76,8 @@ GROUPS_OF_SOME = ("score", "optimiser", "credit", "looks", "star", "pair_sft", "
 def idle_settings(reads: Sequence[str]) -> list[str]:
     """The groups and settings that an arm, or several, that reads these groups does not."""
     without = () if "optimiser" in reads else CHECKPOINTS
-    return [*(group for group in GROUPS_OF_SOME if group not in reads), *without]
+    uncredited = () if "credit" in reads else ("credit_by_role",)
+    return [*(group for group in GROUPS_OF_SOME if group not in reads), *uncredited, *without]
 
 
 def refuse_unread(settings: Iterable[str], name: str, reads: Sequence[str], source: str) -> None:

@@ -80,6 +80,8 @@ class CreditedSettings(Settings):
 
     credit: CreditSettings = OwnCredit()
     """Which turn is paid for what; see docs/credit.md."""
+    credit_by_role: dict[str, CreditSettings] = Field(default_factory=dict)
+    """Another credit for the calls of some roles: "critique", or in a graph of one's own a node, or "subgraph/node"."""
 
 
 class OptimiserSettings(Settings):
@@ -255,8 +257,6 @@ class OptimiserSettings(Settings):
 class TurnPPOConfig(CreditedSettings, OptimiserSettings, KeepingSettings, WholeSettings):
     """Settings of one `TurnPPOTrainer`."""
 
-    credit_by_role: dict[str, CreditSettings] = Field(default_factory=dict)
-    """Another credit for the calls of some roles: "critique", or in a graph of one's own a node, or "subgraph/node"."""
     output_dir: Path = Field(strict=False)
     """Where checkpoints go."""
     steps: PositiveInt

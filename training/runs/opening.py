@@ -219,6 +219,7 @@ def ppo_config(
         **chosen,
         **kept,
         credit=settings.credit,
+        credit_by_role=settings.credit_by_role,
         output_dir=checkpoints,
         steps=steps,
         stages=list(stages),
