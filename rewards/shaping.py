@@ -39,8 +39,12 @@ def score_stage_two(scores: Sequence[Score], *, alpha: float) -> list[Score]:
     return [scores[0]] + [_with_bonus(now, before, alpha) for before, now in pairwise(scores)]
 
 
+PAG_ALPHA = 1.0
+"""The paper's."""
+
+
 def pag(
-    scores: Sequence[Score], says_wrong: Sequence[bool | None], *, alpha: float = 1.0
+    scores: Sequence[Score], says_wrong: Sequence[bool | None], *, alpha: float = PAG_ALPHA
 ) -> tuple[list[Score], list[Score]]:
     """PAG (arXiv 2506.10406): rewards of the answers and of the policy's verdicts on them.
 

@@ -106,7 +106,7 @@ def token_weights_BT(turns_BT: Tensor, by: NormaliseLoss) -> Tensor:
         return ones_BT / by
     turns = turns_BT.flatten()
     counts = torch.bincount(turns[turns >= 0], minlength=1)
-    return ones_BT / counts[turns.clamp(min=0)].view_as(turns_BT)
+    return ones_BT / counts[turns.clamp(min=0)].clamp(min=1).view_as(turns_BT)  # context may point at an empty turn
 
 
 def learning_items(mask_BT: Tensor, weights_BT: Tensor, turns_BT: Tensor, by: NormaliseLoss) -> Tensor:

@@ -179,7 +179,7 @@ class SingleTurn(_UnpaidCritiques):
 class PAG:
     """PAG (arXiv 2506.10406): answers are paid as in Stage II, the policy's verdicts for agreeing with the checker."""
 
-    alpha: float = 1.0
+    alpha: float = shaping.PAG_ALPHA
     beta1: float = 0.0
     name: str = "pag"
 

@@ -57,6 +57,13 @@ def test_ratios_are_cut_token_by_token_turn_by_turn_and_row_by_row(
     assert weights(by, level, low) == expected
 
 
+def test_the_bounds_themselves_are_kept_and_weights_are_numbers_of_the_log_probabilities() -> None:
+    alike, turns_BT = torch.zeros(1, 2), torch.tensor([[0, 0]])
+    for low, high in ((1.0, 2.0), (0.5, 1.0)):
+        found = mismatch_weights_BT(alike, turns_BT, MismatchSettings(by="mask", level="token", low=low, high=high))
+        assert found.tolist() == [[1.0, 1.0]] and found.dtype == alike.dtype
+
+
 def test_a_product_that_no_number_can_hold_is_truncated_or_masked() -> None:
     log_ratio_BT, turns_BT = torch.full((1, 1000), 5.0), torch.zeros(1, 1000, dtype=torch.long)
     cut = [

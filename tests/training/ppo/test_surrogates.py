@@ -209,3 +209,9 @@ def test_overlong_shaping_by_hand() -> None:
     """DAPO, Eq. 13: nothing up to limit - buffer, then linearly to the whole penalty at the limit."""
     overlong = OverlongSettings(limit=20, buffer=4, penalty=2.0)
     assert [overlong.charge(length) for length in (1, 16, 17, 18, 20, 30)] == [0.0, 0.0, 0.5, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("by", ["token", "turn", 7])
+def test_where_nothing_was_sampled_no_token_counts(by: NormaliseLoss) -> None:
+    found = token_weights_BT(torch.full((2, 3), -1), by)
+    assert found.tolist() == [[0.0] * 3] * 2 and found.dtype == torch.float32
