@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import cast
 
 from selfcorrect.rewards.maths.finding.boxes import FORMULA
+from selfcorrect.rewards.maths.numerals import Numeral, read_numeral
 from selfcorrect.rewards.maths.syntax import Node, parse
 from selfcorrect.rewards.maths.text import clean, squeeze
 from selfcorrect.rewards.maths.tokens import NotUnderstood, TooIntricate
@@ -159,12 +160,29 @@ class Question:
         meant: the same, respelled.
         text: its formulas, cleaned and without needless spaces, with a bar around each.
         words: its words alone, in lower case, with a space around each.
+        numbers: those it writes down.
     """
 
     shapes: frozenset[Canonical]
     meant: frozenset[Canonical]
     text: str
     words: str = " "
+    numbers: tuple[Numeral, ...] = ()
+
+    def writes(self, number: Numeral) -> bool:
+        """Whether a number stands in the question in the same manner, perhaps in other figures: 0.(27)."""
+        return any(_manner(one) == _manner(number) and _as_good_as(one, number) for one in self.numbers)
+
+
+_MANNERS = {"decimal": "point", "recurring": "point", "mixed": "fraction"}
+
+
+def _manner(number: Numeral) -> tuple[str, int]:
+    return "percent" if number.percent else _MANNERS.get(number.form, number.form), number.base
+
+
+def _as_good_as(one: Numeral, other: Numeral) -> bool:
+    return abs(one.value - other.value) <= abs(one.value) / 10**9
 
 
 _SIDES = re.compile(r"=|<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|\\equiv|\\approx|,|;|\\\\|&")
@@ -183,15 +201,17 @@ def read_question(problem: str) -> Question:
     formulas = [next(group for group in match.groups() if group is not None) for match in FORMULA.finditer(problem)]
     formulas += [match[0] for match in _PLAIN_FORMULA.finditer(FORMULA.sub(" ", problem))]
     shapes, meant = set[Canonical](), set[Canonical]()
-    texts = []
+    texts, numbers = [], dict[Numeral, None]()
     for formula in formulas[:_MAX_FORMULAS]:
         cleaned = clean(formula)
         texts.append(squeeze(cleaned))
         for side in {cleaned, *_SIDES.split(cleaned)}:
+            if (numeral := read_numeral(side)) is not None:
+                numbers[numeral] = None
             if (tree := _tree(side)) is not None:
                 shapes.update(map(canonical, _parts(tree)))
                 meant.update(map(canonical, _parts(respelled(tree))))
-    return Question(frozenset(shapes), frozenset(meant), f"|{'|'.join(texts)}|", _words_of(problem))
+    return Question(frozenset(shapes), frozenset(meant), f"|{'|'.join(texts)}|", _words_of(problem), tuple(numbers))
 
 
 def _words_of(text: str) -> str:

@@ -183,6 +183,23 @@ def _holds_factored(node: Node) -> bool:
     return is_factored(node) or any(map(_holds_factored, node.args))
 
 
+def _is_polynomial(node: Node) -> bool:
+    if node.op in ("/", "^") and variables(node.args[1]):
+        return False
+    if node.op == "^" and ((exponent := _whole(node.args[1])) is None or exponent < 0):
+        return not variables(node)
+    return not variables(node) or (
+        node.op in ("+", "-", "*", "/", "neg", "^", "symbol") and all(map(_is_polynomial, node.args))
+    )
+
+
+def _divides(node: Node) -> bool:
+    """Whether something with variables is divided by."""
+    by_power = node.op == "^" and (exponent := _whole(node.args[1])) is not None and exponent < 0
+    quotient = node.op == "/" and variables(node.args[1])
+    return bool(quotient or (by_power and variables(node.args[0]))) or any(map(_divides, node.args))
+
+
 _FACTOR = re.compile(r"\b(?:factor(?:i[sz]e|ed|ization|ing)?\b(?!\s+of\b)|as a product)", re.IGNORECASE)
 _EXPAND = re.compile(
     r"\b(?:expand|multiply out|distribut|without parenthes|simplif|expanded form|standard form|as a polynomial|the "
@@ -200,6 +217,8 @@ def wrong_form(answer: Node, reference: Node, problem: str | None) -> str:
         return work_left(answer, reference)
     if like_terms(answer) and not like_terms(reference):
         return "its like terms are not combined"
+    if _divides(answer) and _is_polynomial(reference):
+        return "the division is not carried out"
     if is_factored(reference) and (problem is None or _FACTOR.search(problem)):
         return "" if factors(answer) >= factors(reference) else "it is not factored"
     if is_multiplied_out(reference) and (problem is None or _EXPAND.search(problem)):

@@ -155,8 +155,10 @@ class ValueComparison:
         if self.policy.form == "wanted" and wanted.reduced and not found.reduced:
             return self._wrong("the fraction is not in lowest terms")
         other = not spelled_alike(wanted, found) or wanted.percent != found.percent
-        if other and self.question is not None and copied(answer.text, None, reference.text, None, self.question):
-            return self._wrong("it repeats the question")
+        if other and self.question is not None:
+            stands = self.question.writes(found) and not self.question.writes(wanted)
+            if stands or copied(answer.text, None, reference.text, None, self.question):
+                return self._wrong("it repeats the question")
         if self.question is not None and spelled_out(answer.text, reference.text, self.question):
             return self._wrong("it repeats the question")
         return True

@@ -47,9 +47,12 @@ _STATEMENT = re.compile(
     rf"\s*(?:\*\*)?\s*(?:(?:{_FILLERS}){_WORD_END}\s*,?\s*)*:?",
     re.IGNORECASE,
 )
+_DOUBT = r"(?<!no )(?<!a )(?<!without )doubt"
 _ABOUT_ANOTHER = re.compile(
-    r"(?:\b(?:check|verif|confirm|test|doubt|wrong|incorrect|previous|first|initial|earlier|old)\w*|\b(?:not"
-    r"|n't))\s+(?:(?:our|the|this|my|that|your|a|an)\s+)?(?:(?:final|correct|right|overall)\s+)?$",
+    rf"(?:\b(?:check|verif|confirm|test|{_DOUBT}|wrong|incorrect|previous|first|initial|earlier|old|impossible"
+    r"|unlikely|false|den(?:y|ies))\w*|\bnot|n't)\s+"
+    r"(?:(?:think|believe|say|claim|mean|agree|see|sure|certain|why|how)\s+){0,2}(?:(?:that|if|whether)\s+)?"
+    r"(?:(?:our|the|this|my|that|your|a|an)\s+)?(?:(?:final|correct|right|overall)\s+)?$",
     re.IGNORECASE,
 )
 """Before "answer is": it speaks of checking one, or of one given up."""
@@ -65,11 +68,13 @@ _POLITE = re.compile(
 # What takes a value back: "the answer is not 42".
 
 _CLAUSES = re.compile(
-    r"[,;](?=\s|[^\x00-\x7f])|[()]|\b(?:but|which|it'?s(?!\s+not)|sondern|sino|mais|ma|mas)\b|而是|(?<!\w)(?:а|но)(?!\w)",
+    r"[,;](?=\s|[^\x00-\x7f])|[()]|\b(?:(?<!anything )but|which|it'?s(?!\s+not)|sondern|sino|mais|ma|mas)\b|而是"
+    r"|(?<!\w)(?:а|но)(?!\w)",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|nicht|kein\w*"
+    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
+    rf"|no longer|by no means|{_DOUBT}|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht|kein\w*"
     r"|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
     r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)",
     re.IGNORECASE,

@@ -237,6 +237,21 @@ COPIES = [
     ("3,1,2", "1,2,3", False, "Sort 3, 1, 2"),
     ("2+3i", "2+3i", True, "What is the conjugate of $2-3i$"),
     ("\\frac{3}{1-x}", "\\frac{3}{1-x}", True, "x"),
+    ("0.(27)", "\\frac{3}{11}", False, "Write $0.\\overline{27}$ as a fraction."),
+    ("0.27\\overline{27}", "\\frac{3}{11}", False, "Write $0.\\overline{27}$ as a fraction."),
+    ("0.272727272727", "\\frac{3}{11}", False, "Write $0.\\overline{27}$ as a fraction."),
+    ("0.\\overline{27}", "\\frac{3}{11}", True, "Divide 3 by 11."),
+    ("0.750", "\\frac34", False, "Write $0.75$ as a fraction."),
+    ("45.0\\%", "0.45", False, "Write $45\\%$ as a decimal."),
+    ("3.20e4", "32000", False, "Write $3.2\\times 10^4$ in standard form."),
+    ("1.5", "3/2", True, "Compute $\\frac34\\cdot 2$."),
+    ("0.5", "0.5", True, "If $p=0.5$, what is $1-p$?"),
+    ("\\frac{9-x^2}{3-x}", "x+3", False, "Simplify $\\frac{x^2-9}{x-3}$."),
+    ("2\\cdot\\frac{x^2-9}{2x-6}", "x+3", False, "Simplify $\\frac{x^2-9}{x-3}$."),
+    ("6x^2(2x)^{-1}", "3x", False, "How far is it?"),
+    ("\\frac{x+3}{2}", "\\frac12x+\\frac32", True, "How far is it?"),
+    ("\\frac{1}{x}", "x^{-1}", True, "How far is it?"),
+    ("\\frac{\\sin x}{\\cos x}", "\\tan x", True, "How far is it?"),
 ]
 
 
@@ -269,3 +284,36 @@ PARTS = r"(a) \boxed{3} (b) \boxed{5}"
 )
 def test_answers_to_parts_belong_to_their_parts(checker: MathChecker, response: str, correct: bool) -> None:
     assert checker.check_sync(response, PARTS).correct is correct
+
+
+@pytest.mark.parametrize(
+    "denial",
+    [
+        "The answer is anything but 56",
+        "The answer is no longer 56.",
+        "I doubt that the answer is 56.",
+        "I don't think the answer is 56",
+        "I do not believe that the final answer is 56.",
+        "It is unlikely that the answer is 56.",
+        "It doesn't look like 56.",
+        "By no means is the answer 56.",
+    ],
+)
+def test_who_doubts_an_answer_does_not_give_it(checker: MathChecker, denial: str) -> None:
+    assert not checker.check_sync(denial, "56").correct
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "No doubt the answer is 56.",
+        "There is no doubt that the answer is 56.",
+        "Without a doubt, the answer is 56.",
+        "I don't know why, but the answer is 56.",
+        "I don't think we need more steps. The answer is 56.",
+        "It doesn't look like much, but it is 56.",
+        "The answer is nothing but 56",
+    ],
+)
+def test_who_doubts_something_else_gives_it(checker: MathChecker, statement: str) -> None:
+    assert checker.check_sync(statement, "56").correct
