@@ -74,7 +74,8 @@ _CLAUSES = re.compile(
 )
 _NEGATION = re.compile(
     r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
-    rf"|no longer|by no means|unlikely that|impossible that|{_DOUBT}|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht|kein\w*"
+    rf"|no longer|by no means|unlikely that|impossible that|{_DOUBT}"
+    r"|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht|kein\w*"
     r"|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
     r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)",
     re.IGNORECASE,
