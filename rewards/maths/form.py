@@ -207,6 +207,8 @@ _EXPAND = re.compile(
     re.IGNORECASE,
 )
 
+_QUOTIENT = re.compile(r"\\[dt]?frac|/|\^\s*\{?\s*-|\bdivi|\bquotient", re.IGNORECASE)
+
 
 def wrong_form(answer: Node, reference: Node, problem: str | None) -> str:
     """Why `answer`, equal to `reference`, is not in the form that is wanted, or "".
@@ -217,7 +219,7 @@ def wrong_form(answer: Node, reference: Node, problem: str | None) -> str:
         return work_left(answer, reference)
     if like_terms(answer) and not like_terms(reference):
         return "its like terms are not combined"
-    if _divides(answer) and _is_polynomial(reference):
+    if problem is not None and _QUOTIENT.search(problem) and _divides(answer) and _is_polynomial(reference):
         return "the division is not carried out"
     if is_factored(reference) and (problem is None or _FACTOR.search(problem)):
         return "" if factors(answer) >= factors(reference) else "it is not factored"
