@@ -36,8 +36,9 @@ class Outcome:
 
 _LEAST_SHARE = 0.25
 """Of the time taken: processor time from which a worker counts as having been at work all along."""
-_BUSY_SECONDS = 0.2
-"""Processor time from which it does so on a machine however busy: ten times what an honest job takes in the median."""
+_BUSY_SECONDS = 0.1
+"""Processor time from which it does so on a machine however busy: five times what an honest job takes in the median,
+and more than nine of ten take."""
 
 CLOSED = Outcome("lost", "the pool was closed", "", 0.0, 0.0)
 LOST = Outcome("lost", "its workers were killed from outside, each time", "", 0.0, 0.0)

@@ -23,7 +23,7 @@ PAIRS = [("a", "b")]
         (Outcome("timed out", "no result in 5 s", "comparison", 4.9, 5.0), "answer"),
         (Outcome("timed out", "no result in 5 s", "answer", 4.0, 5.0), "answer"),
         (Outcome("timed out", "no result in 5 s", "reference", 4.9, 5.0), "reference"),
-        (Outcome("timed out", "no result in 5 s", "answer", 0.15, 5.0), "judge"),
+        (Outcome("timed out", "no result in 5 s", "answer", 0.08, 5.0), "judge"),
         (Outcome("timed out", "no result in 5 s", "answer", 0.25, 5.0), "answer"),  # load 40 on two processors
         (Outcome("timed out", "no result in 2 s", "answer", 0.25, 2.0), "answer"),
         (Outcome("timed out", "no result in 5 s", "reference", 0.7, 5.0), "reference"),
