@@ -74,6 +74,14 @@ def test_cispo_keeps_the_gradient_of_every_token_and_clips_its_weight() -> None:
     assert slope(ratios, batch, clip_low=0.2, clip_high=0.28) == [0.0, 0.5, -5.0, 0.0]
 
 
+def test_cispo_can_bound_weights_from_below_and_tells_what_it_bounded() -> None:
+    batch = batch_of([1.0, 1.0, 1.0])
+    assert slope([0.1, 1.0, 5.0], batch, surrogate="cispo", clip_low=0.5, clip_high=0.28) == [0.5, 1.0, 1.28]
+    terms = ppo_loss(torch.tensor([[0.1, 1.0, 5.0]]).log(), batch, surrogate="cispo", clip_low=0.5, clip_high=0.28)
+    assert terms.ratio_BT[0].tolist() == pytest.approx([0.1, 1.0, 5.0])
+    assert terms.clipped_BT[0].tolist() == [True, False, True]
+
+
 def test_gspo_clips_whole_turns_by_their_geometric_mean() -> None:
     """The first turn's ratio is sqrt(4 / 4) = 1 though its tokens moved far; the second's is sqrt(1.5 * 1.5)."""
     batch = batch_of([1.0, 1.0, 1.0, 1.0], [0, 0, 1, 1])
