@@ -153,7 +153,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings, runs = settings_of(arguments), arguments.runs
     runs.mkdir(parents=True, exist_ok=True)
-    costs = measured_costs(settings, runs / "costs.json", judges_itself=True)
+    costs = measured_costs(combine(settings, {}, LONG, source=__doc__), runs / "costs.json", judges_itself=True)
     arms, seeds = arguments.arms.split(","), list(range(arguments.seeds))
     if not arguments.collect:
         for seed in seeds:

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.policy import Sampling
-from selfcorrect.agents.state import EpisodeState, Role
+from selfcorrect.agents.state import EpisodeState, Role, Turn, answers, verdict_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import write_whole
 from selfcorrect.training.arms.specs import Budget
@@ -24,8 +25,11 @@ class Costs:
 
     Attributes:
         attempt, revise, critique: of one such turn.
-        called_wrong: share of its answers that the policy itself calls wrong, and revises when it judges itself.
+        called_wrong: share of its first answers that the policy itself calls wrong, and revises when it judges itself.
+        called_wrong_again: the same of its revisions: what it called wrong once is harder than the others; None where
+            no revision was judged.
         correct: share of its first answers that the checker accepts.
+        wrong_again: share of the revisions of wrong answers that are wrong too; None where not measured.
     """
 
     attempt: float
@@ -33,6 +37,8 @@ class Costs:
     critique: float = 0.0
     called_wrong: float = 1.0
     correct: float = 0.0
+    called_wrong_again: float | None = None
+    wrong_again: float | None = None
 
 
 def measured_costs(settings: RunSettings, kept: Path, *, judges_itself: bool) -> Costs:
@@ -62,12 +68,37 @@ def _measure(settings: RunSettings, *, judges_itself: bool) -> Costs:
     sampling = Sampling(temperature=settings.optimiser.temperature)
     report, usual = evaluate(open_graph(settings, policy, task.checker), problems, task.checker, sampling=sampling)
     attempt, revise = _tokens(usual, "attempt"), _tokens(usual, "revise")
+    wrong_again = share_wrong_again(usual)
     if not judges_itself:
-        return Costs(attempt, revise, correct=report.accuracy_t1)
+        return Costs(attempt, revise, correct=report.accuracy_t1, wrong_again=wrong_again)
     judging = settings.model_copy(update={"graph": settings.graph.model_copy(update={"critique": "self"})})
     judged = play_sync(open_graph(judging, policy, task.checker), problems, sampling=sampling)
-    wrong = sum(any(turn["role"] == "revise" for turn in state["turns"]) for state in judged)
-    return Costs(attempt, revise, _tokens(judged, "critique"), wrong / len(judged), report.accuracy_t1)
+    first, again = share_revised(judged, later=False) or 0.0, share_revised(judged, later=True)
+    return Costs(attempt, revise, _tokens(judged, "critique"), first, report.accuracy_t1, again, wrong_again)
+
+
+def share_wrong_again(states: Sequence[EpisodeState]) -> float | None:
+    """Of the revisions of wrong answers: how many are wrong. None if there are none."""
+    wrong = [[_is_wrong(turn) for turn in answers(state)] for state in states]
+    again = [later for one in wrong for earlier, later in pairwise(one) if earlier]
+    return sum(again) / len(again) if again else None
+
+
+def _is_wrong(turn: Turn) -> bool:
+    verdict = verdict_of(turn)
+    return verdict is not None and not verdict.correct
+
+
+def share_revised(judged: Sequence[EpisodeState], *, later: bool) -> float | None:
+    """Of the answers that the policy judged, the first of each episode or the `later` ones: how many it revised. None
+    if there are none."""
+    total = revised = 0
+    for state in judged:
+        roles = [turn["role"] for turn in state["turns"]]
+        critiques, revisions = roles.count("critique"), roles.count("revise")
+        total += max(0, critiques - 1) if later else min(1, critiques)
+        revised += max(0, revisions - 1) if later else min(1, revisions)
+    return revised / total if total else None
 
 
 def _tokens(states: Sequence[EpisodeState], role: Role) -> float:

@@ -291,17 +291,20 @@ def first_answer_only(settings: "RunSettings", costs: "Costs") -> float:
 def judged_episode(settings: "RunSettings", costs: "Costs") -> float:
     """An answer, its judgement, and a revision of those called wrong, `revisions` times."""
     tokens, called_wrong = costs.attempt, 1.0
-    for allowed in _lengths(settings):
+    again = costs.called_wrong if costs.called_wrong_again is None else costs.called_wrong_again
+    for revision, allowed in enumerate(_lengths(settings)):
         tokens += allowed * called_wrong * costs.critique
-        called_wrong *= costs.called_wrong
+        called_wrong *= again if revision else costs.called_wrong
         tokens += allowed * called_wrong * costs.revise
     return tokens
 
 
 def _until_right(settings: "RunSettings", costs: "Costs", more: float) -> float:
     """An answer, and `more` tokens after each wrong one."""
+    wrong = 1 - costs.correct
+    again = wrong if costs.wrong_again is None else costs.wrong_again
     return costs.attempt + sum(
-        allowed * (1 - costs.correct) ** (place + 1) * more for place, allowed in enumerate(_lengths(settings))
+        allowed * wrong * again**place * more for place, allowed in enumerate(_lengths(settings))
     )
 
 
