@@ -3,7 +3,7 @@
     python benchmarks/looks.py --model embedded --runs runs/looks --seeds 5
 
 Seed by seed and arm by arm; what is finished in the folder is not done again, and Ctrl-C loses nothing. `--arms` takes
-the names of ABLATIONS too: judge-then-act without one of its parts. All arms
+the names of ABLATIONS too: judge-then-act with one of its parts changed. All arms
 sample about as many tokens in training: those of two turns are trained on two, the others on up to eight, of which each
 episode draws how many it may have, so fewer problems a step. All are evaluated over the same number of turns. Beside
 them, with their test tokens, votes of answers of the base. Writes benchmarks/results/looks.json. `--collect` only
@@ -48,6 +48,7 @@ ABLATIONS: Mapping[str, tuple[str, Sequence[str]]] = {
     "no-balance": ("judge-then-act, c = 1", ("looks.balanced=false",)),
     "no-cost": ("judge-then-act, kappa = 0", ("looks.turn_cost=0",)),
     "no-warm-up": ("judge-then-act without imitation first", ("looks.warm_up_steps=0",)),
+    "repeat-cost": ("judge-then-act, nu = 1", ("looks.repeat_cost=1",)),
     "return-to-go": ("judge-then-act, verdicts are paid for what came of them", ("credit.kind=return_to_go",)),
 }
 """By name: what it is, and what it changes of judge-then-act."""
