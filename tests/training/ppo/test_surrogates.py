@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,17 @@ def test_dual_clip_bounds_what_a_bad_token_can_cost() -> None:
     assert float(terms.total) == pytest.approx(6.0) and bool(terms.clipped_BT.all())
 
 
+def test_dual_clip_leaves_good_tokens_as_they_were() -> None:
+    assert slope([1.1, 1.0], batch_of([0.5, 0.0]), dual_clip=3.0) == [0.55, 0.0]
+    assert float(ppo_loss(torch.zeros(1, 2), batch_of([0.5, 0.0]), dual_clip=3.0).total) == -0.5
+
+
+def test_the_ratio_of_whole_turns_wants_to_know_them() -> None:
+    batch = replace(batch_of([1.0]), turns_BT=None)
+    with pytest.raises(ValueError, match="^the ratio of whole turns needs turns_BT$"):
+        ppo_loss(torch.zeros(1, 1), batch, surrogate="gspo")
+
+
 def test_cispo_keeps_the_gradient_of_every_token_and_clips_its_weight() -> None:
     """Eq. 4: sg(min(ratio, 1 + high)) A log pi. PPO's clip would drop the first and the last token."""
     batch = batch_of([1.0, 1.0, -1.0, -1.0])
@@ -107,6 +119,11 @@ def test_the_mean_of_a_turn_is_the_mean_over_its_tokens(turns: list[int], data: 
         assert mean == pytest.approx(0.0 if turn < 0 else sum(own) / len(own), abs=1e-5)
 
 
+def test_means_of_turns_have_the_precision_of_their_values() -> None:
+    found = mean_of_turn_BT(torch.tensor([[1.0, 1e-12 + 1.0]], dtype=torch.double), torch.tensor([[0, 0]]))
+    assert found.dtype == torch.double and found[0].tolist() == pytest.approx([5e-13 + 1.0] * 2, abs=1e-16)
+
+
 # Normalisers.
 
 TURNS = [[0, 0, 0, 0, -1, 1], [2, 2, -1, -1, -1, -1]]
@@ -124,6 +141,12 @@ def test_normalisers_by_hand(by: NormaliseLoss, weights: list[float], items: flo
         assert set(found[turns == turn].tolist()) == {weight}
     assert set(found[turns < 0].tolist()) == {0.0}
     assert float(learning_items((turns >= 0).float(), found, turns, by)) == items
+
+
+@pytest.mark.parametrize("by", ["token", "turn", 8])
+def test_a_row_of_context_alone_weighs_nothing(by: NormaliseLoss) -> None:
+    found = token_weights_BT(torch.tensor([[-1, -1]]), by)
+    assert found.dtype == torch.float32 and found.tolist() == [[0.0, 0.0]]
 
 
 def test_a_longer_wrong_answer_is_punished_less_a_token_only_by_the_turn() -> None:
