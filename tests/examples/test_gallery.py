@@ -165,14 +165,19 @@ def test_it_trains_as_it_is(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_judges_and_counter_learn(tmp_path: Path) -> None:
-    made = map_reduce.EXAMPLE
-    policy = made.warmed_up(seed=0)
-    run = trained(made, policy, tmp_path, seed=0, batches=16, broadcast=False)
-    first, last = (
-        [value for name, value in figures.items() if "judge_" in name] for figures in (run.before, run.after)
-    )
-    assert sum(last) / len(last) > sum(first) / len(first) + 0.04  # 0.69 to 0.78; its deviation is about 0.01
+def test_judges_beside_each_other_and_the_counter_learn_what_each_is_paid_for(tmp_path: Path) -> None:
+    """Not to be right, which comes and goes with the last bits of the first batches (the page has five seeds): judges
+    are paid for "yes", the counter for "2", whatever was asked."""
+    wanted = {"judge": ["yes"], "count": ["2"]}
+    said = replace(map_reduce.EXAMPLE, paid=lambda state, calls, problem: [
+        float(call.text.split() == wanted[call.node]) for call in calls
+    ])  # fmt: skip
+    run = trained(said, said.warmed_up(seed=0, steps=150), tmp_path, seed=0, batches=8, broadcast=False)
+    for node in wanted:
+        first, last = (
+            [value for name, value in figures.items() if f"{node}_" in name] for figures in (run.before, run.after)
+        )
+        assert first and sum(first) / len(first) < 0.6 and sum(last) / len(last) > 0.9
 
 
 def test_every_example_is_on_its_page() -> None:
