@@ -51,8 +51,9 @@ class Hub:
 
 
 @pytest.fixture
-def hub() -> Iterator[tuple[Hub, HfApi]]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub, HfApi]]:
     """A hub on this machine, and a client of Hugging Face's that knows no other."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # this one is never out of reach
     kept = Hub()
 
     class Answers(BaseHTTPRequestHandler):
