@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfcorrect.agents.critiques import critique_mode
 from selfcorrect.agents.prompts import refuse_unreadable
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.problem import Problem, Task
@@ -91,9 +92,20 @@ def train_plan(
     """
     if settings.score.offline_attempts is not None and plan.stage_two_from is None:
         raise ConfigurationError(f"{plan.arm} has no Stage II: score.offline_attempts would have no effect")
+    refuse_credit_of_nobody(plan, settings)
     meet(settings)
     with opened_run(plan.arm, settings, out=out, progress=progress, resume=resume, several=True) as (run, sink):
         return agreed(lambda: _Session(run, settings, plan, sink)).play_through(resume=resume)
+
+
+def refuse_credit_of_nobody(plan: Plan, settings: RunSettings) -> None:
+    """Raise a ConfigurationError if critiques have a credit of their own and the policy writes none in training."""
+    loop = plan.training_critique or settings.graph.critique
+    if "critique" in settings.credit_by_role and not settings.graph.is_own and critique_mode(loop).turns == 1:
+        raise ConfigurationError(
+            f"credit_by_role.critique would have no effect: {plan.arm} is trained in the loop {loop!r}, in which the "
+            "policy writes no critique; leave it out, or take graph.critique self or refine"
+        )
 
 
 @dataclass
@@ -106,7 +118,7 @@ class _Session:
     progress: ProgressSink
 
     def __post_init__(self) -> None:
-        refuse_missing_estimators([self.settings.credit])
+        refuse_missing_estimators([self.settings.credit, *self.settings.credit_by_role.values()])
         self.task: Task = self.settings.task.open()
         refuse_too_large(self.settings, self.progress)
         self.policy = open_run_policy(self.settings, engine=self.settings.policy.engine)

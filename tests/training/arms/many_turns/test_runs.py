@@ -114,6 +114,7 @@ def test_a_warm_up_is_not_taken_for_a_run_that_learns_nothing(arm: Arm, tmp_path
         (s2r, {"graph": {"critique": "feedback"}}, "is trained in the loop 'self'"),
         (ufo, {"score": {"objective": "multi-turn"}}, "pays by its own objective"),
         (cocos, {"graph": {"critique": "self"}}, "is trained in the loop 'instruction'"),
+        (ufo, {"credit_by_role": {"critique": {"kind": "outcome"}}}, "in which the policy writes no critique"),
         (murphy, {"looks": {"branches": 3}}, "must be a multiple of it"),
         (murphy, {"credit": {"kind": "outcome"}}, "the settings' own"),
         (self_rewarding, {"optimiser": {"critic": CriticConfig().model_dump()}}, "leave optimiser.critic out"),
