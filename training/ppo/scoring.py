@@ -126,11 +126,12 @@ def completion_logprobs(
 
 
 def _put_together(parts: list[tuple[Piece, Tensor]], mask_RC: Tensor) -> Tensor:
-    """(R, C): the figures of all positions that something predicts, 0 elsewhere."""
-    whole_RC = parts[0][1].new_zeros(mask_RC.shape)
-    for piece, values in parts:
-        whole_RC = whole_RC.index_put((piece.rows_R1, piece.columns_RW[:, 1:]), values)
-    return whole_RC
+    """(R, C, ...): what was found of the last columns of every piece, of all but the first for what is predicted; 0
+    elsewhere."""
+    whole = parts[0][1].new_zeros(*mask_RC.shape, *parts[0][1].shape[2:])
+    for piece, found in parts:
+        whole = whole.index_put((piece.rows_R1, piece.columns_RW[:, -found.size(1) :]), found)
+    return whole
 
 
 def _asked(ids_RC: Tensor, mask_RC: Tensor, piece: Piece, *, positions: bool) -> dict[str, Tensor]:
@@ -150,22 +151,19 @@ def hidden_before_each_token(
     rows_at_once: int | None = None,
 ) -> Tensor:
     """(R, T, H): the last hidden state at the position before each completion token, in float32 on the CPU, without
-    gradient and without the head's (R, T, V) logits. 0 at padding."""
+    gradient and without the head's (R, T, V) logits."""
     backbone = inner_model(model).base_model
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    hidden_RCH = torch.zeros(())
+    hidden: list[tuple[Piece, Tensor]] = []
     for piece in pieces(mask_RC, at_once=rows_at_once):
         asked = _asked(ids_RC, mask_RC, piece, positions=positions)
         with torch.no_grad():
             states = backbone(**{name: tensor.to(device) for name, tensor in asked.items()}, use_cache=False)
-        states_RWH = states.last_hidden_state.float().cpu()
-        if not hidden_RCH.ndim:
-            hidden_RCH = torch.zeros(*ids_RC.shape, states_RWH.size(-1))
-        hidden_RCH[piece.at] = states_RWH
+        hidden.append((piece, states.last_hidden_state.float().cpu()))
     model.train(training)
-    return hidden_RCH[:, -completion - 1 : -1]
+    return _put_together(hidden, mask_RC)[:, -completion - 1 : -1]
 
 
 def without_dropout(model: Any) -> None:
