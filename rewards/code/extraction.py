@@ -222,9 +222,8 @@ def _with_helpers(blocks: list[_Block], chosen: int) -> str:
     needed = set(_NAME.findall(parts[0])) - defined
     for block in reversed(blocks[:chosen]):
         own = {name for pair in _DEFINITION.findall(block.code) for name in pair[:1] if name}
-        imports = (
-            set[str]() if _RUNS.search(block.code) else _imported(block.code)
-        )  # one that runs may be an experiment
+        runs = _RUNS.search(block.code)  # it may be an experiment: what it imports is its own
+        imports = set[str]() if runs else _imported(block.code)
         if (own | imports) & needed and not own & defined:
             parts.insert(0, block.code)
             defined |= _defines(block.code)
