@@ -13,11 +13,12 @@ from selfcorrect.agents.decoding.engine import Request
 from selfcorrect.agents.decoding.fixed_step import why_not_fixed
 from selfcorrect.agents.decoding.prefill import Reader
 from selfcorrect.agents.decoding.turn_cache import Shelf
+from selfcorrect.agents.policies.local_calls import LocalCall
 from selfcorrect.agents.policies.pretrained import decoding_attention, free_bytes
 from selfcorrect.agents.state import Generation
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.policies.transformers import LocalCall, TransformersPolicy
+    from selfcorrect.agents.policies.transformers import TransformersPolicy
 
 log = logging.getLogger(__name__)
 

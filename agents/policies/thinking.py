@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from selfcorrect.agents.policies.local_calls import eos_ids
 from selfcorrect.agents.policies.rendering import prompt_after
-from selfcorrect.agents.policies.transformers import eos_ids
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, Sampling, derive_seed
 from selfcorrect.agents.state import Generation, Message
 from selfcorrect.errors import ConfigurationError, PolicyError

@@ -25,9 +25,10 @@ import torch
 from selfcorrect.agents.decoding.engine import Decoded
 from selfcorrect.agents.decoding.turn_cache import Fingerprint, fingerprint
 from selfcorrect.agents.listening import Tell
+from selfcorrect.agents.policies.local_calls import LocalCall
 from selfcorrect.agents.policies.ongoing import generating
 from selfcorrect.agents.policies.rendering import room_in
-from selfcorrect.agents.policies.transformers import LocalCall, TransformersPolicy
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.vllm_server import VLLMServer
 from selfcorrect.agents.policy import GREEDY
 from selfcorrect.agents.state import Generation

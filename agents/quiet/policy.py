@@ -10,6 +10,7 @@ import torch
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.decoding.engine import Request
+from selfcorrect.agents.policies.local_calls import eos_ids
 from selfcorrect.agents.policies.pretrained import decoding_attention
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
@@ -18,7 +19,6 @@ from selfcorrect.agents.policies.rendering import (
     conversation_after,
     prompt_after,
 )
-from selfcorrect.agents.policies.transformers import eos_ids
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.quiet.decoding import Continuation, QuietDecoding
 from selfcorrect.agents.quiet.model import QuietModel

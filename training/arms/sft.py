@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from selfcorrect.agents.policies.local_calls import eos_ids, room_after
 from selfcorrect.agents.policies.rendering import Encoder, Template, choose_template, prompt_after
-from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids, room_after
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.state import Generation, Message, answers, verdict_of
 from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError

@@ -16,8 +16,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from selfcorrect.agents.loading import named_policy
 from selfcorrect.agents.policies import gguf_files
 from selfcorrect.agents.policies.gguf_files import cache_folder, gguf_folder, smollm2_file
+from selfcorrect.agents.policies.local_calls import eos_ids
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer, model_location, parameter_count
-from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.errors import PolicyError
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.policies.transformers import TransformersPolicy, eos_ids
+from selfcorrect.agents.policies.local_calls import eos_ids
+from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
