@@ -36,8 +36,8 @@ from .nodes import EpisodeContext as EpisodeContext
 from .nodes import Judge as Judge
 from .nodes import Revise as Revise
 from .nodes import ReviseWithFeedback as ReviseWithFeedback
+from .plugins.agent_tool import as_tool as as_tool
 from .plugins.chat_model import ChatSelfCorrect as ChatSelfCorrect
-from .plugins.chat_model import as_tool as as_tool
 from .plugins.chat_model_policy import ChatModelPolicy as ChatModelPolicy
 from .plugins.evaluators import InspectPolicy as InspectPolicy
 from .plugins.evaluators import inspect_agent as inspect_agent

@@ -103,7 +103,6 @@ LONGER = {
     "rewards/sandbox/inside/candidate.py": "what shares a process with the judged program is read as a whole",
     "rewards/sandbox/inside/session.py": "the one connection of tests and program, in both directions",
     "rewards/sandbox/inside/proxies.py": "one rule, for every special method that Python has",
-    "agents/plugins/chat_model.py": "one class of LangChain's, with the methods that its interface asks for",
 }
 """Files of more lines, each with its reason. A file is a chapter: mostly 100 to 300 lines."""
 

@@ -1,29 +1,30 @@
 """A policy or a correction graph as a LangChain chat model: one call is one episode, its last answer the reply."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
-from operator import itemgetter
 from typing import Annotated, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
 from pydantic_core import core_schema
 
 from selfcorrect.agents.critiques import CritiqueMode, critique_mode
 from selfcorrect.agents.episodes import Graph
-from selfcorrect.agents.listening import AnswerStream, IsAnswer, refuse_draft
+from selfcorrect.agents.listening import IsAnswer, refuse_draft
 from selfcorrect.agents.nodes import Revise, ReviseWithFeedback
+from selfcorrect.agents.plugins.agent_tool import DESCRIPTION, as_tool
 from selfcorrect.agents.plugins.background import BackgroundChatModel
+from selfcorrect.agents.plugins.call_options import choices, of_choice, sampling_of_call, written_tools
 from selfcorrect.agents.plugins.chat_model_policy import (
     ChatModelPolicy,
     from_langchain,
@@ -37,106 +38,25 @@ from selfcorrect.agents.plugins.conversation import (
     model_with_tools,
     played,
     played_in_steps,
+    told_as_drawn,
 )
 from selfcorrect.agents.plugins.one_call import Wanted, ask, formatted
-from selfcorrect.agents.plugins.replies import closing_chunk, piece, reply, reply_of_call, rest_of, turn_chunk
-from selfcorrect.agents.plugins.structured import parser_of
+from selfcorrect.agents.plugins.replies import (
+    closing_chunk,
+    reply,
+    reply_of_call,
+    turn_chunk,
+    with_logprobs,
+)
+from selfcorrect.agents.plugins.structured import parsed_from
 from selfcorrect.agents.plugins.tools import tool_format
-from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.recording import is_recording
 from selfcorrect.agents.state import Generation, answers
 from selfcorrect.errors import ConfigurationError
 
-# The options that one call of `ChatSelfCorrect` is given, beside its messages.
-
-_SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
 _Mode = Annotated[CritiqueMode, GetPydanticSchema(lambda mode, _: core_schema.is_instance_schema(mode))]
 """A mode as it is. `InstanceOf` looks into it (up to pydantic 2.12), at names only type checkers import."""
-_READ_ELSEWHERE = {"tools", "tool_choice", "tool_options", "response_format", "n", "logprobs", "stream", "model"}
-
-
-def sampling_of_call(own: Mapping[str, Any], stop: list[str] | None, options: Mapping[str, Any]) -> Sampling:
-    """How a call draws: as `own`, the model's settings, say where the call's `stop` and `options` do not.
-
-    Raises:
-        ConfigurationError: nothing knows one of the options.
-    """
-    unknown = set(options) - _SAMPLING - _READ_ELSEWHERE
-    if unknown:
-        raise ConfigurationError(
-            f"ChatSelfCorrect does not know the call option {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(_SAMPLING))}, stop, n, logprobs, response_format and tools"
-        )
-    chosen = {name: options.get(name, own[name]) for name in _SAMPLING}
-    return Sampling(
-        temperature=chosen["temperature"],
-        top_p=chosen["top_p"],
-        max_new_tokens=chosen["max_tokens"],
-        seed=chosen["seed"],
-        stop=tuple(stop or own["stop"] or ()),
-    )
-
-
-def _choices(options: Mapping[str, Any]) -> int:
-    """How many answers a call asks for."""
-    count = options.get("n")
-    if count is None:
-        return 1
-    if not isinstance(count, int) or count < 1:
-        raise ConfigurationError(f"n must be 1 or more, got {count!r}")
-    return count
-
-
-def _of_choice(own: Mapping[str, Any], options: dict[str, Any], number: int) -> dict[str, Any]:
-    """The options of answer `number`: with a seed, every answer has another one."""
-    seed = options.get("seed", own["seed"])
-    return options if seed is None or number == 0 else {**options, "seed": seed + number}
-
-
-def written_tools(tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]) -> list[dict[str, Any]]:
-    """Tools as a call carries them: written out as OpenAI's, except those that a provider has written already."""
-    return [tool if isinstance(tool, dict) and "type" in tool else convert_to_openai_tool(tool) for tool in tools]
-
-
-# A policy or graph as a tool of an agent.
-
-DESCRIPTION = (
-    "Solves one self-contained problem: writes an answer, looks for mistakes in it, and gives the corrected answer."
-)
-
-
-class ProblemInput(BaseModel):
-    """What the tool is called with."""
-
-    problem: str = Field(description="The whole problem; nothing else of the conversation is seen.", min_length=1)
-
-
-def as_tool(model: "ChatSelfCorrect", *, name: str = "solve_problem", description: str = DESCRIPTION) -> BaseTool:
-    """`model` as a tool with one argument, `problem`.
-
-    The agent sees the answer; the `artifact` of the tool message holds the turns. Make `model` of a policy or a graph:
-    `as_tool(ChatSelfCorrect(policy=policy))`.
-    """
-
-    def solve_problem(problem: str) -> tuple[str, Any]:
-        message = model.invoke([HumanMessage(problem)])
-        return str(message.text), message.response_metadata["turns"]
-
-    async def solve_problem_async(problem: str) -> tuple[str, Any]:
-        message = await model.ainvoke([HumanMessage(problem)])
-        return str(message.text), message.response_metadata["turns"]
-
-    return StructuredTool.from_function(
-        solve_problem,
-        solve_problem_async,
-        name=name,
-        description=description,
-        args_schema=ProblemInput,
-        response_format="content_and_artifact",
-    )
-
-
 Inputs = Callable[[list[BaseMessage]], dict[str, Any]]
 Answer = Callable[[Any], str]
 
@@ -267,7 +187,7 @@ class ChatSelfCorrect(BackgroundChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         calls = [
-            self._reply(messages, stop, _of_choice(dict(self), kwargs, number)) for number in range(_choices(kwargs))
+            self._reply(messages, stop, of_choice(dict(self), kwargs, number)) for number in range(choices(kwargs))
         ]
         async with asyncio.timeout(self.timeout):
             replies = await asyncio.gather(*calls)
@@ -280,44 +200,13 @@ class ChatSelfCorrect(BackgroundChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if _choices(kwargs) > 1:
+        if choices(kwargs) > 1:
             raise ConfigurationError("n above 1 cannot be streamed; use generate or batch")
-        async with asyncio.timeout(self.timeout), aclosing(self._told(messages, stop, kwargs)) as told:
+        stops, chunks = stop or self.stop or (), self._chunks(messages, stop, kwargs)
+        told = told_as_drawn(chunks, stops, self._is_answer(kwargs))
+        async with asyncio.timeout(self.timeout), aclosing(told):
             async for chunk in told:
                 yield chunk
-
-    async def _told(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> AsyncGenerator[ChatGenerationChunk]:
-        """The chunks of a stream: turns as they are written, the answer as it is drawn, the end."""
-        queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
-        stops = stop or self.stop or ()
-        stream = AnswerStream(stops, self._is_answer(kwargs), lambda text: put(piece(text)))
-        put = queue.put_nowait
-
-        async def play() -> None:
-            try:
-                with stream.listening():
-                    async for chunk in self._chunks(messages, stop, kwargs):
-                        put(rest_of(chunk, stream.told))
-            finally:
-                put(None)
-
-        playing = asyncio.create_task(play())
-        try:
-            while (chunk := await queue.get()) is not None:
-                yield chunk
-            await playing
-        finally:
-            playing.cancel()
-            await asyncio.wait([playing])
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(
-            self.policy.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            if hasattr(self.policy, "tokenizer")
-            else ""
-        )
 
     @property
     def streams_whole(self) -> str | None:
@@ -366,8 +255,6 @@ class ChatSelfCorrect(BackgroundChatModel):
                 else:
                     yield closing_chunk(reply(step.state, self.model), with_turns=False)
 
-    # --- one call ----------------------------------------------------------------------------------------------------
-
     async def _reply(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         sampling = sampling_of_call(dict(self), stop, kwargs)
         if self.inputs is not None and self.answer is not None:
@@ -390,20 +277,11 @@ class ChatSelfCorrect(BackgroundChatModel):
         return self._with_logprobs(message, answers(state)[-1]["generation"], kwargs)
 
     def _with_logprobs(self, message: AIMessage, drawn: Generation, kwargs: Mapping[str, Any]) -> AIMessage:
-        """`message`, with the log-probability of each token of the answer where the call asks for it."""
-        if not kwargs.get("logprobs"):
-            return message
-        if not drawn["logprobs"]:
-            raise ConfigurationError("this model's log-probabilities are not known; leave logprobs out")
-        told = zip(drawn["completion_ids"], drawn["logprobs"], strict=True)
-        texts = [(self._decode([token]), logprob) for token, logprob in told]
-        message.response_metadata["logprobs"] = {
-            "content": [
-                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-                for text, logprob in texts
-            ]
-        }
-        return message
+        return (
+            with_logprobs(message, drawn, getattr(self.policy, "tokenizer", None))
+            if kwargs.get("logprobs")
+            else message
+        )
 
     def _begins_with_one_call(self, messages: list[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
         """Whether the first answer is asked for outside the loop, which knows no more than a question."""
@@ -417,8 +295,6 @@ class ChatSelfCorrect(BackgroundChatModel):
     @property
     def _is_one_call(self) -> bool:
         return self.policy is not None and self.revisions == 0 and self.checker is None
-
-    # --- tools -------------------------------------------------------------------------------------------------------
 
     def bind_tools(
         self,
@@ -479,14 +355,7 @@ class ChatSelfCorrect(BackgroundChatModel):
         asking = self.bind(
             response_format=wanted, ls_structured_output_format={"kwargs": {"method": method}, "schema": schema}
         )
-        read = RunnableLambda(parser_of(schema))
-        if not include_raw:
-            return asking | read
-        kept = RunnablePassthrough.assign(parsed=itemgetter("raw") | read, parsing_error=lambda _: None)
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return {"raw": asking} | kept.with_fallbacks([failed], exception_key="parsing_error")
-
-    # --- tokens ------------------------------------------------------------------------------------------------------
+        return parsed_from(asking, schema, include_raw=include_raw)
 
     def get_num_tokens_from_messages(self, messages: Sequence[BaseMessage], tools: Any = None) -> int:
         """How many tokens the policy is shown of `messages`, for `trim_messages(token_counter=model)`.
@@ -520,13 +389,10 @@ class ChatSelfCorrect(BackgroundChatModel):
         description: str | None = None,
         arg_types: dict[str, type] | None = None,
     ) -> BaseTool:
-        """This model as an agent's tool with one argument, `problem`; see
-        `selfcorrect.agents.plugins.chat_model.as_tool`.
+        """This model as an agent's tool with one argument, `problem`; see `selfcorrect.agents.as_tool`.
 
         With `args_schema` or `arg_types` it is LangChain's own `as_tool`.
         """
         if args_schema is not None or arg_types is not None:
             return super().as_tool(args_schema, name=name, description=description, arg_types=arg_types)
-        from selfcorrect.agents.plugins.chat_model import DESCRIPTION, as_tool
-
         return as_tool(self, name=name or "solve_problem", description=description or DESCRIPTION)

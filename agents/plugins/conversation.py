@@ -1,22 +1,25 @@
 """A conversation of LangChain played as an episode: whole, step by step, or as one turn without a graph."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
 from selfcorrect.agents.critiques import CritiqueMode
 from selfcorrect.agents.episodes import Graph, initial_state
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.listening import AnswerStream, IsAnswer
 from selfcorrect.agents.nodes import EpisodeContext
 from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy, question_and_history
-from selfcorrect.agents.plugins.replies import Step, steps_of
+from selfcorrect.agents.plugins.replies import Step, piece, rest_of, steps_of
 from selfcorrect.agents.policies.scripted import WindowedPolicy
 from selfcorrect.agents.policy import Policy, Sampling
 from selfcorrect.agents.prompts import Prompts
@@ -123,6 +126,31 @@ async def played_in_steps(loop: Graph, messages: list[BaseMessage], sampling: Sa
     async with aclosing(states):
         async for step in steps_of(states, judged="judge" in loop.nodes):
             yield step
+
+
+async def told_as_drawn(
+    chunks: AsyncIterator[ChatGenerationChunk], stop: Sequence[str], is_answer: IsAnswer
+) -> AsyncGenerator[ChatGenerationChunk]:
+    """`chunks`, with the text of the answer piece by piece as it is drawn, and without it where they tell it again."""
+    queue: asyncio.Queue[ChatGenerationChunk | None] = asyncio.Queue()
+    stream = AnswerStream(stop, is_answer, lambda text: queue.put_nowait(piece(text)))
+
+    async def play() -> None:
+        try:
+            with stream.listening():
+                async for chunk in chunks:
+                    queue.put_nowait(rest_of(chunk, stream.told))
+        finally:
+            queue.put_nowait(None)
+
+    playing = asyncio.create_task(play())
+    try:
+        while (chunk := await queue.get()) is not None:
+            yield chunk
+        await playing
+    finally:
+        playing.cancel()
+        await asyncio.wait([playing])
 
 
 def _start(

@@ -10,7 +10,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 
 from selfcorrect.agents.state import EpisodeState, Generation, Role, Turn, Usage, VerdictRecord, answers, usage_of
-from selfcorrect.errors import GraphError
+from selfcorrect.errors import ConfigurationError, GraphError
 
 
 class ShownTurn(TypedDict):
@@ -96,6 +96,31 @@ def reply_of_call(message: AIMessage, generation: Generation, model: str) -> AIM
     if message.tool_calls:
         message.response_metadata["finish_reason"] = "tool_calls"
     return message
+
+
+def with_logprobs(message: AIMessage, drawn: Generation, tokenizer: Any) -> AIMessage:
+    """`message`, with each token of the answer and its log-probability, as OpenAI tells them.
+
+    Args:
+        tokenizer: of the policy that drew; None tells the log-probabilities without texts.
+
+    Raises:
+        ConfigurationError: the log-probabilities are not known.
+    """
+    if not drawn["logprobs"]:
+        raise ConfigurationError("this model's log-probabilities are not known; leave logprobs out")
+    told = []
+    for token, logprob in zip(drawn["completion_ids"], drawn["logprobs"], strict=True):
+        text = _text_of(token, tokenizer)
+        told.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
+    message.response_metadata["logprobs"] = {"content": told}
+    return message
+
+
+def _text_of(token: int, tokenizer: Any) -> str:
+    if tokenizer is None:
+        return ""
+    return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def total_usage(turns: list[Turn]) -> UsageMetadata | None:

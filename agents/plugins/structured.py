@@ -3,9 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel
 
@@ -113,3 +116,19 @@ def parser_of(schema: Any) -> Callable[[AIMessage], Any]:
         return value
 
     return parsed
+
+
+def parsed_from(
+    asking: Runnable[LanguageModelInput, AIMessage], schema: Any, *, include_raw: bool
+) -> Runnable[LanguageModelInput, Any]:
+    """The answers of a model that is asked for JSON, as objects of `schema`.
+
+    Args:
+        include_raw: give a dict with "raw", "parsed" and "parsing_error" rather than raise FormatError.
+    """
+    read = RunnableLambda(parser_of(schema))
+    if not include_raw:
+        return asking | read
+    kept = RunnablePassthrough.assign(parsed=itemgetter("raw") | read, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return {"raw": asking} | kept.with_fallbacks([failed], exception_key="parsing_error")
