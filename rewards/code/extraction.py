@@ -125,6 +125,8 @@ def _fences(text: str) -> bool:
 
 def _blocks(response: str) -> list[_Block]:
     """Blocks in their order; only the last can be one that is not closed."""
+    if "```" not in response and "~~~" not in response:
+        return []
     blocks: list[_Block] = []
     fence, language, lines = "", "", list[str]()
     # Not splitlines: a form feed or a Unicode line separator may stand inside a program's string.

@@ -5,6 +5,7 @@ import ast
 import builtins
 import functools
 import importlib
+import itertools
 import types
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -35,18 +36,29 @@ class Unit(ast.Try):
         return _literals_of(test.left) if _is_literal(test.comparators[0]) else None
 
     @property
+    def is_equation(self) -> bool:
+        """Whether a plain unit compares by `==`."""
+        return isinstance(self.body[0].test.ops[0], ast.Eq)  # type: ignore[attr-defined]
+
+    @property
     def expected(self) -> Any:
-        """Of a plain unit, the literal behind the call, made anew each time; `NotImplemented` if it is not for `==`."""
-        test: Any = self.body[0].test  # type: ignore[attr-defined]
-        return _literal(test.comparators[0]) if isinstance(test.ops[0], ast.Eq) else NotImplemented
+        """Of a plain unit, the literal behind the call, made anew each time."""
+        return _literal(self.body[0].test.comparators[0])  # type: ignore[attr-defined]
 
 
 def is_plain(unit: ast.stmt) -> bool:
     """Whether a unit is `assert f(2) == 4`, of literals and a function that can only be the program's."""
-    if not isinstance(unit, Unit) or unit.plain is None or unit.expected is NotImplemented:
+    if not isinstance(unit, Unit) or unit.plain is None or not unit.is_equation:
         return False
     name = unit.plain[0]
     return not hasattr(builtins, name) and name not in _CHANGING_NAMES and name[:2] != "__"
+
+
+def first_imports(body: list[ast.stmt], called: set[str]) -> list[ast.stmt]:
+    """The imports that tests begin with; none if they bind one of the names that are `called`, as far as is known."""
+    imports = list(itertools.takewhile(lambda statement: isinstance(statement, (ast.Import, ast.ImportFrom)), body))
+    names = {alias.asname or alias.name.partition(".")[0] for one in imports for alias in one.names}  # type: ignore[attr-defined]
+    return imports if names.isdisjoint({"*", *called}) else []
 
 
 def foreseen_call(unit: ast.stmt) -> Call | None:

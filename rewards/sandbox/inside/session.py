@@ -29,6 +29,8 @@ _PATIENCE_MS = 50
 _MAX_LABEL = 100
 _AHEAD_BYTES = 32_768
 """Of calls sent with the program: they are a part of its message, which has a limit."""
+_Asked = tuple[list[Any], Writer, Remote]
+"""A call that the program makes unasked: the message, what wrote it, the function."""
 _CATCHABLE = {
     name: kind
     for name, kind in vars(builtins).items()
@@ -77,7 +79,7 @@ class Session:
         self.exchanges = 0
         self.gone = False
         self.before_asking: Callable[[], None] | None = None
-        self._ahead: collections.deque[tuple[list[Any], Writer]] = collections.deque()
+        self._ahead: collections.deque[_Asked] = collections.deque()
         self._channel, self._slow = framing.Channel(channel), slow
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
@@ -106,9 +108,9 @@ class Session:
         Raises:
             Unloadable: it cannot be compiled, or it raised, or it ended.
         """
-        ahead = self._written_ahead(calls)
+        ahead, used = self._written_ahead(calls), sorted(names)
         try:
-            self._send(["load", program, given, echo, [message for message, _ in ahead], used := sorted(names)])
+            self._send(["load", program, given, echo, [message for message, _, _ in ahead], used])
             answer = self._receive()
         except ProgramGone:
             raise Unloadable(self.fault or "the program ended", readable=True) from None
@@ -167,8 +169,8 @@ class Session:
 
     def next_ahead(self, name: str) -> Any:
         """The result of the next of them, of the function `name`; as `ask`."""
-        (operation, written), writer = self._ahead.popleft()
-        self.last = exchange = Exchange(operation, written, self.function(name), f"{name[:_MAX_LABEL]}(...)")
+        (operation, written), writer, function = self._ahead.popleft()
+        self.last = exchange = Exchange(operation, written, function, f"{name[:_MAX_LABEL]}(...)")
         return self._heard(writer, exchange)
 
     def _heard(self, writer: Writer, exchange: Exchange) -> Any:
@@ -179,18 +181,21 @@ class Session:
                 return self._result(answer, writer, exchange)
             self._call_back(answer)
 
-    def _written_ahead(self, calls: Sequence[Call]) -> list[tuple[list[Any], Writer]]:
+    def _written_ahead(self, calls: Sequence[Call]) -> list[_Asked]:
         """The messages of calls that are known to come, as far as their arguments can cross. Functions handed over
         would be called too early: there are none among plain values."""
-        ahead = []
+        ahead: list[_Asked] = []
+        functions: dict[str, Remote] = {}
         for name, args, kwargs in calls:
-            writer = Writer(self._foreign)
+            writer, function = Writer(self._foreign), functions.get(name)
+            if function is None:
+                function = functions[name] = self.function(name)
             try:
-                written = writer.write((self.function(name), args, kwargs))
+                written = writer.write((function, args, kwargs))
             except NotPlain:
                 break
-            ahead.append((["call", written], writer))
-        while ahead and len(framing.packed([message for message, _ in ahead])) > _AHEAD_BYTES:
+            ahead.append((["call", written], writer, function))
+        while ahead and len(framing.packed([message for message, _, _ in ahead])) > _AHEAD_BYTES:
             del ahead[len(ahead) // 2 :]
         return ahead
 
@@ -198,7 +203,7 @@ class Session:
         """The tests ask something else than was foreseen: what has been asked in vain is answered first. What those
         answers tell of classes counts."""
         while self._ahead:
-            (operation, written), writer = self._ahead.popleft()
+            (operation, written), writer, _ = self._ahead.popleft()
             answer = self._receive()
             with contextlib.suppress(NotPlain, LookupError, TypeError, ValueError):
                 self._read(answer, writer, Exchange(operation, written, None, ""))

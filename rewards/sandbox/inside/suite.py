@@ -14,7 +14,14 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from selfcorrect.rewards.sandbox.inside.foresight import Call, Unit, foreseen_call, is_plain, leaves_nothing
+from selfcorrect.rewards.sandbox.inside.foresight import (
+    Call,
+    Unit,
+    first_imports,
+    foreseen_call,
+    is_plain,
+    leaves_nothing,
+)
 
 PASSED, FAILED = "__selfcorrect_passed", "__selfcorrect_failed"
 RUN_CASE, RUN_FUNCTION, RUN_EXAMPLE = "__selfcorrect_case", "__selfcorrect_function", "__selfcorrect_example"
@@ -70,15 +77,27 @@ class TestCode:
         if not self.count:
             raise UnusableTests("they hold no assert, so any program would pass")
         self._body, self._units = body, units
-        self.plain = entry_point is None and all(map(is_plain, units))
-        if self.plain:
-            self.names, self.modules, self.leaves_nothing = {name for name, _, _ in self.calls()}, set[str](), True
+        called = {unit.plain[0] for unit in units if isinstance(unit, Unit) and unit.plain is not None}
+        self._imports = first_imports(body, called) if entry_point is None else []
+        self.plain = entry_point is None and all(map(is_plain, body[len(self._imports) :]))
+        if self.plain and not self._imports:
+            self.names, self.modules, self.leaves_nothing = called, set[str](), True
             return
-        self.names = names_in(self.program)
+        self.names = called | names_in(self.beginning if self.plain else self.program)
         for example in self.examples:
             self.names |= names_in(compile(example.source, "tests.py", "exec", dont_inherit=True))
         self.modules = _modules(body, self.names & sys.stdlib_module_names)
         self.leaves_nothing = leaves_nothing(body, {RUN_CASE, RUN_EXAMPLE}, self.modules)
+
+    @property
+    def begins_with_imports(self) -> bool:
+        """Whether plain tests have something before them."""
+        return bool(self._imports)
+
+    @functools.cached_property
+    def beginning(self) -> types.CodeType:
+        """The imports that come first."""
+        return compile(ast.Module(list(self._imports), []), "tests.py", "exec", dont_inherit=True)
 
     @functools.cached_property
     def program(self) -> types.CodeType:
@@ -269,7 +288,8 @@ def _modules(body: list[ast.stmt], candidates: set[str]) -> set[str]:
     They are never taken from the program, which could bring a `math` of its own.
     """
     used: dict[str, set[str]] = {}
-    for node in ast.walk(ast.Module(body if candidates else [], [])):
+    speaking = [node for node in body if not (isinstance(node, Unit) and node.plain is not None)] if candidates else []
+    for node in ast.walk(ast.Module(speaking, [])):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in candidates:
             used.setdefault(node.value.id, set()).add(node.attr)
     return {name for name, attributes in used.items() if _has_all(name, attributes)}

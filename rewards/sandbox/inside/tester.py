@@ -40,6 +40,7 @@ from selfcorrect.rewards.sandbox.inside.suite import (
 from selfcorrect.rewards.sandbox.inside.wording import Exchange, one_line
 
 PARENT, FIRST_PROGRAM = 3, 4
+_UNLIKE = "an assertion of the test failed"
 _ROOT = re.compile(r"\b([a-z_]\w*)\s*\.")
 
 
@@ -137,7 +138,8 @@ class Tester:
             calls=foreseen if certain else [],
             names=(code.names | names) - ours,
         )
-        if code.plain and self._session.ahead == len(foreseen):
+        plain = code.plain and self._session.ahead == len(foreseen)
+        if plain and not code.begins_with_imports:
             self._run_plain(foreseen, code.expected())
             return
         mirrors.start(SolutionModule(self._session, defined))
@@ -145,12 +147,14 @@ class Tester:
             random.seed(0)  # as in a fresh process, whatever other tests did here
         try:
             space.update({name: importlib.import_module(name) for name in code.modules - space.keys()})
-            self._bind(space, code.names | names, defined)
-            if entry_point in defined:
-                space[entry_point] = self._session.named(entry_point, defined[entry_point])
-            space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
-            space.update({CASE_PASSED: self._case, CASE_FAILED: self._case, CASES_OVER: self._cases_over})
-            exec(code.program, space)  # noqa: S102 - the data set's code
+            if plain:
+                exec(code.beginning, space)  # noqa: S102 - the data set's code
+                self._run_plain(foreseen, code.expected())
+            else:
+                self._bind(space, code.names | names, defined)
+                if entry_point in defined:
+                    space[entry_point] = self._session.named(entry_point, defined[entry_point])
+                self._run_all(code, space)
         except BaseException as error:  # noqa: BLE001 - the tests' own code between the tests
             self._stopped(error, code, defined)
         finally:
@@ -163,16 +167,27 @@ class Tester:
             if number not in self._told:
                 self._note(number, "it was not reached")
 
+    def _run_all(self, code: TestCode, space: dict[str, Any]) -> None:
+        """Run all the code of the tests, which reports by itself how each of them went."""
+        space.update({PASSED: self._passed, FAILED: self._failed, **_runners(code, space)})
+        space.update({CASE_PASSED: self._case, CASE_FAILED: self._case, CASES_OVER: self._cases_over})
+        exec(code.program, space)  # noqa: S102 - the data set's code
+
     def _run_plain(self, calls: list[Call], expected: list[Any]) -> None:
         """What `assert f(2) == 4` does, without the way over Python's compiler: most suites hold nothing else."""
+        unlike = 0
         for number, ((name, _, _), value) in enumerate(zip(calls, expected, strict=True)):
             try:
-                if not self._session.next_ahead(name) == value:
-                    raise AssertionError
+                same = bool(self._session.next_ahead(name) == value)
             except BaseException:  # noqa: BLE001 - whatever it is, the test has failed
                 self._failed(number)
-            else:
+                continue
+            if same:
                 self._passed(number)
+                continue
+            unlike += 1  # only the first is told in full: a verdict names no other
+            self._note(number, self._why(AssertionError()) if unlike == 1 else _UNLIKE)
+            self._forgive()
 
     def _given(self, entry_point: str | None) -> tuple[dict[str, Any], set[str]]:
         """A namespace for the tests with the functions and values that the task gives, out of the program's reach;
@@ -181,6 +196,8 @@ class Tester:
         Its classes live with the program, so that their objects can be handed to it; so does the function under test.
         """
         space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+        if not self._job["given"]:
+            return space, set()
         try:
             given = compile(self._job["given"], "given.py", "exec", dont_inherit=True)
             exec(given, space)  # noqa: S102 - as above
@@ -255,7 +272,7 @@ class Tester:
             return told
         if isinstance(error, (AssertionError, Mismatch)):
             # Without the test's own message, which often tells what was expected ("2 != 5").
-            return told or "an assertion of the test failed"
+            return told or _UNLIKE
         name = f"{type(error).__name__}: {error}"
         return one_line(f"{told}; then {name}" if told else name)
 
