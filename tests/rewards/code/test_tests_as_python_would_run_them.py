@@ -281,11 +281,13 @@ JUDGED_ALIKE = {
 
 @pytest.mark.parametrize("what", JUDGED_ALIKE)
 def test_plain_asserts_are_judged_as_python_would_run_them(checker: UnitTestChecker, what: str) -> None:
-    """Suites of nothing else are not compiled. An empty statement before them makes them like all others."""
-    program = JUDGED_ALIKE[what]
-    assert test_suite.TestCode(PLAIN).plain and not test_suite.TestCode(f"x = 1\n{PLAIN}").plain
-    plain, compiled = (checker.check_sync(program, tests) for tests in (PLAIN, f"x = 1\n{PLAIN}"))
-    assert (plain.status, plain.reason) == (compiled.status, compiled.reason)
+    """Suites of nothing else, but for imports before them, are not compiled. An empty statement before them makes them
+    like all others."""
+    program, after_import = JUDGED_ALIKE[what], f"import gc\n{PLAIN}"
+    assert test_suite.TestCode(PLAIN).plain and test_suite.TestCode(after_import).plain
+    assert not test_suite.TestCode(f"x = 1\n{PLAIN}").plain
+    plain, later, compiled = (checker.check_sync(program, one) for one in (PLAIN, after_import, f"x = 1\n{PLAIN}"))
+    assert (plain.status, plain.reason) == (later.status, later.reason) == (compiled.status, compiled.reason)
     assert checker.check_sync(JUDGED_ALIKE["right"], PLAIN).correct  # and the next program finds the tests as they were
 
 
@@ -300,13 +302,28 @@ def test_plain_asserts_are_judged_as_python_would_run_them(checker: UnitTestChec
         "assert sum([1]) == 1",
         "assert exit(1) == 1",
         "assert __import__('os') == 1",
-        "import math\nassert f(1) == 2",
+        "from math import *\nassert f(1) == 2",
+        "from math import floor as f\nassert f(1) == 2",
+        "import f.g\nassert f(1) == 2",
+        "assert f(1) == 2\nimport math",
         "def test_it():\n    assert f(1) == 2",
         ">>> f(1)\n2",
     ],
 )
 def test_what_is_more_than_a_call_and_a_literal_is_not_plain(tests: str) -> None:
     assert not test_suite.TestCode(tests).plain
+
+
+def test_a_name_that_the_tests_import_is_not_the_programs(checker: UnitTestChecker) -> None:
+    program = "def floor(x): return 7\ndef f(x): return x"
+    assert checker.check_sync(program, "from math import floor\nassert floor(1.5) == 1\nassert f(2) == 2").correct
+    verdict = checker.check_sync(program, "from math import floor\nassert floor(1.5) == 7\nassert f(2) == 2")
+    assert verdict.status is not Status.CORRECT
+
+
+def test_an_import_that_fails_before_plain_asserts_is_the_tests_fault(checker: UnitTestChecker) -> None:
+    verdict = checker.check_sync("def f(x): return x", "import no_such_module\nassert f(1) == 1")
+    assert verdict.status is Status.UNJUDGED and "no_such_module" in verdict.reason
 
 
 def test_a_module_that_is_missing_to_the_program_is_its_own_fault_whenever_the_tests_say_so(
