@@ -10,6 +10,7 @@ from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.rewards.maths.answers import Answer, Collection, Labelled, Relation
 from selfcorrect.rewards.maths.comparison import Comparison
 from selfcorrect.rewards.maths.copies import Question, copied, read_question
+from selfcorrect.rewards.maths.finding.bounds import without_bound
 from selfcorrect.rewards.maths.finding.extraction import Unmarked, choice_letter, find_answer, without_choice_letter
 from selfcorrect.rewards.maths.reading import Unreadable, read_answer
 from selfcorrect.rewards.maths.references import Reference, read_reference
@@ -150,14 +151,15 @@ class MathChecker:
             return Status.UNREADABLE, None, f"no answer was found: {found.problem}"
         if read.choice is not None and (letter := choice_letter(found.text)) is not None:
             return _finding(letter == read.choice, found.text, f"the choice is {letter}")
+        text = found.text if read.in_words else without_bound(found.text, problem, response)
         try:
-            answers = read_answer(found.text) if read.choice is not None else _readings(found.text)
+            answers = read_answer(text) if read.choice is not None else _readings(text)
         except Unreadable as fault:
-            return Status.WRONG, found.text, f"the answer cannot be read: {fault}"
+            return Status.WRONG, text, f"the answer cannot be read: {fault}"
         try:
-            return (yield from self._compare(read, answers, found.text, problem))
+            return (yield from self._compare(read, answers, text, problem))
         except (TooCostly, NoValue) as fault:
-            return Status.WRONG, found.text, f"too costly: {fault}"
+            return Status.WRONG, text, f"too costly: {fault}"
 
     def _compare(self, reference: Reference, answers: tuple[Answer, ...], text: str, problem: str | None) -> _Questions:
         same, comparison = self._first_pass(reference, answers, {}, problem)

@@ -2,6 +2,7 @@
 
 import re
 
+from selfcorrect.rewards.maths.finding.bounds import is_asked
 from selfcorrect.rewards.maths.text import UNKNOWN
 
 BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=[{\w-])")
@@ -54,7 +55,7 @@ _BETWEEN_BOXES = re.compile(
 def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
     """Where the last box begins, and its content; ("" if it is never closed or empty, None if there is no box).
 
-    Boxes joined by nothing but "and", "or", a comma or the names of parts, "(b)", are one answer.
+    A box that is asked, "is it \\boxed{42}?", is passed over. Boxes joined by nothing but "and", "or", a comma or the names of parts, "(b)", are one answer.
 
     Args:
         text: of a response.
@@ -67,6 +68,8 @@ def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
         if content is None:
             return (start, "") if not found else _joined(text, found)
         inside, after = content
+        if not found and is_asked(text, start, after):
+            continue
         if re.fullmatch(_NOTHING, inside):
             if not found and not skip_empty:
                 return start, ""

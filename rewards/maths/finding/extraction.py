@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from selfcorrect.rewards.maths.finding.bounds import asked_in
 from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, last_box
 from selfcorrect.rewards.maths.finding.prose import last_bold, last_number_in_words, sentences, value_of_sentence
 from selfcorrect.rewards.maths.finding.statements import affirmed, concludes, last_statement, looks_like_answer
@@ -105,6 +106,8 @@ def _without_marks(text: str, in_words: bool, unmarked: Unmarked) -> Found:
     bold = last_bold(text, in_words=in_words)
     if bold is not None and affirmed(text):
         return _bounded(bold)
+    if "\n" not in text and len(text) <= _SHORT and asked_in(text, ""):
+        return Found(None, "it only asks")
     if not in_sentence and len(text) <= _SHORT and "\n" not in text and looks_like_answer(text, in_words):
         return Found(text) if affirmed(text) == text else Found(None, "it only denies an answer")
     if in_words:
@@ -119,8 +122,8 @@ _CHECKING = re.compile(r"\W*(?:to )?(?:check|verif|double[- ]check|sanity|proof|
 
 def _value_of_last_sentence(text: str, unmarked: Unmarked) -> Found:
     every = sentences(text)
-    for sentence in reversed(every):
-        if _CHECKING.match(sentence):
+    for sentence, following in zip(reversed(every), ["", *reversed(every)], strict=False):
+        if _CHECKING.match(sentence) or asked_in(sentence, following):
             continue
         kept = affirmed(sentence)
         value = _in_words(kept, alone=len(every) == 1) or value_of_sentence(kept)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from selfcorrect.rewards.maths.finding.bounds import asked_in, bound_before, is_asked
 from selfcorrect.rewards.maths.finding.boxes import EMPTY_BOX, FORMULA, OR_WORDS
 from selfcorrect.rewards.maths.finding.number_words import RUN
 from selfcorrect.rewards.maths.text import MAX_ANSWER, UNKNOWN
@@ -62,6 +63,7 @@ _CHANGED = re.compile(
     r"|(?:不到|超过|少于|多于|小于|大于)\s*$",
     re.IGNORECASE,
 )
+_COMPARED = re.compile(r"\b(?:less|fewer|more|greater|smaller|larger|higher|lower) than\s+$", re.IGNORECASE)
 _HEDGED = re.compile(
     rf"(?P<first>(?:{_DIGITS})%?)[\s,.;]*\(?(?:\b(?:(?:and/)?(?:{OR_WORDS})|maybe|perhaps|possibly)(?![^\W\d_])"
     rf"|\bo\b|或|或者|または|또는|~)[\s,]*(?:(?:maybe|perhaps|possibly|even|is it|it is|it could be)\s+)*$",
@@ -142,6 +144,8 @@ def _phrase(text: str, pieces: list[Piece], index: int) -> str:
     before = text[:start]
     end = _end_of_unit(text, end)
     value = _UNIT_WITHOUT_SPACE.sub(r" \1", text[start:end].strip())
+    if bound := bound_before(before):
+        return f"{bound} {value}"
     if minus := _MINUS.search(before):
         return value if _HEDGED.search(before[: minus.start()]) else f"{_left_of(before[: minus.start()])}-{value}"
     if hedge := _HEDGED.search(before):
@@ -283,6 +287,8 @@ def last_number_in_words(sentence: str, *, announced: bool) -> str | None:
     before = sentence[:start]
     if _NAMED.search(before):
         return None
+    if bound := bound_before(before):
+        return f"{bound} {sentence[start:end]}"
     changed = _CHANGED.search(before) or re.search(r"\bbetween\s+$", before)
     return f"{changed[0].strip() if changed else ''} {sentence[start:end]}".strip()
 
@@ -313,6 +319,8 @@ def last_bold(text: str, *, in_words: bool) -> str | None:
     for match in reversed(list(_BOLD.finditer(text))):
         inside = next(group for group in match.groups() if group is not None).strip()
         if inside.endswith(":") or text[match.end() :].startswith(":") or _HEADING.match(inside):
+            continue
+        if asked_in(inside, text[match.end() :]) or is_asked(text, match.start(), match.end()):
             continue
         content = _LABEL.sub("", inside)
         if in_words or re.search(rf"[\d\\{_FRACTIONS}π∞]", content):
@@ -352,6 +360,9 @@ def value_of_sentence(sentence: str) -> str | None:
         rest = sentence[formulas[-1].end() :]
         if last_value(rest) is None:
             inside = next(group for group in formulas[-1].groups() if group is not None)
-            return inside.strip() if len(inside) <= MAX_ANSWER else None
+            before = sentence[: formulas[-1].start()]
+            compared = _COMPARED.search(before)
+            bound = bound_before(before) or (compared[0].strip() if compared else "")
+            return f"{bound} {inside.strip()}".strip() if len(inside) <= MAX_ANSWER else None
         return last_value(rest)
     return last_value(EMPTY_BOX.sub("", sentence))

@@ -2,6 +2,7 @@
 
 import re
 
+from selfcorrect.rewards.maths.finding.bounds import is_asked
 from selfcorrect.rewards.maths.finding.boxes import BOX, FORMULA, hedged_after, is_value
 from selfcorrect.rewards.maths.finding.prose import last_bold, last_number_in_words, last_value, value_of_sentence
 from selfcorrect.rewards.maths.text import MAX_ANSWER
@@ -73,11 +74,11 @@ _CLAUSES = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
+    r"\b(?:not(?! (?:less|fewer|smaller|lower|more|greater|larger|higher) than)|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
     rf"|no longer|by no means|unlikely that|impossible that|{_DOUBT}"
-    r"|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht|kein\w*"
+    r"|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht(?! (?:mehr|weniger) als)|kein\w*"
     r"|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
-    r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)",
+    r"|不是|不等于|并非|不为|ではな|ではあり|じゃな|아니|아닙|(?<!\w)не(?!\w)(?! (?:менее|меньше|более|больше))",
     re.IGNORECASE,
 )
 
@@ -155,7 +156,7 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
         if _ABOUT_ANOTHER.search(text[max(0, match.start() - 40) : match.start()]):
             continue
         stated = _stated(text[match.end() : match.end() + 2 * MAX_ANSWER])
-        if not stated or BOX.search(stated):
+        if not stated or BOX.search(stated) or _asked(text, match, stated):
             continue
         if not in_words and (words := last_number_in_words(_not_denied(stated), announced=True)):
             return words
@@ -163,6 +164,12 @@ def last_statement(text: str, after: int, *, in_words: bool) -> str | None:
         if (_says_a_value(stated) and not remark) or (in_words and after < 0 and not _REMARK.fullmatch(stated)):
             return stated
     return None
+
+
+def _asked(text: str, announced: re.Match[str], stated: str) -> bool:
+    """Whether a statement only asks: "is the answer 42?"."""
+    value = text.find(stated, announced.end())
+    return is_asked(text, announced.start(), announced.end() if value < 0 else value + len(stated))
 
 
 _VALUE_WORDS = re.compile(
