@@ -9,18 +9,19 @@ import re
 # Bounds, in ten languages.
 
 _LOWER_WORDS = (
-    r"at (?:the )?(?:very )?least|not? (?:less|fewer|smaller|lower) than|mindestens|wenigstens|nicht weniger als|al menos|por lo menos"
-    r"|como mínimo|(?:tout )?au moins|au minimum|almeno|come minimo|pelo menos|no mínimo|не менее|не меньше|как минимум"
+    r"at (?:the )?(?:very )?least|not? (?:less|fewer|smaller|lower) than|mindestens|wenigstens|nicht weniger als"
+    r"|al menos|por lo menos|como mínimo|(?:tout )?au moins|au minimum|almeno|come minimo|pelo menos|no mínimo|не менее|не меньше|как минимум"
     r"|至少|最少|不少于|不小于|少なくとも|最低|적어도|최소"
 )
 _UPPER_WORDS = (
-    r"at (?:the )?(?:very )?most|not? (?:more|greater|larger|higher) than|(?:^|(?<=\bis )|(?<=\bare )|(?<=\bbe ))up to"
-    r"|höchstens|maximal|nicht mehr als|a lo sumo|como máximo|(?:tout )?au plus|au maximum|al massimo|al più|no máximo"
+    r"at (?:the )?(?:very )?most|not? (?:more|greater|larger|higher) than|höchstens|maximal|nicht mehr als|a lo sumo|como máximo|(?:tout )?au plus|au maximum|al massimo|al più|no máximo"
     r"|не более|не больше|как максимум|至多|最多|不大于|多くとも|最大で|많아야|최대"
 )
-_BOUND = rf"(?P<lower>{_LOWER_WORDS})|(?P<upper>{_UPPER_WORDS})"
-_BOUND_BEFORE = re.compile(rf"(?<![a-zA-Zа-я])(?:{_BOUND})[\s*]*$", re.IGNORECASE)
-_BOUND_ANYWHERE = re.compile(rf"{_BOUND}|\bup to\b", re.IGNORECASE)
+_UP_TO = r"(?:^|(?<=\bis )|(?<=\bare )|(?<=\bbe ))up to"
+"""What adds up to 56, or is rounded up to it, is 56."""
+_BOUND_BEFORE = re.compile(rf"(?<![a-zA-Zа-я])(?:{_LOWER_WORDS}|{_UPPER_WORDS}|{_UP_TO})[\s*]*$", re.IGNORECASE)
+_BOUND = rf"(?P<lower>{_LOWER_WORDS})|(?P<upper>{_UPPER_WORDS}|up to)"
+_BOUND_ANYWHERE = re.compile(_BOUND, re.IGNORECASE)
 _CALLED_ANSWER = re.compile(
     r"\b(?:answer|result|ans|antwort|ergebnis|respuesta|resultado|réponse|résultat|risposta|resposta)\b|\*\*|<|#|boxed"
     r"|ответ|答|结果|답|결과",
