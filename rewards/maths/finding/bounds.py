@@ -10,11 +10,13 @@ import re
 
 _LOWER_WORDS = (
     r"at (?:the )?(?:very )?least|not? (?:less|fewer|smaller|lower) than|mindestens|wenigstens|nicht weniger als"
-    r"|al menos|por lo menos|como mínimo|(?:tout )?au moins|au minimum|almeno|come minimo|pelo menos|no mínimo|не менее|не меньше|как минимум"
+    r"|al menos|por lo menos|como mínimo|(?:tout )?au moins|au minimum|almeno|come minimo|pelo menos|no mínimo"
+    r"|не менее|не меньше|как минимум"
     r"|至少|最少|不少于|不小于|少なくとも|最低|적어도|최소"
 )
 _UPPER_WORDS = (
-    r"at (?:the )?(?:very )?most|not? (?:more|greater|larger|higher) than|höchstens|maximal|nicht mehr als|a lo sumo|como máximo|(?:tout )?au plus|au maximum|al massimo|al più|no máximo"
+    r"at (?:the )?(?:very )?most|not? (?:more|greater|larger|higher) than|höchstens|maximal|nicht mehr als"
+    r"|a lo sumo|como máximo|(?:tout )?au plus|au maximum|al massimo|al più|no máximo"
     r"|не более|не больше|как максимум|至多|最多|不大于|多くとも|最大で|많아야|최대"
 )
 _UP_TO = r"(?:^|(?<=\bis )|(?<=\bare )|(?<=\bbe ))up to"

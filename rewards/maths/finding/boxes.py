@@ -55,7 +55,8 @@ _BETWEEN_BOXES = re.compile(
 def last_box(text: str, *, skip_empty: bool) -> tuple[int, str | None]:
     """Where the last box begins, and its content; ("" if it is never closed or empty, None if there is no box).
 
-    A box that is asked, "is it \\boxed{42}?", is passed over. Boxes joined by nothing but "and", "or", a comma or the names of parts, "(b)", are one answer.
+    A box that is asked, "is it \\boxed{42}?", is passed over. Boxes joined by nothing but "and", "or", a comma or the
+    names of parts, "(b)", are one answer.
 
     Args:
         text: of a response.

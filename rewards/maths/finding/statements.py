@@ -74,7 +74,8 @@ _CLAUSES = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
-    r"\b(?:not(?! (?:less|fewer|smaller|lower|more|greater|larger|higher) than)|never|isn'?t|aren'?t|wasn'?t|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
+    r"\b(?:not(?! (?:less|fewer|smaller|lower|more|greater|larger|higher) than)|never|isn'?t|aren'?t|wasn'?t"
+    r"|cannot|can'?t|neither|nor|rather than|instead of|unlike|anything but"
     rf"|no longer|by no means|unlikely that|impossible that|{_DOUBT}"
     r"|(?:don'?t|doesn'?t) (?:think|believe|seem|look)|nicht(?! (?:mehr|weniger) als)|kein\w*"
     r"|nunca|jamais|non è|não)\b|\bn'est pas\b|\bno (?:es|son|puede)\b"
