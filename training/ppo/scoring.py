@@ -20,6 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from selfcorrect.errors import PolicyError
 from selfcorrect.training.ppo.config import TurnPPOConfig
+from selfcorrect.undivided import undivided
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -223,6 +224,7 @@ class ReferenceModel:
         return trainer.accelerator.prepare_model(self.model, evaluation_mode=True)
 
 
+@undivided()
 def _load(reference: str | Path, policy_model: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
