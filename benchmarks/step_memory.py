@@ -24,7 +24,7 @@ from unittest import mock
 
 import torch
 from gpu_bench import SIZES, Size
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -98,10 +98,10 @@ class Live(TorchDispatchMode):  # type: ignore[misc]
 def as_on_a_gpu() -> Iterator[None]:
     """Rows of one length in one pass, as `pieces` would have them; and tiles of logits that kernels work on in place,
     as Triton's do."""
-    whole = lambda mask_RC, **_: [  # noqa: E731
+    whole = lambda mask_RC, **_: [
         scoring.Piece(torch.arange(len(mask_RC)).unsqueeze(1), torch.arange(mask_RC.size(1)).expand_as(mask_RC))
     ]
-    nothing = lambda *_, **__: None  # noqa: E731
+    nothing = lambda *_, **__: None
     with ExitStack() as held:
         held.enter_context(mock.patch.object(scoring, "pieces", whole))
         for kernel in ("_forward_tile", "_backward_tile", "_addmm_fp32"):
@@ -110,20 +110,19 @@ def as_on_a_gpu() -> Iterator[None]:
 
 
 def model_of(size: Size, way: Way) -> Any:
-    """What learns, as `prepare_weights` and PEFT leave it."""
+    """What learns, as `prepare_weights` and PEFT leave it, in fake memory."""
     config = LlamaConfig(
         vocab_size=size.vocabulary, hidden_size=size.hidden, intermediate_size=size.inner, tie_word_embeddings=True,
         num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.key_heads,
-        max_position_embeddings=4096,
     )  # fmt: skip
-    dtype = torch.bfloat16 if way.lora or way.pure_bf16 else torch.float32
-    model: Any = LlamaForCausalLM._from_config(config, dtype=dtype)
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-    if way.lora:
-        from peft import LoraConfig, get_peft_model
+    with torch.device("meta"):
+        model: Any = LlamaForCausalLM(config).to(torch.bfloat16 if way.lora or way.pure_bf16 else torch.float32)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+        if way.lora:
+            from peft import LoraConfig, get_peft_model
 
-        chosen = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = get_peft_model(model, chosen)
+            chosen = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+            model = get_peft_model(model, chosen)
     if way.checkpointing:
         kept = {"use_reentrant": False, "preserve_rng_state": False}
         getattr(model, f"{checkpointing_argument()}_enable")(kept)
@@ -131,35 +130,60 @@ def model_of(size: Size, way: Way) -> Any:
     return model.train()
 
 
+def placed(model: Any) -> Any:
+    """`model` with parameters and buffers that count, in the place of those without memory."""
+    made: dict[Tensor, Tensor] = {}  # tied ones are one
+    for part in model.modules():
+        for held in (part._parameters, part._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = made.setdefault(tensor, like(tensor))
+    return model
+
+
+def like(tensor: Tensor) -> Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
 def peak_of(size: Size, way: Way) -> tuple[int, int]:
     """Bytes before the update, and at most while it runs."""
+    model, reference = model_of(size, way), None if way.lora else model_of(size, way).requires_grad_(False)
     with FakeTensorMode(), Live() as live, as_on_a_gpu():
-        model = model_of(size, way)
-        reference = None if way.lora else model_of(size, way).requires_grad_(False)
+        placed(model)
+        if reference is not None:
+            placed(reference)
         optimiser = optimiser_of(model, way)
-        for parameter in optimiser.param_groups[0]["params"]:
-            parameter.grad = torch.zeros_like(parameter)
-        optimiser.step()
+        with_gradients(optimiser).step()
         optimiser.zero_grad()
-        del parameter
         held, live.peak = live.bytes, live.bytes
-        for _ in range(2):  # later passes add to gradients that are there, and find nothing else
-            one_pass(model, size, way).backward()
+        with_gradients(optimiser)  # of the passes before
+        one_pass(model, size, way).backward()
         optimiser.step()
-        del reference
         return held, live.peak
+
+
+def with_gradients(optimiser: Any) -> Any:
+    """As a pass leaves them."""
+    for parameter in optimiser.param_groups[0]["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    return optimiser
 
 
 def optimiser_of(model: Any, way: Way) -> Any:
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return StochasticAdamW(learning, lr=1e-6) if way.pure_bf16 else torch.optim.AdamW(learning, lr=1e-6, fused=True)
+    return (
+        StochasticAdamW(learning, 1e-6, betas=(0.9, 0.95))
+        if way.pure_bf16
+        else torch.optim.AdamW(learning, lr=1e-6, fused=True)
+    )
 
 
 def one_pass(model: Any, size: Size, way: Way) -> Tensor:
     """The loss of the rows of one backward pass."""
     rows, length = size.episodes // 2 // size.slices, PROMPT + 2 * size.tokens
     ids_RC = torch.ones(rows, length, dtype=torch.long)
-    autocast = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
+    autocast = lambda: torch.autocast("cpu", torch.bfloat16)
     if way.whole_logits:
         with autocast():
             logits = model(input_ids=ids_RC, use_cache=False).logits[:, :-1].float()

@@ -21,7 +21,17 @@ PACKAGE = Path(selfcorrect.__file__).parent
 ROOT = Path(__file__).parents[1]
 LAYERS = ["rewards", "tasks", "agents", "training", "cli"]
 """Each may import itself, those before it, and those of `BASE`."""
-BASE = ["errors", "bars", "settings", "setting_groups", "files", "registry", "public_names", "distribution", "undivided"]
+BASE = [
+    "errors",
+    "bars",
+    "settings",
+    "setting_groups",
+    "files",
+    "registry",
+    "public_names",
+    "distribution",
+    "undivided",
+]
 
 IN_CHECKOUT = PACKAGE.resolve().is_relative_to(ROOT.resolve())
 needs_checkout = pytest.mark.skipif(not IN_CHECKOUT, reason="tests run against an installed wheel")
