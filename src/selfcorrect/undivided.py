@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,9 +15,9 @@ def undivided() -> Iterator[None]:
     the first, or an evaluation after training, and ask no other process for their parts. Whoever trains what is loaded
     here divides it then.
     """
-    deepspeed = sys.modules.get("transformers.integrations.deepspeed")
+    deepspeed: Any = sys.modules.get("transformers.integrations.deepspeed")
     held = None if deepspeed is None else deepspeed._hf_deepspeed_config_weak_ref
-    if deepspeed is None or held is None:
+    if held is None:
         yield
         return
     deepspeed.unset_hf_deepspeed_config()
