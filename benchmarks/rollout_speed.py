@@ -1,6 +1,6 @@
 """How fast are episodes played in the graph, against a plain batched `generate` of as many tokens?
 
-    python benchmarks/rollout_speed.py                      # both sizes
+    python benchmarks/rollout_speed.py                      # all sizes
     python benchmarks/rollout_speed.py --size embedded --episodes 1024 --json speed.json
 
 Three ways to sample two turns an episode from the same model, in turns, round after round:
@@ -52,6 +52,7 @@ class Size:
 
 SIZES = {
     "embedded": Size(216, 128, 4, 4, 344, episodes=256, tokens=18, target=0.6),
+    "512x8": Size(8_000, 512, 8, 8, 1376, episodes=64, tokens=48, target=1.2),
     "100m": Size(32_000, 768, 12, 12, 2048, episodes=32, tokens=48, target=0.9),
 }
 WORDS = [
@@ -165,8 +166,8 @@ def measure(name: str, episodes: int, rounds: int, max_batch: int) -> Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=[*SIZES, "both"], default="both")
-    parser.add_argument("--episodes", type=int, help="episodes a round; default 256 and 32")
+    parser.add_argument("--size", choices=[*SIZES, "all"], default="all")
+    parser.add_argument("--episodes", type=int, help="episodes a round; default: those of the size")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="torch threads; default is torch's own choice")
     parser.add_argument("--max-batch", type=int, default=256)
@@ -179,7 +180,7 @@ def main() -> None:
         f"{'model':10}{'episodes':>10}{'graph':>12}{'generate':>12}{'one by one':>12}"
         f"{'ratio':>8}{'target':>8}{'speed-up':>10}"
     )
-    for name in SIZES if arguments.size == "both" else [arguments.size]:
+    for name in SIZES if arguments.size == "all" else [arguments.size]:
         measured = measure(name, arguments.episodes or SIZES[name].episodes, arguments.rounds, arguments.max_batch)
         summary = measured.summary()
         ways = "".join(f"{max(way):12.0f}" for way in (measured.graph, measured.generate, measured.one_by_one))
