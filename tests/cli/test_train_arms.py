@@ -11,7 +11,7 @@ from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.reinforced_run import Plan
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
-from selfcorrect.training.settings import DEMO, RunSettings
+from selfcorrect.training.settings import DEMO, FULL, RunSettings
 
 FIGURES = {"n": 10, "accuracy_t1": 0.5, "accuracy_t2": 0.5, "delta": 0.0, "i_to_c": 0.0, "c_to_i": 0.0}
 RL_ARMS = ["score", "single-turn", "multi-turn", "pag"]
@@ -76,7 +76,7 @@ def test_star_as_stage_two_is_named_too_and_goes_with_no_other_ablation(run: Any
     training.stopped = True
     done = run("train", "score", "--stage2", "star", "--out", "here")
     assert "selfcorrect train score --stage2 star --resume here" in done.stderr
-    assert training.plan is not None and training.plan.schedule.total_batches == 300
+    assert training.plan is not None and training.plan.schedule.total_batches == FULL.score.stage_one_steps
     assert run("train", "score", "--stage2", "star", "--no-shaping").status == 2
 
 
