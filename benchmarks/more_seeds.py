@@ -5,7 +5,8 @@
 
 Both files must be of one task, policy, temperature and number of problems, and no arm may have a seed in both. The
 answers to single problems are not in such files, so tests of joined seeds are paired by seed: their intervals are about
-other seeds on the same problems, as those of the means are. Arms and tests that gain no seed stay as they are.
+other seeds on the same problems, as those of the means are. Arms and tests that gain no seed stay as they are, and so
+do budgets, curves and further exams, which are those of the first runs.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def joined(kept: Row, more: Row) -> dict[str, Any]:
     result = {**kept, "arms": {**kept["arms"], **more["arms"]}}
     result["seeds"] = sorted({*kept["seeds"], *more["seeds"]})
     result["budgets"] = {**more["budgets"], **kept["budgets"]}
+    result["alarms"] = _alarms(kept["alarms"], more["alarms"])
     for way in WAYS:
         result[way] = {arm: _row(arm, kept[way].get(arm), more[way].get(arm)) for arm in _names(kept[way], more[way])}
         grown = {arm for arm in result[way] if result[way][arm] != kept[way].get(arm)}
@@ -50,6 +52,15 @@ def joined(kept: Row, more: Row) -> dict[str, Any]:
 
 def _names(*mappings: Mapping[str, Any]) -> Iterable[str]:
     return dict.fromkeys(name for mapping in mappings for name in mapping)
+
+
+def _alarms(kept: Row, more: Row) -> dict[str, dict[str, list[int]]]:
+    """By arm and alarm: the seeds in whose training it stood."""
+    both = {arm: (kept.get(arm, {}), more.get(arm, {})) for arm in _names(kept, more)}
+    return {
+        arm: {alarm: sorted({*old.get(alarm, []), *new.get(alarm, [])}) for alarm in _names(old, new)}
+        for arm, (old, new) in both.items()
+    }
 
 
 def _row(arm: str, kept: Row | None, more: Row | None) -> Row:

@@ -42,7 +42,15 @@ def results(rows: Mapping[str, dict[str, Any]], seeds: Sequence[int], **changes:
     tests = {"accuracy_t2": {arm: test for arm in rows if arm != "ours"}}
     same = {"task": "sums", "policy": "small", "problems": 100, "temperature": 0.7, "reference": "ours"}
     ways = {"greedy": dict(rows), "sampled": dict(rows), "greedy_tests": tests, "sampled_tests": tests}
-    return {**same, "seeds": list(seeds), "arms": dict.fromkeys(rows, "an arm"), "budgets": {}, **ways, **changes}
+    return {
+        **same,
+        "seeds": list(seeds),
+        "arms": dict.fromkeys(rows, "an arm"),
+        "budgets": {},
+        "alarms": {},
+        **ways,
+        **changes,
+    }
 
 
 def test_means_and_tests_are_those_of_all_seeds(script: SimpleNamespace) -> None:
@@ -120,3 +128,11 @@ def test_what_was_not_trained_answers_greedily_as_before(script: SimpleNamespace
         results({"ours": row([1], [0.7]), "base": {**base, "seeds": [1]}}, [1]),
     )
     assert script.joined(kept, more)["greedy"]["base"] == base
+
+
+def test_alarms_are_those_of_all_seeds(script: SimpleNamespace) -> None:
+    kept = results({"ours": row([0], [0.8])}, [0], alarms={"ours": {"sandbagging": [0]}})
+    raised = {"ours": {"sandbagging": [1], "no_signal": [1]}, "new": {"no_signal": [1]}}
+    more = results({"ours": row([1], [0.8]), "new": row([1], [0.7])}, [1], alarms=raised)
+    both = {"ours": {"sandbagging": [0, 1], "no_signal": [1]}, "new": {"no_signal": [1]}}
+    assert script.joined(kept, more)["alarms"] == both
