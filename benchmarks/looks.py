@@ -2,12 +2,13 @@
 
     python benchmarks/looks.py --model embedded --runs runs/looks --seeds 5
 
-Seed by seed and arm by arm; what is finished in the folder is not done again, and Ctrl-C loses nothing. `--arms` takes
-the names of ABLATIONS too: judge-then-act with one of its parts changed. All arms
-sample about as many tokens in training: those of two turns are trained on two, the others on up to eight, of which each
-episode draws how many it may have, so fewer problems a step. All are evaluated over the same number of turns. Beside
-them, with their test tokens, votes of answers of the base. Writes benchmarks/results/looks.json. `--collect` only
-writes what is finished; `--quick` is to see that it works, and writes its results into the folder of the runs.
+Seed by seed and arm by arm; what is finished in the folder is not done again, and Ctrl-C loses nothing. Further seeds
+of a run whose folder is gone: `--first-seed N --out FILE`, then `more_seeds.py` joins FILE to the results. `--arms`
+takes the names of ABLATIONS too: judge-then-act with one of its parts changed. All arms sample about as many tokens in
+training: those of two turns are trained on two, the others on up to eight, of which each episode draws how many it may
+have, so fewer problems a step. All are evaluated over the same number of turns. Beside them, with their test tokens,
+votes of answers of the base. Writes benchmarks/results/looks.json. `--collect` only writes what is finished; `--quick`
+is to see that it works, and writes its results into the folder of the runs.
 """
 
 import argparse
@@ -144,10 +145,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded", help="a policy that was made for many turns")
     parser.add_argument("--arms", default=",".join(TWO_TURNS + MANY_TURNS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--revisions", type=int, default=16, help="of the evaluation")
     parser.add_argument("--runs", type=Path, default=Path("runs/looks"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--collect", action="store_true", help="only write the results of what is finished")
@@ -155,7 +158,7 @@ def main() -> None:
     settings, runs = settings_of(arguments), arguments.runs
     runs.mkdir(parents=True, exist_ok=True)
     costs = measured_costs(combine(settings, {}, LONG, source=__doc__), runs / "costs.json", judges_itself=True)
-    arms, seeds = arguments.arms.split(","), list(range(arguments.seeds))
+    arms, seeds = arguments.arms.split(","), [arguments.first_seed + number for number in range(arguments.seeds)]
     if not arguments.collect:
         for seed in seeds:
             run_comparison(comparison_of(arms, [seed], settings, costs, arguments.problems), runs, Lines())
@@ -165,7 +168,7 @@ def main() -> None:
     if not kept.is_file():
         problems = settings.task.open().problems("test", arguments.problems, seed=settings.evaluation.seed)
         write_whole(kept, json.dumps(votes_of_the_base(settings, problems, seed=0)) + "\n")
-    out = runs / "looks.json" if arguments.quick else RESULTS
+    out = runs / "looks.json" if arguments.quick else arguments.out
     result = write_results(comparison, runs, json.loads(kept.read_text(encoding="utf-8")), out)
     for way in ("greedy", "sampled"):
         print(f"{way}\n{markdown_table(result, way)}")
