@@ -5,8 +5,9 @@ A new way is a `CritiqueMode` and one line in `CRITIQUES`; a user's own is a `Cr
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from selfcorrect.errors import PolicyError
 from selfcorrect.registry import Registry
 
 if TYPE_CHECKING:
@@ -152,3 +153,40 @@ def critique_mode(given: str | CritiqueMode) -> CritiqueMode:
         ConfigurationError: there is none.
     """
     return CRITIQUES.find(given) if isinstance(given, str) else given
+
+
+# The loop that a policy was trained in. As its prompts, it is on record in tokenizer_config.json, and goes with what is
+# saved.
+
+_LOOP = "selfcorrect_loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A way to critique, by its name, and how often an answer is revised. The defaults are the commands' own."""
+
+    critique: str = "instruction"
+    revisions: int = 1
+
+
+def record_loop(tokenizer: Any, loop: Loop) -> None:
+    """Keep `loop` with `tokenizer`, which saves it: commands play a policy in the loop that it knows."""
+    tokenizer.init_kwargs[_LOOP] = {"critique": loop.critique, "revisions": loop.revisions}
+
+
+def recorded_loop(policy: Any) -> Loop | None:
+    """The loop in which `policy` was trained, as evaluation and use play it; None where nothing is on record.
+
+    Raises:
+        PolicyError: what is on record is no loop.
+    """
+    kept = getattr(getattr(policy, "tokenizer", None), "init_kwargs", {}).get(_LOOP)
+    if kept is None:
+        return None
+    match kept:
+        case {"critique": str(critique), "revisions": int(revisions)} if revisions >= 1:
+            return Loop(critique, revisions)
+    raise PolicyError(
+        f"{_LOOP} in the policy's tokenizer_config.json must be a way to critique and a number of revisions, such as "
+        f'{{"critique": "self", "revisions": 8}}, got {kept!r}'
+    )

@@ -318,6 +318,23 @@ FULL = combine(
 )
 """As `DEMO`, for two and a half times as long."""
 
+LOOKS = combine(
+    FULL,
+    {
+        "policy": {"model": "embedded-looks"},
+        "graph": {"revisions": 8, "fewest_revisions": 1},
+        "score": {"stage_one_steps": 90, "stage_two_steps": 390},
+        "looks": {"repeat_cost": 1.0},
+        # 15 problems: an episode of up to nine answers and their verdicts has about three times the tokens of two
+        "optimiser": {"problems_per_step": 15, "baseline": "leave_one_out"},
+        "evaluation": {"every": 0, "revisions": 8},
+    },
+    [],
+    source="the preset looks",
+)
+"""The embedded policy for many looks, in episodes of up to nine answers: as many tokens as `FULL`. For the arms of many
+turns."""
+
 _LM_RATE = 1e-5
 """Twice SCoRe's for all weights; at 5e-4 one step took SmolLM2-135M's KL to 5.5e10 nats, at 1e-5 to 0.012."""
 _LM_HEAD = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, batch=32)
@@ -354,7 +371,7 @@ LM = RunSettings(
 """A language model of a user's own: a start that does not break it, to be changed for the model and the task."""
 
 PRESETS: Mapping[str, RunSettings] = MappingProxyType(
-    {"demo": DEMO, "full": FULL, "lm": LM}
+    {"demo": DEMO, "full": FULL, "looks": LOOKS, "lm": LM}
     | {name: combine(DEMO, {}, changes, source=f"recipe {name}") for name, changes in RECIPES.items()}
 )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.critiques import CRITIQUES
+from selfcorrect.agents.critiques import CRITIQUES, Loop, record_loop
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
 from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
@@ -108,13 +108,16 @@ def open_run_policy(
 ) -> TransformersPolicy:
     """The policy of a run, or what was made of it in the folder `model`, played by `engine`.
 
-    Prompts that the settings choose go on its record: whoever loads what is saved of it talks to it in the words that
-    it was trained with.
+    The loop, and prompts that the settings choose, go on its record: whoever loads what is saved of it talks to it in
+    the loop and the words that it was trained with.
     """
     own = settings.policy if model is None else settings.policy.model_copy(update={"model": str(model)})
     policy = open_policy(own, engine=engine)
     if settings.prompts != PromptSettings():
         record_prompts(policy.tokenizer, prompts_for(settings, policy))
+    graph = settings.for_evaluation.graph
+    if not graph.is_own and graph.revisions:
+        record_loop(policy.tokenizer, Loop(graph.critique, graph.revisions))
     return policy
 
 

@@ -38,7 +38,7 @@ from selfcorrect.cli.options import (
 from selfcorrect.errors import ConfigurationError, TrainingError
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.critiques import CritiqueMode
+    from selfcorrect.agents.critiques import CritiqueMode, Loop
     from selfcorrect.agents.evaluation import EvaluationReport
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.state import EpisodeState
@@ -64,8 +64,8 @@ def evaluate_command(
     n: Annotated[
         int | None, problem_count("How many problems; by default 2,000, or all of a file if those are fewer.")
     ] = None,
-    revisions: Revisions = 1,
-    critique: Critique = "instruction",
+    revisions: Revisions = None,
+    critique: Critique = None,
     prompts: PromptsName = None,
     temperature: Temperature = 0.0,
     limit: AnswerLimit = None,
@@ -82,19 +82,19 @@ def evaluate_command(
 ) -> None:
     """Evaluate MODEL on problems of a task; prints accuracies, delta and flips with 95% intervals."""
     with reporting(as_json=as_json):
-        from selfcorrect.agents.critiques import CRITIQUES
+        from selfcorrect.agents.critiques import CRITIQUES, Loop
         from selfcorrect.agents.prompts import prompt_settings
         from selfcorrect.cli.naming import open_policy, task_settings
 
-        asked, mode = task_settings(task, columns), CRITIQUES.find(critique)
+        asked = task_settings(task, columns)
+        CRITIQUES.find(critique or "instruction")  # what is misspelt is told before a model is loaded, too
         prompt_settings(prompts)
         asked.open()  # a broken file is told before a model is loaded
         if out is not None:
             _prove_free(out)
         named = open_policy(model) if blind_spot else steered(open_policy(model), ctx)
-        examination = _Examination(
-            named, asked.worded(named.reads_english), mode, revisions, prompts, temperature, limit
-        )
+        loop = named.loop(critique, revisions, judged=True) if not blind_spot else Loop()
+        examination = _Examination(named, asked.worded(named.reads_english), loop, prompts, temperature, limit)
         problems = chosen_problems(examination.task, split, n, seed)
         if blind_spot:
             _measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
@@ -105,7 +105,7 @@ def evaluate_command(
             "task": examination.task.name,
             "split": split,
             "temperature": temperature,
-            "critique": critique,
+            "critique": loop.critique,
             **report.as_dict(),
         }
         if out is not None:
@@ -122,16 +122,21 @@ class _Examination:
 
     named: "NamedPolicy"
     asked: "TaskSettings"
-    mode: "CritiqueMode"
-    revisions: int
+    loop: "Loop"
     prompts: str | None
     temperature: float
     limit: int | None
 
     def __post_init__(self) -> None:
         self.named.refuse_feedback(self.mode)
-        self.named.warn_beyond(self.revisions)
+        self.named.warn_beyond(self.loop.revisions)
         self.task: Task = self.asked.open()
+
+    @property
+    def mode(self) -> "CritiqueMode":
+        from selfcorrect.agents.critiques import CRITIQUES
+
+        return CRITIQUES.find(self.loop.critique)
 
     @property
     def words(self) -> "Prompts":
@@ -147,13 +152,13 @@ class _Examination:
         from selfcorrect.cli.naming import CountedPolicy
 
         self.named.refuse_unreadable(problems[0].prompt)
-        turns = len(problems) * (1 + self.mode.turns * self.revisions)
+        turns = len(problems) * (1 + self.mode.turns * self.loop.revisions)
         with counting(f"evaluating on {len(problems):,} problems, turns", silent=silent) as tell:
             graph = build_graph(
                 CountedPolicy(self.named.policy, tell, turns),
                 checker=self.task.checker if self.mode.needs_checker else None,
                 prompts=self.words,
-                revisions=self.revisions,
+                revisions=self.loop.revisions,
                 critique=self.mode,
             )
             sampling = Sampling(temperature=self.temperature, max_new_tokens=self.limit)

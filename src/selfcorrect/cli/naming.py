@@ -17,7 +17,7 @@ from selfcorrect.tasks.problem import Problem
 from selfcorrect.tasks.tables import FILE_ENDINGS
 
 if TYPE_CHECKING:
-    from selfcorrect.agents.critiques import CritiqueMode
+    from selfcorrect.agents.critiques import CritiqueMode, Loop
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Task
@@ -107,6 +107,44 @@ class NamedPolicy:
         if self.reads_english:
             return 512
         return 24 if (turns_made_for(self.policy) or 2) <= 2 else 40
+
+    def loop(self, critique: str | None, revisions: int | None, *, judged: bool) -> "Loop":
+        """The loop to play: what `--critique` and `--revisions` say, else what the policy was trained in, which is
+        told, else one revision by instruction.
+
+        Args:
+            critique, revisions: the options; None is not given.
+            judged: whether a checker is at hand. Without one, a trained loop that needs it is left.
+
+        Raises:
+            ConfigurationError: there is no such way to critique.
+            PolicyError: what the policy has on record is no loop.
+        """
+        from selfcorrect.agents.critiques import CRITIQUES, Loop, recorded_loop
+
+        usual = Loop(critique or "instruction", 1 if revisions is None else revisions)
+        trained = recorded_loop(self.policy)
+        if trained is None or critique not in (None, trained.critique):
+            CRITIQUES.find(usual.critique)
+            return usual
+        if critique is None and not judged and CRITIQUES.find(trained.critique).needs_checker:
+            self._note(
+                f"{self.name} was trained in the loop {trained.critique}, which asks a checker, and none judges this: "
+                "revisions are asked for by instruction"
+            )
+            return usual
+        loop = Loop(trained.critique, trained.revisions if revisions is None else revisions)
+        CRITIQUES.find(loop.critique)
+        if loop != usual:
+            self._note(
+                f"loop     {loop.critique}, revisions: {loop.revisions}, as {self.name} was trained (--critique and "
+                "--revisions take another)"
+            )
+        return loop
+
+    @staticmethod
+    def _note(line: str) -> None:
+        notes.print(line, markup=False, soft_wrap=True)
 
     def warn_beyond(self, revisions: int) -> None:
         """Say so if this policy was made for fewer answers to a problem than it will be asked for."""

@@ -121,9 +121,10 @@ OptionalModel = Annotated[
 OptionalSeed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 _CRITIQUES = ", ".join(f"{name} ({mode.says})" for name, mode in CRITIQUES.items())
 Critique = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help=f"How a revision is asked for: {_CRITIQUES}, or package.module:Name of your own.",
+        help=f"How a revision is asked for: {_CRITIQUES}, or package.module:Name of your own. By default as the policy "
+        "was trained, else instruction.",
         autocompletion=offering(lambda: CRITIQUES),
     ),
 ]
@@ -137,7 +138,12 @@ PromptsName = Annotated[
         autocompletion=offering(lambda: PROMPTS),
     ),
 ]
-Revisions = Annotated[int, typer.Option(min=1, max=32, help="How often an answer is revised.")]
+Revisions = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=32, help="How often an answer is revised; by default as the policy was trained, else once."
+    ),
+]
 AnswerLimit = Annotated[
     int | None,
     typer.Option(
@@ -199,7 +205,9 @@ Overrides = Annotated[
         autocompletion=offering(_overridable),
     ),
 ]
-PresetName = Literal["demo", "full", "lm", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"]
+PresetName = Literal[
+    "demo", "full", "looks", "lm", "grpo", "dr-grpo", "dapo", "rloo", "ppo", "score-paper", "pag-paper"
+]
 PRESET_NAMES: tuple[str, ...] = get_args(PresetName)
 Preset = Annotated[
     PresetName | None,

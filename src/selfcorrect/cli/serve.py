@@ -25,8 +25,13 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
-    revisions: Annotated[int, typer.Option(min=0, max=32, help="How often an answer is revised.")] = 1,
-    critique: Critique = "instruction",
+    revisions: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=32, help="How often an answer is revised; by default as the policy was trained, else once."
+        ),
+    ] = None,
+    critique: Critique = None,
     prompts: PromptsName = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
@@ -55,7 +60,7 @@ def serve(
     with reporting(as_json=False):
         from selfcorrect.agents.critiques import CRITIQUES
 
-        if CRITIQUES.find(critique).needs_checker:
+        if CRITIQUES.find(critique or "instruction").needs_checker:
             raise ConfigurationError(
                 f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
             )
@@ -83,19 +88,22 @@ def serve(
 
 
 def _chat_model(
-    model: str, revisions: int, critique: Critique, words: str | None, constrained: bool
+    model: str, revisions: int | None, critique: str | None, words: str | None, constrained: bool
 ) -> "ChatSelfCorrect":
     from selfcorrect.agents.plugins.chat_model import ChatSelfCorrect
     from selfcorrect.cli.naming import open_policy
 
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
-    named.warn_beyond(revisions)
-    chosen = named.prompts(critique, usual="plain", chosen=words)
+    if constrained or revisions == 0:  # what it was trained in has no part then: no critiques in JSON, or none at all
+        critique = critique or "instruction"
+    loop = named.loop(critique, revisions, judged=False)
+    named.warn_beyond(loop.revisions)
+    chosen = named.prompts(loop.critique, usual="plain", chosen=words)
     return ChatSelfCorrect(
         policy=named.policy,
         prompts=chosen,
-        revisions=revisions,
-        critique=critique,
+        revisions=loop.revisions,
+        critique=loop.critique,
         model=model,
         constrained=constrained,
     )

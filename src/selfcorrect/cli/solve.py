@@ -226,8 +226,8 @@ def solve(
     answer: Annotated[
         str | None, typer.Option(help="The right answer, to judge the turns by; never shown to the policy.")
     ] = None,
-    revisions: Revisions = 1,
-    critique: Critique = "instruction",
+    revisions: Revisions = None,
+    critique: Critique = None,
     prompts: PromptsName = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy, the default; of a search it is 1.")
@@ -289,8 +289,8 @@ class LoopRequest:
     question: str
     answer: str | None
     model: str
-    revisions: int
-    critique: str
+    revisions: int | None
+    critique: str | None
     temperature: float
     limit: int | None
     seed: int
@@ -311,7 +311,8 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
 
     named = steered(open_policy(request.model), request.ctx)
     problem = named.problem_of(request.question, answer=request.answer)
-    named.warn_beyond(request.revisions)
+    loop = named.loop(request.critique, request.revisions, judged=checker_of(problem) is not None)
+    named.warn_beyond(loop.revisions)
 
     from selfcorrect.agents.critiques import CRITIQUES
     from selfcorrect.agents.graph import build_graph
@@ -319,18 +320,18 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     from selfcorrect.agents.solving.solve import solve_sync
     from selfcorrect.agents.stopping import Budget
 
-    mode = CRITIQUES.find(request.critique)
+    mode = CRITIQUES.find(loop.critique)
     named.refuse_feedback(mode)
     if mode.needs_checker and checker_of(problem) is None:
         raise ConfigurationError(
-            f"--critique {request.critique}: nothing judges this question, so there are no findings to pass on; give "
+            f"--critique {loop.critique}: nothing judges this question, so there are no findings to pass on; give "
             "--answer, or use instruction or self"
         )
     graph = build_graph(
         named.policy,
         checker=checker_of(problem),
         prompts=named.prompts(mode, chosen=request.prompts),
-        revisions=request.revisions,
+        revisions=loop.revisions,
         critique=mode,
     )
     if not as_json:
@@ -348,7 +349,7 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
         solution = solve_sync(
             problem,
             graph,
-            budget=Budget(turns=2 + mode.turns * request.revisions),  # the graph ends before
+            budget=Budget(turns=2 + mode.turns * loop.revisions),  # the graph ends before
             sampling=Sampling(temperature=request.temperature, max_new_tokens=request.limit),
             seed=request.seed,
             on_turn=tell,
