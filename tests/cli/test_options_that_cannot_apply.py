@@ -129,7 +129,7 @@ class _Reader:
     """A policy that reads everything and is never asked."""
 
     name, policy, reads_english = "reader", None, True
-    problem_of = NamedPolicy.problem_of
+    problem_of, loop = NamedPolicy.problem_of, NamedPolicy.loop
 
     def refuse_unreadable(self, prompt: str) -> None: ...
     def refuse_feedback(self, mode: object) -> None: ...
