@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from selfcorrect.cli.progress import LivePanel, PlainLines, progress_for
-from selfcorrect.cli.tables import FIGURES, sparkline
+from selfcorrect.cli.tables import FIGURES, figures_in, sparkline
 from selfcorrect.training.runs.progress import ProgressSink
 
 STEP = {"accuracy_t1": 0.31, "accuracy_t2": 0.42, "delta": 0.11, "i_to_c": 0.15, "c_to_i": 0.04, "kl_t1": 0.001}
@@ -66,6 +66,24 @@ def test_figures_that_are_not_measured_are_left_out() -> None:
     panel.step({"step": 1, "accuracy_t1": 0.5})
     console.print(panel.panel())
     assert "KL" not in written(console)
+
+
+def test_of_long_episodes_the_turns_of_the_reports_are_shown() -> None:
+    metrics = {"step": 1, "delta": 0.3, "i_to_c": 0.3, "c_to_i": 0.0}
+    for turn in range(1, 10):
+        metrics |= {f"accuracy_t{turn}": 0.1 * turn, f"kl_t{turn}": 0.01 * turn, f"delta_t{turn}": 0.1}
+    assert [figure.label for figure in figures_in(metrics)] == [
+        *(f"accuracy@{turn}" for turn in (1, 2, 4, 8, 9)), "delta", "delta 1→2", "delta 3→4", "delta 7→8", "delta 8→9",
+        "i→c", "c→i", *(f"KL turn {turn}" for turn in (1, 2, 4, 8, 9)),
+    ]  # fmt: skip
+
+
+def test_of_short_episodes_every_turn_is_shown() -> None:
+    names = [f"{name}_t{turn}" for name in ("accuracy", "kl") for turn in range(1, 5)]
+    assert [figure.name for figure in figures_in(names)] == names
+    assert [figure.name for figure in figures_in(["eval_accuracy_t1", "eval_accuracy_t3"])] == [
+        "accuracy_t1", "accuracy_t3",
+    ]  # fmt: skip
 
 
 def test_a_message_is_shown_until_the_next_step() -> None:

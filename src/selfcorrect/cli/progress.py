@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from selfcorrect.cli.tables import FIGURES, Figure, sparkline
+from selfcorrect.cli.tables import FIGURES, Figure, figures_in, sparkline
 from selfcorrect.training.compare.report import budget_text
 from selfcorrect.training.runs.progress import ProgressSink
 
@@ -73,10 +73,11 @@ class PlainLines:
         self._bar.update(TaskID(0), completed=step)
         evaluated = any(name.startswith("eval_") for name in metrics)
         if step % self._every == 0 or step in (1, self._total) or evaluated:
-            shown = [f"{figure.label} {figure.text(metrics)}" for figure in FIGURES if figure.name in metrics]
+            figures = figures_in(metrics)
+            shown = [f"{figure.label} {figure.text(metrics)}" for figure in figures if figure.name in metrics]
             shown += [
                 f"held-out {figure.label} {figure.text(metrics, 'eval_')}"
-                for figure in FIGURES
+                for figure in figures
                 if figure.held_out in metrics
             ]
             shown += filter(None, [time_left(self._bar)])
@@ -146,9 +147,7 @@ class LivePanel:
         table.add_column("from the first step")
         if self._held_out:
             table.add_column(f"held-out, greedy (step {int(self._held_out['step'])})", justify="right")
-        for figure in FIGURES:
-            if not self._earlier[figure.name]:
-                continue
+        for figure in figures_in({name for name, values in self._earlier.items() if values}):
             row: list[RenderableType] = [
                 figure.label,
                 Text(figure.text(self._smoothed(figure)), style=figure.style),

@@ -1,6 +1,6 @@
 """Results as tables on the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from selfcorrect.training.compare.report import (
     interval_note,
     interval_text,
 )
-from selfcorrect.training.reporting.rows import Result, result_rows
+from selfcorrect.training.reporting.rows import Result, result_rows, shown_turns
 
 if TYPE_CHECKING:
     from selfcorrect.agents.search.state import Candidate, SearchResult
@@ -107,12 +107,14 @@ class Figure:
         label: for people.
         form: how its number is written.
         style: rich style of its number.
+        turn: the answer that it is about, counted from 1; None is all of them.
     """
 
     name: str
     label: str
     form: str
     style: str = ""
+    turn: int | None = None
 
     @property
     def held_out(self) -> str:
@@ -125,16 +127,17 @@ class Figure:
         return "–" if value is None else format(value, self.form)
 
 
+_TURNS = range(1, 34)
+"""As many answers as the longest loop has."""
+
 FIGURES = (
-    Figure("accuracy_t1", "accuracy@1", ".3f"),
-    Figure("accuracy_t2", "accuracy@2", ".3f", "bold"),
-    *(Figure(f"accuracy_t{turn}", f"accuracy@{turn}", ".3f", "bold") for turn in range(3, 10)),
+    Figure("accuracy_t1", "accuracy@1", ".3f", turn=1),
+    *(Figure(f"accuracy_t{turn}", f"accuracy@{turn}", ".3f", "bold", turn) for turn in _TURNS[1:]),
     Figure("delta", "delta", "+.3f", "bold cyan"),
-    *(Figure(f"delta_t{turn}", f"delta {turn - 1}→{turn}", "+.3f", "cyan") for turn in range(2, 10)),
+    *(Figure(f"delta_t{turn}", f"delta {turn - 1}→{turn}", "+.3f", "cyan", turn) for turn in _TURNS[1:]),
     Figure("i_to_c", "i→c", ".3f", "green"),
     Figure("c_to_i", "c→i", ".3f", "red"),
-    Figure("kl_t1", "KL turn 1", ".4f"),
-    *(Figure(f"kl_t{turn}", f"KL turn {turn}", ".4f") for turn in range(2, 10)),
+    *(Figure(f"kl_t{turn}", f"KL turn {turn}", ".4f", "", turn) for turn in _TURNS),
     Figure("sft_loss", "loss", ".4f"),
     Figure("nll_base", "NLL", ".4f"),
     Figure("nll", "NLL after thinking", ".4f", "bold"),
@@ -142,6 +145,15 @@ FIGURES = (
     Figure("weight", "weight of thoughts", ".3f"),
     Figure("tokens_per_second", "tokens/s", ",.0f", "dim"),
 )
+
+
+def figures_in(*names: Collection[str]) -> list[Figure]:
+    """Those of `FIGURES` that any of `names` holds, by their names in `metrics.jsonl` or those of held-out problems. Of
+    long episodes those of the turns that reports show: 1, 2, 4, 8, ... and the last."""
+    there = {name.removeprefix("eval_") for some in names for name in some}
+    found = [figure for figure in FIGURES if figure.name in there]
+    shown = {None, *shown_turns(sorted({figure.turn for figure in found if figure.turn is not None}))}
+    return [figure for figure in found if figure.turn in shown]
 
 
 def sparkline(values: Sequence[float], *, width: int = 24) -> str:
