@@ -57,8 +57,10 @@ def main() -> None:
         "task": TASK.name,
         "problems": len(bins),
         "seeds": arguments.seeds,
-        "weights": {name: weights for name, (weights, *_) in played.items()},
-        "rows": [row for name, (weights, *parts) in played.items() for row in _rows(name, weights, parts, bins)],
+        "weights": {Path(name).name: weights for name, (weights, *_) in played.items()},
+        "rows": [
+            row for name, (weights, *parts) in played.items() for row in _rows(Path(name).name, weights, parts, bins)
+        ],
     }
     write_whole(RESULTS, json.dumps(result, indent=1) + "\n")
     for row in result["rows"]:
@@ -131,7 +133,7 @@ def _figures(weights: int, found: Sequence[Measured], bins: Mapping[str, int]) -
 def _line(row: Mapping[str, Any]) -> str:
     bins = " ".join(f"{one['accuracy']:.3f}@{one['mflop']:.0f}" for one in row["by_difficulty"])
     return (
-        f"{Path(row['policy']).name:16} {row['family']:18} {row['answers']:4}  {row['accuracy']:.3f} "
+        f"{row['policy']:16} {row['family']:18} {row['answers']:4}  {row['accuracy']:.3f} "
         f"[{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]  {row['tokens']:.0f} tokens, {row['mflop']:.1f} MFLOP  {bins}"
     )
 
