@@ -20,6 +20,9 @@ from .choosing.sample_pool import sample_pool as sample_pool
 from .choosing.sample_pool import write_pool as write_pool
 from .critiques import CRITIQUES as CRITIQUES
 from .critiques import CritiqueMode as CritiqueMode
+from .critiques import Loop as Loop
+from .critiques import record_loop as record_loop
+from .critiques import recorded_loop as recorded_loop
 from .episodes import initial_state as initial_state
 from .episodes import play as play
 from .episodes import play_sync as play_sync
