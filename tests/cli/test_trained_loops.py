@@ -90,6 +90,28 @@ def test_the_record_is_saved_and_read_with_the_tokenizer(tmp_path: Path) -> None
     assert recorded_loop(TransformersPolicy.from_pretrained(tmp_path)) == Loop("self", 3)
 
 
+@pytest.mark.parametrize(
+    ("options", "served"),
+    [
+        ({}, Loop("self", 8)),
+        ({"revisions": 2}, Loop("self", 2)),
+        ({"revisions": 0}, Loop("instruction", 0)),
+        ({"critique": "refine"}, Loop("refine", 1)),
+    ],
+)
+def test_a_server_plays_the_loop_too(
+    options: dict[str, Any], served: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfcorrect.cli.serve import _chat_model
+
+    policy = TransformersPolicy.from_pretrained(embedded_folder())
+    record_loop(policy.tokenizer, Loop("self", 8))
+    monkeypatch.setattr("selfcorrect.cli.naming.open_policy", lambda *_, **__: NamedPolicy("mine", policy))
+    chosen = {"revisions": None, "critique": None, "words": None, "constrained": False} | options
+    chat = _chat_model("mine", **chosen)
+    assert Loop(str(chat.critique), chat.revisions) == served
+
+
 @pytest.mark.slow
 def test_what_judge_then_act_trained_is_used_in_its_loop(run: Any, run_json: Any, tmp_path: Path) -> None:
     sets = [part for one in TINY for part in ("--set", one)]
