@@ -99,9 +99,7 @@ def test_the_record_is_saved_and_read_with_the_tokenizer(tmp_path: Path) -> None
         ({"critique": "refine"}, Loop("refine", 1)),
     ],
 )
-def test_a_server_plays_the_loop_too(
-    options: dict[str, Any], served: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_plays_the_loop_too(options: dict[str, Any], served: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     from selfcorrect.cli.serve import _chat_model
 
     policy = TransformersPolicy.from_pretrained(embedded_folder())
