@@ -332,8 +332,8 @@ LOOKS = combine(
     [],
     source="the preset looks",
 )
-"""The embedded policy for many looks, in episodes of up to nine answers: as many tokens as `FULL`. For the arms of many
-turns."""
+"""The embedded policy for many looks, in episodes of up to nine answers: about as many tokens as `FULL`. For the arms
+of many turns."""
 
 _LM_RATE = 1e-5
 """Twice SCoRe's for all weights; at 5e-4 one step took SmolLM2-135M's KL to 5.5e10 nats, at 1e-5 to 0.012."""

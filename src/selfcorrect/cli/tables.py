@@ -147,10 +147,10 @@ FIGURES = (
 )
 
 
-def figures_in(*names: Collection[str]) -> list[Figure]:
-    """Those of `FIGURES` that any of `names` holds, by their names in `metrics.jsonl` or those of held-out problems. Of
-    long episodes those of the turns that reports show: 1, 2, 4, 8, ... and the last."""
-    there = {name.removeprefix("eval_") for some in names for name in some}
+def figures_in(names: Collection[str]) -> list[Figure]:
+    """Those of `FIGURES` among `names`, as `metrics.jsonl` has them, on held-out problems too. Of long episodes those
+    of the turns that reports show: 1, 2, 4, 8, ... and the last."""
+    there = {name.removeprefix("eval_") for name in names}
     found = [figure for figure in FIGURES if figure.name in there]
     shown = {None, *shown_turns(sorted({figure.turn for figure in found if figure.turn is not None}))}
     return [figure for figure in found if figure.turn in shown]
