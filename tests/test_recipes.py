@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from selfcorrect.cli.app import app
 from selfcorrect.tasks.naming import open_task
 from selfcorrect.tasks.validate import validate_problems
 from selfcorrect.training.compare.recipe import RECIPE, Chosen, comparison_of, kinds_of, read_recipe
@@ -47,6 +49,20 @@ def test_a_recipe_makes_a_comparison_of_all_its_arms(folder: Path, tmp_path: Pat
     assert (made.warm_up is None) == (folder.parent.name != "smollm2")
 
 
+def test_a_file_that_is_not_there_is_told_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, out = RECIPES / "smollm2" / "sorting", tmp_path / "out"
+    asked = ["reproduce", str(folder), "--out", str(out), "--arms", "base"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert "data/smollm2/sorting.jsonl, which is not there" in said and "--data jsonl=FILE" in said
+    assert not out.exists()
+    assert CliRunner().invoke(app, [*asked, "--show"]).exit_code == 0, "to show needs no data"
+
+
 @each
 def test_the_commands_of_a_recipe_name_its_folder_and_its_kinds_of_data(folder: Path) -> None:
     commands = re.findall(r"^selfcorrect reproduce (\S+) *(.*)", readme_of(folder), re.MULTILINE)
@@ -71,7 +87,12 @@ def made_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["gsm8k:shopping.jsonl", "gsm8k:letters.jsonl", pytest.param("mbpp:functions.jsonl", marks=pytest.mark.slow)],
+    [
+        "gsm8k:shopping.jsonl",
+        "gsm8k:letters.jsonl",
+        "jsonl:sorting.jsonl",
+        pytest.param("mbpp:functions.jsonl", marks=pytest.mark.slow),
+    ],
 )
 def test_made_tasks_accept_their_own_solutions(name: str, made_tasks: Path) -> None:
     kind, _, file = name.partition(":")
@@ -88,5 +109,5 @@ def test_a_script_of_tasks_writes_the_same_files_every_time(made_tasks: Path, tm
     for path in made_tasks.iterdir():
         assert path.read_text() == (tmp_path / path.name).read_text()
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        assert len({row.get("question", row.get("task_id")) for row in rows}) == len(rows)
+        assert len({str(row.get("question") or row.get("prompt") or row["task_id"]) for row in rows}) == len(rows)
         assert len(rows) == (25 if path.stem == "functions" else 200)

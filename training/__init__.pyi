@@ -72,6 +72,8 @@ from .ppo.rollouts import Episode as Episode
 from .ppo.trainer import TurnPPOTrainer as TurnPPOTrainer
 from .quiet_star.run import train_quiet_star as train_quiet_star
 from .quiet_star.settings import QuietSettings as QuietSettings
+from .runs.difference import Difference as Difference
+from .runs.difference import adapter_between as adapter_between
 from .runs.progress import ProgressSink as ProgressSink
 from .runs.progress import SilentProgress as SilentProgress
 from .runs.run_directory import RunDirectory as RunDirectory

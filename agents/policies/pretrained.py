@@ -31,8 +31,8 @@ def load_model_and_tokenizer(
     attention: str = "auto",
     meant_for: torch.device = _MAIN_MEMORY,
 ) -> tuple[Any, Any]:
-    """The model, in evaluation mode and in main memory, and the tokenizer of a model folder, GGUF file or Hugging Face
-    id.
+    """The model, in evaluation mode and in main memory, and the tokenizer of a model folder, a GGUF file, a Hugging
+    Face id, or one of the names "embedded", "embedded-looks" and "smollm2".
 
     `dtype` is that of the weights, "auto" the one they were saved in; `attention` an implementation of transformers,
     "auto" its choice; `meant_for` the device that the caller will move it to.
@@ -44,14 +44,18 @@ def load_model_and_tokenizer(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path_or_id = _gguf_folder(path_or_id) if is_gguf(path_or_id) else path_or_id
+    if isinstance(path_or_id, str) or is_gguf(path_or_id):
+        path_or_id = model_location(str(path_or_id))
     _refuse_missing_folder(path_or_id)
     for device in {_MAIN_MEMORY, meant_for}:
         _refuse_too_large(Path(path_or_id), dtype, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
-        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=dtype, **chosen)
+        base = model_location(named := _base_of(str(path_or_id)))
+        model = AutoModelForCausalLM.from_pretrained(path_or_id if base == named else base, dtype=dtype, **chosen)
+        if base != named:  # an adapter on "smollm2" and the like, names that transformers does not know
+            model.load_adapter(str(path_or_id))
     except (OSError, ValueError, ImportError, SafetensorError) as error:  # the last of a file that is cut off
         raise PolicyError(f"cannot load model and tokenizer from {_why(path_or_id, error)}") from error
     return model.eval(), tokenizer
@@ -149,7 +153,7 @@ def weightless(name: str) -> Any:
     location = model_location(name)
     _refuse_missing_folder(location)
     try:
-        config = AutoConfig.from_pretrained(_base_of(location))
+        config = AutoConfig.from_pretrained(model_location(_base_of(location)))
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
@@ -196,7 +200,7 @@ def _gguf_folder(path: str | Path) -> Path:
 
 
 def model_location(name: str) -> str:
-    """`name` as `from_pretrained` takes it: the folder of an embedded policy for "embedded" and "embedded-looks", of
+    """`name` as transformers takes it: the folder of an embedded policy for "embedded" and "embedded-looks", of
     SmolLM2-135M-Instruct for "smollm2", of what is in a GGUF file for its path; anything else as it is.
 
     Raises:

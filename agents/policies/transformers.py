@@ -118,10 +118,10 @@ class TransformersPolicy:
         attention: str = "auto",
         **options: Any,
     ) -> "TransformersPolicy":
-        """The policy of a model folder or Hugging Face id.
+        """The policy of a model folder, GGUF file or Hugging Face id, or of "embedded", "embedded-looks", "smollm2".
 
         Args:
-            path_or_id: what transformers loads.
+            path_or_id: a name stands before a folder that is called the same; for the folder say "./smollm2".
             device, dtype: where it runs and what its weights become; see `choose_device`. "auto" is the accelerator
                 where there is one, in bfloat16 if it has that; on the CPU the weights stay as they were saved.
             attention: an implementation of transformers ("sdpa", "eager", "flash_attention_2", ...), or its choice.

@@ -1,8 +1,9 @@
-"""Three small tasks for a model of 135 M parameters, each written as a file in a published format.
+"""Four small tasks for a model of 135 M parameters, each written as a file in a published format.
 
     python recipes/smollm2/tasks.py data/smollm2
 
 shopping.jsonl   two prices and two amounts, in words; in the form of GSM8K, with the solution worked out
+sorting.jsonl    four words in the order of the alphabet; a file of prompts and answers, short ones for a CPU
 letters.jsonl    how often a letter stands in some words, counted word by word; in the form of GSM8K
 functions.jsonl  a function of two numbers or of a list, with tests; in the form of MBPP and with its splits
 """
@@ -58,6 +59,12 @@ def shopping(dice: random.Random) -> tuple[str, str]:
     question = f"{name} buys {a} {one} at {p} coins each and {b} {other} at {q} coins each. How many coins is that?"
     steps = f"The {one} cost {a} x {p} = {a * p} coins.\nThe {other} cost {b} x {q} = {b * q} coins."
     return question, f"{steps}\nTogether that is {a * p} + {b * q} = {a * p + b * q} coins.\n#### {a * p + b * q}"
+
+
+def sorting(dice: random.Random) -> tuple[str, str]:
+    """Prompt and answer, of some twenty tokens together: a CPU reads and writes every one of them."""
+    words = dice.sample(WORDS, 4)
+    return f"Sort the words: {' '.join(words)}", f"\\boxed{{{' '.join(sorted(words))}}}"
 
 
 def letters(dice: random.Random) -> tuple[str, str]:
@@ -130,6 +137,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (
         ("shopping", worded(shopping, arguments.rows)),
+        ("sorting", ({"prompt": row["question"], "answer": row["answer"]} for row in worded(sorting, arguments.rows))),
         ("letters", worded(letters, arguments.rows)),
         ("functions", functions(arguments.functions)),
     ):

@@ -129,6 +129,18 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
     )
 
 
+def refuse_absent_files(folder: Path, comparison: Comparison) -> None:
+    """Raise a ConfigurationError if a file that a task of the recipe in `folder` reads is not there: known before the
+    first process is started."""
+    for task in (comparison.settings.task, *(exam.task for exam in comparison.more_exams)):
+        path = None if task.file is None else getattr(task, task.file)
+        if path is not None and not Path(path).exists():
+            raise ConfigurationError(
+                f"{folder} reads {path}, which is not there: README.md beside the recipe says where it comes from, and "
+                f"--data {task.kind}=FILE reads another"
+            )
+
+
 def left_out(recipe: Recipe, data: Mapping[str, Path]) -> list[str]:
     """The exams that are left out because their file was not given."""
     return [exam.name for exam in recipe.exams if exam.needs_file and exam.task.kind not in data]
