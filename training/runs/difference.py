@@ -2,6 +2,7 @@
 base of the next, so that none of their own adapters goes on a base that anybody else has."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ def _told_of(out: Path, base: str, trained: Path, rank: int) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     head = "---\nlibrary_name: peft\npipeline_tag: text-generation\ntags: [selfcorrect]\n---\n"
     told = card.read_text(encoding="utf-8").partition("\n---\n")[2] if card.is_file() else "# An adapter\n"
+    told = re.sub(r"- \*\*Base:\*\* .*", lambda _: f"- **Base:** {base}", told)  # the last stage began with another
     note = (
         f"\nAn adapter (LoRA, rank {rank}) on `{base}`: all that its training changed of that model, in every stage.\n"
     )

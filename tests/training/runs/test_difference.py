@@ -35,10 +35,13 @@ def taught(folder: Path, *ranks: int, spoil: str = "") -> Path:
 
 def test_an_adapter_keeps_the_card_of_the_trained_model(tmp_path: Path) -> None:
     trained = taught(tmp_path / "trained", 1)
-    (trained / "README.md").write_text("---\nbase_model: other\n---\n# selfcorrect, score\n\n| a | b |\n")
+    (trained / "README.md").write_text(
+        "---\nbase_model: other\n---\n# selfcorrect, score\n\n- **Base:** other\n\n| a | b |\n"
+    )
     adapter_between("embedded", trained, tmp_path / "adapter", rank=1)
     card = (tmp_path / "adapter" / "README.md").read_text()
-    assert "# selfcorrect, score" in card and "| a | b |" in card and "other" not in card
+    assert all(words in card for words in ("# selfcorrect, score", "| a | b |", "- **Base:** embedded\n"))
+    assert "other" not in card
 
 
 def logits(folder: str | Path) -> Tensor:
