@@ -284,8 +284,7 @@ def reproduce(
         if piece is not None:
             _carry_out_piece(comparison, folder, piece)
             return
-        if not show:
-            recipes.refuse_absent_files(recipe, comparison)
+        recipes.refuse_absent_files(recipe, comparison)
         for name in recipes.left_out(read, chosen.data):
             notes.print(f"left out {name}: its file is not given (--data)", markup=False)
         reference = recipes.reference_of(read, [spec.name for spec in comparison.arm_specs])
