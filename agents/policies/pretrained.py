@@ -52,9 +52,9 @@ def load_model_and_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id)
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
-        base = model_location(named := _base_of(str(path_or_id)))
-        model = AutoModelForCausalLM.from_pretrained(path_or_id if base == named else base, dtype=dtype, **chosen)
-        if base != named:  # an adapter on "smollm2" and the like, names that transformers does not know
+        base = _own_base(str(path_or_id))
+        model = AutoModelForCausalLM.from_pretrained(base or path_or_id, dtype=dtype, **chosen)
+        if base is not None:
             model.load_adapter(str(path_or_id))
     except (OSError, ValueError, ImportError, SafetensorError) as error:  # the last of a file that is cut off
         raise PolicyError(f"cannot load model and tokenizer from {_why(path_or_id, error)}") from error
@@ -153,7 +153,7 @@ def weightless(name: str) -> Any:
     location = model_location(name)
     _refuse_missing_folder(location)
     try:
-        config = AutoConfig.from_pretrained(model_location(_base_of(location)))
+        config = AutoConfig.from_pretrained(_own_base(location) or _base_of(location))
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
@@ -166,6 +166,14 @@ def _base_of(location: str) -> str:
     if not adapter.is_file() or (Path(location) / "config.json").is_file():
         return location
     return str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def _own_base(location: str) -> str | None:
+    """The folder of an adapter's base that goes by a name which transformers does not know, such as "smollm2"; None for
+    other adapters, and for what is no adapter."""
+    base = _base_of(location)
+    folder = location if base == location else model_location(base)
+    return None if folder in (base, location) else folder
 
 
 # The small policies that ship with the library, so that the whole loop runs without a download.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
 from selfcorrect.errors import TrainingError
+from selfcorrect.training.runs.model_card import adapter_card
 
 _SEED = 0
 """Of the random projections, so that the same two models give the same adapter."""
@@ -128,10 +129,10 @@ def _told_of(out: Path, base: str, trained: Path, rank: int) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    head = "---\nlibrary_name: peft\npipeline_tag: text-generation\ntags: [selfcorrect]\n---\n"
-    told = card.read_text(encoding="utf-8").partition("\n---\n")[2] if card.is_file() else "# An adapter\n"
-    told = re.sub(r"- \*\*Base:\*\* .*", lambda _: f"- **Base:** {base}", told)  # the last stage began with another
-    note = (
-        f"\nAn adapter (LoRA, rank {rank}) on `{base}`: all that its training changed of that model, in every stage.\n"
-    )
-    (out / "README.md").write_text(head + told.rstrip() + "\n" + note, encoding="utf-8")
+    written = card.read_text(encoding="utf-8") if card.is_file() else _NO_CARD
+    written = re.sub(r"--model \S+", lambda _: f"--model {out}", written)
+    told = f"An adapter (LoRA, rank {rank}) on `{base}`: all that its training changed of that model, in every stage.\n"
+    (out / "README.md").write_text(adapter_card(written, base, told), encoding="utf-8")
+
+
+_NO_CARD = "---\npipeline_tag: text-generation\ntags: [selfcorrect]\n---\n# An adapter\n"

@@ -56,6 +56,15 @@ def own_run_card(final: Mapping[str, Any] | None, *, adapted: bool) -> str:
     return _card("", f"selfcorrect, {'adapted' if adapted else 'own graph'}", facts, rows, [])
 
 
+def adapter_card(card: str, base: str, told: str) -> str:
+    """The card of a run, of its adapter alone, which goes on `base`; `told` is said at its end."""
+    head, _, body = card.partition("\n---\n")
+    kept = [line for line in head.splitlines() if not line.startswith(("library_name:", "base_model:"))]
+    named = [f"base_model: {base}"] if _HUB_ID.fullmatch(base) and not Path(base).exists() else []
+    body = re.sub(r"- \*\*Base:\*\* .*", lambda _: f"- **Base:** {base}", body)
+    return "\n".join([*kept, "library_name: peft", *named, "---", body.rstrip(), "", told])
+
+
 def limits(final: Mapping[str, Any] | None) -> str:
     """What a run's figures do not say, and whether they are better at all."""
     before, after = ((final or {}).get(name) or {} for name in ("before", "after"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.runs.model_card import own_run_card, run_card
+from selfcorrect.training.runs.model_card import adapter_card, own_run_card, run_card
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARED = re.compile(
@@ -104,14 +104,8 @@ def _card(run: Path, repo: str, base: str | None) -> str:
         written = run_card(read_settings(there.config_path), final, arm=there.arm, folder=Path(repo))
     else:
         written = own_run_card(final, adapted=adapted)
-    return written if base is None else _of_adapter(written, repo, base)
-
-
-def _of_adapter(card: str, repo: str, base: str) -> str:
-    """The card of the run, of its adapter alone."""
-    head, _, body = card.partition("\n---\n")
-    kept = [line for line in head.splitlines() if not line.startswith(("library_name:", "base_model:"))]
-    body = re.sub(r"- \*\*Base:\*\* .*", f"- **Base:** {base}", body)
+    if base is None:
+        return written
     load = f'AutoPeftModelForCausalLM.from_pretrained("{repo}")  # loads {base} first'
-    use = f"\nThis is an adapter (PEFT). It changes nothing until it is loaded:\n\n```python\n{load}\n```\n"
-    return "\n".join([*kept, "library_name: peft", f"base_model: {base}", "---", body.rstrip(), use])
+    told = f"This is an adapter (PEFT). It changes nothing until it is loaded:\n\n```python\n{load}\n```\n"
+    return adapter_card(written, base, told)

@@ -33,17 +33,6 @@ def taught(folder: Path, *ranks: int, spoil: str = "") -> Path:
     return folder
 
 
-def test_an_adapter_keeps_the_card_of_the_trained_model(tmp_path: Path) -> None:
-    trained = taught(tmp_path / "trained", 1)
-    (trained / "README.md").write_text(
-        "---\nbase_model: other\n---\n# selfcorrect, score\n\n- **Base:** other\n\n| a | b |\n"
-    )
-    adapter_between("embedded", trained, tmp_path / "adapter", rank=1)
-    card = (tmp_path / "adapter" / "README.md").read_text()
-    assert all(words in card for words in ("# selfcorrect, score", "| a | b |", "- **Base:** embedded\n"))
-    assert "other" not in card
-
-
 def logits(folder: str | Path) -> Tensor:
     model, _ = load_model_and_tokenizer(folder, torch.float32)
     with torch.no_grad():
@@ -64,6 +53,18 @@ def test_stages_become_one_adapter_on_a_base_that_is_known_by_its_name(tmp_path:
     moved = (logits(trained) - logits("embedded")).abs().max()
     assert (logits(trained) - logits(out)).abs().max() < 0.005 * moved
     assert parameter_count(str(out)) == parameter_count("embedded")
+
+
+def test_an_adapter_keeps_the_card_of_the_trained_model(tmp_path: Path) -> None:
+    trained = taught(tmp_path / "trained", 1)
+    (trained / "README.md").write_text(
+        "---\nbase_model: other\n---\n# selfcorrect, score\n\n- **Base:** other\n\n| a | b |\n"
+        "selfcorrect eval --model other/model --task TASK\n"
+    )
+    adapter_between("embedded", trained, tmp_path / "adapter", rank=1)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert all(words in card for words in ("# selfcorrect, score", "| a | b |", "- **Base:** embedded\n"))
+    assert "other" not in card and f"--model {tmp_path / 'adapter'} --task TASK" in card
 
 
 def test_the_same_models_give_the_same_adapter_and_leave_the_dice_alone(tmp_path: Path) -> None:
@@ -109,3 +110,14 @@ def test_policies_open_by_the_names_that_commands_know() -> None:
     named, folder = (TransformersPolicy.from_pretrained(name) for name in ("embedded", embedded_folder()))
     for one, other in zip(named.model.parameters(), folder.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_folder_that_is_called_like_one_of_the_names_is_opened_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught(tmp_path / "embedded", 1)
+    monkeypatch.chdir(tmp_path)
+    expected, named = logits(tmp_path / "embedded"), logits("embedded")
+    assert not torch.equal(expected, named)
+    for path in (Path("embedded"), "./embedded"):
+        assert torch.equal(logits(path), expected)
