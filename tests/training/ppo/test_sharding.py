@@ -90,7 +90,9 @@ def test_divided_weights_play_learn_and_are_saved_as_whole_ones(
     parts = trained_in_parts(warm_python, tmp_path / "parts", "score", *SMALL, *more)
     for name in ("tokens", "accuracy_t1", "accuracy_t2", "eval_accuracy_t2", "kl_t1", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-5), name
-    same_weights(tmp_path / "parts", tmp_path / "whole")
+    # Adam's first steps, of 5e-4 each, follow the sign of what is hardly more than rounding: 48 weights of the adapter
+    # come to 3e-5
+    same_weights(tmp_path / "parts", tmp_path / "whole", within=5e-5)
     assert list((tmp_path / "parts" / "checkpoints").glob("checkpoint-2/pytorch_model_fsdp_0*"))
 
 
