@@ -53,6 +53,8 @@ ABLATIONS: Mapping[str, tuple[str, Sequence[str]]] = {
     "return-to-go": ("judge-then-act, verdicts are paid for what came of them", ("credit.kind=return_to_go",)),
 }
 """By name: what it is, and what it changes of judge-then-act."""
+AS_MADE = ("optimiser.adam_beta2=0.999",)
+"""The demo's when the results were made."""
 LONG = ("graph.revisions=8", "graph.fewest_revisions=1")
 REFERENCE = "judge-then-act"
 VOTES = (1, 2, 4, 8, 16)
@@ -68,10 +70,8 @@ class Lines(SilentComparison):
 
 
 def settings_of(arguments: argparse.Namespace) -> RunSettings:
-    as_published = ["optimiser.adam_beta2=0.999"]  # the demo's when the results were made
-    model, revisions = f"policy.model={arguments.model}", f"evaluation.revisions={arguments.revisions}"
-    changes = [*as_published, model, revisions, *arguments.set]
-    return combine(DEMO, {}, [*changes, *(QUICK if arguments.quick else ())], source="benchmarks/looks.py")
+    changes = [f"policy.model={arguments.model}", f"evaluation.revisions={arguments.revisions}", *arguments.set]
+    return combine(DEMO, {}, [*AS_MADE, *changes, *(QUICK if arguments.quick else ())], source="benchmarks/looks.py")
 
 
 def comparison_of(

@@ -305,8 +305,8 @@ DEMO = RunSettings(
         minibatches=2,
         ppo_epochs=2,
         baseline="leave_one_out_given_previous",
-        # Stage II's gradients are twice Stage I's: at 0.999 Adam took too large steps for dozens of updates after the
-        # switch, the KL could double within a step, and one run of eight never came back from there
+        # Stage II's gradients are about twice Stage I's: at 0.999 Adam took too large steps for dozens of updates after
+        # the switch, the KL could double within a step, and one run of eight never came back from there
         adam_beta2=0.95,
     ),
     evaluation=EvaluationSettings(problems=2000),
@@ -319,7 +319,7 @@ FULL = combine(
         "save_every": 50,
         "evaluation": {"every": 100},
         "score": {"stage_one_steps": 75, "stage_two_steps": 325},
-        "optimiser": {"adam_beta2": 0.999},  # as its published figures were made; none of its four runs failed
+        "optimiser": {"adam_beta2": 0.999},  # as its published figures were made; none of their three runs failed
     },
     [],
     source="the preset full",

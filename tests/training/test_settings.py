@@ -345,7 +345,7 @@ def test_evaluation_plays_as_many_revisions_as_it_is_told_and_draws_none() -> No
 
 
 def test_the_demos_adam_follows_the_gradients_of_its_second_stage() -> None:
-    """Stage II's gradients are 2.3 times Stage I's, and Adam's memory of the smaller ones makes steps too large: at a
+    """Stage II's gradients are about 2.3 times Stage I's, whose memory makes Adam's steps too large: at a
     beta2 of 0.999 they are 1.8 times as large five training steps after the switch, by which the KL doubled within a
     step in some runs and one never came back."""
     updates = DEMO.optimiser.minibatches * DEMO.optimiser.ppo_epochs
