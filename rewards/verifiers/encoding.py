@@ -24,12 +24,17 @@ class Wording:
             that finds the answer right, in the words that the model knows; `{last_step}` is the answer's last step. A
             model that works a step out better than it recognises a false one finds the review of a wrong answer
             unlikely. "" for none.
+        system: the system message before the problem, as the policy was given one; "" for none.
+        end: the token that ends an answer, where a chat template ends turns by another than the tokenizer's EOS; "" is
+            that one.
     """
 
     attempt: str = "{problem}"
     template: TemplateName = "plain"
     separator: str = STEP_SEPARATOR
     review: str = ""
+    system: str = ""
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,12 @@ class Encoded:
 class ResponseEncoder:
     """Encodes by one tokenizer and wording, in training and in use.
 
-    A whole response ends with the EOS token. Responses that are scored step by step are encoded step by step and have
+    A whole response ends with `Wording.end`. Responses that are scored step by step are encoded step by step and have
     none, so a step's ids don't depend on what follows it.
 
     Raises:
-        CheckerError: a review is asked for with a chat template, which has no place for it.
+        CheckerError: a review is asked for with a chat template, which has no place for it; or the tokenizer does not
+            know the token that ends an answer.
     """
 
     def __init__(self, tokenizer: Any, wording: Wording, *, longest: int | None = None) -> None:
@@ -66,15 +72,23 @@ class ResponseEncoder:
         unknown = tokenizer.unk_token_id
         # byte-level tokenizers reuse their end token as "unknown" and never need it
         self._unknown = None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
+        self._end = self._end_id()
+
+    def _end_id(self) -> int | None:
+        end = self.wording.end
+        if end and end not in self.tokenizer.get_vocab():
+            raise CheckerError(f"the verifier's answers end with {end!r}, a token that its tokenizer does not have")
+        found: int | None = self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id
+        return found
 
     def whole(self, prompt: str, response: str) -> Encoded | None:
         """Prompt and complete response; None if the verifier cannot read them (blank, unknown words, too long)."""
         if not response.strip():
             return None
-        prompt_ids, eos = self.prompt_ids(prompt), self.tokenizer.eos_token_id
-        ids = [*prompt_ids, *self._encode(response), eos]
+        prompt_ids = self.prompt_ids(prompt)
+        ids = [*prompt_ids, *self._encode(response), self._end]
         if self.wording.review:
-            ids += [*self._encode(self._review(response)), eos]
+            ids += [*self._encode(self._review(response)), self._end]
         return self._readable(ids, len(prompt_ids), [])
 
     def _review(self, response: str) -> str:
@@ -96,13 +110,15 @@ class ResponseEncoder:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The ids of the problem as it is asked."""
-        asked = self.wording.attempt.replace("{problem}", prompt)
+        asked, system = self.wording.attempt.replace("{problem}", prompt), self.wording.system
         if self.wording.template == "chat":
-            shown = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
-            )
+            messages = [{"role": "system", "content": system}] if system else []
+            messages.append({"role": "user", "content": asked})
+            shown = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return self._encode(str(shown))
-        ids = list(self.tokenizer.encode(asked + self._joiner(), add_special_tokens=True))
+        joiner = self._joiner()
+        written = "".join(text + joiner for text in (system, asked) if text)
+        ids = list(self.tokenizer.encode(written, add_special_tokens=True))
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
 
     def _joiner(self) -> str:

@@ -129,12 +129,12 @@ class GoldWriter:
             problem=problem.id,
             kind="gold" if first is None else "incorrect to gold",
             context_ids=tuple(shown),
-            answer_ids=(*ids, self._stop_after(messages)),
+            answer_ids=(*ids, self.end_after(messages)),
             first=first,
             answer=problem.gold,
         )
 
-    def _stop_after(self, messages: list[Message]) -> int:
+    def end_after(self, messages: list[Message]) -> int:
         """The token with which the template ends an assistant's turn, if the policy stops at it: that of a chat
         template is often another than the tokenizer's EOS."""
         unfinished = Generation(

@@ -11,14 +11,17 @@ from pathlib import Path
 
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
 from selfcorrect.agents.policies.pretrained import model_location
+from selfcorrect.agents.policies.rendering import ChatTemplate, Template, choose_template
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling, derive_seed
-from selfcorrect.agents.prompts import COUNTDOWN
+from selfcorrect.agents.prompts import COUNTDOWN, Prompts
+from selfcorrect.agents.state import Message
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.training.arms.sft import GoldWriter
 from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.processes import (
     agreed,
@@ -51,16 +54,28 @@ _COUNTDOWN_REVIEW = "check : {last_step} right"
 
 
 def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
-    """How the verifiers are shown problems and answers: as the policy is."""
-    prompts, wanted = prompts_for(settings, policy), settings.policy.template
-    chat = bool(getattr(policy.tokenizer, "chat_template", None)) and wanted != "plain"
-    own_words = prompts == COUNTDOWN and not chat
+    """How the verifiers are shown problems and answers: as the policy is, system message and end of turn included."""
+    prompts = prompts_for(settings, policy)
+    template = choose_template(policy.tokenizer, settings.policy.template)
+    chat = isinstance(template, ChatTemplate)
     review = settings.vstar.review
     if review is None:
-        review = _COUNTDOWN_REVIEW if own_words else ""
+        review = _COUNTDOWN_REVIEW if prompts == COUNTDOWN and not chat else ""
     return Wording(
-        attempt=prompts.attempt, template="chat" if chat else "plain", separator=settings.task.separator, review=review
+        attempt=prompts.attempt,
+        template="chat" if chat else "plain",
+        separator=settings.task.separator,
+        review=review,
+        system=prompts.system,
+        end=_end_of_turn(policy, template, prompts),
     )
+
+
+def _end_of_turn(policy: TransformersPolicy, template: Template, prompts: Prompts) -> str:
+    """The token with which the policy ends an answer; "" where it is the tokenizer's EOS."""
+    messages = [Message(role="user", content=prompts.attempt)]
+    end = GoldWriter(policy, template, prompts.revise).end_after(messages)
+    return "" if end == policy.tokenizer.eos_token_id else str(policy.tokenizer.convert_ids_to_tokens(end))
 
 
 def draw_problems(
