@@ -23,8 +23,8 @@ from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.ppo.precision import placed
 from selfcorrect.training.reporting.services import Reporters
-from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_policy
-from selfcorrect.training.settings import FitSettings, GeneratorSettings, PolicySettings
+from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_run_policy
+from selfcorrect.training.settings import FitSettings, RunSettings
 
 # Examples for verifiers: labelled answers, pairs of them, and how often each beginning came out right.
 
@@ -240,9 +240,8 @@ def _is_matrix(name: str, weight: Any) -> bool:
 
 
 def train_generator(
-    base: PolicySettings,
+    settings: RunSettings,
     samples: Sequence[Sample],
-    settings: GeneratorSettings,
     *,
     wording: Wording,
     out: Path,
@@ -250,12 +249,11 @@ def train_generator(
     reporters: Reporters | None = None,
 ) -> dict[str, float]:
     """Fine-tune the base (never the last round's generator: STaR and V-STaR start over every round) and save it to
-    `out`.
+    `out`, with the words and the loop of the run on its record.
 
     Args:
-        base: the model to start from.
+        settings: say which model to start from, and of `vstar.generator` how.
         samples: of all rounds; the different right answers among them are learnt, the tokens of the problems are not.
-        settings: of the fit.
         wording: how problems are shown.
         out: the generator's folder.
         seed: of the order and of dropout.
@@ -268,12 +266,12 @@ def train_generator(
         TrainingError: no sample is right, or none can be read by the model.
         DivergenceError: a gradient was not finite.
     """
-    policy = open_policy(base)
+    fit, policy = settings.vstar.generator, open_run_policy(settings)
     encoder = ResponseEncoder(policy.tokenizer, replace(wording, review=""), longest=context_of(policy.model))
     examples = solutions(samples, encoder)
-    steps = math.ceil(len(examples) / settings.batch) * settings.epochs
-    tuning = Tuning(steps=steps, batch_size=settings.batch, learning_rate=settings.learning_rate)
-    peft_config = lora_config(chosen_lora(base))
+    steps = math.ceil(len(examples) / fit.batch) * fit.epochs
+    tuning = Tuning(steps=steps, batch_size=fit.batch, learning_rate=fit.learning_rate)
+    peft_config = lora_config(chosen_lora(settings.policy))
     losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=peft_config, reporters=reporters)
     return {**losses, "optimiser_steps": steps}
 

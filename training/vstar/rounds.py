@@ -39,7 +39,7 @@ from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
-from selfcorrect.training.runs.opening import meet, open_graph, open_policy, prompts_for, refuse_best
+from selfcorrect.training.runs.opening import meet, open_graph, open_run_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import Kind, RunSettings
@@ -143,7 +143,7 @@ class _Vstar:
         self.task = self.settings.task.open()
         smaller = ["a smaller vstar.generator.batch and vstar.likelihood.batch", "a smaller policy.max_new_tokens"]
         refuse_too_large(self.settings, self.progress, vstar_load(self.settings), advice=smaller)
-        self.policy = open_policy(self.settings.policy)
+        self.policy = open_run_policy(self.settings)
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
         self.problems, self.kept = draw_problems(self.settings, self.task, self._shown)
@@ -178,12 +178,10 @@ class _Vstar:
 
         def train(unfinished: Path) -> dict[str, float]:
             seed = derive_seed(self.settings.seed, number)
-            base, fit = self.settings.policy, self.settings.vstar.generator
             with closing(self._reporters(f"round-{number}")) as reporters:
                 return train_generator(
-                    base,
+                    self.settings,
                     [*earlier, *new],
-                    fit,
                     wording=self.wording,
                     out=unfinished,
                     seed=seed,
@@ -268,8 +266,7 @@ class _Vstar:
         """The generator after round `number`; 0 is the base."""
         if number == 0:
             return self.policy
-        folder = str(self.run.path / "rounds" / str(number) / "generator")
-        return open_policy(self.settings.policy.model_copy(update={"model": folder}))
+        return open_run_policy(self.settings, self.run.path / "rounds" / str(number) / "generator")
 
     def _publish_generator(self) -> None:
         last = self.run.path / "rounds" / str(self.settings.vstar.rounds) / "generator"
