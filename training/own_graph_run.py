@@ -38,6 +38,7 @@ from selfcorrect.training.runs.fitting import (
     resumable,
 )
 from selfcorrect.training.runs.holding import alone_in
+from selfcorrect.training.runs.opening import refuse_adapter
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.runs.stored_episodes import call_records
@@ -119,6 +120,7 @@ class OwnGraphRun:
     def play(self, reference: Any, peft_config: Any, *, resume: bool) -> tuple[list[dict[str, float]], Path, Row, Row]:
         """Train to the end: the figures of every step, where the model is, and the evaluations before and after."""
         refuse_missing(self.config.report_to)
+        refuse_adapter(self.policy, "of the graph")
         join(cpu=self.policy.on_cpu, options=self.config.trl)
         if not is_first():
             self.progress = SilentProgress()

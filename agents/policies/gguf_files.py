@@ -1,9 +1,8 @@
 """Models in GGUF files, the format of llama.cpp: written once as a folder that transformers loads, then used like any.
 
 The numbers of a quantised file become float32, four bytes a parameter, so that the model can be trained. The folders
-lie in the user's cache (`cache_folder`) and may be removed at any time."""
+lie in the user's cache (`model_cache`) and may be removed at any time."""
 
-import hashlib
 import shutil
 import struct
 import tempfile
@@ -14,12 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 
-from selfcorrect.errors import PolicyError, TrainingError
+from selfcorrect.agents.policies.model_cache import kept, place
+from selfcorrect.errors import PolicyError
 from selfcorrect.files import replacing
 
 _MAGIC = b"GGUF"
@@ -51,11 +49,6 @@ def smollm2_file() -> Path:
     )
 
 
-def cache_folder() -> Path:
-    """Where converted models lie; XDG_CACHE_HOME moves it."""
-    return platformdirs.user_cache_path("selfcorrect") / "gguf"
-
-
 def gguf_folder(file: str | Path) -> Path:
     """The model of `file` as a folder that transformers loads, written now if it is not there yet.
 
@@ -71,29 +64,11 @@ def gguf_folder(file: str | Path) -> Path:
         state = source.stat()
     except OSError as error:
         raise PolicyError(f"cannot read the model file {str(file)!r}: {error.strerror or error}") from error
-    key = hashlib.sha256(repr((_LAYOUT, str(source), state.st_size, state.st_mtime_ns)).encode()).hexdigest()[:16]
-    folder = cache_folder() / f"{source.stem}-{key}"
+    folder = place("gguf", source.stem, (_LAYOUT, str(source), state.st_size, state.st_mtime_ns))
     if folder.is_dir():
         return folder
     end_marks = _checked(source)
-    with _writable(folder), FileLock(folder.with_name(folder.name + ".lock")):
-        if not folder.is_dir():
-            _save(*_read(source), end_marks, folder)
-    return folder
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """What stands in the way of writing `folder` is told as a fault of the cache."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (OSError, TrainingError, SafetensorError) as error:
-        fault = error.__cause__ if isinstance(error, TrainingError) else error
-        raise PolicyError(
-            f"cannot keep the converted model in {folder.parent}: {getattr(fault, 'strerror', None) or fault}; free "
-            "some space, or set XDG_CACHE_HOME to a folder that can be written"
-        ) from error
+    return kept(folder, lambda unwritten: _save(*_read(source), end_marks, unwritten))
 
 
 def _checked(file: Path) -> list[int]:

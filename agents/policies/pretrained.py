@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from selfcorrect.agents.policies.adapters import base_of_adapter, is_adapter
 from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.tasks.tables import hub_fault
@@ -50,7 +51,7 @@ def load_model_and_tokenizer(
     for device in {_MAIN_MEMORY, meant_for}:
         _refuse_too_large(Path(path_or_id), dtype, device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path_or_id)
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_location(str(path_or_id)))
         chosen = {} if attention == "auto" else {"attn_implementation": attention}
         base = _own_base(str(path_or_id))
         model = AutoModelForCausalLM.from_pretrained(base or path_or_id, dtype=dtype, **chosen)
@@ -93,7 +94,7 @@ def load_tokenizer(path_or_id: str | Path) -> Any:
 
     _refuse_missing_folder(path_or_id)
     try:
-        return AutoTokenizer.from_pretrained(path_or_id)
+        return AutoTokenizer.from_pretrained(_tokenizer_location(str(path_or_id)))
     except (OSError, ValueError) as error:
         raise PolicyError(f"cannot load a tokenizer from {_why(path_or_id, error)}") from error
 
@@ -162,10 +163,15 @@ def weightless(name: str) -> Any:
 
 def _base_of(location: str) -> str:
     """The model itself, or the one that an adapter's folder is of."""
-    adapter = Path(location) / "adapter_config.json"
-    if not adapter.is_file() or (Path(location) / "config.json").is_file():
+    if not is_adapter(location) or (Path(location) / "config.json").is_file():
         return location
-    return str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return base_of_adapter(location)
+
+
+def _tokenizer_location(location: str) -> str:
+    """Where its tokenizer lies: in the folder itself, unless that is an adapter's, which may leave it to its base."""
+    holds_one = any(Path(location).glob("tokenizer*")) or not is_adapter(location)
+    return location if holds_one else _tokenizer_location(model_location(base_of_adapter(location)))
 
 
 def _own_base(location: str) -> str | None:

@@ -74,12 +74,11 @@ class ResponseEncoder:
         self._unknown = None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id) else unknown
         self._end = self._end_id()
 
-    def _end_id(self) -> int | None:
-        end = self.wording.end
-        if end and end not in self.tokenizer.get_vocab():
+    def _end_id(self) -> int:
+        end = self.wording.end or self.tokenizer.eos_token
+        if end not in self.tokenizer.get_vocab():
             raise CheckerError(f"the verifier's answers end with {end!r}, a token that its tokenizer does not have")
-        found: int | None = self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id
-        return found
+        return int(self.tokenizer.convert_tokens_to_ids(end))
 
     def whole(self, prompt: str, response: str) -> Encoded | None:
         """Prompt and complete response; None if the verifier cannot read them (blank, unknown words, too long)."""

@@ -14,12 +14,13 @@ from small_trainer import trainer_of
 from torch import Tensor
 
 from selfcorrect.agents.policies import transformers as transformers_policy
+from selfcorrect.agents.policies.adapters import merged, stochastically_rounded
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
 from selfcorrect.training.ppo.config import TurnPPOConfig
-from selfcorrect.training.ppo.precision import StochasticAdamW, merged, placed, prepare_weights, stochastically_rounded
+from selfcorrect.training.ppo.precision import StochasticAdamW, placed, prepare_weights
 from selfcorrect.training.runs.opening import chosen_lora, open_policy
 from selfcorrect.training.settings import LoraSettings, PolicySettings, PreferenceSettings
 from selfcorrect.training.vstar import fits

@@ -13,9 +13,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from selfcorrect.agents.policies.adapters import LOW, dtype_of, stochastically_rounded
 from selfcorrect.errors import ConfigurationError
-
-_LOW = (torch.bfloat16, torch.float16)
 
 
 def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = False) -> bool:
@@ -31,7 +30,7 @@ def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = Fal
         ConfigurationError: the model computes in float16, which needs its loss scaled; or `pure_bf16` with an adapter.
     """
     model = policy.model
-    dtype, place = _dtype_of(model), next(model.parameters()).device
+    dtype, place = dtype_of(model), next(model.parameters()).device
     if torch.float16 in (dtype, policy.compute_dtype):
         raise ConfigurationError(
             "float16 is for using a model: training in it would need its loss scaled; set policy.dtype to bfloat16 or "
@@ -47,7 +46,7 @@ def prepare_weights(policy: Any, *, adapter: bool = False, pure_bf16: bool = Fal
     elif pure_bf16:
         model.to(torch.bfloat16)
         policy.compute_dtype = torch.bfloat16
-    elif dtype in _LOW:
+    elif dtype in LOW:
         model.float()
         policy.compute_dtype = dtype if place.type != "cpu" else policy.compute_dtype
     return policy.compute_dtype is torch.bfloat16
@@ -91,32 +90,6 @@ def load_stored_otherwise(folder: Path, held: Any) -> None:
             stored.update(file.keys())
     if stored - set(held.state_dict()):
         held.load_state_dict(type(held).from_pretrained(folder, dtype=held.dtype).state_dict())
-
-
-def merged(model: Any, *, seed: int) -> Any:
-    """The base of a PEFT `model` with its adapter in its weights, in place.
-
-    What an adapter adds to a bfloat16 weight is often less than half of the distance to the next bfloat16 number:
-    rounded to the nearest, the sum is the weight as it was. The sums are made in float32 and rounded by chance instead,
-    which keeps them on average.
-    """
-    layers = [layer for layer in model.modules() if hasattr(layer, "get_delta_weight")]
-    plain = all(type(layer).__name__ == "Linear" and not any(layer.use_dora.values()) for layer in layers)
-    if _dtype_of(model) is not torch.bfloat16 or not plain:
-        return model.merge_and_unload()
-    with torch.no_grad():
-        for number, layer in enumerate(layers):
-            weight = layer.get_base_layer().weight
-            added = sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
-            dice = torch.Generator(device=weight.device).manual_seed(hash((seed, number)) % 2**63)
-            weight.copy_(stochastically_rounded(weight.float() + added, dice))
-    return model.unload()
-
-
-def _dtype_of(model: Any) -> torch.dtype:
-    """The narrowest floating dtype of the weights."""
-    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    return next((dtype for dtype in _LOW if dtype in found), torch.float32)
 
 
 class StochasticAdamW(torch.optim.Optimizer):
@@ -179,14 +152,3 @@ class StochasticAdamW(torch.optim.Optimizer):
             return values.to(dtype)
         dice = torch.Generator(device=values.device).manual_seed(hash((self._seed, number, step)) % 2**63)
         return stochastically_rounded(values, dice)
-
-
-def stochastically_rounded(values: Tensor, dice: torch.Generator) -> Tensor:
-    """`values` (float32, finite) in bfloat16: each becomes one of its two neighbours, the nearer the likelier.
-
-    A bfloat16 is the upper half of a float32: noise that is uniform in the lower half carries into the upper one as
-    often as the lower half is large.
-    """
-    bits = values.contiguous().view(torch.int32)
-    noise = torch.randint(0, 1 << 16, bits.shape, generator=dice, device=values.device, dtype=torch.int32)
-    return ((bits + noise) & -65536).view(torch.float32).to(torch.bfloat16)

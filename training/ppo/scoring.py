@@ -18,6 +18,7 @@ from torch import Tensor
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import add_fused_lm_head
 
+from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.errors import PolicyError
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.undivided import undivided
@@ -229,6 +230,6 @@ def _load(reference: str | Path, policy_model: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(str(reference), dtype=policy_model.dtype)
+        return AutoModelForCausalLM.from_pretrained(whole_location(str(reference)), dtype=policy_model.dtype)
     except (OSError, ValueError) as error:
         raise PolicyError(f"the reference model '{reference}' cannot be loaded: {error}") from error

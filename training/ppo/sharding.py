@@ -19,10 +19,10 @@ from torch.distributed.tensor import DTensor
 from trl.distributed import DistributedBackend
 from trl.models.utils import unwrap_model_for_generation
 
+from selfcorrect.agents.policies.adapters import merged
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import told
 from selfcorrect.training.ppo.config import TurnPPOConfig
-from selfcorrect.training.ppo.precision import merged
 from selfcorrect.training.processes import by_first, refuse_apart
 
 # TRL 1.16 asks transformers 5.23 by an old name, of which whoever trains can change nothing.
@@ -110,7 +110,7 @@ def save_whole(trainer: Any, tokenizer: Any, folder: Path) -> Any:
     if not hasattr(model, "merge_and_unload"):
         by_first(lambda: _write(model, tokenizer, folder, seed))
         return model
-    by_first(lambda: _write_adapter(model, folder))
+    by_first(lambda: _write_adapter(model, tokenizer, folder))
     model = merged(model, seed=seed)
     by_first(lambda: _write(model, tokenizer, folder, seed))
     return model
@@ -130,14 +130,15 @@ def _in_one_piece(model: Any, weights: dict[str, Any]) -> Any:
     return whole
 
 
-def _write_adapter(model: Any, folder: Path) -> None:
+def _write_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
     with told(folder):
         model.save_pretrained(folder.parent / "adapter")
+        tokenizer.save_pretrained(folder.parent / "adapter")  # the base's does not hold the run's words and loop
 
 
 def _write(model: Any, tokenizer: Any, folder: Path, seed: int) -> None:
     if hasattr(model, "merge_and_unload"):
-        _write_adapter(model, folder)
+        _write_adapter(model, tokenizer, folder)
         model = merged(model, seed=seed)
     with told(folder):
         model.save_pretrained(folder)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.pretrained import choose_device, model_location
+from selfcorrect.agents.policies.pretrained import choose_device
+from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.agents.quiet.thinking import open_model
 from selfcorrect.errors import PolicyError
@@ -80,7 +81,7 @@ def _model_location(run: QuietRun, settings: QuietSettings, progress: ProgressSi
     """Where the model lies that training begins with; that of the chains is made now."""
     name = settings.model_name
     if name != CHAINS:
-        location = Path(model_location(name))
+        location = Path(whole_location(name))
         return location if location.is_dir() or location.is_absolute() else name
     if not (run.base_path / "recipe.json").exists():
         recipe = ChainRecipe(steps=settings.pretraining_steps)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer
+from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.errors import TrainingError
 from selfcorrect.training.runs.model_card import adapter_card
 
@@ -65,8 +66,8 @@ def adapter_between(
     """
     from peft import LoraConfig, get_peft_model
 
-    model, _ = load_model_and_tokenizer(base, torch.float32)
-    other, tokenizer = load_model_and_tokenizer(trained, torch.float32)
+    model, _ = load_model_and_tokenizer(whole_location(str(base)), torch.float32)
+    other, tokenizer = load_model_and_tokenizer(whole_location(str(trained)), torch.float32)
     changes = dict(_changes(model, other))
     layers = sorted({name.rpartition(".")[2] for name in changes})
     left_over = 0.0

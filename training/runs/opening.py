@@ -8,8 +8,9 @@ import torch
 
 from selfcorrect.agents.critiques import CRITIQUES, Loop, record_loop
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, model_location, parameter_count
+from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.agents.policy import Policy
 from selfcorrect.agents.prompts import (
     Prompts,
@@ -19,7 +20,7 @@ from selfcorrect.agents.prompts import (
     record_prompts,
     refuse_feedback,
 )
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import called, load, shown_kind
 from selfcorrect.rewards.checker import Checker
 from selfcorrect.training.engines import EngineSettings, TransformersEngine, on_engine, refuse_engine
@@ -72,7 +73,7 @@ def open_policy(settings: PolicySettings, *, engine: EngineSettings | None = Non
         raise ConfigurationError("this run was made with a policy object: give it again as policy=...")
     device = choose_device(settings.device)
     computes = choose_dtype(settings.dtype, device)
-    location = model_location(settings.model)
+    location = whole_location(settings.model)
     lora = chosen_lora(settings)
     weights = torch.float32 if computes is None or lora is None else computes
     limit: dict[str, Any] = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
@@ -113,12 +114,25 @@ def open_run_policy(
     """
     own = settings.policy if model is None else settings.policy.model_copy(update={"model": str(model)})
     policy = open_policy(own, engine=engine)
+    refuse_adapter(policy, own.model)
     if settings.prompts != PromptSettings():
         record_prompts(policy.tokenizer, prompts_for(settings, policy))
     graph = settings.for_evaluation.graph
     if not graph.is_own and graph.revisions:
         record_loop(policy.tokenizer, Loop(graph.critique, graph.revisions))
     return policy
+
+
+def refuse_adapter(policy: TransformersPolicy, name: str) -> None:
+    """Raise a PolicyError where transformers has put an adapter into the model by itself: nothing of it would learn.
+    Those in folders are merged before; see `whole_location`."""
+    if getattr(policy.model, "_hf_peft_config_loaded", False):
+        raise PolicyError(
+            f"the policy {name!r} is a model with an adapter in it, and training begins with one whole model: name the "
+            "adapter's folder (`--model FOLDER`), which is merged into its base; copy one of the Hub into a folder "
+            "first (`hf download NAME --local-dir FOLDER`); of a policy object, give the model that PEFT's "
+            "merge_and_unload() makes"
+        )
 
 
 def prompts_for(settings: RunSettings, policy: Policy) -> Prompts:

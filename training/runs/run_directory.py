@@ -14,6 +14,7 @@ report.html      all of it in one file
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -286,6 +287,14 @@ class RunDirectory:
         return [json.loads(line) for line in self.episodes_path.read_text(encoding="utf-8").splitlines()]
 
     @first_only
+    def publish(self, model: Path) -> None:
+        """Copy the model that some part of the run left in the folder `model`, and its adapter beside that if there is
+        one, to the run's own `model/` and `adapter/`."""
+        for made, published in ((model, self.model_path), (model.parent / "adapter", self.path / "adapter")):
+            shutil.rmtree(published, ignore_errors=True)
+            if made.is_dir():
+                shutil.copytree(made, published)
+
     def write_card(self) -> None:
         """Write README.md of the trained model, if there is one; see `model_card`."""
         from selfcorrect.training.runs.model_card import run_card

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
-from selfcorrect.agents.policies.pretrained import model_location
 from selfcorrect.agents.policies.rendering import ChatTemplate, Template, choose_template
 from selfcorrect.agents.policies.transformers import TransformersPolicy
+from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.agents.policy import Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN, Prompts
 from selfcorrect.agents.state import Message
@@ -139,7 +138,7 @@ class _Vstar:
     progress: ProgressSink
 
     def __post_init__(self) -> None:
-        self.base = model_location(self.settings.policy.model)
+        self.base = whole_location(self.settings.policy.model)
         self.task = self.settings.task.open()
         smaller = ["a smaller vstar.generator.batch and vstar.likelihood.batch", "a smaller policy.max_new_tokens"]
         refuse_too_large(self.settings, self.progress, vstar_load(self.settings), advice=smaller)
@@ -269,8 +268,7 @@ class _Vstar:
         return open_run_policy(self.settings, self.run.path / "rounds" / str(number) / "generator")
 
     def _publish_generator(self) -> None:
-        last = self.run.path / "rounds" / str(self.settings.vstar.rounds) / "generator"
-        shutil.copytree(last, self.run.model_path, dirs_exist_ok=True)
+        self.run.publish(self.run.path / "rounds" / str(self.settings.vstar.rounds) / "generator")
 
     def _measure(self) -> None:
         """What the verifiers are worth on held-out problems, as figures and as a page."""

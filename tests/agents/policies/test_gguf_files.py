@@ -15,8 +15,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from selfcorrect.agents.loading import named_policy
 from selfcorrect.agents.policies import gguf_files
-from selfcorrect.agents.policies.gguf_files import cache_folder, gguf_folder, smollm2_file
+from selfcorrect.agents.policies.gguf_files import gguf_folder, smollm2_file
 from selfcorrect.agents.policies.local_calls import eos_ids
+from selfcorrect.agents.policies.model_cache import cache_folder
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer, model_location, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import Sampling
@@ -43,7 +44,7 @@ _NAMES = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return cache_folder()
+    return cache_folder("gguf")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ Of several processes each samples its share and learns from its share of every b
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -220,8 +219,7 @@ class _Session:
 
     def _publish(self) -> None:
         """The last loop's policy as that of the run."""
-        shutil.rmtree(self.run.model_path, ignore_errors=True)
-        shutil.copytree(self._model(self.plan.loops), self.run.model_path)
+        self.run.publish(self._model(self.plan.loops))
 
     def _budget(self) -> Budget:
         rows = self.run.read_metrics()
