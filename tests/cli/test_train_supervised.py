@@ -124,6 +124,12 @@ def of_gsm8k(any_text: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
+def test_a_model_that_is_never_right_is_told_to_learn_answers_before_verdicts(run: Any, of_gsm8k: list[str]) -> None:
+    done = run("train", "sft", "--form", "verdicts", *of_gsm8k)
+    assert done.status != 0 and "warm up by form 'attempt' first" in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["attempt", "pairs"])
 def test_the_warm_up_learns_the_solutions_of_a_file(
     run_json: Any, run: Any, of_gsm8k: list[str], tmp_path: Path, form: str

@@ -96,15 +96,15 @@ _PAIR_SFT = Command(
     reads=("pair_sft",),
 )
 _SFT = Command(
-    "Warm-up: fine-tune on the task's gold solutions, for a model that cannot do the task yet.",
+    "Warm-up: fine-tune on the task's gold solutions, for a model that cannot do the task yet, or on verdicts.",
     lambda settings: 1,
     (
         Choice(
             "form",
             "sft.form",
-            ("attempt", "pairs"),
-            "Where a solution is learnt: as the first answer, or as the second after a wrong one of the model's own. "
-            "The same as --set sft.form=...",
+            ("attempt", "pairs", "verdicts"),
+            "What is learnt: a solution as the first answer, or as the second after a wrong one of the model's own; or "
+            "the checker's verdicts on its own answers. The same as --set sft.form=...",
         ),
     ),
     reads=("sft",),

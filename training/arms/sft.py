@@ -3,21 +3,23 @@ and on pairs of a wrong and a right answer."""
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from selfcorrect.agents.policies.local_calls import eos_ids, room_after
-from selfcorrect.agents.policies.rendering import Encoder, Template, choose_template, prompt_after
+from selfcorrect.agents.critiques import CRITIQUES
+from selfcorrect.agents.policies.rendering import choose_template
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.state import Generation, Message, answers, verdict_of
-from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError
+from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.star import refuse_other_loops, single_turn_graph
-from selfcorrect.training.arms.supervised.examples import Example, SecondPrompt, cut_off, pairs
+from selfcorrect.training.arms.supervised.examples import Example, cut_off, pairs
 from selfcorrect.training.arms.supervised.run import SupervisedPlan, train_supervised
-from selfcorrect.training.arms.supervised.sampling import Sampled, problems_of, sampled_episodes
+from selfcorrect.training.arms.supervised.sampling import Harvest, Sampled, problems_of, sampled_episodes
+from selfcorrect.training.arms.supervised.writing import AnswerWriter, second_prompt, take
+from selfcorrect.training.arms.verdicts import Verdicts
 from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.opening import prompts_for
 from selfcorrect.training.runs.progress import ProgressSink
@@ -27,26 +29,30 @@ from selfcorrect.training.settings import RunSettings
 
 @partial(takes_objects, reloads=True)
 def sft(settings: RunSettings, *, out: Path, progress: ProgressSink | None = None, resume: bool = False) -> RunResult:
-    """Fine-tune once on the gold solutions (`Problem.gold`) of the training problems.
+    """Fine-tune once on what the policy should have said in the conversation that the loop plays.
 
-    `settings.sft.form` says where a solution stands in the conversation, which is the one that the loop plays:
+    `settings.sft.form` says what that is:
 
-    - "attempt": it is the first answer. Nothing is sampled.
-    - "pairs": it is the second answer, after a wrong one that the policy itself has given. Answers that the checker
-      accepts and unjudged ones are followed by nothing.
+    - "attempt": the gold solution (`Problem.gold`) as the first answer. Nothing is sampled.
+    - "pairs": the gold solution as the second answer, after a wrong one that the policy itself has given. Answers that
+      the checker accepts and unjudged ones are followed by nothing.
+    - "verdicts": the checker's verdict on an answer that the policy has given, in the loop's words
+      (`Prompts.says_right`, `says_wrong`), as many right as wrong ones. The loop is "self".
 
-    The loss is on the solution alone, its end included. Raises what `train_supervised` raises, and
+    The loss is on that alone, its end included. Raises what `train_supervised` raises, and
 
     Raises:
-        TaskError: training problems have no gold solution.
+        TaskError: training problems have no gold solution, and the form wants one.
         ConfigurationError: the loop is not of the form.
     """
     _refuse_own_loop(settings)
     if settings.sft.form == "pairs":
         refuse_other_loops(settings, "sft.form 'pairs'")
-    if not resume:
+    elif settings.sft.form == "verdicts":
+        settings = _judging_itself(settings)
+    if not resume and settings.sft.form != "verdicts":
         refuse_without_gold(settings)
-    form = _Attempts if settings.sft.form == "attempt" else _Pairs
+    form = _FORMS[settings.sft.form]
     plan = SupervisedPlan(
         arm=f"sft --form {settings.sft.form}",
         group="sft",
@@ -61,12 +67,32 @@ def sft(settings: RunSettings, *, out: Path, progress: ProgressSink | None = Non
 _SEEKS = {
     "attempt": "gold solution that fits",
     "pairs": "wrong answer with a gold solution that fits behind it",
+    "verdicts": "answer that the checker calls right beside one that it calls wrong, with room for a verdict",
 }
 _FITS = "If they are too long: raise policy.max_new_tokens, or take a model with a longer context"
 _ADVICE = {
     "attempt": _FITS,
     "pairs": f"{_FITS}. If nothing is wrong, the policy needs no warm-up. If nothing is judged, look at the checker",
+    "verdicts": "If all answers are wrong, warm up by form 'attempt' first; if all are right, take harder problems: "
+    "there is nothing to judge. If verdicts are too long, raise policy.max_new_tokens, or shorten prompts.says_right",
 }
+
+
+def _judging_itself(settings: RunSettings) -> RunSettings:
+    """The settings, in a loop in which the policy judges its own answers: "self" in place of the usual one.
+
+    Raises:
+        ConfigurationError: another loop was chosen.
+    """
+    critique = settings.graph.critique
+    if CRITIQUES.find(critique).judges_itself:
+        return settings
+    if critique != type(settings.graph).model_fields["critique"].default:
+        raise ConfigurationError(
+            f"sft.form 'verdicts' teaches the policy to judge its own answers, and in the loop graph.critique "
+            f"{critique!r} nobody asks it to: leave graph.critique away, which takes 'self'"
+        )
+    return settings.model_copy(update={"graph": settings.graph.model_copy(update={"critique": "self"})})
 
 
 def _refuse_own_loop(settings: RunSettings) -> None:
@@ -100,77 +126,25 @@ def _order_seed(settings: RunSettings) -> int:
     return derive_seed(derive_seed(settings.seed, 1), 0)
 
 
-class GoldWriter:
-    """Writes a gold solution as the policy would have: in its tokens, ended by the token that ends its turn.
-
-    Args:
-        policy: whose tokenizer is used.
-        template: turns messages into ids.
-        again: what the loop says after an answer, in words that the policy reads.
-    """
-
-    def __init__(self, policy: TransformersPolicy, template: Template, again: str) -> None:
-        self._policy, self._template, self._again = policy, template, again
-        self._encoder = Encoder(policy.tokenizer)
-        self._stops = eos_ids(policy.model, policy.tokenizer)
-
-    def example(self, problem: Problem, shown: Sequence[int], messages: list[Message], first: str | None) -> Example:
-        """`problem.gold` as the answer to `shown`, the ids of `messages`.
-
-        Raises:
-            TaskError: the tokenizer lacks words of the solution.
-        """
-        assert problem.gold is not None
-        try:
-            ids = self._encoder.encode(problem.gold, False)
-        except UnreadablePromptError as error:
-            raise TaskError(f"the gold solution of {problem.id} cannot be learnt by this model: {error}") from error
-        return Example(
-            problem=problem.id,
-            kind="gold" if first is None else "incorrect to gold",
-            context_ids=tuple(shown),
-            answer_ids=(*ids, self.end_after(messages)),
-            first=first,
-            answer=problem.gold,
-        )
-
-    def end_after(self, messages: list[Message]) -> int:
-        """The token with which the template ends an assistant's turn, if the policy stops at it: that of a chat
-        template is often another than the tokenizer's EOS."""
-        unfinished = Generation(
-            text="", messages=messages, prompt_ids=[], completion_ids=[], logprobs=[], finish_reason="length"
-        )
-        end = self._template.later([Message(role="user", content=self._again)], unfinished, ended=False)[0]
-        return end if end in self._stops else int(self._policy.tokenizer.eos_token_id)
-
-    def fits(self, example: Example) -> bool:
-        """Whether the policy could give the answer: within its limit of tokens and its context."""
-        try:
-            room = room_after(self._policy.model, len(example.context_ids), self._policy.max_new_tokens)
-        except UnreadablePromptError:
-            return False
-        return len(example.answer_ids) <= room
-
-
 class _Attempts:
     """Gold solutions as first answers."""
 
     def __init__(self, settings: RunSettings, policy: TransformersPolicy, task: Task) -> None:
         self.settings, self.prompts = settings, prompts_for(settings, policy)
         self.template = choose_template(policy.tokenizer, settings.policy.template)
-        self.writer = GoldWriter(policy, self.template, self.prompts.revise)
+        self.writer = AnswerWriter(policy, self.template, self.prompts.revise)
 
     def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
         found = Sampled()
         for problem in problems:
-            _take(found, "without_gold" if problem.gold is None else self._example(problem), self.writer)
+            take(found, "without_gold" if problem.gold is None else self._example(problem), self.writer)
         return found
 
     def _example(self, problem: Problem) -> Example:
         user = Message(role="user", content=self.prompts.attempt.replace("{problem}", problem.prompt))
         system = [Message(role="system", content=self.prompts.system)] if self.prompts.system else []
         messages = [*system, user]
-        return self.writer.example(problem, self.template.first(messages), messages, None)
+        return self.writer.gold(problem, self.template.first(messages), messages, None)
 
 
 class _Pairs:
@@ -181,7 +155,7 @@ class _Pairs:
         self.graph = single_turn_graph(settings, policy, task)
         self.second_prompt, self.revise = second_prompt(settings, policy), prompts_for(settings, policy).revise
         template = choose_template(policy.tokenizer, settings.policy.template)
-        self.writer = GoldWriter(policy, template, self.revise)
+        self.writer = AnswerWriter(policy, template, self.revise)
 
     def __call__(self, problems: Sequence[Problem], seed: int) -> Sampled:
         usable = [problem for problem in problems if problem.gold is not None]
@@ -194,23 +168,22 @@ class _Pairs:
             verdict = verdict_of(first)
             score = None if verdict is None else verdict.score
             if score is None or score == 1.0:
-                _take(found, "unjudged" if score is None else "already_right", self.writer)
+                take(found, "unjudged" if score is None else "already_right", self.writer)
             else:
-                _take(found, self._example(problem, first["generation"]), self.writer)
+                take(found, self._example(problem, first["generation"]), self.writer)
         return found
 
     def _example(self, problem: Problem, first: Generation) -> Example:
         spoken = [Message(role="assistant", content=first["text"]), Message(role="user", content=self.revise)]
         messages = [*first["messages"], *spoken]
-        return self.writer.example(problem, self.second_prompt(first), messages, first["text"])
+        return self.writer.gold(problem, self.second_prompt(first), messages, first["text"])
 
 
-def _take(found: Sampled, what: Example | str, writer: GoldWriter) -> None:
-    """Add an example that fits, or count why there is none."""
-    if isinstance(what, Example) and writer.fits(what):
-        found.examples.append(what)
-    else:
-        found.left_out["too_long" if isinstance(what, Example) else what] += 1
+_FORMS: dict[str, Callable[[RunSettings, TransformersPolicy, Task], Harvest]] = {
+    "attempt": _Attempts,
+    "pairs": _Pairs,
+    "verdicts": Verdicts,
+}
 
 
 # Pair-SFT: learn to correct from answers that were never given in one conversation.
@@ -258,15 +231,3 @@ class _Pairing:
         keep_correct = group.data == "pairs+correct"
         examples = pairs(states, self.second_prompt, random.Random(seed), keep_correct=keep_correct)
         return Sampled(states, [], examples, cut_off(states))
-
-
-def second_prompt(settings: RunSettings, policy: TransformersPolicy) -> SecondPrompt:
-    """What the graph shows `policy` after a first answer: the same ids, appended in the same way."""
-    template = choose_template(policy.tokenizer, settings.policy.template)
-    stops = eos_ids(policy.model, policy.tokenizer)
-    instruction = Message(role="user", content=prompts_for(settings, policy).revise)
-
-    def prompt_ids(first: Generation) -> list[int]:
-        return prompt_after(template, [instruction], first, stops).ids
-
-    return prompt_ids

@@ -29,7 +29,8 @@ def rollout_metrics(episodes: Sequence[Episode], seconds: float, unrecorded: int
     the episodes whose first answer was given: `offline` is their share,
     `offline_accuracy_t1` and so on their accuracies. `calls` of the `draws` that the policy made were recorded
     (`unrecorded` were made where nobody recorded), `episodes_failed` is the share of episodes that raised.
-    `episode_reward` is the mean of what the calls of an episode were paid in all, KL left out.
+    `episode_reward` is the mean of what the calls of an episode were paid in all, KL left out. `no_verdict` is the
+    share of the critiques which a loop goes by that say neither of its words.
     """
     calls = [call for episode in episodes for call in episode.calls]
     metrics = {
@@ -130,7 +131,9 @@ def _reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
             if signal.reward is not None:
                 by_kind.setdefault(signal.kind.replace(" ", "_"), []).append(signal.reward)
     figures = {f"reward/{kind}": sum(rewards) / len(rewards) for kind, rewards in by_kind.items()}
-    return figures | ({"episode_reward": sum(whole) / len(whole)} if whole else {})
+    figures |= {"episode_reward": sum(whole) / len(whole)} if whole else {}
+    said = [signal.has_verdict for episode in episodes for signal in episode.signals if signal.has_verdict is not None]
+    return figures | ({"no_verdict": said.count(False) / len(said)} if said else {})
 
 
 def _answer_metrics(episodes: Sequence[Episode], scored: list[list[float | None]]) -> dict[str, float]:

@@ -26,6 +26,8 @@ class TurnSignal:
             then no return across turns that contains it is known.
         imitates: the reward is the weight, 0 or more, of a supervised loss on the call's tokens: no baseline is
             subtracted. So a stage of fine-tuning on chosen samples is a stage of the same run.
+        has_verdict: of a critique by which the loop decides, whether it says in the loop's words that the answer is
+            right or wrong; None of other calls.
     """
 
     reward: Score
@@ -35,6 +37,7 @@ class TurnSignal:
     learns: bool = True
     unjudged: bool = False
     imitates: bool = False
+    has_verdict: bool | None = None
 
     @property
     def role(self) -> str:

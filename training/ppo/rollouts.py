@@ -87,6 +87,8 @@ class CheckerRewards:
     checker: Checker
     calls_wrong: Callable[[str], bool | None] = COUNTDOWN.calls_wrong
     """Reads a critique: whether it calls the answer wrong, None if it does not say."""
+    judges_itself: bool = False
+    """Whether critiques are verdicts, by which the loop goes on or ends."""
 
     async def __call__(
         self, problem: Problem, state: EpisodeState, calls: Sequence[PolicyCall], early: EarlyVerdicts | None = None
@@ -160,7 +162,12 @@ class CheckerRewards:
             if turn["role"] == "critique":
                 kl, reward = self.objective.kl_coefficient(position, len(scores)), next(paid)
                 unknown, kind = reward is None and scores[position] is None, f"critique {position + 1}"
-                signals.append(TurnSignal(reward, kl, scores[position], kind, unjudged=unknown, imitates=imitates))
+                said = self.calls_wrong(turn["generation"]["text"]) is not None if self.judges_itself else None
+                signals.append(
+                    TurnSignal(
+                        reward, kl, scores[position], kind, unjudged=unknown, imitates=imitates, has_verdict=said
+                    )
+                )
                 continue
             position += 1
             kl = self.objective.kl_coefficient(position, len(scores))

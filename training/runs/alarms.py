@@ -20,6 +20,8 @@ _TRUNCATED = 0.05
 _CUT_OFF = 0.5
 """Share of turns at the token limit above which a run begins badly, whatever the base policy did."""
 _UNJUDGED = 0.02
+_SPEECHLESS = 0.9
+"""Share of critiques without a verdict above which a loop that goes by them does not work."""
 _FAILED = 0.1
 _FIRST_STEPS = 3
 """What a run begins with stands for the base policy."""
@@ -54,13 +56,14 @@ def alarms(recent: Sequence[Figures], start: Figures, *, episodes: int) -> list[
         unjudged(now["unjudged"]),
         failing(now["episodes_failed"]),
         unrecorded(now["calls"], now["draws"]),
+        without_verdict(now["no_verdict"]),
     ]
     return [alarm for alarm in found if alarm is not None]
 
 
 _LOOKED_AT = (
     "unchanged", "accuracy_t1", "delta", "tokens_per_episode", "truncated", "unjudged",
-    "episodes_failed", "calls", "draws",
+    "episodes_failed", "calls", "draws", "no_verdict",
 )  # fmt: skip
 
 
@@ -82,6 +85,10 @@ def nothing_learnt(step: Figures, *, correct_before: bool) -> Alarm | None:
         )
     if "value_loss" in step:
         return None
+    if step.get("no_signal") == 1 or step.get("grad_norm") == 0:
+        speechless = without_verdict(step.get("no_verdict"))
+        if speechless is not None:
+            return speechless
     if step.get("no_signal") == 1:
         return Alarm(
             "no_signal",
@@ -95,6 +102,19 @@ def nothing_learnt(step: Figures, *, correct_before: bool) -> Alarm | None:
             "or optimiser.no_spread=drop leaves everything out",
         )
     return None
+
+
+def without_verdict(share: float | None) -> Alarm | None:
+    """The policy is to judge itself, and hardly ever does so in words that the loop reads."""
+    if share is None or share <= _SPEECHLESS:
+        return None
+    return Alarm(
+        "no_verdict",
+        f"{share:.1%} of the policy's critiques say neither of the words that the loop goes by (prompts.says_right and "
+        "prompts.says_wrong), so nothing is revised, and no word can be reinforced that is never said: warm up with "
+        "`selfcorrect train sft --form verdicts`, ask for the words in prompts.critique, or give those that the policy "
+        "uses",
+    )
 
 
 def cut_off(truncated: float | None) -> Alarm | None:

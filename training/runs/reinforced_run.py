@@ -254,6 +254,10 @@ class _Session:
         return (made, planned) if self.settings.stop_after_minutes is not None and made < planned else None
 
     def _signals_at(self, batch: int) -> CheckerRewards:
+        graph = self.settings.graph
         return CheckerRewards(
-            self.plan.schedule.at(batch), self.task.checker, prompts_for(self.settings, self.policy).calls_wrong
+            self.plan.schedule.at(batch),
+            self.task.checker,
+            prompts_for(self.settings, self.policy).calls_wrong,
+            judges_itself=not graph.is_own and critique_mode(graph.critique).judges_itself,
         )

@@ -20,8 +20,8 @@ from selfcorrect.files import write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
-from selfcorrect.training.arms.sft import GoldWriter
 from selfcorrect.training.arms.specs import Budget
+from selfcorrect.training.arms.supervised.writing import AnswerWriter
 from selfcorrect.training.processes import (
     agreed,
     by_first,
@@ -73,7 +73,7 @@ def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
 def _end_of_turn(policy: TransformersPolicy, template: Template, prompts: Prompts) -> str:
     """The token with which the policy ends an answer; "" where it is the tokenizer's EOS."""
     messages = [Message(role="user", content=prompts.attempt)]
-    end = GoldWriter(policy, template, prompts.revise).end_after(messages)
+    end = AnswerWriter(policy, template, prompts.revise).end_after(messages)
     return "" if end == policy.tokenizer.eos_token_id else str(policy.tokenizer.convert_ids_to_tokens(end))
 
 

@@ -19,6 +19,7 @@ from selfcorrect.rewards.checker import Status, Verdict
 from selfcorrect.training.credit.estimators import call_advantages
 from selfcorrect.training.ppo.advantages import normalised_by_role
 from selfcorrect.training.ppo.batching import call_table
+from selfcorrect.training.ppo.metrics import rollout_metrics
 from selfcorrect.training.ppo.objectives import PAG, MultiTurn, Objective, SingleTurn, StageTwo
 from selfcorrect.training.ppo.rollouts import CheckerRewards, Episode
 
@@ -42,13 +43,24 @@ def generation(text: str) -> Generation:
     return Generation(text=text, messages=[], prompt_ids=[0], completion_ids=[1], logprobs=[-0.5], finish_reason="stop")
 
 
-def played(objective: Objective, *turns: tuple[str, str]) -> Episode:
+def played(objective: Objective, *turns: tuple[str, str], judges_itself: bool = False) -> Episode:
     """An episode of (role, text) turns, judged and paid."""
     made = [Turn(role=role, generation=generation(text), verdict=None) for role, text in turns]  # type: ignore[typeddict-item]
     calls = [PolicyCall("node", "", turn["generation"], Sampling()) for turn in made]
     state = EpisodeState(problem=PROBLEM.model_dump(), seed=0, turns=made)
-    signals, scores = asyncio.run(CheckerRewards(objective, ReadsTheAnswer())(PROBLEM, state, calls))
+    paid = CheckerRewards(objective, ReadsTheAnswer(), judges_itself=judges_itself)
+    signals, scores = asyncio.run(paid(PROBLEM, state, calls))
     return Episode(PROBLEM, state, calls, signals, scores)
+
+
+@pytest.mark.parametrize(("judges_itself", "told"), [(True, [None, True, None, False]), (False, [None] * 4)])
+def test_critiques_that_a_loop_goes_by_are_looked_at_for_its_words(
+    judges_itself: bool, told: list[bool | None]
+) -> None:
+    turns = [("attempt", "bad"), ("critique", "it is wrong"), ("revise", "bad"), ("critique", "let me see")]
+    episode = played(MultiTurn(), *turns, judges_itself=judges_itself)
+    assert [signal.has_verdict for signal in episode.signals] == told
+    assert rollout_metrics([episode], 1.0).get("no_verdict") == (0.5 if judges_itself else None)
 
 
 def rewards(objective: Objective, *turns: tuple[str, str]) -> list[float | None]:

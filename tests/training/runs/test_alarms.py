@@ -35,6 +35,7 @@ def test_a_run_that_goes_well_raises_none() -> None:
         ({"tokens_per_episode": 84.0}, "length"),
         ({"truncated": 0.2}, "truncation"),
         ({"unjudged": 0.1}, "unjudged"),
+        ({"no_verdict": 0.95}, "no_verdict"),
     ],
 )
 def test_what_goes_wrong_has_its_alarm(now: dict[str, float], name: str) -> None:
@@ -111,6 +112,9 @@ LEARNS = {"accuracy_t1": 0.2, "accuracy_t2": 0.3, "no_signal": 0.5, "grad_norm":
         (LEARNS | {"no_signal": 1.0}, ["no_signal"]),
         (LEARNS | {"no_signal": 1.0, "value_loss": 0.3}, []),  # a critic compares with itself
         (LEARNS | {"grad_norm": 0.0}, ["no_gradient"]),
+        (LEARNS | {"no_signal": 1.0, "no_verdict": 1.0}, ["no_verdict"]),  # the cause, and what to do about it
+        (LEARNS | {"grad_norm": 0.0, "no_verdict": 1.0}, ["no_verdict"]),
+        (LEARNS | {"no_signal": 1.0, "no_verdict": 0.3}, ["no_signal"]),
         (LEARNS | {"truncated": 0.51}, ["cut_off"]),
         (LEARNS | {"truncated": 0.5}, []),
     ],

@@ -15,7 +15,10 @@ from selfcorrect.agents.prompts import COUNTDOWN, Prompts
 from selfcorrect.agents.state import EpisodeState, Generation, Turn, answers, verdict_of
 from selfcorrect.tasks.problem import Problem
 
-Kind = Literal["correct", "rationalised", "incorrect to correct", "correct to correct", "gold", "incorrect to gold"]
+Kind = Literal[
+    "correct", "rationalised", "incorrect to correct", "correct to correct", "gold", "incorrect to gold",
+    "called right", "called wrong",
+]  # fmt: skip
 SecondPrompt = Callable[[Generation], list[int]]
 """From a first answer to the ids that the policy is shown when it is asked again: prompt, answer, and the words that
 ask."""

@@ -61,14 +61,16 @@ class PairSftSettings(SupervisedSettings):
 
 
 class SftSettings(SupervisedSettings):
-    """Supervised warm-up on the task's gold solutions."""
+    """Supervised warm-up on the task's gold solutions, or on the checker's verdicts."""
 
-    form: Literal["attempt", "pairs"] = "attempt"
-    """Where a solution is learnt: as the first answer; or as the second, after a wrong one of the policy's own."""
+    form: Literal["attempt", "pairs", "verdicts"] = "attempt"
+    """What is learnt: a solution as the first answer; or as the second, after a wrong one of the policy's own; or the
+    checker's verdict on answers of the policy's own, for loops in which it judges itself."""
     without_gold: Literal["refuse", "leave_out"] = "refuse"
-    """What becomes of training problems that have no gold solution; leave_out counts them."""
+    """What becomes of training problems that have no gold solution; leave_out counts them. Verdicts need none."""
     samples_per_problem: PositiveInt = 1
-    """First answers per problem; form "pairs" only. Every different wrong one is followed by the solution."""
+    """First answers per problem; not of form "attempt". Every different wrong one is followed by the solution, or as
+    many right and wrong ones by a verdict."""
     batch_size: PositiveInt = 16
     learning_rate: Positive = 1e-4
     """Of AdamW; falls linearly to 0. For adapters; all weights of a language model want less, such as 2e-5."""
@@ -82,4 +84,6 @@ class SftSettings(SupervisedSettings):
         changed = [name for name in sampled if sampled[name] != usual[name]]
         if self.form == "attempt" and changed:
             raise ValueError(f"form 'attempt' samples nothing: leave {' and '.join(changed)} away, or use form 'pairs'")
+        if self.form == "verdicts" and self.without_gold != "refuse":
+            raise ValueError("form 'verdicts' needs no gold solutions: leave without_gold away")
         return self

@@ -19,10 +19,10 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.tasks.jsonl import JsonlTask
 from selfcorrect.tasks.problem import Problem
-from selfcorrect.training.arms.sft import second_prompt
 from selfcorrect.training.arms.star import harvest_with
 from selfcorrect.training.arms.supervised.examples import hinted
 from selfcorrect.training.arms.supervised.sampling import Sampled, gather, problems_of, sampled_episodes
+from selfcorrect.training.arms.supervised.writing import second_prompt
 from selfcorrect.training.pretraining.corpus import Attempted, Mixture, mixed
 from selfcorrect.training.pretraining.second_looks import make_tokenizer
 from selfcorrect.training.runs.opening import open_graph

@@ -1,6 +1,5 @@
 """Supervised warm-up on gold solutions: what is learnt, where it stands, and what is refused."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from learnt_examples import examples_of, share_known
 from small_models import CHAT_TEMPLATE, CHAT_WORDS, llama, word_tokenizer
 
 from selfcorrect.agents.policies.rendering import choose_template
@@ -16,10 +16,10 @@ from selfcorrect.agents.prompts import PromptSettings
 from selfcorrect.agents.state import Message, answers
 from selfcorrect.errors import ConfigurationError, TaskError, TrainingError
 from selfcorrect.tasks.problem import Problem, Split
-from selfcorrect.training.arms.sft import GoldWriter, _Attempts, _Pairs, sft
+from selfcorrect.training.arms.sft import _Attempts, _Pairs, sft
 from selfcorrect.training.arms.supervised import run as supervised_run
-from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.sampling import sampled_episodes
+from selfcorrect.training.arms.supervised.writing import AnswerWriter
 from selfcorrect.training.runs.opening import open_graph
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import (
@@ -73,11 +73,6 @@ def settings_for(folder: Path, **changes: Any) -> RunSettings:
     )
 
 
-def examples_of(out: Path) -> list[Example]:
-    lines = (out / "loops/loop-1/examples.jsonl").read_text().splitlines()
-    return [Example.of_row(json.loads(line)) for line in lines]
-
-
 def row_of(out: Path) -> dict[str, Any]:
     (row,) = RunDirectory(out).read_metrics()
     return dict(row)
@@ -115,18 +110,6 @@ def test_after_a_warm_up_on_attempts_pairs_raise_the_accuracy_of_second_answers(
     folder, pairs = tmp_path / "warm" / "model", {"form": "pairs", "samples_per_problem": 16, "batch_size": 16}
     done = sft(settings_for(folder, steps=200, **pairs), out=tmp_path / "run", task=ByHeart())
     assert warm.after["accuracy_t2"] == done.before["accuracy_t2"] < 0.2 and done.after["accuracy_t2"] > 0.7
-
-
-def share_known(folder: Path, examples: Sequence[Example]) -> float:
-    """The share of the examples whose answer the model would give greedily where it was learnt."""
-    model = TransformersPolicy.from_pretrained(folder, device="cpu").model
-    known = 0
-    for example in examples:
-        ids = torch.tensor([[*example.context_ids, *example.answer_ids]])
-        likeliest_T = model(input_ids=ids).logits[0].argmax(-1)
-        start = len(example.context_ids)
-        known += likeliest_T[start - 1 : -1].tolist() == list(example.answer_ids)
-    return known / len(examples)
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
@@ -176,8 +159,8 @@ def test_a_solution_ends_with_the_token_that_ends_a_turn_of_the_template() -> No
     def last_id() -> int:
         policy = TransformersPolicy(model, tokenizer)
         return (
-            GoldWriter(policy, choose_template(tokenizer, "auto"), "again :")
-            .example(problem, [5], asked, None)
+            AnswerWriter(policy, choose_template(tokenizer, "auto"), "again :")
+            .gold(problem, [5], asked, None)
             .answer_ids[-1]
         )
 
