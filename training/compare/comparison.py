@@ -59,8 +59,8 @@ class Comparison:
         overrides: further settings of single arms, such as {"pag": ["score.alpha=1"]}.
         allow_unequal: compare arms that do not cost the same.
         more_exams: further tasks that every arm is evaluated on, beside the one that it is trained on.
-        warm_up: settings of a fine-tuning on gold solutions (`train sft`) that comes before everything else, in the
-            folder `WARM_UP`; `settings` then name the model that it leaves.
+        warm_ups: settings of fine-tunings (`train sft`) that come before everything else, one after the other, by the
+            names of their folders; `settings` then name the model that the last one leaves.
     """
 
     arm_specs: Sequence[ArmSpec]
@@ -71,7 +71,7 @@ class Comparison:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     allow_unequal: bool = False
     more_exams: Sequence[Exam] = ()
-    warm_up: RunSettings | None = None
+    warm_ups: Mapping[str, RunSettings] = field(default_factory=dict)
 
     @property
     def exams(self) -> list[Exam]:
@@ -278,19 +278,24 @@ def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgre
 
 
 WARM_UP = "warm-up"
-"""The folder of the run that comes before all arms."""
+"""The folder of the run that comes before all arms; of further ones it is the beginning."""
 
 
 def warm_up(comparison: Comparison, out: Path, progress: ComparisonProgress) -> None:
-    """Fine-tune the policy that all arms begin with, if that is asked for and was not done."""
-    run = RunDirectory(out / WARM_UP)
-    if comparison.warm_up is None or run.read_final() is not None:
-        return
+    """Fine-tune the policy that all arms begin with, as far as that is asked for and was not done."""
     from selfcorrect.training.arms.sft import sft
 
-    sink = progress.begin(WARM_UP, comparison.warm_up.seed, 1, 1)
-    sft(comparison.warm_up, out=run.path, progress=sink, resume=run.config_path.exists())
-    progress.end()
+    for name, settings in comparison.warm_ups.items():
+        run = RunDirectory(out / name)
+        if run.read_final() is None:
+            sink = progress.begin(name, settings.seed, 1, 1)
+            sft(settings, out=run.path, progress=sink, resume=run.config_path.exists())
+            progress.end()
+
+
+def is_warm(comparison: Comparison, out: Path) -> bool:
+    """Whether all that `warm_up` does is done."""
+    return all(RunDirectory(out / name).read_final() is not None for name in comparison.warm_ups)
 
 
 def _train(arm_spec: ArmSpec, settings: RunSettings, folder: Path, sink: ProgressSink, policies: "_LastPolicy") -> None:

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.setting_groups import ByKind, Count, Positive, Settings
-from selfcorrect.settings import load_settings, settled
+from selfcorrect.settings import combine, load_settings, settled
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam
+from selfcorrect.training.arms.supervised.settings import Form
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PRESETS, RunSettings
 
@@ -45,7 +46,7 @@ class Recipe(Settings):
     reference: str | None = None
     """The arm that others are tested against; None is score where it is among them, else the last."""
     arm_settings: dict[str, list[str]] = Field(default_factory=dict)
-    """What single arms change, such as {pag: [score.alpha=1]}."""
+    """What single arms change, such as {pag: [score.alpha=1]}, and warm-ups ("warm-up", "warm-up-verdicts")."""
     seeds: PositiveInt = 1
     """Of training: 0, 1, ..."""
     problems: PositiveInt = 2000
@@ -58,8 +59,16 @@ class Recipe(Settings):
     """Arms that are trained side by side, each in a process of its own."""
     equal_budgets: bool = True
     """Whether arms that would not cost the same are refused."""
-    warm_up: bool = False
-    """Whether the model is fine-tuned on gold solutions first, as the settings' group sft says."""
+    warm_up: list[Form] = Field(default_factory=list)
+    """Forms of `train sft` that come first, one after the other, as the settings' group sft says: [attempt] for a model
+    that solves nothing yet, [attempt, verdicts] where arms judge themselves."""
+
+    @field_validator("warm_up")
+    @classmethod
+    def _each_once(cls, forms: list[Form]) -> list[Form]:
+        if len(set(forms)) < len(forms):
+            raise ValueError(f"each form once, got {', '.join(forms)}")
+        return forms
 
 
 class Chosen(Settings):
@@ -99,14 +108,13 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
     Raises:
         ConfigurationError: a setting, an arm or a kind of data is unknown.
     """
-    settings = before = _settings(folder, recipe, chosen)
-    if recipe.warm_up:
-        warmed = RunDirectory(out / WARM_UP).model_path
-        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"model": str(warmed)})})
+    settings, warm_ups = _after_warm_ups(_settings(folder, recipe, chosen), recipe, out)
     specs = arm_specs(recipe.arms if chosen.arms is None else chosen.arms)
-    overrides = {arm: list(changes) for arm, changes in recipe.arm_settings.items()}
+    overrides = {arm: list(changes) for arm, changes in recipe.arm_settings.items() if arm not in warm_ups}
     if unknown := [arm for arm in overrides if arm not in recipe.arms]:
-        raise ConfigurationError(f"{folder / RECIPE}: arm_settings of {', '.join(unknown)}, which are none of its arms")
+        raise ConfigurationError(
+            f"{folder / RECIPE}: arm_settings of {', '.join(unknown)}, which are none of its arms and warm-ups"
+        )
     for spec in specs:
         if chosen.minutes is not None and spec.has_checkpoints:
             overrides.setdefault(spec.name, []).append(f"stop_after_minutes={chosen.minutes}")
@@ -125,8 +133,23 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
             Exam(exam.name, _with_file(exam.task, chosen.data), min(exam.problems, chosen.problems or exam.problems))
             for exam in exams
         ],
-        warm_up=before if recipe.warm_up else None,
+        warm_ups=warm_ups,
     )
+
+
+def _after_warm_ups(
+    settings: RunSettings, recipe: Recipe, out: Path
+) -> tuple[RunSettings, dict[str, RunSettings]]:
+    """The settings of the arms, which begin with what the last warm-up leaves, and those of each warm-up by the name of
+    its folder."""
+    warm_ups: dict[str, RunSettings] = {}
+    for form in recipe.warm_up:
+        name = WARM_UP if form == "attempt" else f"{WARM_UP}-{form}"
+        changes = recipe.arm_settings.get(name, [])
+        warm_ups[name] = combine(settings, {"sft": {"form": form}}, changes, source=f"the warm-up {name}")
+        policy = settings.policy.model_copy(update={"model": str(RunDirectory(out / name).model_path)})
+        settings = settings.model_copy(update={"policy": policy})
+    return settings, warm_ups
 
 
 def refuse_absent_files(folder: Path, comparison: Comparison) -> None:

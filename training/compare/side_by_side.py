@@ -22,6 +22,7 @@ from selfcorrect.training.compare.comparison import (
     evaluation_of,
     folder_of,
     has_costs,
+    is_warm,
     plan_budgets,
 )
 from selfcorrect.training.runs.run_directory import RunDirectory
@@ -60,7 +61,7 @@ def pieces_of(comparison: Comparison) -> list[Piece]:
     seeds = tuple(comparison.seeds)
     untrained = tuple(spec.name for spec in comparison.arm_specs if spec.load is None)
     trained = [spec.name for spec in comparison.arm_specs if spec.load is not None]
-    pieces = [Piece(WARM_UP)] if comparison.warm_up is not None else []
+    pieces = [Piece(WARM_UP)] if comparison.warm_ups else []
     pieces += [Piece(UNTRAINED, untrained, seeds)] if untrained else []
     pieces += [Piece(COSTS)] if trained else []
     return pieces + [Piece(f"{arm}:{seed}", (arm,), (seed,)) for seed in seeds for arm in trained]
@@ -85,7 +86,7 @@ def part_of(comparison: Comparison, name: str) -> Comparison:
 def is_done(comparison: Comparison, piece: Piece, out: Path) -> bool:
     """Whether everything that `piece` leaves behind is there."""
     if piece.name == WARM_UP:
-        return comparison.warm_up is None or RunDirectory(out / WARM_UP).read_final() is not None
+        return is_warm(comparison, out)
     if piece.name == COSTS:
         return has_costs(comparison, out)
     return all(

@@ -117,15 +117,58 @@ def test_what_no_task_or_arm_of_the_recipe_would_read_is_refused(folder: Path) -
     with pytest.raises(ConfigurationError, match="--data gsm8k: the recipe has no such task"):
         comparison_of(folder, read_recipe(folder), Chosen(data={"gsm8k": folder}), folder / "out")
     recipe = read_recipe(folder).model_copy(update={"arm_settings": {"pag": []}})
-    with pytest.raises(ConfigurationError, match="arm_settings of pag, which are none of its arms"):
+    with pytest.raises(ConfigurationError, match="arm_settings of pag, which are none of its arms and warm-ups"):
         comparison_of(folder, recipe, Chosen(), folder / "out")
     with pytest.raises(ConfigurationError, match=r"there is no settings\.yaml and no recipe\.yaml"):
         read_recipe(folder / "data")
 
 
 def test_after_a_warm_up_every_arm_begins_with_its_model(folder: Path) -> None:
-    recipe = read_recipe(folder).model_copy(update={"warm_up": True})
+    recipe = read_recipe(folder).model_copy(update={"warm_up": ["attempt"]})
     made = comparison_of(folder, recipe, Chosen(model="some/model"), folder / "out")
-    assert made.warm_up is not None and made.warm_up.policy.model == "some/model"
+    assert {name: one.policy.model for name, one in made.warm_ups.items()} == {"warm-up": "some/model"}
     assert made.settings.policy.model == str(folder / "out" / "warm-up" / "model")
     assert [piece.name for piece in pieces_of(made)][:2] == ["warm-up", "untrained"]
+
+
+def test_a_second_warm_up_begins_where_the_first_one_ends_and_may_be_changed_alone(folder: Path) -> None:
+    changes = {"warm-up-verdicts": ["sft.samples_per_problem=3"]}
+    recipe = read_recipe(folder)
+    recipe = recipe.model_copy(
+        update={"warm_up": ["attempt", "verdicts"], "arm_settings": recipe.arm_settings | changes}
+    )
+    made = comparison_of(folder, recipe, Chosen(model="some/model"), folder / "out")
+    first, second = folder / "out" / "warm-up" / "model", folder / "out" / "warm-up-verdicts" / "model"
+    assert [(name, one.policy.model, one.sft.form, one.sft.samples_per_problem) for name, one in made.warm_ups.items()] == [
+        ("warm-up", "some/model", "attempt", 1), ("warm-up-verdicts", str(first), "verdicts", 3)
+    ]  # fmt: skip
+    assert made.settings.policy.model == str(second)
+    assert [piece.name for piece in pieces_of(made)][:2] == ["warm-up", "untrained"]
+
+
+def test_a_warm_up_is_done_once() -> None:
+    with pytest.raises(ValueError, match="each form once, got attempt, attempt"):
+        Recipe(arms=["base"], warm_up=["attempt", "attempt"])
+
+
+def test_the_warm_ups_are_done_one_after_the_other_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, bool]] = []
+
+    def fine_tuning(settings: RunSettings, *, out: Path, progress: Any, resume: bool) -> None:
+        done.append((out.name, resume))
+        out.mkdir(exist_ok=True)
+        if len(done) == 2:
+            (out / "config.yaml").write_text("")
+            raise TrainingError("killed")
+        (out / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr("selfcorrect.training.arms.sft.sft", fine_tuning)
+    made = Comparison([], RunSettings(), [0], warm_ups={"warm-up": RunSettings(), "warm-up-verdicts": RunSettings()})
+    with pytest.raises(TrainingError):
+        warm_up(made, tmp_path, SilentComparison())
+    assert not is_warm(made, tmp_path)
+    warm_up(made, tmp_path, SilentComparison())
+    assert done == [("warm-up", False), ("warm-up-verdicts", False), ("warm-up-verdicts", True)]
+    assert is_warm(made, tmp_path)

@@ -193,7 +193,7 @@ def test_costs_that_do_not_tell_how_often_the_policy_judges_itself_are_measured_
 
 
 def test_everything_waits_for_the_warm_up_and_fails_with_it(tmp_path: Path) -> None:
-    made = replace(comparison(), warm_up=RunSettings())
+    made = replace(comparison(), warm_ups={"warm-up": RunSettings()})
     heard = Heard()
     failed = run(made, tmp_path, pretending(tmp_path, {"warm-up": 1}), heard, at_once=3, changed=lambda: None)
     assert heard.events == ["+warm-up", "-warm-up 1"] and {log.name for log in failed.values()} == {"warm-up.log"}

@@ -60,10 +60,13 @@ class PairSftSettings(SupervisedSettings):
     steps: PositiveInt = 640
 
 
+Form = Literal["attempt", "pairs", "verdicts"]
+
+
 class SftSettings(SupervisedSettings):
     """Supervised warm-up on the task's gold solutions, or on the checker's verdicts."""
 
-    form: Literal["attempt", "pairs", "verdicts"] = "attempt"
+    form: Form = "attempt"
     """What is learnt: a solution as the first answer; or as the second, after a wrong one of the policy's own; or the
     checker's verdict on answers of the policy's own, for loops in which it judges itself."""
     without_gold: Literal["refuse", "leave_out"] = "refuse"
