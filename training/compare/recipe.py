@@ -16,8 +16,8 @@ from selfcorrect.setting_groups import ByKind, Count, Positive, Settings
 from selfcorrect.settings import combine, load_settings, settled
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.registry import arm_specs
-from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam
 from selfcorrect.training.arms.supervised.settings import Form
+from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PRESETS, RunSettings
 
@@ -137,9 +137,7 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
     )
 
 
-def _after_warm_ups(
-    settings: RunSettings, recipe: Recipe, out: Path
-) -> tuple[RunSettings, dict[str, RunSettings]]:
+def _after_warm_ups(settings: RunSettings, recipe: Recipe, out: Path) -> tuple[RunSettings, dict[str, RunSettings]]:
     """The settings of the arms, which begin with what the last warm-up leaves, and those of each warm-up by the name of
     its folder."""
     warm_ups: dict[str, RunSettings] = {}
