@@ -95,7 +95,7 @@ class Verdicts:
 def right_answers(
     kept: Sequence[Example], problems: Sequence[Problem], dice: random.Random
 ) -> dict[str, tuple[Kind, str]]:
-    """A right answer to each problem that has one: one of the policy's own, which `kept` are, else the gold solution."""
+    """A right answer to each problem that has one: of the policy's own, which `kept` are, else the gold solution."""
     found: dict[str, tuple[Kind, str]] = {
         problem.id: ("incorrect to gold", problem.gold) for problem in problems if problem.gold is not None
     }

@@ -6,11 +6,20 @@ from typing import Any
 import pytest
 import yaml
 
-from selfcorrect.errors import ConfigurationError
-from selfcorrect.training.compare.recipe import Chosen, comparison_of, data_files, kinds_of, left_out, read_recipe
+from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.training.compare.comparison import Comparison, SilentComparison, is_warm, warm_up
+from selfcorrect.training.compare.recipe import (
+    Chosen,
+    Recipe,
+    comparison_of,
+    data_files,
+    kinds_of,
+    left_out,
+    read_recipe,
+)
 from selfcorrect.training.compare.recipe import reference_of as reference
 from selfcorrect.training.compare.side_by_side import pieces_of
-from selfcorrect.training.settings import LM
+from selfcorrect.training.settings import LM, RunSettings
 
 
 @pytest.fixture
@@ -139,9 +148,8 @@ def test_a_second_warm_up_begins_where_the_first_one_ends_and_may_be_changed_alo
     )
     made = comparison_of(folder, recipe, Chosen(model="some/model"), folder / "out")
     first, second = folder / "out" / "warm-up" / "model", folder / "out" / "warm-up-verdicts" / "model"
-    assert [(name, one.policy.model, one.sft.form, one.sft.samples_per_problem) for name, one in made.warm_ups.items()] == [
-        ("warm-up", "some/model", "attempt", 1), ("warm-up-verdicts", str(first), "verdicts", 3)
-    ]  # fmt: skip
+    told = [(name, one.policy.model, one.sft.form, one.sft.samples_per_problem) for name, one in made.warm_ups.items()]
+    assert told == [("warm-up", "some/model", "attempt", 1), ("warm-up-verdicts", str(first), "verdicts", 3)]
     assert made.settings.policy.model == str(second)
     assert [piece.name for piece in pieces_of(made)][:2] == ["warm-up", "untrained"]
 

@@ -20,12 +20,13 @@ from selfcorrect.tasks.registry import GivenTask
 from selfcorrect.training.arms.sft import sft
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.sampling import sampled_episodes
-from selfcorrect.training.arms.verdicts import Verdicts, balanced
-from selfcorrect.training.runs.opening import open_graph
+from selfcorrect.training.arms.verdicts import Verdicts, balanced, right_answers
+from selfcorrect.training.runs.opening import open_graph, prompts_for
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import EvaluationSettings, GraphSettings, PolicySettings, RunSettings, SftSettings
 
 RIGHT, WRONG, UNJUDGED = ["p0", "p1", "p2"], ["p3", "p4", "p5", "p6"], ["p7"]
+GOLD = {"p3": "3 + 1 = 4", "p4": "4 + 1 = 5", "p5": "5 + 1 = 6", "p6": "6 + 1 = 7"}
 
 
 class Named:
@@ -38,7 +39,7 @@ class Named:
     def __init__(self, right: Sequence[str] = RIGHT, wrong: Sequence[str] = WRONG) -> None:
         names = [*right, *wrong, *UNJUDGED]
         self.known = [
-            Problem(id=name, prompt=f"{number} get :", reference=name, checker="named")
+            Problem(id=name, prompt=f"{number} get :", reference=name, checker="named", gold=GOLD.get(name))
             for number, name in enumerate(names, 1)
         ]
 
@@ -73,14 +74,49 @@ def test_a_verdict_stands_where_the_loop_asks_for_it(template: str) -> None:
     graph = open_graph(settings, policy, task.checker)
     played = sampled_episodes(graph, Named().known, task.checker, temperature=1.0, seed=3)
     shown = {state["problem"]["id"]: state["turns"] for state in played}
-    assert Counter(example.kind for example in found.examples) == {"called right": 3, "called wrong": 3}
-    for example in found.examples:
+    told = [example for example in found.examples if example.kind in ("called right", "called wrong")]
+    assert Counter(example.kind for example in told) == {"called right": 3, "called wrong": 3}
+    for example in told:
         attempt, critique, *_ = shown[example.problem]
         assert list(example.context_ids) == critique["generation"]["prompt_ids"]
         assert example.first == attempt["generation"]["text"]
         assert example.answer == ("right" if example.problem in RIGHT else "= wrong")
         assert tokenizer.decode(example.answer_ids) == f"{example.answer} {tokenizer.eos_token}"
     assert +found.left_out == {"unjudged": 1, "more_than_of_the_other_kind": 1}
+
+
+def test_right_answers_and_revisions_are_learnt_beside_the_verdicts() -> None:
+    tokenizer = word_tokenizer(CHAT_WORDS)
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer, max_new_tokens=60)  # long enough to end by itself
+    task = GivenTask.of(Named()).open()  # type: ignore[arg-type]
+    settings = settings_for(samples_per_problem=4)
+    found = Verdicts(settings, policy, task)([one for one in Named().known for _ in range(4)], 3)
+    by_kind = Counter(example.kind for example in found.examples)
+    own = {(one.problem, one.answer) for one in found.examples if one.kind == "correct"}
+    ended = [
+        turn["generation"] for state in found.states for turn in state["turns"]
+        if state["problem"]["id"] in RIGHT and turn["generation"]["finish_reason"] == "stop"
+    ]  # fmt: skip
+    assert own and len(own) == len({generation["text"] for generation in ended})
+    assert by_kind["incorrect to gold"] == by_kind["called wrong"] == by_kind["called right"] > 0
+    verdicts = {one.context_ids: one for one in found.examples if one.kind == "called wrong"}
+    for revision in (one for one in found.examples if one.kind == "incorrect to gold"):
+        before = next(one for context, one in verdicts.items() if revision.context_ids[: len(context)] == context)
+        rest = revision.context_ids[len(before.context_ids) :]
+        assert rest[: len(before.answer_ids)] == before.answer_ids and before.problem == revision.problem
+        assert tokenizer.decode(rest[len(before.answer_ids) :]) == tokenizer.decode(
+            tokenizer.encode(prompts_for(settings, policy).revise)
+        )
+        assert revision.answer == GOLD[revision.problem] and revision.first == before.first
+
+
+def test_the_policys_own_right_answer_is_preferred_to_the_gold_one() -> None:
+    kept = [Example("p1", "correct", (1,), (2,), None, text) for text in ("1", "2")]
+    problems = [Problem(id=name, prompt="?", reference="", checker="named", gold=gold)
+                for name, gold in (("p1", "gold"), ("p2", "gold"), ("p3", None))]  # fmt: skip
+    found = right_answers(kept, problems, random.Random(0))
+    assert found["p1"][0] == "incorrect to correct" and found["p1"][1] in ("1", "2")
+    assert found["p2"] == ("incorrect to gold", "gold") and "p3" not in found
 
 
 def test_equal_conversations_count_once_and_what_does_not_fit_is_left_out() -> None:
@@ -108,7 +144,7 @@ def test_a_policy_learns_to_say_what_the_checker_says(tiny_model_folder: Path, t
     )
     sft(settings, out=tmp_path / "run", task=Named())
     examples = examples_of(tmp_path / "run")
-    assert {example.answer for example in examples} == {"right", "= wrong"}
+    assert {"right", "= wrong", *GOLD.values()} <= {example.answer for example in examples}
     assert share_known(tiny_model_folder, examples) == 0.0
     assert share_known(tmp_path / "run/model", examples) >= 0.9
     (row,) = RunDirectory(tmp_path / "run").read_metrics()
