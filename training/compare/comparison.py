@@ -24,6 +24,7 @@ from selfcorrect.tasks.registry import TaskSettings
 from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.arms.budgets import TOLERANCE, Costs, known_costs, measured_costs, refuse_unequal
 from selfcorrect.training.arms.specs import ArmSpec, Budget, refining_loop, self_judging_loop
+from selfcorrect.training.compare.warm_ups import warm_up
 from selfcorrect.training.runs.progress import ProgressSink, SilentProgress
 from selfcorrect.training.runs.run_directory import RunDirectory
 from selfcorrect.training.settings import PolicySettings, RunSettings
@@ -254,7 +255,7 @@ def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgre
     """
     told = progress or SilentComparison()
     out.mkdir(parents=True, exist_ok=True)
-    warm_up(comparison, out, told)
+    warm_up(comparison.warm_ups, out, told)
     costs, planned = plan_budgets(comparison, out)
     told.planned(planned)
     policies = _LastPolicy()
@@ -275,27 +276,6 @@ def run_comparison(comparison: Comparison, out: Path, progress: ComparisonProgre
         sitting.evaluate(way, arm_spec, settings)
         told.end()
     return planned
-
-
-WARM_UP = "warm-up"
-"""The folder of the run that comes before all arms; of further ones it is the beginning."""
-
-
-def warm_up(comparison: Comparison, out: Path, progress: ComparisonProgress) -> None:
-    """Fine-tune the policy that all arms begin with, as far as that is asked for and was not done."""
-    from selfcorrect.training.arms.sft import sft
-
-    for name, settings in comparison.warm_ups.items():
-        run = RunDirectory(out / name)
-        if run.read_final() is None:
-            sink = progress.begin(name, settings.seed, 1, 1)
-            sft(settings, out=run.path, progress=sink, resume=run.config_path.exists())
-            progress.end()
-
-
-def is_warm(comparison: Comparison, out: Path) -> bool:
-    """Whether all that `warm_up` does is done."""
-    return all(RunDirectory(out / name).read_final() is not None for name in comparison.warm_ups)
 
 
 def _train(arm_spec: ArmSpec, settings: RunSettings, folder: Path, sink: ProgressSink, policies: "_LastPolicy") -> None:

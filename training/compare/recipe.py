@@ -13,12 +13,12 @@ from pydantic import Field, PositiveInt, field_validator
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.setting_groups import ByKind, Count, Positive, Settings
-from selfcorrect.settings import combine, load_settings, settled
+from selfcorrect.settings import load_settings, settled
 from selfcorrect.tasks.registry import TASKS, TaskSettings
 from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.arms.supervised.settings import Form
-from selfcorrect.training.compare.comparison import WARM_UP, Comparison, Exam
-from selfcorrect.training.runs.run_directory import RunDirectory
+from selfcorrect.training.compare.comparison import Comparison, Exam
+from selfcorrect.training.compare.warm_ups import after_warm_ups
 from selfcorrect.training.settings import PRESETS, RunSettings
 
 SETTINGS, RECIPE = "settings.yaml", "recipe.yaml"
@@ -108,7 +108,7 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
     Raises:
         ConfigurationError: a setting, an arm or a kind of data is unknown.
     """
-    settings, warm_ups = _after_warm_ups(_settings(folder, recipe, chosen), recipe, out)
+    settings, warm_ups = after_warm_ups(_settings(folder, recipe, chosen), recipe.warm_up, recipe.arm_settings, out)
     specs = arm_specs(recipe.arms if chosen.arms is None else chosen.arms)
     overrides = {arm: list(changes) for arm, changes in recipe.arm_settings.items() if arm not in warm_ups}
     if unknown := [arm for arm in overrides if arm not in recipe.arms]:
@@ -135,19 +135,6 @@ def comparison_of(folder: Path, recipe: Recipe, chosen: Chosen, out: Path) -> Co
         ],
         warm_ups=warm_ups,
     )
-
-
-def _after_warm_ups(settings: RunSettings, recipe: Recipe, out: Path) -> tuple[RunSettings, dict[str, RunSettings]]:
-    """The settings of the arms, which begin with what the last warm-up leaves, and those of each warm-up by the name of
-    its folder."""
-    warm_ups: dict[str, RunSettings] = {}
-    for form in recipe.warm_up:
-        name = WARM_UP if form == "attempt" else f"{WARM_UP}-{form}"
-        changes = recipe.arm_settings.get(name, [])
-        warm_ups[name] = combine(settings, {"sft": {"form": form}}, changes, source=f"the warm-up {name}")
-        policy = settings.policy.model_copy(update={"model": str(RunDirectory(out / name).model_path)})
-        settings = settings.model_copy(update={"policy": policy})
-    return settings, warm_ups
 
 
 def refuse_absent_files(folder: Path, comparison: Comparison) -> None:

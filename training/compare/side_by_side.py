@@ -16,15 +16,14 @@ from typing import Protocol
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.training.compare.comparison import (
-    WARM_UP,
     WAYS,
     Comparison,
     evaluation_of,
     folder_of,
     has_costs,
-    is_warm,
     plan_budgets,
 )
+from selfcorrect.training.compare.warm_ups import WARM_UP, is_warm
 from selfcorrect.training.runs.run_directory import RunDirectory
 
 COSTS, UNTRAINED = "costs", "untrained"
@@ -86,7 +85,7 @@ def part_of(comparison: Comparison, name: str) -> Comparison:
 def is_done(comparison: Comparison, piece: Piece, out: Path) -> bool:
     """Whether everything that `piece` leaves behind is there."""
     if piece.name == WARM_UP:
-        return is_warm(comparison, out)
+        return is_warm(comparison.warm_ups, out)
     if piece.name == COSTS:
         return has_costs(comparison, out)
     return all(

@@ -301,14 +301,15 @@ def reproduce(
 
 def _carry_out_piece(comparison: "Comparison", out: Path, name: str) -> None:
     from selfcorrect.cli.progress import ComparisonLines
-    from selfcorrect.training.compare.comparison import WARM_UP, plan_budgets, run_comparison, warm_up
+    from selfcorrect.training.compare.comparison import plan_budgets, run_comparison
     from selfcorrect.training.compare.side_by_side import COSTS, part_of
+    from selfcorrect.training.compare.warm_ups import WARM_UP, warm_up
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
     threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
     out.mkdir(parents=True, exist_ok=True)
     if name == WARM_UP:
-        warm_up(comparison, out, ComparisonLines(notes))
+        warm_up(comparison.warm_ups, out, ComparisonLines(notes))
     elif name == COSTS:
         plan_budgets(comparison, out)
     else:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from selfcorrect.errors import ConfigurationError, TrainingError
-from selfcorrect.training.compare.comparison import Comparison, SilentComparison, is_warm, warm_up
+from selfcorrect.training.compare.comparison import SilentComparison
 from selfcorrect.training.compare.recipe import (
     Chosen,
     Recipe,
@@ -19,6 +19,7 @@ from selfcorrect.training.compare.recipe import (
 )
 from selfcorrect.training.compare.recipe import reference_of as reference
 from selfcorrect.training.compare.side_by_side import pieces_of
+from selfcorrect.training.compare.warm_ups import is_warm, warm_up
 from selfcorrect.training.settings import LM, RunSettings
 
 
@@ -173,7 +174,7 @@ def test_the_warm_ups_are_done_one_after_the_other_and_only_once(
         (out / "metrics.json").write_text("{}")
 
     monkeypatch.setattr("selfcorrect.training.arms.sft.sft", fine_tuning)
-    made = Comparison([], RunSettings(), [0], warm_ups={"warm-up": RunSettings(), "warm-up-verdicts": RunSettings()})
+    made = {"warm-up": RunSettings(), "warm-up-verdicts": RunSettings()}
     with pytest.raises(TrainingError):
         warm_up(made, tmp_path, SilentComparison())
     assert not is_warm(made, tmp_path)
