@@ -3,7 +3,6 @@
 The numbers of a quantised file become float32, four bytes a parameter, so that the model can be trained. The folders
 lie in the user's cache (`model_cache`) and may be removed at any time."""
 
-import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from selfcorrect.agents.policies.model_cache import kept, place
+from selfcorrect.agents.policies.model_cache import kept, place, save
 from selfcorrect.errors import PolicyError
-from selfcorrect.files import replacing
 
 _MAGIC = b"GGUF"
 _LAYOUT = 1
@@ -139,10 +136,4 @@ def _save(model: Any, tokenizer: Any, end_marks: list[int], folder: Path) -> Non
     model.hf_quantizer = None
     if end_marks:
         model.generation_config.eos_token_id = end_marks if len(end_marks) > 1 else end_marks[0]
-    with replacing(folder) as unfinished:
-        try:
-            model.save_pretrained(unfinished)
-            tokenizer.save_pretrained(unfinished)
-        except (OSError, SafetensorError):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+    save(model, tokenizer, folder)

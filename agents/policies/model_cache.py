@@ -2,15 +2,18 @@
 removed at any time."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
 from safetensors import SafetensorError
 
 from selfcorrect.errors import PolicyError, TrainingError
+from selfcorrect.files import replacing
 
 
 def cache_folder(kind: str) -> Path:
@@ -46,6 +49,17 @@ def kept(folder: Path, write: Callable[[Path], None]) -> Path:
         if not folder.is_dir():
             write(folder)
     return folder
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write both to `folder`, whole or not at all. Raises what saving raises."""
+    with replacing(folder) as unfinished:
+        try:
+            model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+        except (OSError, SafetensorError):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
 
 
 @contextmanager

@@ -1,15 +1,13 @@
 """What training begins with: one whole model, which an adapter and its base are merged into."""
 
-import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from selfcorrect.agents.policies.adapters import base_of_adapter, is_adapter, merged
-from selfcorrect.agents.policies.model_cache import kept, place
+from selfcorrect.agents.policies.model_cache import kept, place, save
 from selfcorrect.agents.policies.pretrained import load_model_and_tokenizer, load_tokenizer, model_location
 from selfcorrect.errors import PolicyError
-from selfcorrect.files import replacing
 from selfcorrect.undivided import undivided
 
 _LAYOUT = 1
@@ -62,10 +60,4 @@ def _write(source: Path, base: str, folder: Path) -> None:
         raise PolicyError(
             f"the adapter in {str(source)!r} cannot be merged into {base!r}, which training from it needs: {error}"
         ) from error
-    with replacing(folder) as unfinished:
-        try:
-            whole.save_pretrained(unfinished)
-            tokenizer.save_pretrained(unfinished)
-        except (OSError, SafetensorError):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+    save(whole, tokenizer, folder)
