@@ -43,8 +43,8 @@ def merged_folder(adapter: str | Path) -> Path:
 
 
 def _state(folder: Path) -> list[tuple[str, int, int]]:
-    """By which the model in `folder` is known again; [] for one of the Hub."""
-    files = sorted(path for path in folder.glob("*") if path.is_file())
+    """By which the model in `folder` is known again, its card left out; [] for one of the Hub."""
+    files = sorted(path for path in folder.glob("*") if path.is_file() and path.suffix != ".md")
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 

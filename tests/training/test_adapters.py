@@ -83,6 +83,7 @@ def test_a_whole_model_is_taken_as_it_is(base: Path, cache: Path) -> None:
 def test_it_is_merged_once_and_again_when_adapter_or_base_has_changed(adapter: Path, base: Path) -> None:
     first = merged_folder(adapter)
     made = (first / "model.safetensors").stat().st_mtime_ns
+    (adapter / "README.md").write_text("What it is good for.")
     assert merged_folder(adapter) == first and (first / "model.safetensors").stat().st_mtime_ns == made
     model = AutoModelForCausalLM.from_pretrained(base)
     with torch.no_grad():
