@@ -73,6 +73,9 @@ class HeadSettings(FitSettings):
 
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 2e-2
+    head_learning_rate: Positive | None = None
+    """Of the head, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with AdamW. The head begins at
+    0, and the body learns nothing before it: beside a language model's small rate it wants one of its own."""
     batch: PositiveInt = 256
     """Answers of one optimiser step."""
     reduction: Literal["last", "min", "product"] = "last"
@@ -345,7 +348,7 @@ of many turns."""
 
 _LM_RATE = 1e-5
 """Twice SCoRe's for all weights; at 5e-4 one step took SmolLM2-135M's KL to 5.5e10 nats, at 1e-5 to 0.012."""
-_LM_HEAD = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, batch=32)
+_LM_HEAD = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, head_learning_rate=1e-3, batch=32)
 """The head learns with the whole body of the model, for which Muon at 2e-2 is far too fast."""
 
 LM = RunSettings(

@@ -44,7 +44,9 @@ class Platt:
 
 
 def fit_platt(raw: Sequence[float], correct: Sequence[bool]) -> Platt:
-    """The curve of highest likelihood on pairs that the verifier was not trained on.
+    """The curve of highest likelihood on pairs that the verifier was not trained on, among those that do not fall: a
+    larger raw score means that an answer is more likely right. Where it looks the other way round, which is chance, the
+    curve is flat: the verifier cannot tell, and does not choose the answers that it likes least.
 
     Raises:
         CheckerError: there are no right or no wrong answers among them, or a score is not finite.
@@ -65,6 +67,9 @@ def fit_platt(raw: Sequence[float], correct: Sequence[bool]) -> Platt:
     wrongs = len(correct) - rights
     target = np.where(np.asarray(correct), (rights + 1) / (rights + 2), 1 / (wrongs + 2))
     slope, intercept = _newton(design, target)
+    if slope < 0:  # the likelihood is concave: its highest point among slopes of 0 and more is at 0
+        share = float(target.mean())
+        slope, intercept = 0.0, math.log(share / (1 - share))
     return Platt(slope / scale, intercept - slope * centre / scale)
 
 

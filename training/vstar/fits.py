@@ -24,7 +24,7 @@ from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
 from selfcorrect.training.ppo.precision import placed
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_run_policy
-from selfcorrect.training.settings import FitSettings, RunSettings
+from selfcorrect.training.settings import FitSettings, HeadSettings, RunSettings
 
 # Examples for verifiers: labelled answers, pairs of them, and how often each beginning came out right.
 
@@ -197,9 +197,22 @@ def refuse_divergence(model: Any) -> None:
             )
 
 
-def optimiser_for(model: Any, settings: FitSettings) -> torch.optim.Optimizer | None:
-    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it."""
-    return Both(model, settings.learning_rate) if settings.optimiser == "muon" else None
+def optimiser_for(
+    model: Any, settings: FitSettings, head: Sequence[torch.nn.Parameter] = ()
+) -> torch.optim.Optimizer | None:
+    """The optimiser that the settings name; None leaves AdamW to the trainer, which knows how to shard it.
+
+    `head` are the parameters that learn at `HeadSettings.head_learning_rate`, where that is set.
+    """
+    rate = settings.head_learning_rate if isinstance(settings, HeadSettings) else None
+    if settings.optimiser == "muon":
+        return Both(model, settings.learning_rate, head if rate is not None else (), rate or 0.0)
+    if rate is None:
+        return None
+    aside = set(map(id, head))
+    body = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in aside]
+    groups: list[dict[str, Any]] = [{"params": body}, {"params": list(head), "lr": rate}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)
 
 
 class Both(torch.optim.Optimizer):
@@ -208,14 +221,21 @@ class Both(torch.optim.Optimizer):
     Args:
         model: what is trained.
         learning_rate: of Muon; AdamW has 0.15 of it, as in pre-training.
+        head, head_rate: parameters that AdamW trains at a rate of their own, and that rate.
     """
 
-    def __init__(self, model: Any, learning_rate: float) -> None:
+    def __init__(
+        self, model: Any, learning_rate: float, head: Sequence[torch.nn.Parameter] = (), head_rate: float = 0.0
+    ) -> None:
+        aside = set(map(id, head))
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-        matrices = [weight for name, weight in named if _is_matrix(name, weight)]
-        others = [weight for name, weight in named if not _is_matrix(name, weight)]
+        matrices = [weight for name, weight in named if _is_matrix(name, weight) and id(weight) not in aside]
+        others = [weight for name, weight in named if not _is_matrix(name, weight) and id(weight) not in aside]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if aside:
+            groups.append({"params": list(head), "lr": head_rate})
         self._inner: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=0.15 * learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+            torch.optim.AdamW(groups, lr=0.15 * learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
         ]
         if matrices:
             self._inner.append(torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.0, momentum=0.95))

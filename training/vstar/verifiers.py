@@ -166,7 +166,7 @@ def _fit(
         train_dataset=rows,
         data_collator=collate_scored,
         callbacks=[log] if log is not None else [],
-        optimizers=(optimiser_for(model, settings), None),
+        optimizers=(optimiser_for(model, settings, list(model.head.parameters())), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
