@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from selfcorrect.errors import CheckerError
@@ -29,6 +29,26 @@ def test_the_mean_probability_is_the_share_of_right_answers() -> None:
 def test_separated_classes_have_a_finite_curve() -> None:
     found = fit_platt([0.0, 1.0, 2.0, 3.0], [False, False, True, True])
     assert 0 < found.slope < 100 and math.isfinite(found.intercept)
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10), st.booleans()), min_size=2, max_size=30))
+def test_the_curve_never_falls_and_keeps_the_mean(pairs: list[tuple[float, bool]]) -> None:
+    raw, correct = [score for score, _ in pairs], [right for _, right in pairs]
+    assume(0 < sum(correct) < len(correct))
+    found = fit_platt(raw, correct)
+    assert found.slope >= 0
+    low, high = found.probability(min(raw)), found.probability(max(raw))
+    assert low <= high + 1e-12
+    if found.slope == 0:
+        rights = sum(correct)
+        wrongs = len(correct) - rights
+        smoothed = (rights * (rights + 1) / (rights + 2) + wrongs / (wrongs + 2)) / len(correct)
+        assert low == high == pytest.approx(smoothed)
+
+
+def test_scores_that_are_the_wrong_way_round_tell_nothing() -> None:
+    found = fit_platt([0.0, 0.1, 0.2, 0.3, 0.4], [True, True, False, False, False])
+    assert found.slope == 0 and len({found.probability(raw) for raw in (-5.0, 0.0, 5.0)}) == 1
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))

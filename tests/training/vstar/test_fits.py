@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from small_models import WORDS, llama, word_tokenizer
+from transformers import AutoModelForCausalLM
 
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
+from selfcorrect.rewards.verifiers.kinds import ScoringModel
 from selfcorrect.training.settings import HeadSettings, PreferenceSettings
-from selfcorrect.training.vstar.fits import Labelled, Pair, StepLog
+from selfcorrect.training.vstar.fits import Labelled, Pair, StepLog, optimiser_for
 from selfcorrect.training.vstar.preference import train_likelihood
 from selfcorrect.training.vstar.verifiers import train_head
 
@@ -55,6 +57,39 @@ def test_a_head_learns(
     assert capsys.readouterr().out == "", "`--json` owns the standard output"
     assert log.steps == 24 and told[-1] < told[0]
     assert verifier.card.tokenizer == tokenizer_fingerprint(verifier.tokenizer)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_the_head_may_learn_faster_than_the_body(optimiser: Any, base: Path, tmp_path: Path) -> None:
+    answers = [Labelled(prompt, text, (aim,)) for prompt in PROMPTS for text, aim in ((RIGHT, 1.0), (WRONG, 0.0))]
+
+    def gap(head_rate: float | None) -> float:
+        settings = HeadSettings(
+            optimiser=optimiser, learning_rate=1e-5, head_learning_rate=head_rate, epochs=12, batch=16
+        )
+        right, wrong = mean_scores(
+            train_head("classifier", base, answers, settings, wording=Wording(), work=tmp_path, seed=0)
+        )
+        return right - wrong
+
+    # at the body's rate the head stays at its beginning, 0, and no answer is told from another
+    assert abs(gap(None)) < 0.01 and gap(3e-2) > 0.3
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_every_weight_is_learnt_once_and_the_head_at_its_own_rate(optimiser: Any, base: Path) -> None:
+    model = ScoringModel(AutoModelForCausalLM.from_pretrained(base).base_model)
+    made = optimiser_for(
+        model,
+        HeadSettings(optimiser=optimiser, learning_rate=1e-5, head_learning_rate=1e-2),
+        list(model.head.parameters()),
+    )
+    assert made is not None
+    learnt = [(id(weight), group["lr"]) for group in made.param_groups for weight in group["params"]]
+    assert sorted(weight for weight, _ in learnt) == sorted(map(id, model.parameters()))
+    heads = set(map(id, model.head.parameters()))
+    assert {rate for weight, rate in learnt if weight in heads} == {1e-2}
+    assert max(rate for weight, rate in learnt if weight not in heads) == 1e-5
 
 
 @pytest.mark.parametrize("measure", ["log_ratio", "log_likelihood"])
