@@ -18,6 +18,7 @@ from selfcorrect.agents.state import Message
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import write_whole
 from selfcorrect.rewards.verifiers.encoding import Wording
+from selfcorrect.rewards.verifiers.folder import Platt
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.training.arms.specs import Budget
@@ -219,6 +220,8 @@ class _Vstar:
                         dtype=self.settings.policy.dtype,
                     )
                 by_first(lambda: calibrate(verifier, fresh, unfinished, temperature=vstar.temperature))
+                if warning := cannot_tell(kind, verifier.platt):
+                    self.progress.message(warning)
                 return {"optimiser_steps": log.steps, **_fit_figures(last)}
 
             self.progress.message(f"training the {kind} verifier")
@@ -298,6 +301,16 @@ class _Vstar:
     @property
     def _work(self) -> Path:
         return self.run.checkpoints_path / "work"
+
+
+def cannot_tell(kind: Kind, platt: Platt) -> str | None:
+    """What to say of a verifier whose calibration came out flat."""
+    if platt.slope > 0:
+        return None
+    return (
+        f"the {kind} verifier does not tell right from wrong answers to the calibration problems, so it gives all the "
+        f"same probability: raise vstar.samples_per_problem or vstar.problems, or change vstar.{kind}.learning_rate"
+    )
 
 
 def _fit_figures(last: Mapping[str, float]) -> dict[str, float]:

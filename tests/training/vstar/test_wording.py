@@ -13,9 +13,10 @@ from selfcorrect.agents.prompts import PLAIN, PromptSettings, prompts_of
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
+from selfcorrect.rewards.verifiers.folder import Platt
 from selfcorrect.training.settings import GeneratorSettings, PolicySettings, RunSettings, VstarSettings
 from selfcorrect.training.vstar.fits import train_generator
-from selfcorrect.training.vstar.rounds import wording_for
+from selfcorrect.training.vstar.rounds import cannot_tell, wording_for
 
 PROBLEM, ANSWER = "3 5 7 get 26 :", "3 * 7 = 21 ; 21 + 5 = 26"
 
@@ -71,3 +72,9 @@ def test_the_generator_keeps_the_words_that_it_was_asked_in(tmp_path: Path, tiny
     made = TransformersPolicy.from_pretrained(tmp_path / "generator")
     recorded = prompts_of(made, english=PLAIN)
     assert (recorded.system, recorded.attempt, recorded.revise) == ("check right :", "get {problem}", "again :")
+
+
+def test_a_verifier_that_cannot_tell_is_said_to() -> None:
+    assert cannot_tell("classifier", Platt(0.1, -1.0)) is None
+    told = cannot_tell("classifier", Platt(0.0, -1.0))
+    assert told is not None and "does not tell right from wrong" in told and "vstar.classifier.learning_rate" in told
