@@ -110,3 +110,16 @@ def test_a_script_of_tasks_writes_the_same_files_every_time(made_tasks: Path, tm
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert len({str(row.get("question") or row.get("prompt") or row["task_id"]) for row in rows}) == len(rows)
         assert len(rows) == (25 if path.stem == "functions" else 200)
+
+
+FURTHER = sorted(path for path in RECIPES.rglob("*.yaml") if path.name not in (RECIPE, "settings.yaml"))
+
+
+@pytest.mark.parametrize("path", FURTHER, ids=lambda path: str(path.relative_to(RECIPES)))
+def test_further_settings_beside_a_recipe_are_settings_and_say_their_command(path: Path) -> None:
+    assert read_settings(path, base=LM) != LM
+    assert f"--config {path.relative_to(RECIPES.parent)}" in path.read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_there_are_further_settings() -> None:
+    assert [path.name for path in FURTHER] == ["verdicts.yaml", "vstar.yaml"]
