@@ -86,7 +86,12 @@ class Verdicts:
             finish_reason="stop",
         )
         messages = conversation_after(said, [Message(role="user", content=self.prompts.revise)])
-        return self.writer.example(verdict.problem, kind, text, self.revision_prompt(said), messages, first["text"])
+        try:
+            return self.writer.example(verdict.problem, kind, text, self.revision_prompt(said), messages, first["text"])
+        except UnreadablePromptError as error:
+            raise TaskError(
+                f"the gold solution of {verdict.problem} cannot be learnt by this model: {error}"
+            ) from error
 
     def _asked(self, first: Generation) -> list[Message]:
         return conversation_after(first, [Message(role="user", content=self.prompts.critique)])

@@ -14,7 +14,7 @@ from small_models import CHAT_TEMPLATE, CHAT_WORDS, llama, word_tokenizer
 from selfcorrect.agents.critiques import Loop, recorded_loop
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import PromptSettings
-from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.errors import ConfigurationError, TaskError, TrainingError
 from selfcorrect.tasks.problem import Problem, Split
 from selfcorrect.tasks.registry import GivenTask
 from selfcorrect.training.arms.sft import sft
@@ -108,6 +108,25 @@ def test_right_answers_and_revisions_are_learnt_beside_the_verdicts() -> None:
             tokenizer.encode(prompts_for(settings, policy).revise)
         )
         assert revision.answer == GOLD[revision.problem] and revision.first == before.first
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"prompts": PromptSettings(name="short", critique="check :", says_right="fine")},
+            "cannot learn to say 'fine'",
+        ),
+        ({}, "the gold solution of p3 cannot be learnt by this model"),
+    ],
+)
+def test_words_that_the_tokenizer_lacks_are_told(changed: dict[str, Any], message: str) -> None:
+    tokenizer = word_tokenizer(CHAT_WORDS)
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer, max_new_tokens=12)
+    problems = [one.model_copy(update={"gold": "twelve"} if one.id in WRONG else {}) for one in Named().known[:4]]
+    task = GivenTask.of(Named()).open()  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match=message):
+        Verdicts(settings_for().model_copy(update=changed), policy, task)(problems, 3)
 
 
 def test_the_policys_own_right_answer_is_preferred_to_the_gold_one() -> None:
