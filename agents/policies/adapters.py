@@ -22,7 +22,7 @@ def base_of_adapter(folder: str | Path) -> str:
     """The name that an adapter's folder gives its base.
 
     Raises:
-        PolicyError: it gives none.
+        PolicyError: it gives none, or itself.
     """
     path = Path(folder) / "adapter_config.json"
     try:
@@ -31,6 +31,8 @@ def base_of_adapter(folder: str | Path) -> str:
         raise PolicyError(f"{path} cannot be read: {error}") from error
     if not isinstance(base, str) or not base:
         raise PolicyError(f"{path} does not name the model that the adapter goes on: set base_model_name_or_path in it")
+    if Path(base).resolve() == Path(folder).resolve():
+        raise PolicyError(f"{path} names its own folder as the model that the adapter goes on: give the base's there")
     return base
 
 

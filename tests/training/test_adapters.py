@@ -209,3 +209,9 @@ def test_an_adapter_without_a_base_is_told(config: str, adapter: Path) -> None:
     (adapter / "adapter_config.json").write_text(config)
     with pytest.raises(PolicyError, match="does not name the model that the adapter goes on"):
         whole_location(str(adapter))
+
+
+def test_an_adapter_on_itself_is_told(adapter: Path) -> None:
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(adapter)}))
+    with pytest.raises(PolicyError, match="names its own folder"):
+        whole_location(str(adapter))

@@ -37,9 +37,10 @@ def sft(settings: RunSettings, *, out: Path, progress: ProgressSink | None = Non
     - "pairs": the gold solution as the second answer, after a wrong one that the policy itself has given. Answers that
       the checker accepts and unjudged ones are followed by nothing.
     - "verdicts": the checker's verdict on an answer that the policy has given, in the loop's words
-      (`Prompts.says_right`, `says_wrong`), as many right as wrong ones. The loop is "self".
+      (`Prompts.says_right`, `says_wrong`), as many right as wrong ones; beside them the right ones of these answers,
+      and right answers after a verdict of wrong. The loop is "self".
 
-    The loss is on that alone, its end included. Raises what `train_supervised` raises, and
+    The loss is on what is learnt alone, its end included. Raises what `train_supervised` raises, and
 
     Raises:
         TaskError: training problems have no gold solution, and the form wants one.

@@ -68,7 +68,8 @@ class SftSettings(SupervisedSettings):
 
     form: Form = "attempt"
     """What is learnt: a solution as the first answer; or as the second, after a wrong one of the policy's own; or the
-    checker's verdict on answers of the policy's own, for loops in which it judges itself."""
+    checker's verdict on answers of the policy's own, with right answers and revisions, for loops in which it judges
+    itself."""
     without_gold: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of training problems that have no gold solution; leave_out counts them. Verdicts need none."""
     samples_per_problem: PositiveInt = 1
