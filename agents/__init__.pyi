@@ -117,3 +117,4 @@ from .stopping import Stop as Stop
 from .stopping import UpTo as UpTo
 from .stopping import VerifierScore as VerifierScore
 from .stopping import until as until
+from .unfinished import UnfinishedEvaluation as UnfinishedEvaluation

@@ -8,8 +8,9 @@ from itertools import zip_longest
 from typing import Any
 
 from selfcorrect.agents.episodes import Graph, play, run_blocking
-from selfcorrect.agents.policy import GREEDY, Sampling
+from selfcorrect.agents.policy import GREEDY, Sampling, derive_seed
 from selfcorrect.agents.state import EpisodeState, Turn, answer_text, answers, usage_of, verdict_of, verdict_record
+from selfcorrect.agents.unfinished import UnfinishedEvaluation
 from selfcorrect.errors import UnreadablePromptError
 from selfcorrect.rewards.checker import Checker, judged
 from selfcorrect.rewards.shaping import Score
@@ -184,7 +185,13 @@ def _plain(value: Any) -> Any:
 
 
 def evaluate(
-    graph: Graph, problems: Sequence[Problem], checker: Checker, *, sampling: Sampling = GREEDY, seed: int = 0
+    graph: Graph,
+    problems: Sequence[Problem],
+    checker: Checker,
+    *,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+    unfinished: UnfinishedEvaluation | None = None,
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """One episode per problem, judged: the report and the final states, whose answers all carry a verdict.
 
@@ -194,27 +201,42 @@ def evaluate(
     Args:
         sampling: greedy, as SCoRe evaluates, unless told otherwise.
         seed: as in `play`.
+        unfinished: where episodes are kept as they end; those that it holds already are not played again.
 
     Problems that are too long for the policy's context are left out; the report names them.
 
     Raises:
         SelfCorrectError: an episode failed; see `play`. An UnreadablePromptError where no problem can be shown.
     """
-    return run_blocking(evaluate_async(graph, problems, checker, sampling=sampling, seed=seed))
+    return run_blocking(evaluate_async(graph, problems, checker, sampling=sampling, seed=seed, unfinished=unfinished))
 
 
 async def evaluate_async(
-    graph: Graph, problems: Sequence[Problem], checker: Checker, *, sampling: Sampling = GREEDY, seed: int = 0
+    graph: Graph,
+    problems: Sequence[Problem],
+    checker: Checker,
+    *,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+    unfinished: UnfinishedEvaluation | None = None,
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """`evaluate` for asynchronous code."""
     unreadable: dict[str, UnreadablePromptError] = {}
+    by_seed = {derive_seed(seed, index): problem for index, problem in enumerate(problems)}
+    there = {} if unfinished is None else unfinished.begin()
+    left = {own: problem for own, problem in by_seed.items() if own not in there}
     played = await play(
-        graph, problems, sampling=sampling, seed=seed,
+        graph, list(left.values()), sampling=sampling, seeds=list(left),
+        on_episode=None if unfinished is None else unfinished.keep,
         on_unreadable=lambda problem, error: unreadable.update({problem.id: error}),
     )  # fmt: skip
-    if unreadable and not played:
+    ended: dict[int, EpisodeState] = {state["seed"]: state for state in played}
+    for own, kept in there.items():
+        ended[own] = {**kept, "problem": by_seed[own].model_dump()}
+    if unreadable and not ended:
         raise next(iter(unreadable.values()))
-    judged = list(await asyncio.gather(*(judge(state, checker) for state in played)))
+    states = [ended[own] for own in by_seed if own in ended]
+    judged = list(await asyncio.gather(*(judge(state, checker) for state in states)))
     return replace(report_on(judged, setting=graph.get_name()), left_out=list(unreadable)), judged
 
 

@@ -100,7 +100,7 @@ def _told_in_name(more: str, server: str, known: Collection[str]) -> dict[str, A
     for option, value in parse_qsl(more, keep_blank_values=True):
         if option not in known:
             raise ConfigurationError(f"a {server} has no option {option!r}; it has {', '.join(known)}")
-        kind, read = _OF_A_SERVER[option]
+        kind, read = _IN_NAMES[option]
         try:
             told[option] = read(value)
         except (ValueError, KeyError) as error:
@@ -108,13 +108,19 @@ def _told_in_name(more: str, server: str, known: Collection[str]) -> dict[str, A
     return told
 
 
-_OF_A_SERVER: dict[str, tuple[str, Callable[[str], Any]]] = {
+_IN_NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "tokenizer": ("a folder or Hugging Face id", str),
     "max_model_length": ("a whole number", int),
     "processed_logprobs": ("true or false", {"true": True, "false": False}.__getitem__),
     "concurrency": ("a whole number", int),
+    "timeout": ("a number of seconds", float),
+    "max_retries": ("a whole number", int),
 }
 """Options that the name of a server can tell: what each is, and how it is read. The key stands in VLLM_API_KEY."""
+
+_OF_A_SERVER = ("tokenizer", "max_model_length", "processed_logprobs", "concurrency")
+_OF_TINKER = ("tokenizer", "max_model_length")
+_OF_A_CHAT_MODEL = ("concurrency", "timeout", "max_retries")
 
 
 def _tinker(rest: str, options: dict[str, Any]) -> Policy:
@@ -126,14 +132,13 @@ def _tinker(rest: str, options: dict[str, Any]) -> Policy:
     return TinkerPolicy.from_service(model, url=url, **{**_told_in_name(more, "Tinker service", _OF_TINKER), **options})
 
 
-_OF_TINKER = ("tokenizer", "max_model_length")
-
-
 def _chat_model(rest: str, options: dict[str, Any]) -> Policy:
     from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
 
+    name, _, more = rest.partition("?")
+    told = _told_in_name(more, "chat model", _OF_A_CHAT_MODEL)
     try:
-        return ChatModelPolicy(rest)
+        return ChatModelPolicy(name, **told)
     except PolicyError as error:
         near = difflib.get_close_matches(rest.partition(":")[0], ("vllm", "tinker"), n=1, cutoff=_NEAR)
         hint = f"; did you mean {near[0]}:...?" if near else ""

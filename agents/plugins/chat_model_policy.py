@@ -1,8 +1,10 @@
 """Any LangChain chat model as a policy: correction loops, checkers and metrics before any training; and
 LangChain's messages as ours."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
@@ -129,28 +131,38 @@ def standard_options(sampling: Sampling) -> dict[str, Any]:
     return options
 
 
+CONCURRENCY = 32
+"""Requests that a chat model is sent at a time, where nobody says otherwise."""
+
+
 class ChatModelPolicy:
     """Writes turns with a LangChain chat model. For inference and evaluation: there are no token ids to train on.
 
     Args:
         model: a chat model (or one with retries or fallbacks around it), or a name like "openai:gpt-5-mini" for
             LangChain's `init_chat_model`, which needs the extra `langchain` and the provider's own package.
+        concurrency: at most so many requests at a time; the others wait. Providers turn away who asks more at once than
+            they allow, and a server on one machine answers a thousand at once in an hour, or not before its client
+            gives up.
         call_options: what of a `Sampling` is passed with each call, under the provider's names. `lambda sampling: {}`
             leaves everything as the model was made, for models that refuse a temperature.
         **model_options: passed to `init_chat_model`; only with a name.
 
     Raises:
         PolicyError: the named model cannot be had.
-        ConfigurationError: options are given with a model that is made already.
+        ConfigurationError: options are given with a model that is made already, or concurrency is below 1.
     """
 
     def __init__(
         self,
         model: Runnable[LanguageModelInput, AIMessage] | str,
         *,
+        concurrency: int = CONCURRENCY,
         call_options: CallOptions = standard_options,
         **model_options: Any,
     ) -> None:
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency is at least 1, got {concurrency}")
         if model_options and not isinstance(model, str):
             unknown = ", ".join(model_options)
             raise ConfigurationError(
@@ -158,6 +170,8 @@ class ChatModelPolicy:
             )
         self.model = named_chat_model(model, **model_options) if isinstance(model, str) else model
         self.call_options = call_options
+        self.concurrency = concurrency
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     async def generate(
         self, messages: Sequence[Message], sampling: Sampling, *, after: Generation | None = None
@@ -174,7 +188,9 @@ class ChatModelPolicy:
         self, model: Runnable[LanguageModelInput, AIMessage], messages: Sequence[Message], sampling: Sampling
     ) -> AIMessage:
         """One call of `model`, which may be this policy's model with tools bound."""
-        return await model.ainvoke(to_langchain(messages), **self.call_options(sampling))
+        gate = self._gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
+        async with gate:
+            return await model.ainvoke(to_langchain(messages), **self.call_options(sampling))
 
 
 def generation_of(message: AIMessage, conversation: list[Message]) -> Generation:

@@ -12,7 +12,7 @@ from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.policies.scripted import ScriptedPolicy
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.prompts import COUNTDOWN, PLAIN
-from selfcorrect.cli.evaluate import chosen_problems
+from selfcorrect.cli.naming import chosen_problems
 from selfcorrect.errors import ConfigurationError, TaskError, UnreadablePromptError
 from selfcorrect.rewards.maths import MathChecker
 from selfcorrect.tasks import open_task

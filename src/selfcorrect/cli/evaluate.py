@@ -2,16 +2,16 @@
 answers, and the ones that a run kept, for reading."""
 
 import json
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
-from selfcorrect.cli.naming import steered, task_options, typed_command
+from selfcorrect.cli.naming import Part, chosen_problems, steered, task_options, typed_command
 from selfcorrect.cli.options import (
     THINK_END,
     WAIT_WORD,
@@ -35,20 +35,18 @@ from selfcorrect.cli.options import (
     problem_count,
     refuse_typed,
 )
-from selfcorrect.errors import ConfigurationError, TrainingError
+from selfcorrect.errors import ConfigurationError, SelfCorrectError, TrainingError
 
 if TYPE_CHECKING:
     from selfcorrect.agents.critiques import CritiqueMode, Loop
     from selfcorrect.agents.evaluation import EvaluationReport
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.state import EpisodeState
+    from selfcorrect.agents.unfinished import UnfinishedEvaluation
     from selfcorrect.cli.naming import NamedPolicy
     from selfcorrect.rewards.checker import Checker
     from selfcorrect.tasks.problem import Problem, Task
     from selfcorrect.tasks.registry import TaskSettings
-
-_MANY = 2000
-Part = Literal["test", "train", "all"]
 
 
 def evaluate_command(
@@ -70,7 +68,12 @@ def evaluate_command(
     temperature: Temperature = 0.0,
     limit: AnswerLimit = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the episodes and the figures there; by default nowhere.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the episodes and the figures there; by default nowhere. Episodes are kept as they end: where an "
+            "evaluation was stopped or failed, the same command goes on.",
+        ),
     ] = None,
     think_tokens: ThinkTokens = None,
     waits: Waits = 0,
@@ -99,7 +102,9 @@ def evaluate_command(
         if blind_spot:
             _measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
             return
-        report, states = examination.hold(problems, seed, silent=as_json)
+        unfinished = None if out is None else _unfinished(out, examination, problems, ctx)
+        with _telling_what_is_kept(unfinished, len(problems)):
+            report, states = examination.hold(problems, seed, unfinished, silent=as_json)
         figures = {
             "model": model,
             "task": examination.task.name,
@@ -108,8 +113,9 @@ def evaluate_command(
             "critique": loop.critique,
             **report.as_dict(),
         }
-        if out is not None:
-            _keep(out, figures, states, model, getattr(named.policy, "tokenizer", None))
+        if unfinished is not None:
+            _keep(unfinished.path.parent, figures, states, model, getattr(named.policy, "tokenizer", None))
+            unfinished.end()
         _show(figures, out, len(problems), as_json=as_json)
         if not as_json:
             words = [] if prompts is None else ["--prompts", prompts]
@@ -143,16 +149,17 @@ class _Examination:
         return self.named.prompts(self.mode, usual=self.asked.prompts_name, chosen=self.prompts)
 
     def hold(
-        self, problems: "Sequence[Problem]", seed: int, *, silent: bool
+        self, problems: "Sequence[Problem]", seed: int, unfinished: "UnfinishedEvaluation | None", *, silent: bool
     ) -> "tuple[EvaluationReport, list[EpisodeState]]":
-        """Play and judge all of them."""
+        """Play and judge all of them but those that are played already."""
         from selfcorrect.agents.evaluation import evaluate
         from selfcorrect.agents.graph import build_graph
         from selfcorrect.agents.policy import Sampling
         from selfcorrect.cli.naming import CountedPolicy
 
         self.named.refuse_unreadable(problems[0].prompt)
-        turns = len(problems) * (1 + self.mode.turns * self.loop.revisions)
+        left = len(problems) - (0 if unfinished is None else unfinished.count())
+        turns = left * (1 + self.mode.turns * self.loop.revisions)
         with counting(f"evaluating on {len(problems):,} problems, turns", silent=silent) as tell:
             graph = build_graph(
                 CountedPolicy(self.named.policy, tell, turns),
@@ -162,7 +169,8 @@ class _Examination:
                 critique=self.mode,
             )
             sampling = Sampling(temperature=self.temperature, max_new_tokens=self.limit)
-            return evaluate(graph, problems, self.task.checker, sampling=sampling, seed=seed)
+            checker = self.task.checker
+            return evaluate(graph, problems, checker, sampling=sampling, seed=seed, unfinished=unfinished)
 
 
 # The blind spot, in the place of an evaluation.
@@ -206,39 +214,46 @@ def _measure_blind_spot(
     results.print(f"blind spot {found.blind_spot:.3f}, with {word!r} {found.blind_spot_forced:.3f}", markup=False)
 
 
-# Which problems.
+# What is left behind: the episodes, while they are played and as runs write them, and the figures.
 
 
-def chosen_problems(task: "Task", split: Part, count: int | None, seed: int) -> "Sequence[Problem]":
-    """`count` problems of a split; None is 2,000, or all there are if those are fewer. "all" is both splits of a file.
+def _unfinished(
+    out: Path, examination: _Examination, problems: "Sequence[Problem]", ctx: typer.Context
+) -> "UnfinishedEvaluation":
+    """Where the episodes go as they end. Those of another evaluation are refused before anything is played."""
+    from selfcorrect.agents.unfinished import FILE, UnfinishedEvaluation, digest_of_problems, digest_of_weights
 
-    Raises:
-        TaskError: the split holds fewer.
-        ConfigurationError: "all" of a task that makes its problems up.
-    """
-    from selfcorrect.tasks.validate import FiniteTask
+    steering = ("think_tokens", "waits", "wait_word", "think_end")
+    model = examination.named.name
+    asked = {
+        "model": model,
+        "weights": digest_of_weights(model),
+        "problems": digest_of_problems(problems),
+        "loop": asdict(examination.loop),
+        "prompts": asdict(examination.words),
+        "temperature": examination.temperature,
+        "max-answer-tokens": examination.limit,
+        **{name.replace("_", "-"): ctx.params[name] for name in (*steering, "seed", "dtype")},
+    }
+    unfinished = UnfinishedEvaluation(out / FILE, asked)
+    there = len(unfinished.begin())
+    if there:
+        notes.print(f"{there:,} of {len(problems):,} episodes are there already, from {unfinished.path}", markup=False)
+    return unfinished
 
-    if not isinstance(task, FiniteTask):
-        if split == "all":
-            raise ConfigurationError(
-                f"--split all: {task.name} makes its problems up, as many as are asked for; use test or train"
-            )
-        return task.problems(split, count or _MANY, seed=seed)
-    test, train = task.available("test"), task.available("train")
-    if split != "all":
-        held = task.available(split)
-        if split == "test" and count is None and test < train:
+
+@contextmanager
+def _telling_what_is_kept(unfinished: "UnfinishedEvaluation | None", asked: int) -> Iterator[None]:
+    """Where it ends before its time, say what is not lost."""
+    try:
+        yield
+    except (SelfCorrectError, KeyboardInterrupt):
+        if unfinished is not None and (kept := unfinished.count()):
             notes.print(
-                f"{task.name}: {test:,} of {test + train:,} problems are held out; --split all takes all of them"
+                f"{kept:,} of {asked:,} episodes are kept in {unfinished.path}: the same command goes on with the rest",
+                markup=False,
             )
-        return task.problems(split, max(1, min(_MANY, held)) if count is None else count, seed=seed)
-    whole = [*task.problems("test", test, seed=seed), *task.problems("train", train, seed=seed)]
-    if count is not None and count > len(whole):
-        raise ConfigurationError(f"--problems {count}: {task.name} holds {len(whole):,}")
-    return random.Random(f"all-{seed}").sample(whole, min(len(whole), _MANY) if count is None else count)
-
-
-# What is left behind: the episodes, as runs write them, and the figures.
+        raise
 
 
 def _prove_free(out: Path) -> None:

@@ -1,9 +1,10 @@
 """What the user of a command named: a question, a policy, a task; and how the next command is told of them."""
 
+import random
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -337,3 +338,38 @@ def question_like(asked: "TaskSettings | None", prompts: Iterable[str]) -> str:
         return asked.example_of_size
     short = [prompt for prompt in prompts if "\n" not in prompt and len(prompt) <= _LONGEST_QUESTION]
     return min(short, key=len, default="QUESTION")
+
+
+# The problems of it.
+
+_MANY = 2000
+Part = Literal["test", "train", "all"]
+
+
+def chosen_problems(task: "Task", split: Part, count: int | None, seed: int) -> "Sequence[Problem]":
+    """`count` problems of a split; None is 2,000, or all there are if those are fewer. "all" is both splits of a file.
+
+    Raises:
+        TaskError: the split holds fewer.
+        ConfigurationError: "all" of a task that makes its problems up.
+    """
+    from selfcorrect.tasks.validate import FiniteTask
+
+    if not isinstance(task, FiniteTask):
+        if split == "all":
+            raise ConfigurationError(
+                f"--split all: {task.name} makes its problems up, as many as are asked for; use test or train"
+            )
+        return task.problems(split, count or _MANY, seed=seed)
+    test, train = task.available("test"), task.available("train")
+    if split != "all":
+        held = task.available(split)
+        if split == "test" and count is None and test < train:
+            notes.print(
+                f"{task.name}: {test:,} of {test + train:,} problems are held out; --split all takes all of them"
+            )
+        return task.problems(split, max(1, min(_MANY, held)) if count is None else count, seed=seed)
+    whole = [*task.problems("test", test, seed=seed), *task.problems("train", train, seed=seed)]
+    if count is not None and count > len(whole):
+        raise ConfigurationError(f"--problems {count}: {task.name} holds {len(whole):,}")
+    return random.Random(f"all-{seed}").sample(whole, min(len(whole), _MANY) if count is None else count)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from scripted_chat_model import ScriptedChatModel
 from small_models import problems
 
 from selfcorrect.agents.evaluation import evaluate
 from selfcorrect.agents.graph import build_graph
-from selfcorrect.agents.plugins.chat_model_policy import ChatModelPolicy
+from selfcorrect.agents.loading import named_policy
+from selfcorrect.agents.plugins.chat_model_policy import CONCURRENCY, ChatModelPolicy
 from selfcorrect.agents.policy import GREEDY, Sampling
 from selfcorrect.agents.prompts import COUNTDOWN
 from selfcorrect.agents.recording import recording
@@ -91,6 +93,59 @@ def test_an_unknown_provider_is_told() -> None:
 def test_options_for_a_finished_model_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="base_url: set these on the chat model itself"):
         ChatModelPolicy(FakeListChatModel(responses=[]), base_url="http://127.0.0.1")
+
+
+class Crowded(FakeListChatModel):
+    """Notes how many requests it ever had at a time."""
+
+    now: int = 0
+    most: int = 0
+
+    async def _agenerate(self, *given: Any, **more: Any) -> ChatResult:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.now -= 1
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("4"))])
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 7])
+def test_a_provider_is_never_sent_more_requests_at_once_than_it_should(concurrency: int) -> None:
+    model = Crowded(responses=["4"])
+    policy = ChatModelPolicy(model, concurrency=concurrency)
+
+    async def many() -> list[Any]:
+        return await asyncio.gather(*(policy.generate(ASK, GREEDY) for _ in range(20)))
+
+    for _ in range(2):  # another loop each time, as in two evaluations
+        assert [answer["text"] for answer in asyncio.run(many())] == ["4"] * 20
+    assert model.most == concurrency
+
+
+def test_requests_at_once_are_limited_where_nobody_says_so_too() -> None:
+    model = Crowded(responses=["4"])
+    graph = build_graph(ChatModelPolicy(model), prompts=COUNTDOWN)
+    evaluate(graph, CountdownTask(3).problems("test", 50), CountdownChecker())
+    assert model.most == CONCURRENCY < 50
+
+
+def test_a_chat_models_name_tells_how_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    policy, _ = named_policy("openai:org/m?concurrency=2&timeout=7.5&max_retries=0")
+    assert isinstance(policy, ChatModelPolicy)
+    model: Any = policy.model
+    assert (model.model_name, model.request_timeout, model.max_retries) == ("org/m", 7.5, 0)
+    assert policy.concurrency == 2
+    plain, _ = named_policy("openai:m")
+    assert isinstance(plain, ChatModelPolicy) and plain.concurrency == CONCURRENCY
+    with pytest.raises(ConfigurationError, match="a chat model has no option 'tokenizer'; it has concurrency, timeout"):
+        named_policy("openai:m?tokenizer=x")
+    with pytest.raises(ConfigurationError, match="chat model: timeout is a number of seconds, got 'long'"):
+        named_policy("openai:m?timeout=long")
+    with pytest.raises(ConfigurationError, match="concurrency is at least 1, got 0"):
+        named_policy("openai:m?concurrency=0")
 
 
 @pytest.mark.slow
