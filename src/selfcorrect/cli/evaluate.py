@@ -105,14 +105,7 @@ def evaluate_command(
         unfinished = None if out is None else _unfinished(out, examination, problems, ctx)
         with _telling_what_is_kept(unfinished, len(problems)):
             report, states = examination.hold(problems, seed, unfinished, silent=as_json)
-        figures = {
-            "model": model,
-            "task": examination.task.name,
-            "split": split,
-            "temperature": temperature,
-            "critique": loop.critique,
-            **report.as_dict(),
-        }
+        figures = {**examination.said(), "split": split, **report.as_dict()}
         if unfinished is not None:
             _keep(unfinished.path.parent, figures, states, model, getattr(named.policy, "tokenizer", None))
             unfinished.end()
@@ -147,6 +140,15 @@ class _Examination:
     @property
     def words(self) -> "Prompts":
         return self.named.prompts(self.mode, usual=self.asked.prompts_name, chosen=self.prompts)
+
+    def said(self) -> dict[str, Any]:
+        """What was examined, for its figures."""
+        return {
+            "model": self.named.name,
+            "task": self.task.name,
+            "temperature": self.temperature,
+            "critique": self.loop.critique,
+        }
 
     def hold(
         self, problems: "Sequence[Problem]", seed: int, unfinished: "UnfinishedEvaluation | None", *, silent: bool
