@@ -142,8 +142,7 @@ class ChatModelPolicy:
         model: a chat model (or one with retries or fallbacks around it), or a name like "openai:gpt-5-mini" for
             LangChain's `init_chat_model`, which needs the extra `langchain` and the provider's own package.
         concurrency: at most so many requests at a time; the others wait. Providers turn away who asks more at once than
-            they allow, and a server on one machine answers a thousand at once in an hour, or not before its client
-            gives up.
+            they allow.
         call_options: what of a `Sampling` is passed with each call, under the provider's names. `lambda sampling: {}`
             leaves everything as the model was made, for models that refuse a temperature.
         **model_options: passed to `init_chat_model`; only with a name.
