@@ -14,7 +14,7 @@ from selfcorrect.cli.app import app
 from selfcorrect.tasks.naming import open_task
 from selfcorrect.tasks.validate import validate_problems
 from selfcorrect.training.compare.recipe import RECIPE, Chosen, comparison_of, kinds_of, read_recipe
-from selfcorrect.training.settings import LM, read_settings
+from selfcorrect.training.settings import LM, LoraSettings, read_settings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FOLDERS = sorted(path.parent for path in RECIPES.rglob(RECIPE))
@@ -38,6 +38,15 @@ def test_settings_of_a_recipe_are_valid_and_ask_for_its_model(folder: Path) -> N
     name = settings.policy.model.rpartition("/")[2].lower().removesuffix("-instruct")
     assert name in str(folder.relative_to(RECIPES))
     assert settings.optimiser.max_kl == LM.optimiser.max_kl, "what a recipe leaves out is the preset's"
+
+
+@each
+def test_rivals_learn_at_rates_of_the_same_kind(folder: Path, tmp_path: Path) -> None:
+    """An arm whose adapter has the rate of all weights learns nothing, and loses for that alone."""
+    settings = comparison_of(folder, read_recipe(folder), Chosen(), tmp_path).settings
+    if isinstance(settings.policy.lora, LoraSettings):
+        assert settings.star.learning_rate >= settings.optimiser.learning_rate
+        assert min(settings.star.learning_rate, settings.pair_sft.learning_rate, settings.sft.learning_rate) >= 1e-4
 
 
 @each

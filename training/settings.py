@@ -348,38 +348,42 @@ of many turns."""
 
 _LM_RATE = 1e-5
 """Twice SCoRe's for all weights; at 5e-4 one step took SmolLM2-135M's KL to 5.5e10 nats, at 1e-5 to 0.012."""
-_LM_HEAD = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, head_learning_rate=1e-3, batch=32)
-"""The head learns with the whole body of the model, for which Muon at 2e-2 is far too fast."""
 
-LM = RunSettings(
-    task=CountdownSettings(words=True),  # asked in sentences: symbols mean nothing to a chat model
-    # 512 tokens: a reasoned answer in words; 40 cut every one off. LoRA above 0.5 B parameters is the default's "auto".
-    policy=PolicySettings(max_new_tokens=512),
-    # Steps and weights of SCoRe are the defaults, which are the paper's.
-    optimiser=OptimiserSettings(
-        learning_rate=_LM_RATE,
-        warmup_steps=5,  # Adam's first steps, before it knows the gradients' size, are its wildest
-        problems_per_step=16,  # half the demo's: an episode has up to 1024 tokens, not 80
-        episodes_per_problem=8,
-        gradient_accumulation=16,  # 8 episodes in a pass: their logits are what memory is needed for
-        max_kl=1.0,  # a step at this rate moves about 0.01
-    ),
-    # A quarter of the problems and steps of the defaults, which are for the small policy's short answers.
-    star=StarSettings(problems=640, steps=40, batch_size=32, learning_rate=_LM_RATE),
-    pair_sft=PairSftSettings(problems=2560, steps=160, batch_size=32, learning_rate=_LM_RATE),
-    vstar=VstarSettings(
-        problems=500,
-        calibration_problems=100,
-        generator=GeneratorSettings(learning_rate=_LM_RATE, batch=32),
-        # DPO of a language model as it is usually done: AdamW, and the beta of 0.1 of Rafailov et al. 2023
-        likelihood=PreferenceSettings(optimiser="adamw", learning_rate=_LM_RATE, batch=32, beta=0.1),
-        classifier=_LM_HEAD,
-        stepwise=_LM_HEAD,
-    ),
-    evaluation=EvaluationSettings(problems=200),  # a standard error of 0.035 at most, for 400 answers before and after
-    save_every=10,  # steps are slow: twice as often as the default
-)
+
+def _language_model(rate: float) -> RunSettings:
+    """`rate` is that of what `policy.lora` holds for, which is all but V-STaR's verifiers."""
+    # the head learns with the whole body of the model, for which Muon at 2e-2 is far too fast
+    head = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, head_learning_rate=1e-3, batch=32)
+    return RunSettings(
+        task=CountdownSettings(words=True),  # asked in sentences: symbols mean nothing to a chat model
+        policy=PolicySettings(max_new_tokens=512),  # LoRA above 0.5 B parameters is the default's "auto"
+        optimiser=OptimiserSettings(
+            learning_rate=rate,
+            warmup_steps=5,  # Adam's first steps, before it knows the gradients' size, are its wildest
+            problems_per_step=16,  # half the demo's (of 8 episodes): one has up to 1024 tokens, not 80
+            episodes_per_problem=8,
+            gradient_accumulation=16,  # 8 episodes in a pass: their logits are what memory is needed for
+            max_kl=1.0,  # a step of all weights at 1e-5 moves about 0.01
+        ),
+        # A quarter of the problems and steps of the defaults, which are for the small policy's short answers.
+        star=StarSettings(problems=640, steps=40, batch_size=32, learning_rate=rate),
+        pair_sft=PairSftSettings(problems=2560, steps=160, batch_size=32, learning_rate=rate),
+        vstar=VstarSettings(
+            problems=500, calibration_problems=100,
+            generator=GeneratorSettings(learning_rate=rate, batch=32),
+            # as DPO of a language model is usually done: AdamW, and the beta of 0.1 of Rafailov et al. 2023
+            likelihood=PreferenceSettings(optimiser="adamw", learning_rate=_LM_RATE, batch=32, beta=0.1),
+            classifier=head, stepwise=head,
+        ),
+        evaluation=EvaluationSettings(problems=200),  # a standard error of 0.035 at most, for 400 answers
+        save_every=10,  # steps are slow: twice as often as the default
+    )  # fmt: skip
+
+
+LM = _language_model(_LM_RATE)
 """A language model of a user's own: a start that does not break it, to be changed for the model and the task."""
+LM_ADAPTERS = _language_model(10 * _LM_RATE)
+"""`LM` where adapters are trained, which want ten times the rate of all weights (docs/reproduce.md)."""
 
 PRESETS: Mapping[str, RunSettings] = MappingProxyType(
     {"demo": DEMO, "full": FULL, "looks": LOOKS, "lm": LM}

@@ -11,6 +11,7 @@ from selfcorrect.agents.policies.pretrained import embedded_folder, load_tokeniz
 from selfcorrect.agents.prompts import reads_english
 from selfcorrect.cli.training_run import _is_ours
 from selfcorrect.errors import DivergenceError
+from selfcorrect.settings import value_of
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import RunSettings
@@ -172,6 +173,48 @@ def test_a_language_model_is_trained_with_the_preset_for_it(run: Any, training: 
     assert settings is not None and settings.policy.model == model
     assert (settings.policy.max_new_tokens, settings.optimiser.learning_rate) == (512, 1e-5)
     assert settings.task.model_dump()["words"] is True
+
+
+RATES = ("optimiser.learning_rate", "star.learning_rate", "pair_sft.learning_rate", "vstar.generator.learning_rate")
+"""Of what an adapter learns."""
+WHOLE = ("vstar.likelihood.learning_rate", "vstar.classifier.learning_rate", "vstar.stepwise.learning_rate")
+"""Of V-STaR's verifiers, whose weights are all trained."""
+
+
+@pytest.mark.parametrize(("options", "rate"), [([], 1e-5), (["--set", "policy.lora.rank=4"], 1e-4)])
+def test_adapters_learn_at_ten_times_the_rate_of_all_weights(
+    run: Any, training: ScriptedTraining, options: list[str], rate: float
+) -> None:
+    english_folder(Path("mine"))
+    told = run("train", "score", "--model", "mine", *options).stderr
+    assert ("rates    of adapters, 0.0001: ten times those of all weights" in told) == bool(options)
+    assert training.settings is not None
+    assert {value_of(training.settings, name) for name in RATES} == {rate}
+    assert {value_of(training.settings, name) for name in WHOLE} == {1e-5}
+
+
+def test_large_models_get_adapters_and_their_rate_by_themselves(
+    run: Any, training: ScriptedTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    english_folder(Path("mine"))
+    monkeypatch.setattr("selfcorrect.training.runs.opening._LORA_ABOVE", 10)
+    assert "rates    of adapters" in run("train", "score", "--model", "mine").stderr
+    assert training.settings is not None and training.settings.optimiser.learning_rate == 1e-4
+
+
+def test_a_rate_that_was_chosen_stays_with_adapters_too(run: Any, training: ScriptedTraining) -> None:
+    english_folder(Path("mine"))
+    run("train", "score", "--model", "mine", "--set", "policy.lora.rank=4", "--set", "optimiser.learning_rate=1e-5")
+    assert training.settings is not None
+    assert (training.settings.optimiser.learning_rate, training.settings.star.learning_rate) == (1e-5, 1e-4)
+    saved = training.out
+    assert saved is not None
+    run("train", "score", "--resume", saved)  # its rates are those of the run, whatever they were
+    assert training.settings.optimiser.learning_rate == 1e-5
+    Path("run.yaml").write_text("policy: {model: mine, lora: {rank: 4}}\nstar: {learning_rate: 0.0001}\n")
+    assert run("train", "score", "--config", "run.yaml").status == 0  # as a config.yaml of such a run holds it
+    run("train", "score", "--preset", "full", "--model", "embedded", "--set", "policy.lora.rank=4")
+    assert training.settings.optimiser.learning_rate == 5e-4
 
 
 def test_whose_model_a_folder_holds_is_read_from_its_tokenizer(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.arms.supervised.settings import Form
 from selfcorrect.training.compare.comparison import Comparison, Exam
 from selfcorrect.training.compare.warm_ups import after_warm_ups
+from selfcorrect.training.runs.opening import preset_over
 from selfcorrect.training.settings import PRESETS, RunSettings
 
 SETTINGS, RECIPE = "settings.yaml", "recipe.yaml"
@@ -166,8 +167,11 @@ def _settings(folder: Path, recipe: Recipe, chosen: Chosen) -> RunSettings:
     options: dict[str, Any] = {"policy.model": chosen.model}
     if chosen.steps is not None:
         options["score.stage_two_steps"] = chosen.steps
-    base = PRESETS[recipe.preset]
-    settings = settled(base, config=folder / SETTINGS, chosen=options, overrides=chosen.overrides)
+
+    def changed(base: RunSettings) -> RunSettings:
+        return settled(base, config=folder / SETTINGS, chosen=options, overrides=chosen.overrides)
+
+    settings = changed(preset_over(recipe.preset, changed))
     return settings.model_copy(update={"task": _with_file(settings.task, chosen.data)})
 
 

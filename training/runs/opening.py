@@ -1,6 +1,6 @@
 """From settings to the objects they name: task, policy, prompts, graph, objectives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,16 @@ from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import Objective, Schedule, checked_objective, objective_named
 from selfcorrect.training.processes import join, on_this_machine
 from selfcorrect.training.runs.given import GivenGraph, GivenPolicy, GivenScore
-from selfcorrect.training.settings import GIVEN, GraphSettings, LoraSettings, PolicySettings, RunSettings
+from selfcorrect.training.settings import (
+    GIVEN,
+    LM,
+    LM_ADAPTERS,
+    PRESETS,
+    GraphSettings,
+    LoraSettings,
+    PolicySettings,
+    RunSettings,
+)
 
 _LORA_ABOVE = 500_000_000
 """Parameters of a model above which "auto" trains adapters: float32 weights, gradients and moments of all of 0.5 B
@@ -102,6 +111,22 @@ def chosen_lora(settings: PolicySettings) -> LoraSettings | None:
     given = settings.policy() if isinstance(settings, GivenPolicy) else None
     count = parameter_count(settings.model) if given is None else given.model.num_parameters()
     return LoraSettings() if count > _LORA_ABOVE else None
+
+
+def preset_over(name: str, changed: Callable[[RunSettings], RunSettings]) -> RunSettings:
+    """The preset `name`, which `changed` will change. Where what comes of "lm" trains adapters, the preset's learning
+    rates are theirs.
+
+    Raises:
+        ConfigurationError: what `changed` raises.
+    """
+    if name != "lm":
+        return PRESETS[name]
+    try:
+        adapts = chosen_lora(changed(LM).policy) is not None
+    except PolicyError:
+        return LM  # that the model cannot be read is told where it is opened
+    return LM_ADAPTERS if adapts else LM
 
 
 def open_run_policy(

@@ -112,9 +112,23 @@ class RunRequest:
         ours = _is_ours(model)
         name = self.preset or (self.usual if ours else "lm")
         notes.print(_told(name, model, ours=ours, named=self.preset is not None), markup=False)
-        self._refuse_idle_file(PRESETS[name])
-        settings = self._over(PRESETS[name])
+        preset = self._preset(name)
+        self._refuse_idle_file(preset)
+        settings = self._over(preset)
         return _asked_in_words(settings) if name == "lm" else settings
+
+    def _preset(self, name: PresetName) -> "RunSettings":
+        """The preset `name`. Where "lm" trains adapters its learning rates are theirs, which is told."""
+        from selfcorrect.training.runs.opening import preset_over
+        from selfcorrect.training.settings import LM_ADAPTERS
+
+        preset = preset_over(name, self._over)
+        if preset is LM_ADAPTERS:
+            rate = preset.optimiser.learning_rate
+            notes.print(
+                f"rates    of adapters, {rate:g}: ten times those of all weights", markup=False, highlight=False
+            )
+        return preset
 
     def _over(self, base: "RunSettings") -> "RunSettings":
         from selfcorrect.settings import settled
