@@ -15,6 +15,7 @@ from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.processes import by_first, count, first_only, joined, rank, shared, together
+from selfcorrect.training.runs.alarms import standing_still
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
 from selfcorrect.training.settings import EvaluationSettings
@@ -81,6 +82,8 @@ class HeldOut:
         after, episodes = self._evaluate(graph)
         self.run.write_final(before[0], after, budget=budget, steps=steps)
         kept, base = episodes[:_KEPT_EPISODES], before[1][:_KEPT_EPISODES]
+        if alarm := standing_still(*_texts_of_both(base, kept)):
+            self.progress.message(f"warning: {alarm.words}")
         self.run.write_episodes(kept, before=base, tokenizer=self.tokenizer)
         self.run.write_report()
         self.run.write_card()
@@ -101,6 +104,17 @@ class HeldOut:
         if report.left_out:
             self.progress.message(left_out_text(report.left_out))
         return report.as_dict(), episodes
+
+
+def _texts_of_both(before: Sequence[EpisodeState], after: Sequence[EpisodeState]) -> tuple[list[str], list[str]]:
+    """What was written in the turns that both have, of the problems that both were shown."""
+    was = {state["problem"]["id"]: state["turns"] for state in before}
+    turns = [
+        (one["generation"]["text"], other["generation"]["text"])
+        for state in after
+        for one, other in zip(was.get(state["problem"]["id"], []), state["turns"], strict=False)
+    ]
+    return [text for text, _ in turns], [text for _, text in turns]
 
 
 def evaluate_shared(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from selfcorrect.errors import TrainingError
-from selfcorrect.training.runs.alarms import Watch, alarms
+from selfcorrect.training.runs.alarms import Watch, alarms, standing_still
 
 START = {
     "unchanged": 0.5,
@@ -142,3 +142,15 @@ def test_a_run_stops_after_so_many_idle_batches_in_a_row_and_says_what_to_do() -
 def test_a_run_that_is_told_never_to_stop_goes_on() -> None:
     watch = Watch(PER_STEP, [LEARNS | {"no_signal": 1.0}] * 50, stop_after_idle=0)
     watch.check()
+
+
+def test_a_policy_that_answers_as_before_has_hardly_moved() -> None:
+    before = [str(n) for n in range(100)]
+    moved = [*before[:90], *("other" for _ in range(10))]
+    assert standing_still(before, moved) is None
+    alarm = standing_still(before, [*before[:91], *("other" for _ in range(9))])
+    assert alarm is not None and alarm.name == "standing_still"
+    assert "91.0% of 100 greedy answers" in alarm.words and "adapters want ten times" in alarm.words
+    assert standing_still(before[:49], before[:49]) is None  # too few to say so
+    assert standing_still(before[:50], before[:50]) is not None
+    assert standing_still([], []) is None
