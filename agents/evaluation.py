@@ -191,6 +191,7 @@ def evaluate(
     *,
     sampling: Sampling = GREEDY,
     seed: int = 0,
+    concurrency: int | None = None,
     unfinished: UnfinishedEvaluation | None = None,
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """One episode per problem, judged: the report and the final states, whose answers all carry a verdict.
@@ -200,7 +201,7 @@ def evaluate(
 
     Args:
         sampling: greedy, as SCoRe evaluates, unless told otherwise.
-        seed: as in `play`.
+        seed, concurrency: as in `play`.
         unfinished: where episodes are kept as they end; those that it holds already are not played again.
 
     Problems that are too long for the policy's context are left out; the report names them.
@@ -208,7 +209,8 @@ def evaluate(
     Raises:
         SelfCorrectError: an episode failed; see `play`. An UnreadablePromptError where no problem can be shown.
     """
-    return run_blocking(evaluate_async(graph, problems, checker, sampling=sampling, seed=seed, unfinished=unfinished))
+    given: dict[str, Any] = {"sampling": sampling, "seed": seed, "concurrency": concurrency, "unfinished": unfinished}
+    return run_blocking(evaluate_async(graph, problems, checker, **given))
 
 
 async def evaluate_async(
@@ -218,6 +220,7 @@ async def evaluate_async(
     *,
     sampling: Sampling = GREEDY,
     seed: int = 0,
+    concurrency: int | None = None,
     unfinished: UnfinishedEvaluation | None = None,
 ) -> tuple[EvaluationReport, list[EpisodeState]]:
     """`evaluate` for asynchronous code."""
@@ -226,7 +229,7 @@ async def evaluate_async(
     there = {} if unfinished is None else unfinished.begin()
     left = {own: problem for own, problem in by_seed.items() if own not in there}
     played = await play(
-        graph, list(left.values()), sampling=sampling, seeds=list(left),
+        graph, list(left.values()), sampling=sampling, seeds=list(left), concurrency=concurrency,
         on_episode=None if unfinished is None else unfinished.keep,
         on_unreadable=lambda problem, error: unreadable.update({problem.id: error}),
     )  # fmt: skip

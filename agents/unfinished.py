@@ -66,7 +66,7 @@ class UnfinishedEvaluation:
         """The first line and the episodes; [] without a file, or with one whose first line was torn."""
         if not self.path.exists():
             return []
-        head, *lines = self.path.read_text(encoding="utf-8").splitlines() or [""]
+        head, *lines = self.path.read_text(encoding="utf-8").split("\n")
         first = row_or_none(head, "asked")
         episodes = (row_or_none(line, "seed") for line in lines)
         return [] if first is None else [first, *(row for row in episodes if row is not None)]

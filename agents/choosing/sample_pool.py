@@ -12,7 +12,7 @@ from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import TaskError
-from selfcorrect.files import write_whole
+from selfcorrect.files import json_line, write_whole
 from selfcorrect.rewards.checker import Checker, Verdict, judged
 from selfcorrect.tasks.problem import Problem
 
@@ -104,7 +104,7 @@ def by_problem(samples: Iterable[Sample]) -> list[list[Sample]]:
 
 def write_pool(path: Path, samples: Iterable[Sample]) -> None:
     """Write one JSON line a sample; the file appears when it is complete."""
-    write_whole(path, "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples))
+    write_whole(path, "".join(json_line(asdict(sample)) for sample in samples))
 
 
 def read_pool(path: Path) -> list[Sample]:

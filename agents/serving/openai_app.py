@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
@@ -27,6 +26,7 @@ from selfcorrect.agents.serving.requests import (
 )
 from selfcorrect.agents.serving.responses import ChunkWriter, completion, error_body, response_object, text_completion
 from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError
+from selfcorrect.files import json_line
 
 try:
     import prometheus_client  # noqa: F401  # part of the extra, used in limits
@@ -329,7 +329,7 @@ def _refuse_unkept_choice(model: ChatSelfCorrect, options: Mapping[str, Any]) ->
 
 
 def _event(data: Any) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {json_line(data)}\n"
 
 
 async def _health(request: Request) -> Response:

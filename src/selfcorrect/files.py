@@ -119,8 +119,12 @@ def _errors_of_writing() -> tuple[type[Exception], ...]:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """`row` as a line of a JSON Lines file."""
-    return json.dumps(finite(row), ensure_ascii=False) + "\n"
+    """`row` as a line of a JSON Lines file, and no more than one for readers that take Unicode's further ends of lines
+    (which JSON lets stand, and models write) for such."""
+    return json.dumps(finite(row), ensure_ascii=False).translate(_ENDS_OF_LINES) + "\n"
+
+
+_ENDS_OF_LINES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
 
 
 def finite(value: Any) -> Any:

@@ -57,7 +57,7 @@ def sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(sums: Path, out: Path, *more: str) -> list[Any]:
-    model = f"{__name__}:POLICY" if "." in __name__ else "cli.test_eval_goes_on:POLICY"
+    model = "cli.test_eval_goes_on:POLICY"
     return ["eval", "--model", model, "--task", sums, "--split", "all", "--out", out, *more]
 
 

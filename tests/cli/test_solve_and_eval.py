@@ -29,8 +29,13 @@ def test_solve_shows_the_attempt_and_the_revision_and_judges_both(run: Any) -> N
 class _Metered(BaseHTTPRequestHandler):
     """An OpenAI endpoint whose every answer has read 11 tokens and written 7."""
 
+    refuses = b"(nothing)"
+    """Questions with this in them are turned away."""
+
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.refuses in self.rfile.read(int(self.headers["Content-Length"])):
+            self.send_error(400)
+            return
         message = {"role": "assistant", "content": "It is $\\boxed{4}$."}
         usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -78,6 +83,22 @@ def test_tokens_of_a_chat_model_are_what_its_provider_reports(metered: str, run_
     assert figures["tokens_per_turn"] == [7.0, 7.0] and figures["accuracy_t1"] == 1.0
     searched = run_json("solve", "What is 2 + 2?", "--model", metered, "--strategy", "majority:3")
     assert {candidate["tokens"] for candidate in searched["candidates"]} == {7} and searched["tokens"] >= 14
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_provider_turned_away_is_asked_again_more_gently(
+    metered: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"{n} + {4 - n}?", "answer": 4}) + "\n" for n in range(5)))
+    asked = ["--task", rows, "--split", "all", "--out", tmp_path / "out", "--json"]
+    monkeypatch.setattr(_Metered, "refuses", b"3 + 1?")
+    failed = run("eval", "--model", f"{metered}?concurrency=1", *asked)
+    assert failed.status == 1 and "of 5 episodes are kept in" in failed.stderr  # one at a time, to its end
+    monkeypatch.setattr(_Metered, "refuses", b"(nothing)")
+    ended = run("eval", "--model", f"{metered}?max_retries=0&concurrency=2", *asked)
+    assert ended.status == 0 and "of 5 episodes are there already" in ended.stderr, ended.stderr
+    assert json.loads(ended.stdout)["n"] == 5
 
 
 def test_solve_as_json_and_with_more_revisions(run_json: Any) -> None:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from selfcorrect.bars import no_unseen_bars
 from selfcorrect.errors import ConfigurationError
-from selfcorrect.files import finite, row_or_none
+from selfcorrect.files import finite, json_line, row_or_none
 from selfcorrect.training.reporting.rows import kind_of, render
 
 Row = dict[str, Any]
@@ -135,7 +135,7 @@ def export(kind: str, runs: Sequence[Path]) -> Iterator[str]:
     for run in runs:
         for number, row in enumerate(stored_rows(run)):
             for record in _EXPORTS[kind](row, _short(run), number):
-                yield json.dumps(finite(record), ensure_ascii=False) + "\n"
+                yield json_line(record)
 
 
 def save_dataset(runs: Sequence[Path], folder: Path) -> None:

@@ -118,7 +118,7 @@ def attempts_in(
 
 def _lines(path: Path) -> list[tuple[int, Mapping[str, str]]]:
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        texts = path.read_text(encoding="utf-8").split("\n")  # a program may hold Unicode's other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"score.offline_attempts: {path} cannot be read: {error}") from error
     rows = []

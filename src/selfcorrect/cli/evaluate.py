@@ -171,8 +171,10 @@ class _Examination:
                 critique=self.mode,
             )
             sampling = Sampling(temperature=self.temperature, max_new_tokens=self.limit)
-            checker = self.task.checker
-            return evaluate(graph, problems, checker, sampling=sampling, seed=seed, unfinished=unfinished)
+            # A server that takes so many requests finishes as many episodes first: they are kept, whatever comes.
+            concurrency = getattr(self.named.policy, "concurrency", None)
+            given: dict[str, Any] = {"seed": seed, "concurrency": concurrency, "unfinished": unfinished}
+            return evaluate(graph, problems, self.task.checker, sampling=sampling, **given)
 
 
 # The blind spot, in the place of an evaluation.
@@ -223,12 +225,14 @@ def _unfinished(
     out: Path, examination: _Examination, problems: "Sequence[Problem]", ctx: typer.Context
 ) -> "UnfinishedEvaluation":
     """Where the episodes go as they end. Those of another evaluation are refused before anything is played."""
+    from selfcorrect.agents.loading import runs_elsewhere
     from selfcorrect.agents.unfinished import FILE, UnfinishedEvaluation, digest_of_problems, digest_of_weights
 
     steering = ("think_tokens", "waits", "wait_word", "think_end")
     model = examination.named.name
     asked = {
-        "model": model,
+        # how many requests at a time a server is sent, and the like, may change
+        "model": model.partition("?")[0] if runs_elsewhere(model) else model,
         "weights": digest_of_weights(model),
         "problems": digest_of_problems(problems),
         "loop": asdict(examination.loop),
