@@ -12,8 +12,8 @@ from small_models import byte_chat_model
 from trackio_double import installed_trackio
 
 from selfcorrect.settings import combine
-from selfcorrect.training import settings as training_settings
-from selfcorrect.training.settings import LM, PRESETS
+from selfcorrect.training.runs import opening
+from selfcorrect.training.settings import LM
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine.yaml").write_text("attempt: 'Work out {problem}'\nrevise: 'Look again.'\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(training_settings, "PRESETS", dict(PRESETS) | {"lm": combine(LM, {}, SMALL)})
+    monkeypatch.setattr(opening, "LM", combine(LM, {}, SMALL))
     monkeypatch.setattr(datasets, "load_dataset", of_the_hub)
     return tmp_path
 
