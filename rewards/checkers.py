@@ -37,6 +37,16 @@ class StrictlyKeyedChecker(Protocol):
 
 
 @runtime_checkable
+class ExecutingChecker(Protocol):
+    """A checker whose answers are run to find out which are the same. Where votes are counted, this goes before
+    `answer_key`."""
+
+    async def executed_key(self, response: str, problem: str) -> str | None:
+        """As `KeyedChecker.answer_key`, by what the answer does; blocks no event loop."""
+        ...
+
+
+@runtime_checkable
 class AnswerFinder(Protocol):
     """A checker that knows which part of a response is the answer: a verifier is shown that alone."""
 
@@ -137,7 +147,7 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
     accept=_own,
 )
 """What makes a checker, by the name that a `Problem` carries. What else is to be known of one are methods of its own:
-`KeyedChecker`, `StrictlyKeyedChecker`, `AnswerFinder`."""
+`KeyedChecker`, `StrictlyKeyedChecker`, `ExecutingChecker`, `AnswerFinder`."""
 
 
 def checker_named(name: str) -> Checker:

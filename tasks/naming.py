@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.registry import is_address, nearest
+from selfcorrect.rewards.code.examples import as_tests
 from selfcorrect.setting_groups import explain
 from selfcorrect.tasks.problem import Problem, Task
 from selfcorrect.tasks.registry import TASKS, TaskSettings
@@ -136,9 +137,15 @@ def open_task(name: str, *, words: bool = False, columns: Mapping[str, str] | No
 
 
 def problem_of_question(question: str, *, words: bool) -> Problem | None:
-    """`question` as a problem of the kind that recognises it; None if none does."""
+    """`question` as a problem of the kind that recognises it, or of code with the examples that it shows as its tests;
+    None if it is neither."""
     for kind in TASKS:
         problem = TASKS[kind].recognise(question, words=words)
         if problem is not None:
             return problem
-    return None
+    tests = as_tests(question) if words and _ASKS_FOR_CODE.search(question) else []
+    return Problem(id="question", prompt=question.strip(), reference=tests, checker="code") if tests else None
+
+
+_ASKS_FOR_CODE = re.compile(r"^[ \t]*(?:>>>|assert\b|(?:async[ \t]+)?def[ \t])", re.MULTILINE)
+"""A doctest, a test or the head of a function. Calls with a value behind them are in questions of mathematics, too."""

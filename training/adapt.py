@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.agents.graph import build_graph
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.search.state import AnswerKey, strict_answer_key
+from selfcorrect.agents.search.state import AnswerKey
 from selfcorrect.bars import no_foreign_bars
 from selfcorrect.errors import ConfigurationError, TaskError
 from selfcorrect.files import finite, write_whole
@@ -113,7 +113,7 @@ def adapt(
         out: the adapter goes to `out`/adapter, what happened to `out`/adapt.json.
         settings: see there; None is the default.
         key: of a problem, what its vote counts as equal; None is the expression (all equations) for Countdown, which is
-            stricter than what search counts, and `answer_key` elsewhere.
+            stricter than what search counts, what programs do for code, and `answer_key` elsewhere.
         progress: where to show the batches.
 
     Raises:
@@ -123,7 +123,7 @@ def adapt(
     """
     chosen = settings or AdaptSettings()
     _refuse_unusable(policy, problems)
-    signals = AgreementSignals(chosen.samples, chosen.min_agreement, chosen.kl, key or strict_answer_key)
+    signals = AgreementSignals(chosen.samples, chosen.min_agreement, chosen.kl, key)
     sink = progress or usual_progress()
     guard = AgreementGuard(signals, chosen.guard, sink)
     trainer = _trainer(policy, problems, prompts, out, chosen, signals, guard)

@@ -15,7 +15,7 @@ from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.recording import PolicyCall
 from selfcorrect.agents.search.search import search_all
-from selfcorrect.agents.search.state import AnswerKey
+from selfcorrect.agents.search.state import AnswerKey, strictly_counted_as
 from selfcorrect.agents.search.strategies import Majority
 from selfcorrect.rewards.checker import Checker, judged_sync
 from selfcorrect.rewards.shaping import Score
@@ -75,7 +75,8 @@ class AgreementSignals:
     samples: int
     min_agreement: float
     kl: float
-    key: Callable[[Problem], AnswerKey]
+    key: Callable[[Problem], AnswerKey] | None = None
+    """What a vote counts as equal, of a problem; None is what `strictly_counted_as` says."""
     votes: list[Vote] = field(default_factory=list)
     """Of the problems since they were last taken."""
     _clear_at_first: dict[str, bool] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class AgreementSignals:
     ) -> tuple[list[TurnSignal], list[Score]]:
         """One signal per call. There are no scores: nobody knows who is right."""
         last = calls[-1].generation
-        key = None if last["finish_reason"] == "length" else self.key(problem)(last["text"])
+        key = None if last["finish_reason"] == "length" else await self._key(problem, last["text"])
         future: asyncio.Future[Score] = asyncio.get_running_loop().create_future()
         group = self._waiting.setdefault(problem.id, [])
         group.append((key, future))
@@ -94,6 +95,9 @@ class AgreementSignals:
             self._settle(problem.id, self._waiting.pop(problem.id))
         reward = await future
         return [TurnSignal(reward, self.kl, kind=f"answer {number + 1}") for number in range(len(calls))], []
+
+    async def _key(self, problem: Problem, text: str) -> str | None:
+        return await strictly_counted_as(problem, text) if self.key is None else self.key(problem)(text)
 
     def take(self) -> list[Vote]:
         """The votes since the last call."""

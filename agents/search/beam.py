@@ -174,7 +174,7 @@ class Prune:
         going_on = [piece for piece in state["pieces"] if "stop_text" in piece["generation"]]
         for piece in state["pieces"]:
             if "stop_text" not in piece["generation"]:
-                candidates.append(self._candidate(problem, piece, len(candidates)))
+                candidates.append(await self._candidate(problem, piece, len(candidates)))
                 if self.scores_answers:
                     runtime.stream_writer(without_generation(candidates[-1]))
         kept = sorted(going_on, key=lambda piece: -1.0 if piece["score"] is None else piece["score"], reverse=True)
@@ -186,8 +186,8 @@ class Prune:
             return {**update, "beams": [], "notes": [*state.get("notes", []), note]}
         return {**update, "beams": kept[: self.rules.width]}
 
-    def _candidate(self, problem: Problem, piece: Partial, number: int) -> Candidate:
-        made = self.search_models.candidate(problem, piece["generation"], chain=number)
+    async def _candidate(self, problem: Problem, piece: Partial, number: int) -> Candidate:
+        made = await self.search_models.candidate(problem, piece["generation"], chain=number)
         return {**made, "score": piece["score"] if self.scores_answers and made["key"] is not None else None}
 
 

@@ -1,29 +1,64 @@
 """Policies and verifiers that remember what they said, so that strategies which ask the same are compared on the same
 answers and nothing is computed twice."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError
+from selfcorrect.files import json_line, row_or_none, told, write_whole
 from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.rewards.shaping import Score
 
 _Asked = tuple[str, str]
 
 
+class KeptAnswers:
+    """The file `path` of answers as they come, so that what was interrupted does not ask for them again. What a crash
+    has torn is left out.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[str, tuple[Generation, int | None]] = {}
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        rows = [row for line in lines if (row := row_or_none(line, "generation")) is not None]
+        self._rows = {row["asked"]: (row["generation"], row["limit"]) for row in rows}
+        write_whole(path, "".join(map(json_line, rows)))
+
+    def get(self, asked: Any) -> tuple[Generation, int | None] | None:
+        """The answer to what was asked, and its limit of tokens."""
+        return self._rows.get(_digest(asked)) if self._rows else None
+
+    def add(self, asked: Any, generation: Generation, limit: int | None) -> None:
+        """Keep one more. It is with the operating system when this returns."""
+        with told(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json_line({"asked": _digest(asked), "limit": limit, "generation": generation}))
+
+
+def _digest(asked: Any) -> str:
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 class CachedPolicy:
     """Passes calls on to `policy` once; equal calls (conversation, sampling, seed) get the same generation again.
 
     A call without a seed is never remembered. A remembered answer with room to spare also answers a call with another
-    token limit. `calls` counts what was passed on.
+    token limit. `calls` counts what was passed on. What `kept` holds is remembered from the beginning, and all that is
+    remembered is kept there.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, kept: KeptAnswers | None = None) -> None:
         self.policy = policy
         self.calls = 0
+        self._kept = kept
         self._known: dict[Any, tuple[Generation, int | None]] = {}
 
     async def generate(
@@ -66,9 +101,13 @@ class CachedPolicy:
         self._known.clear()
 
     def _recall(self, asked: Any, sampling: Sampling, *, begun: int) -> Generation | None:
-        if sampling.seed is None or (asked, _without_limit(sampling)) not in self._known:
+        if sampling.seed is None:
             return None
-        known, its_limit = self._known[asked, _without_limit(sampling)]
+        key = asked, _without_limit(sampling)
+        found = self._known.get(key) or (None if self._kept is None else self._kept.get(key))
+        if found is None:
+            return None
+        known, its_limit = found
         limit = sampling.max_new_tokens
         if known["finish_reason"] == "length":
             return known if limit == its_limit else None
@@ -76,7 +115,10 @@ class CachedPolicy:
 
     def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
         if sampling.seed is not None:
-            self._known[asked, _without_limit(sampling)] = generation, sampling.max_new_tokens
+            key = asked, _without_limit(sampling)
+            self._known[key] = generation, sampling.max_new_tokens
+            if self._kept is not None:
+                self._kept.add(key, generation, sampling.max_new_tokens)
         return generation
 
 

@@ -125,7 +125,7 @@ class Draw:
                 generation = await policy.generate([ask], seeded, after=before["generation"])
             except UnreadablePromptError:
                 return _ended(before, chain, revision)
-        return self.search_models.candidate(problem, generation, chain=chain, revision=revision)
+        return await self.search_models.candidate(problem, generation, chain=chain, revision=revision)
 
     async def _first(self, problem: Problem, state: SearchState, sampling: Sampling) -> Generation | None:
         """A first answer; None if it is to be a new one and there is none."""

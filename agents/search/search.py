@@ -95,7 +95,7 @@ async def search(
         sampling: how to draw; None is temperature 1. Its `max_new_tokens` is what the budget reserves for an answer
             (512 if None), so give the longest answer's length for a budget to be used up in few rounds.
         seed: of the whole search. Answer i is the same one whatever the strategy.
-        key: what a vote counts as equal; None is `answer_key(problem)`.
+        key: what a vote counts as equal; None is what `counted_as` says of the problem.
         step_verifier: scores unfinished answers for `Beam`; None leaves that to `verifier`.
         on_candidate: called with each answer as soon as it is written and scored.
         checkpointer: where every round is stored, as for `solve`; None stores nothing. A call with a known thread goes

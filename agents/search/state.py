@@ -15,7 +15,13 @@ from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.errors import ConfigurationError, GraphError
 from selfcorrect.rewards.checker import StepVerifier, Verifier
-from selfcorrect.rewards.checkers import AnswerFinder, KeyedChecker, StrictlyKeyedChecker, known_checker
+from selfcorrect.rewards.checkers import (
+    AnswerFinder,
+    ExecutingChecker,
+    KeyedChecker,
+    StrictlyKeyedChecker,
+    known_checker,
+)
 from selfcorrect.tasks.problem import Problem
 
 
@@ -178,6 +184,23 @@ def strict_answer_key(problem: Problem) -> AnswerKey:
     return answer_key(problem)
 
 
+async def counted_as(problem: Problem, response: str) -> str | None:
+    """What a vote on `problem` counts `response` as: what it does, where the checker runs answers to find out; else by
+    `answer_key`."""
+    checker = known_checker(problem.checker)
+    if isinstance(checker, ExecutingChecker):
+        return await checker.executed_key(response, problem.prompt)
+    return answer_key(problem)(response)
+
+
+async def strictly_counted_as(problem: Problem, response: str) -> str | None:
+    """As `counted_as`, by the checker's stricter key where it has one."""
+    checker = known_checker(problem.checker)
+    if isinstance(checker, StrictlyKeyedChecker):
+        return checker.strict_answer_key(response, problem.prompt)
+    return await counted_as(problem, response)
+
+
 def shown_to_verifier(problem: Problem, response: str) -> str:
     """The answer in `response` without what a revision says about the answer before it, where the checker of `problem`
     can tell; else all of it."""
@@ -197,7 +220,7 @@ class SearchModels:
         verifier: scores them; needed by some strategies.
         step_verifier: scores unfinished answers in a search over steps; None leaves that to `verifier`.
         prompts: the words around the problem.
-        key: what a vote counts as equal; None is `answer_key` of each problem.
+        key: what a vote counts as equal; None is what `counted_as` says of each problem.
     """
 
     policy: Policy
@@ -231,7 +254,7 @@ class SearchModels:
         shown = Message(role="user", content=self.prompts.attempt.replace("{problem}", problem.prompt))
         return [Message(role="system", content=self.prompts.system), shown] if self.prompts.system else [shown]
 
-    def candidate(
+    async def candidate(
         self, problem: Problem, generation: Generation, *, chain: int, revision: int = 0, tokens: int | None = None
     ) -> Candidate:
         """`generation` as a candidate. An answer that was cut off takes no part in the choice, whatever can be read
@@ -239,13 +262,16 @@ class SearchModels:
         cut_off = generation["finish_reason"] == "length"
         return Candidate(
             text=generation["text"],
-            key=None if cut_off else (self.key or answer_key(problem))(generation["text"]),
+            key=None if cut_off else await self._key(problem, generation["text"]),
             score=None,
             tokens=tokens_of(generation) if tokens is None else tokens,
             chain=chain,
             revision=revision,
             generation=generation,
         )
+
+    async def _key(self, problem: Problem, text: str) -> str | None:
+        return await counted_as(problem, text) if self.key is None else self.key(text)
 
 
 async def scores_of(verifier: Verifier, problem: Problem, texts: Sequence[str]) -> list[float | None]:

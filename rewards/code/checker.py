@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
 from selfcorrect.rewards.answer_keys import program_text
 from selfcorrect.rewards.checker import Status, Verdict
+from selfcorrect.rewards.code.behaviour import Outcome, outcomes_of
+from selfcorrect.rewards.code.examples import names_called, shown_examples
 from selfcorrect.rewards.code.extraction import CUT_OFF, find_program
 from selfcorrect.rewards.code.findings import Finding, Limits, judge_report, judge_script, unfinished
 from selfcorrect.rewards.code.suites import (
@@ -25,6 +28,14 @@ from selfcorrect.rewards.sandbox import packages as installed
 from selfcorrect.rewards.sandbox.jail import Confinement, Isolation
 from selfcorrect.rewards.sandbox.self_test import make_ready
 from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
+
+_MOST_REMEMBERED = 4096
+"""Programs whose outcomes are remembered: strategies that are compared ask for the same answers again."""
+
+
+class _TooBusy(Exception):
+    """A program got no processor: nothing is known of it, and nothing to be remembered."""
+
 
 _LOST = Finding(Status.UNJUDGED, "the processes that run programs were killed from outside, each time")
 _CLOSED = Finding(Status.UNJUDGED, "the checker was closed")
@@ -107,6 +118,7 @@ class UnitTestChecker:
         self._limits = Limits(self._deadline, io_mb, partial)
         self._confinement = Confinement(self._isolation, memory_mb, names, threads, _scratch_mb(scratch, isolation))
         self._pool = ProcessPool(_pairs_of(self._confinement), workers)
+        self._known_outcomes = lru_cache(maxsize=_MOST_REMEMBERED)(self._outcomes)
 
     def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response` by the tests `reference`; blocks for the deadline at most once a pair of processes is free.
@@ -169,9 +181,45 @@ class UnitTestChecker:
         """The program, for votes."""
         return program_text(response)
 
+    async def executed_key(self, response: str, problem: str) -> str | None:
+        """What the program does with the calls that `problem` shows as examples (see `shown_examples`), for votes: two
+        programs with the same outcomes are one answer (Shi et al. 2022, arXiv 2204.11454). What the examples expect is
+        not looked at.
+
+        Without examples, where none of them has a value, or on a machine too busy to run them, it is the program, as
+        for `answer_key`.
+
+        Raises:
+            SandboxError: programs cannot be jailed on this machine.
+        """
+        asked = tuple(dict.fromkeys(one.expression for one in shown_examples(problem)))
+        program = find_program(response, names_called(asked)).program if asked else program_text(response)
+        if program is None or not asked:
+            return program
+        try:
+            found = await self._pool.run_async(lambda: self._known_outcomes(program, asked))
+        except (_TooBusy, MemberLost, PoolClosed):
+            return program.strip()
+        return " ; ".join(map(str, found)) if any(one.is_value for one in found) else program.strip()
+
+    def _outcomes(self, program: str, expressions: tuple[str, ...]) -> tuple[Outcome, ...]:
+        def work(pair: ZygotePair) -> tuple[list[Outcome] | None, bool]:
+            make_ready(pair)
+            return outcomes_of(pair, program, expressions, self._deadline), True
+
+        found = self._pool.run(work, self._deadline)
+        if found is None:
+            raise _TooBusy
+        return tuple(found)
+
     def start(self) -> None:
         """Start processes in the background, so that the first check does not wait for them (a fifth of a second)."""
         self._pool.start()
+
+    @property
+    def partial(self) -> bool:
+        """Whether a program that passes some of the tests is paid their share."""
+        return self._partial
 
     @property
     def worker_pids(self) -> list[int]:

@@ -1,5 +1,6 @@
 """Playing many strategies at many budgets on the same problems, with the same first answers; resumable."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +9,7 @@ from typing import Any
 
 from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import Prompts
-from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
+from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier, KeptAnswers
 from selfcorrect.agents.search.compute_optimal import ComputeOptimal, SearchPlan, difficulty_of
 from selfcorrect.agents.search.search import search_all
 from selfcorrect.agents.search.state import SearchResult
@@ -70,8 +71,8 @@ def read_chunk(path: Path) -> tuple[list[Asked], list[Measured]]:
 
 
 COMPUTE_OPTIMAL = "compute_optimal"
-_PROBE = 64
-"""Training problems on which the mean length of an answer is measured."""
+PROBE = 64
+"""Problems on which the mean length of an answer is measured."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -129,7 +130,7 @@ async def mean_answer_tokens(
 ) -> float:
     """Mean generated tokens of a first answer."""
     results = await search_all(
-        problems[:_PROBE], Majority(1), policy, prompts=prompts, sampling=sampling, seed=derive_seed(seed, 777)
+        problems[:PROBE], Majority(1), policy, prompts=prompts, sampling=sampling, seed=derive_seed(seed, 777)
     )
     return sum(result.tokens for result in results) / len(results)
 
@@ -151,53 +152,72 @@ async def measure(
         problems: what to ask.
         seed: of the draws.
         folder: one file per chunk is kept there; None keeps nothing.
-        on_progress: told (strategies played, of how many), over all chunks.
+        on_progress: told (searches ended, of how many), over all chunks and strategies.
     """
     asked: list[Asked] = []
     measured: list[Measured] = []
-    starts, each = range(0, len(problems), experiment.chunk), 1 + len(list(experiment.strategies()))
-    for number, start in enumerate(starts):
+    each = 1 + len(list(experiment.strategies()))
+    for number, start in enumerate(range(0, len(problems), experiment.chunk)):
+        chunk = problems[start : start + experiment.chunk]
         path = None if folder is None else folder / f"seed-{seed}-chunk-{number}.json"
         if path is not None and path.exists():
             new_asked, new_measured = read_chunk(path)
         else:
-            tell = (
-                (lambda done: None) if on_progress is None else _after(on_progress, number * each, len(starts) * each)
-            )
-            chunk = problems[start : start + experiment.chunk]
-            new_asked, new_measured = await _Chunk(experiment, chunk, seed, number, tell).play()
-            if path is not None:
-                write_chunk(path, new_asked, new_measured)
+            tell = _counted_on(on_progress, start * each, len(problems) * each)
+            new_asked, new_measured = await _kept_chunk(experiment, chunk, seed, number, tell, path)
         asked += new_asked
         measured += new_measured
         if on_progress is not None:
-            on_progress((number + 1) * each, len(starts) * each)
+            on_progress((start + len(chunk)) * each, len(problems) * each)
     return asked, measured
 
 
-def _after(on_progress: OnProgress, before: int, total: int) -> Callable[[int], None]:
-    return lambda done: on_progress(before + done, total)
+async def _kept_chunk(
+    experiment: Experiment,
+    chunk: Sequence[Problem],
+    seed: int,
+    number: int,
+    tell: Callable[[], None],
+    path: Path | None,
+) -> tuple[list[Asked], list[Measured]]:
+    """Play a chunk. Its answers are kept beside `path` as they come, and in `path` is what came of it."""
+    kept = None if path is None else KeptAnswers(path.with_suffix(".answers.jsonl"))
+    asked, measured = await _Chunk(experiment, chunk, seed, number, tell, kept).play()
+    if path is not None and kept is not None:
+        write_chunk(path, asked, measured)
+        kept.path.unlink()
+    return asked, measured
+
+
+def _counted_on(on_progress: OnProgress | None, before: int, total: int) -> Callable[[], None]:
+    done = itertools.count(before + 1)
+    return (lambda: None) if on_progress is None else (lambda: on_progress(next(done), total))
 
 
 class _Chunk:
     """Some problems, on which everything is played with one memory of answers, scores and verdicts."""
 
     def __init__(
-        self, experiment: Experiment, problems: Sequence[Problem], seed: int, number: int, tell: Callable[[int], None]
+        self,
+        experiment: Experiment,
+        problems: Sequence[Problem],
+        seed: int,
+        number: int,
+        tell: Callable[[], None],
+        kept: KeptAnswers | None,
     ) -> None:
         self._experiment, self._problems, self._tell = experiment, problems, tell
         self._seed = derive_seed(seed, number)
         self._names = [f"{seed}/{problem.id}" for problem in problems]
-        self._policy = CachedPolicy(experiment.policy)
+        self._policy = CachedPolicy(experiment.policy, kept)
         self._verifier = None if experiment.verifier is None else CachedVerifier(experiment.verifier)
         self._steps = None if experiment.step_verifier is None else CachedVerifier(experiment.step_verifier)
         self._verdicts: dict[tuple[str, str], float | None] = {}
 
     async def play(self) -> tuple[list[Asked], list[Measured]]:
         asked = await self._first_answers()
-        self._tell(1)
         measured: list[Measured] = []
-        for done, (family, answers, strategy) in enumerate(self._experiment.strategies(), start=2):
+        for family, answers, strategy in self._experiment.strategies():
             results = await self._search(strategy, self._experiment.budget(answers))
             for name, problem, result in zip(self._names, self._problems, results, strict=True):
                 correct = await self._score(problem, result.answer)
@@ -213,7 +233,6 @@ class _Chunk:
                         result.stop_reason,
                     )
                 )
-            self._tell(done)
         return asked, measured
 
     async def _search(self, strategy: Strategy, budget: int | None) -> list[SearchResult]:
@@ -221,6 +240,7 @@ class _Chunk:
         return await search_all(
             self._problems, strategy, self._policy, self._verifier, budget,
             prompts=one.prompts, sampling=one.sampling, seed=self._seed, step_verifier=self._steps,
+            on_result=lambda _: self._tell(),
         )  # fmt: skip
 
     async def _first_answers(self) -> list[Asked]:

@@ -14,10 +14,12 @@ from selfcorrect.agents.search.compute_optimal import Measure, SearchPlan
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.rewards.checker import StepVerifier, Verifier
-from selfcorrect.tasks.problem import Task
+from selfcorrect.tasks.problem import Problem, Split, Task
+from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.scaling.fitting import Outcome, fit_plan
 from selfcorrect.training.scaling.measuring import (
     COMPUTE_OPTIMAL,
+    PROBE,
     Asked,
     Experiment,
     Measured,
@@ -33,6 +35,7 @@ SPARING = ("best_of_n:sure=0.7:wave=2", "best_of_n:sure=0.9:wave=2", "best_of_n:
 SPARING_AND_NEW = tuple(f"best_of_n:distinct=true{sure}" for sure in ("", ":sure=0.9", ":sure=0.97", ":sure=0.99"))
 """The same, paying for no answer twice; what plans are mostly made of where the policy can draw so."""
 _SAME_ON_RESUME = "settings.json"
+_ANSWER_TOKENS = "answer_tokens.json"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def compare(
         plan: for "compute_optimal".
         split: "test", or "train" to fit a plan.
         folder: keeps what was played, so that an interrupted comparison goes on.
-        on_progress: told (done, total) in strategies played on a chunk of problems.
+        on_progress: told (done, total) in searches: a problem, answered by a strategy at a budget.
         chunk: problems searched at once.
         samples: first answers by which difficulty is estimated, for a plan.
         policy_name: what `folder` knows the policy by, so that it does not go on with another one's answers.
@@ -115,15 +118,14 @@ def compare(
             f"budgets are 1 or more answers, and there is at least one seed; got {list(answers)} and {list(seeds)}"
         )
     draw = sampling or Sampling()
-    probe = task.problems("train", 64, seed=0)
-    tokens = run_blocking(mean_answer_tokens(policy, probe, prompts=prompts, sampling=draw))
     experiment = Experiment(
-        policy, task.checker, prompts, tuple(families), tuple(sorted(set(answers))), tokens, draw, verifier,
+        policy, task.checker, prompts, tuple(families), tuple(sorted(set(answers))), 0.0, draw, verifier,
         step_verifier, samples=samples, plan=plan, chunk=chunk,
     )  # fmt: skip
     list(experiment.strategies())  # a family that is misspelt is told before anything is played
     if folder is not None:
         _same_settings(folder, experiment, task, problems, split, policy_name)
+    experiment = replace(experiment, answer_tokens=_answer_tokens(experiment, task, folder))
     asked: list[Asked] = []
     measured: list[Measured] = []
     for number, seed in enumerate(seeds):
@@ -133,7 +135,29 @@ def compare(
         new_asked, new_measured = run_blocking(measure(experiment, drawn, seed=seed, folder=chunks, on_progress=tell))
         asked += new_asked
         measured += new_measured
-    return Comparison(asked, measured, summarise(asked, measured), tokens)
+    return Comparison(asked, measured, summarise(asked, measured), experiment.answer_tokens)
+
+
+def _answer_tokens(experiment: Experiment, task: Task, folder: Path | None) -> float:
+    """The mean length of an answer, on training problems; where the task has none, on problems that are held out: no
+    verdict is asked for. In `folder` it is measured once."""
+    kept = None if folder is None else folder / _ANSWER_TOKENS
+    if kept is not None and kept.exists():
+        return float(json.loads(kept.read_text(encoding="utf-8")))
+    asked = mean_answer_tokens(
+        experiment.policy, _probe(task), prompts=experiment.prompts, sampling=experiment.sampling
+    )
+    tokens = run_blocking(asked)
+    if kept is not None:
+        write_whole(kept, json.dumps(tokens) + "\n")
+    return tokens
+
+
+def _probe(task: Task) -> Sequence[Problem]:
+    if not isinstance(task, FiniteTask):
+        return task.problems("train", PROBE, seed=0)
+    split: Split = "train" if task.available("train") else "test"
+    return task.problems(split, min(PROBE, task.available(split)), seed=0)
 
 
 def tune(

@@ -1,6 +1,7 @@
 """What a verifier is worth on a pool of judged answers: choosing, calibration, abstention; and the page that shows
 it."""
 
+import asyncio
 import io
 import math
 import statistics
@@ -20,7 +21,8 @@ from selfcorrect.agents.choosing.calibration import (
     risk_coverage,
 )
 from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
-from selfcorrect.agents.search.state import answer_key
+from selfcorrect.agents.episodes import run_blocking
+from selfcorrect.agents.search.state import counted_as
 from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier
 from selfcorrect.tasks.problem import Problem
@@ -33,10 +35,14 @@ _Z95 = 1.959963984540054
 
 
 def with_answer_keys(pool: Sequence[Sample], problems: Sequence[Problem]) -> list[Sample]:
-    """The pool with answers as votes count them at test time (see `answer_key`), which is a stronger vote than that
+    """The pool with answers as votes count them at test time (see `counted_as`), which is a stronger vote than that
     of whole answers."""
-    keys = {problem.id: answer_key(problem) for problem in problems}
-    return [replace(one, answer=keys[one.id](one.text)) for one in pool]
+    asked = {problem.id: problem for problem in problems}
+
+    async def keys() -> list[str | None]:
+        return await asyncio.gather(*(counted_as(asked[one.id], one.text) for one in pool))
+
+    return [replace(one, answer=key) for one, key in zip(pool, run_blocking(keys()), strict=True)]
 
 
 def verifier_figures(verifier: ModelVerifier, pool: Sequence[Sample]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def problem_of_question(question: str, *, answer: str | None, reads_english: bool) -> Problem:
     """`question` as a problem for a policy that does or does not read English sentences.
 
-    What a task recognises ("3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" an equation) is judged by itself.
+    What a task recognises ("3 5 7 9 get 56" is Countdown, "11 x + 7 y + 5 z = 96" an equation) is judged by itself, and
+    so is code by the examples in its question (doctests, asserts, or calls behind the head of a function).
     Anything else is passed on as it is, and judged if `answer` is given.
 
     Raises:
@@ -43,7 +44,8 @@ def problem_of_question(question: str, *, answer: str | None, reads_english: boo
         checker = "math" if answer is not None else "none"
         return Problem(id="question", prompt=question.strip(), reference=answer, checker=checker)
     if answer is not None:
-        raise ConfigurationError(f"--answer: a question of the task {problem.checker} is judged by its own numbers")
+        own = "the examples that it shows" if problem.checker == "code" else "its own numbers"
+        raise ConfigurationError(f"--answer: a question of the task {problem.checker} is judged by {own}")
     return problem
 
 
@@ -59,11 +61,18 @@ def checker_of(problem: Problem) -> "Checker | None":
 
     checker = checker_named(problem.checker)
     fault = checker.validate_reference(problem.reference)
+    if fault is not None and problem.checker == "code":
+        raise ConfigurationError(f"the examples in the question cannot judge its answers: {fault}; show others")
     if fault is not None:
         raise ConfigurationError(
             f"--answer {problem.reference!r} cannot be used by the {problem.checker} checker: {fault}"
         )
     return checker
+
+
+def usual_words(problem: Problem) -> str:
+    """The name of the words that are usual for a question."""
+    return "code" if problem.checker == "code" else "math"
 
 
 # The policy that a command names, and how to talk to it.

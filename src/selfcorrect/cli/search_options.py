@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 VerifierFolder = Annotated[
     Path | None,
     typer.Option(
-        "--verifier", metavar="DIR", help="A verifier that scores answers, as `selfcorrect train vstar` makes them."
+        "--verifier",
+        metavar="DIR|NAME",
+        help="Scores answers: a folder of `selfcorrect train vstar`; 'examples' tries programs on those that the "
+        "problem shows; or package.module:Name of your own.",
     ),
 ]
 StepVerifierFolder = Annotated[
@@ -71,13 +74,13 @@ def open_searchers(model: str, verifier: Path | None, step_verifier: Path | None
     return Searchers(named, _open_verifier(verifier, named), _open_verifier(step_verifier, named))
 
 
-def _open_verifier(folder: Path | None, named: NamedPolicy) -> Any:
-    if folder is None:
+def _open_verifier(name: Path | None, named: NamedPolicy) -> Any:
+    if name is None:
         return None
-    with loading(f"verifier {folder}"):
-        from selfcorrect.rewards.verifiers.kinds import load_verifier
+    with loading(f"verifier {name}"):
+        from selfcorrect.rewards.verifiers.naming import verifier_named
 
-        return load_verifier(folder, policy_tokenizer=getattr(named.policy, "tokenizer", None))
+        return verifier_named(name, policy_tokenizer=getattr(named.policy, "tokenizer", None))
 
 
 def open_plan(path: Path | None) -> "SearchPlan | None":

@@ -151,7 +151,7 @@ class SearchRequest:
 def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool) -> None:
     """Search, show the candidates as they come, then the answer."""
     with reporting(as_json=as_json):
-        from selfcorrect.cli.naming import checker_of
+        from selfcorrect.cli.naming import checker_of, usual_words
         from selfcorrect.rewards.checker import judged_sync
 
         plan = open_plan(request.plan)
@@ -178,7 +178,7 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
             named.policy,
             searchers.verifier,
             request.budget,
-            prompts=named.prompts(chosen=request.prompts),
+            prompts=named.prompts(usual=usual_words(problem), chosen=request.prompts),
             sampling=sampling,
             seed=request.seed,
             step_verifier=searchers.step_verifier,
@@ -307,7 +307,7 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
 
 
 def _corrected(request: LoopRequest, *, as_json: bool) -> None:
-    from selfcorrect.cli.naming import checker_of
+    from selfcorrect.cli.naming import checker_of, usual_words
 
     named = steered(open_policy(request.model), request.ctx)
     problem = named.problem_of(request.question, answer=request.answer)
@@ -330,7 +330,7 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     graph = build_graph(
         named.policy,
         checker=checker_of(problem),
-        prompts=named.prompts(mode, chosen=request.prompts),
+        prompts=named.prompts(mode, usual=usual_words(problem), chosen=request.prompts),
         revisions=loop.revisions,
         critique=mode,
     )

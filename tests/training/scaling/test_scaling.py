@@ -100,7 +100,7 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
         verifier=ScriptedVerifier(lambda prompt, text: 0.5), on_progress=lambda *progress: told.append(progress),
     )  # fmt: skip
     assert done.answer_tokens == 8.0  # 11 words and 5
-    assert all(one.tokens <= one.answers * 8 for one in done.measured) and told[-1] == (5, 5)
+    assert all(one.tokens <= one.answers * 8 for one in done.measured) and told[-1] == (15, 15)
     write_comparison(tmp_path, done, about={"task": "t"})
     assert (tmp_path / "scale.json").exists()
     drawn = scale_svg(done.points)

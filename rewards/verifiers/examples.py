@@ -1,0 +1,43 @@
+"""A verifier of programs that was never trained: it tries them on the examples that their problem shows."""
+
+import asyncio
+from collections.abc import Sequence
+
+from selfcorrect.errors import ConfigurationError
+from selfcorrect.rewards.checker import Status
+from selfcorrect.rewards.code.checker import UnitTestChecker
+from selfcorrect.rewards.code.examples import as_tests
+from selfcorrect.rewards.shaping import Score
+
+
+class ExampleVerifier:
+    """Scores a program by the share of its problem's examples that hold (see `shown_examples`), in the jail.
+
+    This is what can be had of tests where nobody knows any: filtering samples by the examples of a contest problem (Li
+    et al. 2022, arXiv 2203.07814, section 4.5). A prompt that shows all its tests, as MBPP's do, makes it an oracle.
+
+    It abstains where the prompt shows no examples, no program is found, or the examples cannot be run.
+
+    Args:
+        checker: runs the examples; it must pay partly right programs. None is `UnitTestChecker(partial=True)`.
+
+    Raises:
+        ConfigurationError: the checker judges programs by all or nothing.
+    """
+
+    def __init__(self, checker: UnitTestChecker | None = None) -> None:
+        if checker is not None and not checker.partial:
+            raise ConfigurationError("an ExampleVerifier scores by shares: give UnitTestChecker(partial=True)")
+        self.checker = checker or UnitTestChecker(partial=True)
+
+    async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
+        """See `Verifier.scores`.
+
+        Raises:
+            SandboxError: programs cannot be jailed on this machine.
+        """
+        tests = as_tests(prompt)
+        if not tests:
+            return [None] * len(responses)
+        verdicts = await asyncio.gather(*(self.checker.check(text, tests, problem=prompt) for text in responses))
+        return [None if one.status is Status.UNREADABLE else one.score for one in verdicts]
