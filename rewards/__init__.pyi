@@ -10,6 +10,7 @@ from .checkers import CHECKERS as CHECKERS
 from .checkers import FunctionChecker as FunctionChecker
 from .checkers import checker_named as checker_named
 from .code.checker import UnitTestChecker as UnitTestChecker
+from .code.examples import shown_examples as shown_examples
 from .code.suites import Asserts as Asserts
 from .code.suites import Calls as Calls
 from .code.suites import Case as Case
@@ -28,4 +29,6 @@ from .shaping import per_turn as per_turn
 from .shaping import score_stage_one as score_stage_one
 from .shaping import score_stage_two as score_stage_two
 from .shaping import terminal as terminal
+from .verifiers.examples import ExampleVerifier as ExampleVerifier
 from .verifiers.kinds import load_verifier as load_verifier
+from .verifiers.naming import verifier_named as verifier_named

@@ -168,7 +168,7 @@ def _has_values_only(call: str) -> bool:
 
 def _is_value(tree: ast.AST) -> bool:
     try:
-        ast.literal_eval(tree)  # type: ignore[arg-type]
+        ast.literal_eval(tree)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
     return True

@@ -125,7 +125,11 @@ def write_card(folder: Path, card: VerifierCard) -> None:
     """Write verifier.json."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": _FORMAT, **asdict(card)}, indent=2, ensure_ascii=False)
-    (folder / "verifier.json").write_text(text + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+CARD_FILE = "verifier.json"
+"""What tells the folder of a verifier from any other."""
 
 
 def read_card(folder: Path) -> VerifierCard:
@@ -134,7 +138,7 @@ def read_card(folder: Path) -> VerifierCard:
     Raises:
         CheckerError: `folder` is no verifier's, or of another version.
     """
-    path = folder / "verifier.json"
+    path = folder / CARD_FILE
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved.pop("format") != _FORMAT:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from selfcorrect.errors import CheckerError, ConfigurationError
-from selfcorrect.registry import Registry, called, is_address, shown_kind
+from selfcorrect.registry import Registry, called, is_address, nearest, shown_kind
 from selfcorrect.rewards.checker import Verifier
+from selfcorrect.rewards.verifiers.folder import CARD_FILE
 
 _EXPECTED = "a verifier: an object with `async scores(prompt, responses)`, or a class of them"
 
@@ -34,7 +35,7 @@ def verifier_named(name: str | Path, *, policy_tokenizer: Any = None) -> Verifie
     """The verifier in the folder `name`; or of `VERIFIERS`; or a user's own, as `package.module:Name`.
 
     Args:
-        name: a folder goes before a name that is spelt like it.
+        name: the folder of a verifier goes before a name that is spelt like it.
         policy_tokenizer: of the policy whose answers are to be scored; a trained verifier must have the same.
 
     Raises:
@@ -42,11 +43,11 @@ def verifier_named(name: str | Path, *, policy_tokenizer: Any = None) -> Verifie
         ConfigurationError: a user's own is no verifier.
     """
     text = str(name)
-    if not Path(name).is_dir() and (text in VERIFIERS or is_address(text)):
+    if not (Path(name) / CARD_FILE).exists() and (text in VERIFIERS or is_address(text)):
         return VERIFIERS.find(text)()
     if not Path(name).exists():
         raise CheckerError(
-            f"there is no verifier {text!r}: give a folder of `selfcorrect train vstar`, {', '.join(VERIFIERS)}, or "
+            f"there is no verifier {text!r}{nearest(text, VERIFIERS)}; give a folder of `selfcorrect train vstar`, {', '.join(VERIFIERS)}, or "
             "package.module:Name of your own"
         )
 

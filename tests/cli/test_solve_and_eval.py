@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,12 +31,17 @@ class _Metered(BaseHTTPRequestHandler):
 
     refuses = b"(nothing)"
     """Questions with this in them are turned away."""
+    answers = "It is $\\boxed{4}$."
+    asked: ClassVar[list[dict[str, Any]]] = []
+    """What was asked, all requests of all tests."""
 
     def do_POST(self) -> None:
-        if self.refuses in self.rfile.read(int(self.headers["Content-Length"])):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.refuses in body:
             self.send_error(400)
             return
-        message = {"role": "assistant", "content": "It is $\\boxed{4}$."}
+        self.asked.append(json.loads(body))
+        message = {"role": "assistant", "content": self.answers}
         usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         reply = {
@@ -83,6 +88,29 @@ def test_tokens_of_a_chat_model_are_what_its_provider_reports(metered: str, run_
     assert figures["tokens_per_turn"] == [7.0, 7.0] and figures["accuracy_t1"] == 1.0
     searched = run_json("solve", "What is 2 + 2?", "--model", metered, "--strategy", "majority:3")
     assert {candidate["tokens"] for candidate in searched["candidates"]} == {7} and searched["tokens"] >= 14
+
+
+CODE = "def f(x):\n    '''The square. f(2) => 4, f(3) => 9'''"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_code_is_judged_by_the_examples_in_its_question(
+    metered: str, run: Any, run_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Metered, "answers", "```python\ndef f(x): return x + x\n```")
+    solved = run_json("solve", CODE, "--model", metered, "--critique", "feedback")
+    assert [turn["verdict"] for turn in solved["turns"]] == ["wrong"] * 2
+    asked = _Metered.asked[-1]["messages"]
+    assert asked[0]["content"].startswith("You are an expert Python programmer")  # the words for code
+    assert "f(3) returned 6" in asked[-1]["content"]
+    searched = run_json("solve", CODE, "--model", metered, "--strategy", "best_of_n:2", "--verifier", "examples")
+    assert {one["score"] for one in searched["candidates"]} == {0.5}, searched
+    assert searched["verdict"] == "wrong"
+    assert searched["votes"][0][0] == "f(2) = 4 ; f(3) = 6"
+    refused = run("solve", CODE, "--model", metered, "--answer", "4")
+    assert refused.status == 2 and "judged by the examples that it shows" in " ".join(refused.stderr.split())
+    unknown = run("solve", CODE, "--model", metered, "--strategy", "best_of_n:2", "--verifier", "exemples")
+    assert unknown.status == 1 and "there is no verifier 'exemples'; did you mean examples?" in " ".join(unknown.stderr.split())
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

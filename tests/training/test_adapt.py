@@ -75,6 +75,22 @@ def test_rewards_wait_for_all_answers_to_a_problem_and_not_for_other_problems() 
     assert signals.take() == []
 
 
+def test_programs_are_paid_for_doing_what_most_of_them_do() -> None:
+    signals = AgreementSignals(3, 0.5, kl=0.0)
+    problem = Problem(id="p", prompt="def f(x):\n    'f(2) => 4'", reference=None, checker="code")
+
+    async def answer(text: str) -> float | None:
+        one = call([1], [2], torch.tensor([-1.0]))
+        one.generation["text"] = text
+        return (await signals(problem, {}, [one]))[0][0].reward
+
+    async def play() -> list[float | None]:
+        programs = ["def f(x): return x + x", "def f(x): return 5", "def f(x): return x * x"]
+        return list(await asyncio.gather(*map(answer, programs)))
+
+    assert asyncio.run(play()) == [1.0, 0.0, 1.0]
+
+
 def test_a_problem_whose_first_vote_was_not_clear_is_never_paid() -> None:
     signals = AgreementSignals(2, 0.75, kl=0.0, key=lambda problem: lambda text: text)
     (problem,) = problems(1)

@@ -104,7 +104,6 @@ def test_nor_too_deep_or_too_long() -> None:
     assert pairs("def f(x): ...\n" + "f(" * 20_000) == []
 
 
-
 @pytest.mark.slow
 def test_human_eval_s_own_solutions_hold_its_examples() -> None:
     """All but four, whose docstrings are wrong: HumanEval/47, 116, 130 and 148."""

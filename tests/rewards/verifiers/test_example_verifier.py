@@ -57,12 +57,16 @@ def test_verifiers_have_names_and_one_of_ones_own_has_its_address(
     assert isinstance(verifier_named("own_verifiers:Class"), own.Class)
     with pytest.raises(ConfigurationError, match="own_verifiers:nothing: expected a verifier"):
         verifier_named("own_verifiers:nothing")
-    with pytest.raises(CheckerError, match="no verifier 'example'.*examples, or package.module:Name"):
+    with pytest.raises(CheckerError, match="no verifier 'example'; did you mean examples.*examples, or package.module:Name"):
         verifier_named("example")
 
 
-def test_a_folder_goes_before_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_verifier_s_folder_goes_before_a_name_and_no_other_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "examples").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckerError, match="no verifier's folder"):
+    assert isinstance(verifier_named("examples"), ExampleVerifier)
+    (tmp_path / "examples" / "verifier.json").write_text("{}")
+    with pytest.raises(CheckerError, match="damaged"):
         verifier_named("examples")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from step_policy import ListPolicy, RenewingListPolicy
@@ -10,10 +11,12 @@ from step_policy import ListPolicy, RenewingListPolicy
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.prompts import PLAIN
 from selfcorrect.agents.search.strategies import sized
-from selfcorrect.errors import ConfigurationError
+from selfcorrect.agents.state import Generation
+from selfcorrect.errors import ConfigurationError, PolicyError, TaskError
 from selfcorrect.rewards.checker import ScriptedVerifier
 from selfcorrect.tasks.countdown import CountdownTask
-from selfcorrect.training.scaling.measuring import Asked, Measured
+from selfcorrect.tasks.problem import Problem
+from selfcorrect.training.scaling.measuring import PROBE, Asked, Measured
 from selfcorrect.training.scaling.run import Comparison, compare, families_for, sparing_for, tune, write_comparison
 from selfcorrect.training.scaling.summary import best_played, label_of, scale_svg, summarise
 
@@ -107,6 +110,54 @@ def test_a_comparison_keeps_to_its_budgets_and_writes_its_figures(tmp_path: Path
     assert "best of N" in drawn and "prefers-color-scheme: dark" in drawn
     assert label_of("best_of_n:sure=0.9") == "best of N (sure=0.9)"
     assert label_of("best_of_n:distinct=true:sure=0.9") == "best of N (distinct, sure=0.9)"
+
+
+class _HeldOutOnly(CountdownTask):
+    """A published set of problems that is for evaluation alone."""
+
+    def available(self, split: str) -> int:
+        return 3 if split == "test" else 0
+
+    def problems(self, split: Any, count: int, *, seed: int = 0) -> list[Problem]:
+        if count > self.available(split):
+            raise TaskError(f"there are no {count} {split} problems")
+        return super().problems(split, count, seed=seed)
+
+
+def test_lengths_are_measured_on_what_there_is() -> None:
+    done = compare(ListPolicy([RIGHT]), _HeldOutOnly(3), prompts=PLAIN, families=["majority"], answers=[1], problems=3)
+    assert done.answer_tokens == 11.0 and len(done.asked) == 3
+
+
+class _Interrupted(ListPolicy):
+    """Its connection breaks at one of the calls."""
+
+    breaks: int | None = None
+
+    async def generate(self, *asked: Any, **options: Any) -> Generation:
+        if self.calls == self.breaks:
+            raise PolicyError("the server went away")
+        return await super().generate(*asked, **options)
+
+
+def test_answers_are_kept_as_they_come_and_not_asked_for_again(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"prompts": PLAIN, "families": ["majority"], "answers": [1, 4], "problems": 3}
+    unbroken = ListPolicy([RIGHT, "3 + 5 = 9"])
+    whole = compare(unbroken, CountdownTask(3), **arguments)
+
+    policy = _Interrupted([RIGHT, "3 + 5 = 9"])
+    policy.breaks = PROBE + 7
+    with pytest.raises(PolicyError, match="went away"):
+        compare(policy, CountdownTask(3), **arguments, folder=tmp_path)
+    (kept,) = (tmp_path / "chunks").iterdir()
+    assert kept.name == "seed-0-chunk-0.answers.jsonl" and len(kept.read_text().splitlines()) == 7
+    kept.write_text(kept.read_text()[:-30])  # and the machine, too, while the last one was written
+
+    policy.breaks, policy.calls = None, PROBE + 6
+    done = compare(policy, CountdownTask(3), **arguments, folder=tmp_path)
+    assert policy.calls == unbroken.calls  # neither the lengths nor the six answers were asked for again
+    assert (done.measured, done.asked, done.answer_tokens) == (whole.measured, whole.asked, whole.answer_tokens)
+    assert [one.name for one in (tmp_path / "chunks").iterdir()] == ["seed-0-chunk-0.json"]
 
 
 def test_the_command_goes_on_with_what_was_right_most_often_and_can_be_played_without_more() -> None:
