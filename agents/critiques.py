@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from selfcorrect.errors import PolicyError
+from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import Registry
+from selfcorrect.rewards.checkers import ExecutingChecker
 
 if TYPE_CHECKING:
     from selfcorrect.agents.nodes import Node
     from selfcorrect.agents.policy import Policy
     from selfcorrect.agents.prompts import Prompts
     from selfcorrect.agents.stopping import Stop
+    from selfcorrect.rewards.checker import Checker
 
 Step = tuple[str, "Node"]
 """A node of the graph and its name. Of a mode's steps, the last writes the next answer (a turn "revise"); those before
@@ -34,6 +36,7 @@ class CritiqueMode:
         needs_checker: whether the steps pass on what a checker found, or the rule asks for it.
         shows_findings: of a mode that needs a checker: whether its findings are shown in sentences, or only decide what
             comes next.
+        runs_examples: whether programs are tried on the examples of their problem, whose findings are shown.
         judges_itself: whether the policy writes a verdict of its own, which `OwnVerdict` reads.
         prompts: other words for the policy in this mode, by name: {"math": "pag"} takes PAG's for those of MATH.
     """
@@ -45,6 +48,7 @@ class CritiqueMode:
     turns: int = 1
     needs_checker: bool = False
     shows_findings: bool = True
+    runs_examples: bool = False
     judges_itself: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,6 +77,12 @@ def _revise_with_feedback(policy: "Policy", prompts: "Prompts") -> list[Step]:
     return [("revise", ReviseWithFeedback(policy, prompts))]
 
 
+def _revise_by_examples(policy: "Policy", prompts: "Prompts") -> list[Step]:
+    from selfcorrect.agents.nodes import ReviseByExamples
+
+    return [("revise", ReviseByExamples(policy, prompts))]
+
+
 def _never(prompts: "Prompts") -> "Stop":
     from selfcorrect.agents.stopping import FixedRevisions
 
@@ -89,6 +99,12 @@ def _checker_verdict(prompts: "Prompts") -> "Stop":
     from selfcorrect.agents.stopping import CheckerVerdict
 
     return CheckerVerdict()
+
+
+def _examples_hold(prompts: "Prompts") -> "Stop":
+    from selfcorrect.agents.stopping import ExamplesHold
+
+    return ExamplesHold()
 
 
 CRITIQUES: Registry[CritiqueMode] = Registry(
@@ -119,6 +135,13 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
             turns=2,
             prompts={"math": "pag"},
         ),
+        "examples": CritiqueMode(
+            "what came of the examples that the problem shows; for code",
+            "correction by the problem's own examples",
+            _revise_by_examples,
+            _examples_hold,
+            runs_examples=True,
+        ),
         "try-again": CritiqueMode(
             "a fixed instruction until the checker is content",
             "correction with unary checker feedback",
@@ -142,8 +165,10 @@ CRITIQUES: Registry[CritiqueMode] = Registry(
 )
 """instruction: a fixed message asks for another answer (SCoRe, intrinsic self-correction). self: the policy first
 writes a verdict on its own answer (PAG). feedback: the checker's finding is part of the message, which is another
-setting than the other two and is reported as such. refine: as self, but a revision always follows (Self-Refine).
-try-again and reflect: as instruction and refine, but the checker says when to end, which is a finding too."""
+setting than the other two and is reported as such. examples: for code, the examples that the prompt shows are run, and
+the next message tells what came of them (Self-Debugging, Chen et al. 2023, arXiv 2304.05128; RLEF, Gehring et al.
+2024, arXiv 2410.02089, which is paid by tests that are not shown). refine: as self, but a revision always follows
+(Self-Refine). try-again and reflect: as instruction and refine, but the checker says when to end, which is a finding too."""
 
 
 def critique_mode(given: str | CritiqueMode) -> CritiqueMode:
@@ -153,6 +178,16 @@ def critique_mode(given: str | CritiqueMode) -> CritiqueMode:
         ConfigurationError: there is none.
     """
     return CRITIQUES.find(given) if isinstance(given, str) else given
+
+
+def refuse_without_programs(mode: CritiqueMode, checker: "Checker | None") -> None:
+    """Raise a ConfigurationError if programs are to be run, and the answers that `checker` judges are none."""
+    if mode.runs_examples and not isinstance(checker, ExecutingChecker):
+        judged_by = "nobody judges" if checker is None else f"a {type(checker).__name__} judges"
+        raise ConfigurationError(
+            f"critique 'examples' runs programs on the examples that their problems show, and {judged_by} the answers "
+            "here: take a task of code, such as humaneval or mbpp, or show doctests or asserts in the question"
+        )
 
 
 # The loop that a policy was trained in. As its prompts, it is on record in tokenizer_config.json, and goes with what is

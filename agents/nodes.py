@@ -1,7 +1,7 @@
 """The nodes of a correction loop: plain async callables, usable in any LangGraph graph over an `EpisodeState`.
 
 Each takes the state and LangGraph's `Runtime`, whose context says how to sample, and returns an update of the state.
-None looks at a verdict except `ReviseWithFeedback`.
+None looks at a verdict except `ReviseWithFeedback`; `ReviseByExamples` finds something out by itself.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -15,7 +15,7 @@ from selfcorrect.agents.policy import Policy, Sampling, derive_seed, sampling_fr
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import EpisodeState, Generation, Message, Role, Turn, now, verdict_record
 from selfcorrect.errors import GraphError
-from selfcorrect.rewards.checker import Checker, judged
+from selfcorrect.rewards.checker import Checker, Status, Verdict, judged
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,29 @@ class ReviseWithFeedback:
         reason = verdict["reason"] or f"the answer is {verdict['status']}"
         message = self.prompts.feedback.replace("{reason}", reason)
         return await _next_turn(self.policy, message, "revise", state, runtime)
+
+
+@dataclass(frozen=True)
+class ReviseByExamples:
+    """Node: run the last answer's program on the examples that the problem shows, and ask for another one with what
+    came of it. Nothing is known here that the policy was not shown; of the tests nothing is. Where no example can be
+    run, it asks as `Revise` does."""
+
+    policy: Policy
+    prompts: Prompts
+
+    async def __call__(self, state: EpisodeState, runtime: Runtime[EpisodeContext]) -> dict[str, Any]:
+        found = await tried_on_examples(state)
+        told = found is not None and found.status is not Status.UNJUDGED
+        message = self.prompts.feedback.replace("{reason}", found.reason) if found and told else self.prompts.revise
+        return await _next_turn(self.policy, message, "revise", state, runtime)
+
+
+async def tried_on_examples(state: EpisodeState) -> Verdict | None:
+    """What came of the last answer on the examples that its problem shows; None if it shows none."""
+    from selfcorrect.rewards.code.example_runner import shared_runner
+
+    return await shared_runner().run(state["problem"]["prompt"], state["turns"][-1]["generation"]["text"])
 
 
 @dataclass(frozen=True)

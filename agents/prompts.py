@@ -270,12 +270,14 @@ def refuse_unreadable(policy: Any, prompts: Iterable[str], *, name: str) -> None
 
 
 def refuse_feedback(policy: Any, mode: "CritiqueMode", *, name: str) -> None:
-    """Raise a ConfigurationError if a checker's findings are to be shown to `policy`, which users call `name`, and its
-    vocabulary lacks the words of sentences."""
+    """Raise a ConfigurationError if findings are to be shown to `policy`, which users call `name`, and its vocabulary
+    lacks the words of sentences."""
     tokenizer = getattr(policy, "tokenizer", None)
-    if mode.needs_checker and mode.shows_findings and not reads_english(tokenizer):
+    shows = mode.runs_examples or (mode.needs_checker and mode.shows_findings)
+    if shows and not reads_english(tokenizer):
+        given, found = ("examples", "examples came to") if mode.runs_examples else ("feedback", "the checker found")
         raise ConfigurationError(
-            f"critique 'feedback' shows the policy what the checker found, in sentences, which {name} cannot read: its "
+            f"critique {given!r} shows the policy what {found}, in sentences, which {name} cannot read: its "
             f"vocabulary is {_home_of(tokenizer)}. Use critique 'instruction' or 'self', or name a language model"
         )
 

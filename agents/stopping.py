@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 
-from selfcorrect.agents.nodes import EpisodeContext, Node
+from selfcorrect.agents.nodes import EpisodeContext, Node, tried_on_examples
 from selfcorrect.agents.policy import derive_seed
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import EpisodeState, Turn, now, problem_of, tokens_of
@@ -70,6 +70,18 @@ class CheckerVerdict:
     async def reason(self, state: EpisodeState) -> str | None:
         verdict = state["turns"][-1]["verdict"]
         return "verified" if verdict is not None and verdict["status"] == Status.CORRECT else None
+
+
+@dataclass(frozen=True)
+class ExamplesHold:
+    """End ("verified") when the program does what the examples of its problem say, or ("no examples") if there are none
+    to learn from; for critique "examples". Examples that could not be run end nothing."""
+
+    async def reason(self, state: EpisodeState) -> str | None:
+        found = await tried_on_examples(state)
+        if found is None:
+            return "no examples"
+        return "verified" if found.correct else None
 
 
 @dataclass(frozen=True)

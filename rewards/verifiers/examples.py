@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.checker import Status
 from selfcorrect.rewards.code.checker import UnitTestChecker
-from selfcorrect.rewards.code.examples import as_tests
+from selfcorrect.rewards.code.example_runner import ExampleRunner, shared_runner
 from selfcorrect.rewards.shaping import Score
 
 
@@ -26,9 +25,7 @@ class ExampleVerifier:
     """
 
     def __init__(self, checker: UnitTestChecker | None = None) -> None:
-        if checker is not None and not checker.partial:
-            raise ConfigurationError("an ExampleVerifier scores by shares: give UnitTestChecker(partial=True)")
-        self.checker = checker or UnitTestChecker(partial=True)
+        self.runner = shared_runner() if checker is None else ExampleRunner(checker)
 
     async def scores(self, prompt: str, responses: Sequence[str]) -> list[Score]:
         """See `Verifier.scores`.
@@ -36,8 +33,5 @@ class ExampleVerifier:
         Raises:
             SandboxError: programs cannot be jailed on this machine.
         """
-        tests = as_tests(prompt)
-        if not tests:
-            return [None] * len(responses)
-        verdicts = await asyncio.gather(*(self.checker.check(text, tests, problem=prompt) for text in responses))
-        return [None if one.status is Status.UNREADABLE else one.score for one in verdicts]
+        found = await asyncio.gather(*(self.runner.run(prompt, text) for text in responses))
+        return [None if one is None or one.status is Status.UNREADABLE else one.score for one in found]

@@ -47,8 +47,8 @@ def verifier_named(name: str | Path, *, policy_tokenizer: Any = None) -> Verifie
         return VERIFIERS.find(text)()
     if not Path(name).exists():
         raise CheckerError(
-            f"there is no verifier {text!r}{nearest(text, VERIFIERS)}; give a folder of `selfcorrect train vstar`, {', '.join(VERIFIERS)}, or "
-            "package.module:Name of your own"
+            f"there is no verifier {text!r}{nearest(text, VERIFIERS)}; give a folder of `selfcorrect train vstar`, "
+            f"{', '.join(VERIFIERS)}, or package.module:Name of your own"
         )
 
     from selfcorrect.rewards.verifiers.kinds import load_verifier

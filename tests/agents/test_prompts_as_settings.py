@@ -112,7 +112,7 @@ def test_its_own_verdict_can_end_it_early() -> None:
 
 
 def test_modes_are_named_and_say_what_they_need() -> None:
-    assert tuple(CRITIQUES) == ("instruction", "self", "feedback", "refine", "try-again", "reflect")
+    assert tuple(CRITIQUES) == ("instruction", "self", "feedback", "refine", "examples", "try-again", "reflect")
     with pytest.raises(GraphError, match="correction with checker feedback passes on what a checker found"):
         build_graph(ScriptedPolicy([]), critique="feedback")
     with pytest.raises(ConfigurationError, match="unknown critique mode 'selff'; did you mean self"):

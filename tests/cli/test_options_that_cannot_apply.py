@@ -119,7 +119,7 @@ def test_the_settings_that_a_run_has_written_down_are_a_file_of_settings_too(tmp
 
 
 def test_feedback_without_anything_that_judges_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfcorrect.cli.naming.NamedPolicy.refuse_feedback", lambda *given: None)
+    monkeypatch.setattr("selfcorrect.cli.naming.NamedPolicy.refuse_critique", lambda *given: None)
     monkeypatch.setattr("selfcorrect.cli.solve.open_policy", lambda name: _Reader())
     done = run("solve", "Why?", "--critique", "feedback")
     assert done.status == 2 and "nothing judges this question" in done.stderr
@@ -132,5 +132,5 @@ class _Reader:
     problem_of, loop = NamedPolicy.problem_of, NamedPolicy.loop
 
     def refuse_unreadable(self, prompt: str) -> None: ...
-    def refuse_feedback(self, mode: object) -> None: ...
+    def refuse_critique(self, mode: object, checker: object) -> None: ...
     def warn_beyond(self, revisions: int) -> None: ...

@@ -110,7 +110,9 @@ def test_code_is_judged_by_the_examples_in_its_question(
     refused = run("solve", CODE, "--model", metered, "--answer", "4")
     assert refused.status == 2 and "judged by the examples that it shows" in " ".join(refused.stderr.split())
     unknown = run("solve", CODE, "--model", metered, "--strategy", "best_of_n:2", "--verifier", "exemples")
-    assert unknown.status == 1 and "there is no verifier 'exemples'; did you mean examples?" in " ".join(unknown.stderr.split())
+    assert unknown.status == 1 and "there is no verifier 'exemples'; did you mean examples?" in " ".join(
+        unknown.stderr.split()
+    )
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.critiques import CRITIQUES, Loop, record_loop
+from selfcorrect.agents.critiques import CRITIQUES, Loop, record_loop, refuse_without_programs
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
 from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
@@ -175,6 +175,7 @@ def open_graph(settings: RunSettings, policy: Any, checker: Checker) -> Correcti
         return _own_graph(settings.graph, policy)
     mode = CRITIQUES.find(settings.graph.critique)
     refuse_feedback(policy, mode, name=settings.policy.model)
+    refuse_without_programs(mode, checker)
     return build_graph(
         policy,
         checker=checker if mode.needs_checker else None,

@@ -127,9 +127,9 @@ class _Examination:
     limit: int | None
 
     def __post_init__(self) -> None:
-        self.named.refuse_feedback(self.mode)
         self.named.warn_beyond(self.loop.revisions)
         self.task: Task = self.asked.open()
+        self.named.refuse_critique(self.mode, self.task.checker)
 
     @property
     def mode(self) -> "CritiqueMode":

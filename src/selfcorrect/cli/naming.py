@@ -170,12 +170,14 @@ class NamedPolicy:
                 soft_wrap=True,
             )
 
-    def refuse_feedback(self, critique: "str | CritiqueMode") -> None:
-        """Raise a ConfigurationError if the policy cannot read what a checker finds, and is to be told."""
-        from selfcorrect.agents.critiques import critique_mode
+    def refuse_critique(self, mode: "CritiqueMode", checker: "Checker | None") -> None:
+        """Raise a ConfigurationError if `mode` shows findings that the policy cannot read, or that are not to be had of
+        answers which `checker` judges."""
+        from selfcorrect.agents.critiques import refuse_without_programs
         from selfcorrect.agents.prompts import refuse_feedback
 
-        refuse_feedback(self.policy, critique_mode(critique), name=self.name)
+        refuse_feedback(self.policy, mode, name=self.name)
+        refuse_without_programs(mode, checker)
 
     def problem_of(self, question: str, *, answer: str | None) -> Problem:
         """`question` as a problem for this policy; says so where a policy of few words is asked what is no question of

@@ -321,7 +321,7 @@ def _corrected(request: LoopRequest, *, as_json: bool) -> None:
     from selfcorrect.agents.stopping import Budget
 
     mode = CRITIQUES.find(loop.critique)
-    named.refuse_feedback(mode)
+    named.refuse_critique(mode, checker_of(problem))
     if mode.needs_checker and checker_of(problem) is None:
         raise ConfigurationError(
             f"--critique {loop.critique}: nothing judges this question, so there are no findings to pass on; give "

@@ -41,7 +41,7 @@ def test_without_examples_it_abstains() -> None:
 def test_shares_need_a_checker_that_pays_them() -> None:
     with pytest.raises(ConfigurationError, match="partial=True"):
         ExampleVerifier(UnitTestChecker())
-    assert ExampleVerifier(UnitTestChecker(partial=True, deadline=1.0)).checker.partial
+    assert ExampleVerifier(UnitTestChecker(partial=True, deadline=1.0)).runner.checker.partial
 
 
 def test_verifiers_have_names_and_one_of_ones_own_has_its_address(
@@ -57,7 +57,9 @@ def test_verifiers_have_names_and_one_of_ones_own_has_its_address(
     assert isinstance(verifier_named("own_verifiers:Class"), own.Class)
     with pytest.raises(ConfigurationError, match="own_verifiers:nothing: expected a verifier"):
         verifier_named("own_verifiers:nothing")
-    with pytest.raises(CheckerError, match="no verifier 'example'; did you mean examples.*examples, or package.module:Name"):
+    with pytest.raises(
+        CheckerError, match="no verifier 'example'; did you mean examples.*examples, or package.module:Name"
+    ):
         verifier_named("example")
 
 
