@@ -168,7 +168,8 @@ writes a verdict on its own answer (PAG). feedback: the checker's finding is par
 setting than the other two and is reported as such. examples: for code, the examples that the prompt shows are run, and
 the next message tells what came of them (Self-Debugging, Chen et al. 2023, arXiv 2304.05128; RLEF, Gehring et al.
 2024, arXiv 2410.02089, which is paid by tests that are not shown). refine: as self, but a revision always follows
-(Self-Refine). try-again and reflect: as instruction and refine, but the checker says when to end, which is a finding too."""
+(Self-Refine). try-again and reflect: as instruction and refine, but the checker says when to end, which is a finding
+too."""
 
 
 def critique_mode(given: str | CritiqueMode) -> CritiqueMode:

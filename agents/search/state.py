@@ -3,9 +3,11 @@
 The state is plain data only, so that any LangGraph checkpointer can store it.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NotRequired, TypedDict
 
 from langgraph.runtime import Runtime
@@ -13,7 +15,7 @@ from langgraph.runtime import Runtime
 from selfcorrect.agents.policy import Policy, RenewingPolicy, Sampling
 from selfcorrect.agents.prompts import PLAIN, Prompts
 from selfcorrect.agents.state import Generation, Message, tokens_of
-from selfcorrect.errors import ConfigurationError, GraphError
+from selfcorrect.errors import ConfigurationError, GraphError, SandboxError
 from selfcorrect.rewards.checker import StepVerifier, Verifier
 from selfcorrect.rewards.checkers import (
     AnswerFinder,
@@ -23,6 +25,8 @@ from selfcorrect.rewards.checkers import (
     known_checker,
 )
 from selfcorrect.tasks.problem import Problem
+
+log = logging.getLogger(__name__)
 
 
 class Candidate(TypedDict):
@@ -186,11 +190,19 @@ def strict_answer_key(problem: Problem) -> AnswerKey:
 
 async def counted_as(problem: Problem, response: str) -> str | None:
     """What a vote on `problem` counts `response` as: what it does, where the checker runs answers to find out; else by
-    `answer_key`."""
+    `answer_key`. So it is, too, where nothing can be run on this machine; the log says so."""
     checker = known_checker(problem.checker)
     if isinstance(checker, ExecutingChecker):
-        return await checker.executed_key(response, problem.prompt)
+        try:
+            return await checker.executed_key(response, problem.prompt)
+        except SandboxError as error:
+            _tell_texts_are_counted(str(error))
     return answer_key(problem)(response)
+
+
+@cache
+def _tell_texts_are_counted(why: str) -> None:
+    log.warning("votes count programs by their texts, as none can be run here: %s", why)
 
 
 async def strictly_counted_as(problem: Problem, response: str) -> str | None:

@@ -2,7 +2,7 @@
 "Natural Language to Code Translation with Execution", arXiv 2204.11454).
 
 A driver runs in the jail, in the program's own process: a program could tell it whatever it likes. That is no harm to a
-vote, where it could as well have written another program; it is why rewards are never made of this.
+vote, where it could as well have written another program; it is why no verdict is made of this.
 """
 
 import json

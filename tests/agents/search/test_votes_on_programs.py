@@ -8,6 +8,8 @@ from step_policy import ListPolicy
 from selfcorrect.agents import BestOfN, Majority, WeightedBestOfN, search_sync
 from selfcorrect.agents.search.state import counted_as, strictly_counted_as
 from selfcorrect.agents.search.strategies import Strategy
+from selfcorrect.errors import SandboxError
+from selfcorrect.rewards import UnitTestChecker
 from selfcorrect.rewards.verifiers.examples import ExampleVerifier
 from selfcorrect.tasks.problem import Problem
 
@@ -41,6 +43,20 @@ def test_the_examples_choose_and_weigh() -> None:
 def test_a_search_tells_what_the_programs_do() -> None:
     result = search_sync(PROBLEM, Majority(3, early=False), ListPolicy([WRONG[0], *RIGHT]))
     assert dict(result.votes) == {"f(2) = 4 ; f(3) = 9": 2, "f(2) = 4 ; f(3) = 6": 1}
+
+
+def test_where_nothing_can_be_run_texts_are_counted_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def unjailed(self: UnitTestChecker, response: str, problem: str) -> str | None:
+        raise SandboxError("this machine has no Landlock")
+
+    monkeypatch.setattr(UnitTestChecker, "executed_key", unjailed)
+    result = search_sync(PROBLEM, Majority(3, early=False), ListPolicy([RIGHT[0], WRONG[0], WRONG[0]]))
+    assert result.answer == WRONG[0] and dict(result.votes) == {WRONG[0]: 2, RIGHT[0]: 1}
+    assert [record.message for record in caplog.records if "no Landlock" in record.message] == [
+        "votes count programs by their texts, as none can be run here: this machine has no Landlock"
+    ]
 
 
 @pytest.mark.parametrize("count", [counted_as, strictly_counted_as])
