@@ -181,9 +181,16 @@ def critique_mode(given: str | CritiqueMode) -> CritiqueMode:
     return CRITIQUES.find(given) if isinstance(given, str) else given
 
 
+def has_findings(mode: CritiqueMode, checker: "Checker | None") -> bool:
+    """Whether what `mode` shows or goes by can be had of answers that `checker` judges; None is nobody."""
+    if mode.runs_examples:
+        return isinstance(checker, ExecutingChecker)
+    return checker is not None or not mode.needs_checker
+
+
 def refuse_without_programs(mode: CritiqueMode, checker: "Checker | None") -> None:
     """Raise a ConfigurationError if programs are to be run, and the answers that `checker` judges are none."""
-    if mode.runs_examples and not isinstance(checker, ExecutingChecker):
+    if mode.runs_examples and not has_findings(mode, checker):
         judged_by = "nobody judges" if checker is None else f"a {type(checker).__name__} judges"
         raise ConfigurationError(
             f"critique 'examples' runs programs on the examples that their problems show, and {judged_by} the answers "

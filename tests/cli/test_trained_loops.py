@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from selfcorrect.agents.critiques import Loop, record_loop, recorded_loop
+from selfcorrect.agents.critiques import Loop, has_findings, record_loop, recorded_loop
 from selfcorrect.agents.policies.pretrained import embedded_folder
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.cli.naming import NamedPolicy
 from selfcorrect.errors import PolicyError
+from selfcorrect.rewards import Checker, CountdownChecker, UnitTestChecker
+
+SUMS = CountdownChecker()
 
 TINY = (
     "optimiser.problems_per_step=2", "score.stage_one_steps=1", "score.stage_two_steps=1", "looks.warm_up_steps=1",
@@ -37,40 +40,45 @@ def named(loop: Loop | None) -> NamedPolicy:
 
 
 @pytest.mark.parametrize(
-    ("trained", "critique", "revisions", "judged", "played"),
+    ("trained", "critique", "revisions", "checker", "played"),
     [
-        (None, None, None, True, Loop("instruction", 1)),
-        (None, "self", 3, True, Loop("self", 3)),
-        (Loop("self", 8), None, None, False, Loop("self", 8)),
-        (Loop("self", 8), None, 2, False, Loop("self", 2)),
-        (Loop("self", 8), "self", None, False, Loop("self", 8)),
-        (Loop("self", 8), "instruction", None, False, Loop("instruction", 1)),
-        (Loop("self", 8), "refine", 2, False, Loop("refine", 2)),
-        (Loop("feedback", 4), None, None, True, Loop("feedback", 4)),
-        (Loop("feedback", 4), None, None, False, Loop("instruction", 1)),
-        (Loop("feedback", 4), "feedback", None, False, Loop("feedback", 4)),
+        (None, None, None, SUMS, Loop("instruction", 1)),
+        (None, "self", 3, SUMS, Loop("self", 3)),
+        (Loop("self", 8), None, None, None, Loop("self", 8)),
+        (Loop("self", 8), None, 2, None, Loop("self", 2)),
+        (Loop("self", 8), "self", None, None, Loop("self", 8)),
+        (Loop("self", 8), "instruction", None, None, Loop("instruction", 1)),
+        (Loop("self", 8), "refine", 2, None, Loop("refine", 2)),
+        (Loop("feedback", 4), None, None, SUMS, Loop("feedback", 4)),
+        (Loop("feedback", 4), None, None, None, Loop("instruction", 1)),
+        (Loop("feedback", 4), "feedback", None, None, Loop("feedback", 4)),
+        (Loop("examples", 4), None, None, UnitTestChecker(), Loop("examples", 4)),
+        (Loop("examples", 4), None, None, SUMS, Loop("instruction", 1)),
+        (Loop("examples", 4), None, None, None, Loop("instruction", 1)),
     ],
 )
 def test_options_come_before_the_record_and_the_record_before_the_default(
-    trained: Loop | None, critique: str | None, revisions: int | None, judged: bool, played: Loop
+    trained: Loop | None, critique: str | None, revisions: int | None, checker: Checker | None, played: Loop
 ) -> None:
-    assert named(trained).loop(critique, revisions, judged=judged) == played
+    assert named(trained).loop(critique, revisions, fits=lambda mode: has_findings(mode, checker)) == played
 
 
 def test_a_loop_that_nobody_asked_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    named(Loop("self", 8)).loop(None, None, judged=True)
+    named(Loop("self", 8)).loop(None, None)
     assert "loop     self, revisions: 8, as runs/mine was trained" in " ".join(capsys.readouterr().err.splitlines())
 
 
 def test_what_is_played_as_usual_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    named(Loop("instruction", 1)).loop(None, None, judged=True)
-    named(Loop("self", 8)).loop("self", 8, judged=True)
+    named(Loop("instruction", 1)).loop(None, None)
+    named(Loop("self", 8)).loop("self", 8)
     assert capsys.readouterr().err == ""
 
 
 def test_a_trained_loop_that_nobody_can_judge_is_left_and_that_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    named(Loop("feedback", 2)).loop(None, None, judged=False)
+    named(Loop("feedback", 2)).loop(None, None, fits=lambda mode: has_findings(mode, None))
     assert "was trained in the loop feedback, which asks a checker" in capsys.readouterr().err
+    named(Loop("examples", 2)).loop(None, None, fits=lambda mode: has_findings(mode, SUMS))
+    assert "in the loop examples, which runs examples of code, and none are shown here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kept", ["self", {"critique": "self"}, {"critique": "self", "revisions": 0}, {"revisions": 2}])

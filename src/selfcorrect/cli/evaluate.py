@@ -96,7 +96,7 @@ def evaluate_command(
         if out is not None:
             _prove_free(out)
         named = open_policy(model) if blind_spot else steered(open_policy(model), ctx)
-        loop = named.loop(critique, revisions, judged=True) if not blind_spot else Loop()
+        loop = named.loop(critique, revisions) if not blind_spot else Loop()
         examination = _Examination(named, asked.worded(named.reads_english), loop, prompts, temperature, limit)
         problems = chosen_problems(examination.task, split, n, seed)
         if blind_spot:

@@ -77,6 +77,8 @@ def usual_words(problem: Problem) -> str:
 
 # The policy that a command names, and how to talk to it.
 
+_ASKS_CHECKER = "asks a checker, and none judges this"
+
 
 @dataclass(frozen=True)
 class NamedPolicy:
@@ -118,13 +120,15 @@ class NamedPolicy:
             return 512
         return 24 if (turns_made_for(self.policy) or 2) <= 2 else 40
 
-    def loop(self, critique: str | None, revisions: int | None, *, judged: bool) -> "Loop":
+    def loop(
+        self, critique: str | None, revisions: int | None, *, fits: "Callable[[CritiqueMode], bool]" = lambda mode: True
+    ) -> "Loop":
         """The loop to play: what `--critique` and `--revisions` say, else what the policy was trained in, which is
         told, else one revision by instruction.
 
         Args:
             critique, revisions: the options; None is not given.
-            judged: whether a checker is at hand. Without one, a trained loop that needs it is left.
+            fits: whether what is asked has the findings that a mode shows. Else a trained loop in that mode is left.
 
         Raises:
             ConfigurationError: there is no such way to critique.
@@ -137,10 +141,11 @@ class NamedPolicy:
         if trained is None or critique not in (None, trained.critique):
             CRITIQUES.find(usual.critique)
             return usual
-        if critique is None and not judged and CRITIQUES.find(trained.critique).needs_checker:
+        if critique is None and not fits(mode := CRITIQUES.find(trained.critique)):
+            lacks = "runs examples of code, and none are shown here" if mode.runs_examples else _ASKS_CHECKER
             self._note(
-                f"{self.name} was trained in the loop {trained.critique}, which asks a checker, and none judges this: "
-                "revisions are asked for by instruction"
+                f"{self.name} was trained in the loop {trained.critique}, which {lacks}: revisions are asked for by "
+                "instruction"
             )
             return usual
         loop = Loop(trained.critique, trained.revisions if revisions is None else revisions)

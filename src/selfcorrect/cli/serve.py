@@ -96,7 +96,7 @@ def _chat_model(
     named = open_policy(model, in_thread=True)  # decoding in a thread, so that the server answers meanwhile
     if constrained or revisions == 0:  # what it was trained in has no part then: no critiques in JSON, or none at all
         critique = critique or "instruction"
-    loop = named.loop(critique, revisions, judged=False)
+    loop = named.loop(critique, revisions, fits=lambda mode: not mode.needs_checker)
     named.warn_beyond(loop.revisions)
     chosen = named.prompts(loop.critique, usual="plain", chosen=words)
     return ChatSelfCorrect(

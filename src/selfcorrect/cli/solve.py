@@ -307,29 +307,30 @@ def solve_by_correction(request: LoopRequest, *, as_json: bool) -> None:
 
 
 def _corrected(request: LoopRequest, *, as_json: bool) -> None:
+    from selfcorrect.agents.critiques import CRITIQUES, has_findings
     from selfcorrect.cli.naming import checker_of, usual_words
 
     named = steered(open_policy(request.model), request.ctx)
     problem = named.problem_of(request.question, answer=request.answer)
-    loop = named.loop(request.critique, request.revisions, judged=checker_of(problem) is not None)
+    checker = checker_of(problem)
+    loop = named.loop(request.critique, request.revisions, fits=lambda mode: has_findings(mode, checker))
     named.warn_beyond(loop.revisions)
 
-    from selfcorrect.agents.critiques import CRITIQUES
     from selfcorrect.agents.graph import build_graph
     from selfcorrect.agents.policy import Sampling
     from selfcorrect.agents.solving.solve import solve_sync
     from selfcorrect.agents.stopping import Budget
 
     mode = CRITIQUES.find(loop.critique)
-    named.refuse_critique(mode, checker_of(problem))
-    if mode.needs_checker and checker_of(problem) is None:
+    named.refuse_critique(mode, checker)
+    if mode.needs_checker and checker is None:
         raise ConfigurationError(
             f"--critique {loop.critique}: nothing judges this question, so there are no findings to pass on; give "
             "--answer, or use instruction or self"
         )
     graph = build_graph(
         named.policy,
-        checker=checker_of(problem),
+        checker=checker,
         prompts=named.prompts(mode, usual=usual_words(problem), chosen=request.prompts),
         revisions=loop.revisions,
         critique=mode,
