@@ -27,10 +27,11 @@ class KeptAnswers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[str, tuple[Generation, int | None]] = {}
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         rows = [row for line in lines if (row := row_or_none(line, "generation")) is not None]
-        self._rows = {row["asked"]: (row["generation"], row["limit"]) for row in rows}
+        self._rows: dict[str, tuple[Generation, int | None]] = {
+            row["asked"]: (row["generation"], row["limit"]) for row in rows
+        }
         write_whole(path, "".join(map(json_line, rows)))
 
     def get(self, asked: Any) -> tuple[Generation, int | None] | None:

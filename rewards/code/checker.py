@@ -199,8 +199,8 @@ class UnitTestChecker:
         try:
             found = await self._pool.run_async(lambda: self._known_outcomes(program, asked))
         except (_TooBusy, MemberLost, PoolClosed):
-            return program.strip()
-        return " ; ".join(map(str, found)) if any(one.is_value for one in found) else program.strip()
+            found = ()
+        return " ; ".join(map(str, found)) if any(one.is_value for one in found) else program.strip() or None
 
     def _outcomes(self, program: str, expressions: tuple[str, ...]) -> tuple[Outcome, ...]:
         def work(pair: ZygotePair) -> tuple[list[Outcome] | None, bool]:

@@ -53,10 +53,10 @@ class ExampleRunner:
 
 
 def _with_expected(reason: str, problem: str) -> str:
-    failed = _FAILED.search(reason)
-    if failed is None:
+    failed, examples = _FAILED.search(reason), shown_examples(problem)
+    if failed is None or not 0 < int(failed[1]) <= len(examples):
         return reason
-    example = shown_examples(problem)[int(failed[1]) - 1]
+    example = examples[int(failed[1]) - 1]
     return f"{reason}; by the task, {example.expression} is {example.expected}"
 
 

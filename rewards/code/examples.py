@@ -12,18 +12,22 @@ Only the prompt is read, and it is parsed, never run: what an example comes to i
 import ast
 import builtins
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 MOST = 32
 """Examples of one prompt that are read; who shows more is cut off there."""
 
 _LONGEST = 4_000
 """Characters of an example that are looked through."""
+_MOST_PLACES = 256
+"""Places of one form where an example may begin that are looked at: users' questions are read, too, by servers."""
 _CALL = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\(")
 _DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
-_ASSERT = re.compile(r"^[ \t]*(assert\b.*)", re.MULTILINE)
+_ASSERT = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(assert\b.*)", re.MULTILINE)
 _DOCTEST = re.compile(r"^[ \t]*>>>[ \t]*(.+)(?:\n[ \t]*(?!>>>)(\S.*))?", re.MULTILINE)
 _RETURNS = re.compile(
     r"[ \t]*\#?[ \t]*(?:=+>|-+>|➞|→|==?|:|"
@@ -70,8 +74,9 @@ def shown_examples(prompt: str) -> tuple[Example, ...]:
     """
     defined = _DEFINED.findall(prompt)
     wanted = defined[-1] if defined else None
-    found = dict.fromkeys([*_asserts(prompt, wanted), *_doctests(prompt, wanted), *_calls(prompt, wanted)])
-    return tuple(found)[:MOST]
+    with warnings.catch_warnings(action="ignore"):  # of "\\d" in what the prompt quotes
+        found = [*_asserts(prompt, wanted), *_doctests(prompt, wanted), *_calls(prompt, wanted)]
+    return tuple(dict.fromkeys(one for one in found if one is not None))[:MOST]
 
 
 def names_called(expressions: Iterable[str]) -> frozenset[str]:
@@ -80,32 +85,37 @@ def names_called(expressions: Iterable[str]) -> frozenset[str]:
     return frozenset(name for tree in trees if tree is not None for name in _called(tree))
 
 
-def _asserts(prompt: str, wanted: str | None) -> Iterator[Example]:
-    for match in _ASSERT.finditer(prompt):
-        statement = _statement(prompt[match.start(1) : match.start(1) + _LONGEST])
-        if statement is not None and _asks(statement, wanted):
+def _asserts(prompt: str, wanted: str | None) -> Iterator[Example | None]:
+    for match in islice(_ASSERT.finditer(prompt), _MOST_PLACES):
+        tree = _parsed(_logical_line(prompt[match.start(1) : match.start(1) + _LONGEST]), "exec")
+        statement = tree.body[0] if isinstance(tree, ast.Module) and tree.body else None
+        if isinstance(statement, ast.Assert) and _asks(statement, wanted):
             yield _of_test(statement.test)
 
 
-def _of_test(test: ast.expr) -> Example:
+def _of_test(test: ast.expr) -> Example | None:
     """What is to hold as an example: of a comparison, its left side's value is the right one."""
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
-        return Example(ast.unparse(test.left), ast.unparse(test.comparators[0]))
-    return Example(f"bool({ast.unparse(test)})", "True")
+        return _example(test.left, test.comparators[0])
+    return _example(ast.Call(ast.Name("bool"), [test], []), ast.Constant(True))
 
 
-def _statement(text: str) -> ast.Assert | None:
-    """The assert statement at the beginning of `text`, which may go on over lines."""
-    lines = text.split("\n")
-    for end in range(1, min(len(lines), 20) + 1):
-        tree = _parsed("\n".join(lines[:end]), "exec")
-        if isinstance(tree, ast.Module) and len(tree.body) == 1 and isinstance(tree.body[0], ast.Assert):
-            return tree.body[0]
-    return None
+def _logical_line(text: str) -> str:
+    """The first line of `text`, with those over which its brackets go on; "" where one of them is not closed."""
+    place = 0
+    while place < len(text) and text[place] != "\n":
+        if text[place] in _CLOSING:
+            closed = _bracketed(text, place)
+            if closed is None:
+                return ""
+            place = len(closed)
+        else:
+            place = (_end_of_text(text, place) or place + 1) if text[place] in "'\"" else place + 1
+    return text[:place]
 
 
-def _doctests(prompt: str, wanted: str | None) -> Iterator[Example]:
-    for match in _DOCTEST.finditer(prompt):
+def _doctests(prompt: str, wanted: str | None) -> Iterator[Example | None]:
+    for match in islice(_DOCTEST.finditer(prompt), _MOST_PLACES):
         tree = _parsed(match[1].strip(), "eval")
         if not isinstance(tree, ast.Expression) or not _asks(tree, wanted):
             continue
@@ -116,9 +126,9 @@ def _doctests(prompt: str, wanted: str | None) -> Iterator[Example]:
             yield _of_test(tree.body)
 
 
-def _calls(prompt: str, wanted: str | None) -> Iterator[Example]:
+def _calls(prompt: str, wanted: str | None) -> Iterator[Example | None]:
     """Calls within a text: their arguments are values, and behind them stands what they return."""
-    for match in _CALL.finditer(prompt):
+    for match in islice(_CALL.finditer(prompt), _MOST_PLACES):
         if match[1] != wanted if wanted else hasattr(builtins, match[1]):
             continue
         call = _bracketed(prompt[match.start() : match.start() + _LONGEST], match.end() - match.start() - 1)
@@ -140,9 +150,17 @@ def _worked_out(text: str) -> str | None:
     return _value(text[more.end() :]) if more[0].rstrip().endswith("=") else None
 
 
-def _in_python(expression: str, expected: str) -> Example:
-    """Spelt as Python spells it, so that an example that stands there twice is one."""
-    return Example(*(ast.unparse(ast.parse(text, mode="eval")) for text in (expression, expected)))
+def _in_python(expression: str, expected: str) -> Example | None:
+    asked, value = _parsed(expression, "eval"), _parsed(expected, "eval")
+    return None if asked is None or value is None else _example(asked, value)
+
+
+def _example(expression: ast.AST, expected: ast.AST) -> Example | None:
+    """Spelt as Python spells it, so that an example that stands there twice is one; None if it is nested too deep."""
+    try:
+        return Example(ast.unparse(expression), ast.unparse(expected))
+    except RecursionError:
+        return None
 
 
 def _asks(tree: ast.AST, wanted: str | None) -> bool:

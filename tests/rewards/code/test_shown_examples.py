@@ -98,10 +98,25 @@ def test_no_prompt_is_too_odd(text: str) -> None:
     assert all(isinstance(one, Example) for one in shown_examples(f"def f(x):\n{text}"))
 
 
-def test_nor_too_deep_or_too_long() -> None:
-    deep = "(" * 3000 + "1" + ")" * 3000
-    assert pairs(f"def f(x): ...\nf({deep}) == 1\nassert f({deep}) == 1") == []
-    assert pairs("def f(x): ...\n" + "f(" * 20_000) == []
+@pytest.mark.parametrize(
+    "deep", ["(" * 1500 + "1" + ")" * 1500, "-" * 1500 + "1", "[" * 90 + "]" * 90, "1+" * 900 + "1"]
+)
+def test_nor_too_deep(deep: str) -> None:
+    found = pairs(f"def f(x): ...\nassert f(3) == 9\nf({deep}) == 1\nassert f({deep}) == 1\n>>> f({deep})\n1")
+    assert found[:1] == [("f(3)", "9")] and len(found) <= 2
+
+
+@pytest.mark.parametrize("piece", ["f(", "assert f(\n", ">>> f(\n", "f(1) => '", 'assert f(["', "f(1)=1 ", "(" * 99])
+def test_nor_too_long(piece: str) -> None:
+    assert len(pairs("def f(x): ...\n" + piece * 20_000)) <= 1
+
+
+def test_what_python_would_warn_of_is_the_prompt_s_own_business() -> None:
+    assert pairs(HEAD + "assert f('\\d') == 1\nf('\\w') => 2") == [("f('\\\\d')", "1"), ("f('\\\\w')", "2")]
+
+
+def test_asserts_in_a_list() -> None:
+    assert pairs("Tests:\n- assert f(1) == 1\n* assert f(2) == 4") == [("f(1)", "1"), ("f(2)", "4")]
 
 
 @pytest.mark.slow
