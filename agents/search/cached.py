@@ -8,7 +8,7 @@ from typing import Any
 
 from selfcorrect.agents.decoding.batcher import Batcher
 from selfcorrect.agents.policy import ContinuingPolicy, Policy, RenewingPolicy, Sampling
-from selfcorrect.agents.state import Generation, Message, tokens_of
+from selfcorrect.agents.state import Generation, Message, Usage, tokens_of, usage_of
 from selfcorrect.errors import ConfigurationError
 from selfcorrect.files import json_line, row_or_none, told, write_whole
 from selfcorrect.rewards.checker import StepVerifier, Verifier
@@ -52,8 +52,9 @@ class CachedPolicy:
     """Passes calls on to `policy` once; equal calls (conversation, sampling, seed) get the same generation again.
 
     A call without a seed is never remembered. A remembered answer with room to spare also answers a call with another
-    token limit. `calls` counts what was passed on. What `kept` holds is remembered from the beginning, and all that is
-    remembered is kept there.
+    token limit; one without token ids (a chat model's) that is longer than the limit is cut there instead of being
+    asked for again: who ignores seeds would give another answer, and be paid for it. `calls` counts what was passed on.
+    What `kept` holds is remembered from the beginning, and all that is remembered is kept there.
     """
 
     def __init__(self, policy: Policy, kept: KeptAnswers | None = None) -> None:
@@ -112,7 +113,9 @@ class CachedPolicy:
         limit = sampling.max_new_tokens
         if known["finish_reason"] == "length":
             return known if limit == its_limit else None
-        return known if limit is None or tokens_of(known) - begun <= limit else None
+        if limit is None or tokens_of(known) - begun <= limit:
+            return known
+        return None if known["completion_ids"] else _cut(known, limit)
 
     def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
         if sampling.seed is not None:
@@ -155,6 +158,14 @@ class CachedVerifier:
         verifier: Any = self.verifier
         scores = iter(verifier.score_all([pair for pairs in asked for pair in pairs]))
         return [[next(scores) for _ in pairs] for pairs in asked]
+
+
+def _cut(known: Generation, limit: int) -> Generation:
+    """The beginning of an answer of which nobody knows the tokens: as much of its text as is its share."""
+    paid = usage_of(known)
+    usage = Usage(input_tokens=0 if paid is None else paid["input_tokens"], output_tokens=limit)
+    text = known["text"][: len(known["text"]) * limit // tokens_of(known)]
+    return {**known, "text": text, "finish_reason": "length", "usage": usage}
 
 
 def _shown(messages: Sequence[Message]) -> Any:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import ContinuingPolicy, Sampling
 from selfcorrect.agents.search.cached import CachedPolicy, CachedVerifier
-from selfcorrect.agents.state import Generation, Message
+from selfcorrect.agents.state import Generation, Message, tokens_of
 from selfcorrect.rewards.checker import ScriptedVerifier
 
 ASK = [Message(role="user", content="3 5 7 get 14 :")]
@@ -114,6 +114,16 @@ def test_a_remembered_answer_is_not_given_where_there_is_less_room() -> None:
     cut = asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=2)))
     assert cut["finish_reason"] == "length"
     assert asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=9)))["finish_reason"] == "stop"
+
+
+def test_a_chat_model_s_answer_is_cut_where_there_is_less_room_and_not_paid_for_again() -> None:
+    from step_policy import ListPolicy
+
+    cached = CachedPolicy(ListPolicy(["one two three four"]))
+    long = asyncio.run(cached.generate(ASK, Sampling(seed=1)))
+    cut = asyncio.run(cached.generate(ASK, Sampling(seed=1, max_new_tokens=2)))
+    assert cut == {**long, "text": "one two t", "finish_reason": "length", "usage": cut["usage"]}
+    assert tokens_of(cut) == 2 and cached.calls == 1
 
 
 def test_equal_answers_are_scored_once() -> None:
