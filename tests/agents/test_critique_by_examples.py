@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from langchain_core.messages import AIMessage
 
+from selfcorrect import ChatSelfCorrect
 from selfcorrect.agents import ScriptedPolicy, build_graph, evaluate, play_sync
 from selfcorrect.agents.critiques import CRITIQUES, refuse_without_programs
 from selfcorrect.agents.prompts import SCORE_CODE, refuse_feedback
@@ -50,6 +52,16 @@ def test_the_tests_decide_nothing_but_the_verdict() -> None:
     report, (episode,) = evaluate(graph, [SHOWN], UnitTestChecker())
     assert episode["stop_reason"] == "verified" and report.accuracy_t1 == 0.0
     assert report.setting == "correction by the problem's own examples"
+
+
+def test_an_application_tries_what_its_users_ask_for() -> None:
+    def asked(question: str, *script: str) -> AIMessage:
+        policy = ScriptedPolicy(script)
+        return ChatSelfCorrect(policy=policy, critique="examples", revisions=2, prompts=SCORE_CODE).invoke(question)
+
+    mended = asked(SHOWN.prompt, DOUBLE, SQUARE)
+    assert (mended.content, mended.response_metadata["stop_reason"]) == (SQUARE, "verified")
+    assert asked("Hello!", "Hello.").content == "Hello."
 
 
 def test_examples_that_cannot_be_run_are_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
