@@ -47,6 +47,16 @@ class ExecutingChecker(Protocol):
 
 
 @runtime_checkable
+class WholeAnswerFinder(Protocol):
+    """A checker that can tell whether the answer stands whole in a response that ends at its limit of tokens. Of other
+    checkers such a response takes no part in a vote or a choice."""
+
+    def is_whole(self, response: str, problem: str) -> bool:
+        """Whether only something behind the answer is missing in `response`, such as an explanation."""
+        ...
+
+
+@runtime_checkable
 class AnswerFinder(Protocol):
     """A checker that knows which part of a response is the answer: a verifier is shown that alone."""
 
@@ -147,7 +157,7 @@ CHECKERS: Registry[Callable[[], Checker]] = Registry(
     accept=_own,
 )
 """What makes a checker, by the name that a `Problem` carries. What else is to be known of one are methods of its own:
-`KeyedChecker`, `StrictlyKeyedChecker`, `ExecutingChecker`, `AnswerFinder`."""
+`KeyedChecker`, `StrictlyKeyedChecker`, `ExecutingChecker`, `WholeAnswerFinder`, `AnswerFinder`."""
 
 
 def checker_named(name: str) -> Checker:

@@ -22,6 +22,7 @@ from selfcorrect.rewards.checkers import (
     ExecutingChecker,
     KeyedChecker,
     StrictlyKeyedChecker,
+    WholeAnswerFinder,
     known_checker,
 )
 from selfcorrect.tasks.problem import Problem
@@ -269,12 +270,13 @@ class SearchModels:
     async def candidate(
         self, problem: Problem, generation: Generation, *, chain: int, revision: int = 0, tokens: int | None = None
     ) -> Candidate:
-        """`generation` as a candidate. An answer that was cut off takes no part in the choice, whatever can be read
-        in it."""
-        cut_off = generation["finish_reason"] == "length"
+        """`generation` as a candidate. One that was cut off takes no part in the choice, whatever can be read in it,
+        unless the problem's checker finds that the answer stands there whole."""
+        text = generation["text"]
+        readable = generation["finish_reason"] != "length" or _is_whole(problem, text)
         return Candidate(
-            text=generation["text"],
-            key=None if cut_off else await self._key(problem, generation["text"]),
+            text=text,
+            key=await self._key(problem, text) if readable else None,
             score=None,
             tokens=tokens_of(generation) if tokens is None else tokens,
             chain=chain,
@@ -284,6 +286,11 @@ class SearchModels:
 
     async def _key(self, problem: Problem, text: str) -> str | None:
         return await counted_as(problem, text) if self.key is None else self.key(text)
+
+
+def _is_whole(problem: Problem, response: str) -> bool:
+    checker = known_checker(problem.checker)
+    return isinstance(checker, WholeAnswerFinder) and checker.is_whole(response, problem.prompt)
 
 
 async def scores_of(verifier: Verifier, problem: Problem, texts: Sequence[str]) -> list[float | None]:

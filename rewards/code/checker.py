@@ -202,6 +202,11 @@ class UnitTestChecker:
             found = ()
         return " ; ".join(map(str, found)) if any(one.is_value for one in found) else program.strip() or None
 
+    def is_whole(self, response: str, problem: str) -> bool:
+        """Whether the program's block is closed, in a response that was cut off: what is missing is an explanation."""
+        found = find_program(response, names_called(one.expression for one in shown_examples(problem)))
+        return found.program is not None and found.marked and not found.cut_off
+
     def _outcomes(self, program: str, expressions: tuple[str, ...]) -> tuple[Outcome, ...]:
         def work(pair: ZygotePair) -> tuple[list[Outcome] | None, bool]:
             make_ready(pair)

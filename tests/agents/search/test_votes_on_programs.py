@@ -3,11 +3,12 @@
 import asyncio
 
 import pytest
-from step_policy import ListPolicy
+from step_policy import ListPolicy, generation
 
 from selfcorrect.agents import BestOfN, Majority, WeightedBestOfN, search_sync
-from selfcorrect.agents.search.state import counted_as, strictly_counted_as
+from selfcorrect.agents.search.state import Candidate, SearchModels, counted_as, strictly_counted_as
 from selfcorrect.agents.search.strategies import Strategy
+from selfcorrect.agents.state import Generation
 from selfcorrect.errors import SandboxError
 from selfcorrect.rewards import UnitTestChecker
 from selfcorrect.rewards.verifiers.examples import ExampleVerifier
@@ -43,6 +44,31 @@ def test_the_examples_choose_and_weigh() -> None:
 def test_a_search_tells_what_the_programs_do() -> None:
     result = search_sync(PROBLEM, Majority(3, early=False), ListPolicy([WRONG[0], *RIGHT]))
     assert dict(result.votes) == {"f(2) = 4 ; f(3) = 9": 2, "f(2) = 4 ; f(3) = 6": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "whole"),
+    [
+        ("```python\n{}\n```\nIt squares the num", True),
+        ("```python\n{}\n```", True),
+        ("```python\n{}", False),  # more of the program might have come
+        ("{}", False),
+        ("```python\n{}\n```\nOr, better:\n```python\ndef f(x):", True),  # by which the checker would judge it, too
+        ("", False),
+    ],
+)
+def test_a_program_that_stands_there_whole_counts_though_its_explanation_was_cut_off(written: str, whole: bool) -> None:
+    async def made(finish: str) -> Candidate:
+        answer: Generation = {**generation(written.replace("{}", RIGHT[0]), 9), "finish_reason": finish}  # type: ignore[typeddict-item]
+        return await SearchModels(ListPolicy([])).candidate(PROBLEM, answer, chain=0)
+
+    assert (asyncio.run(made("length"))["key"] is not None) == whole
+
+
+def test_other_answers_that_were_cut_off_take_no_part() -> None:
+    sums = Problem(id="s", prompt="?", reference=None, checker="math")
+    cut = generation("It is $\\boxed{4}$, as", 9, cut_off=True)
+    assert asyncio.run(SearchModels(ListPolicy([])).candidate(sums, cut, chain=0))["key"] is None
 
 
 def test_where_nothing_can_be_run_texts_are_counted_and_the_log_says_so(
