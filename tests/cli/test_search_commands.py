@@ -26,6 +26,7 @@ def test_solve_by_votes_shows_the_candidates_and_keeps_to_its_budget(run: Any, r
         (["--strategy", "majority:4", "--temperature", "0"], "same answer again"),
         (["--strategy", "compute_optimal"], "--plan"),
         (["--strategy", "beam:0x4"], "empty beam"),
+        (["--strategy", "best_of_n:4", "--verifier", "examples"], "no programs are asked for here"),
     ],
 )
 def test_searches_that_cannot_be_are_told(run: Any, arguments: list[str], expected: str) -> None:

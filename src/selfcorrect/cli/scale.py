@@ -71,6 +71,7 @@ def scale(
         chosen_plan = open_plan(plan)
         asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
+        searchers.refuse_unfit(opened.checker)
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
@@ -207,6 +208,7 @@ def tune_budget(
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=None)
         asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
+        searchers.refuse_unfit(opened.checker)
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfcorrect.agents.policy import Sampling
     from selfcorrect.agents.search.compute_optimal import SearchPlan
     from selfcorrect.agents.search.strategies import Strategy
-    from selfcorrect.rewards.checker import Verifier
+    from selfcorrect.rewards.checker import Checker, Verifier
 
 
 VerifierFolder = Annotated[
@@ -53,6 +53,17 @@ class Searchers:
     named: NamedPolicy
     verifier: "Verifier | None"
     step_verifier: "Verifier | None"
+
+    def refuse_unfit(self, checker: "Checker | None") -> None:
+        """Raise a ConfigurationError if the verifier runs examples of code, and `checker` judges something else."""
+        from selfcorrect.rewards.checkers import ExecutingChecker
+        from selfcorrect.rewards.verifiers.examples import ExampleVerifier
+
+        if isinstance(self.verifier, ExampleVerifier) and not isinstance(checker, ExecutingChecker):
+            raise ConfigurationError(
+                "--verifier examples tries programs on the examples that their problems show, and no programs are "
+                "asked for here; name a verifier of `selfcorrect train vstar`, or leave it away"
+            )
 
     def sampling(self, limit: int | None, temperature: float) -> "Sampling":
         from selfcorrect.agents.policy import Sampling

@@ -158,6 +158,7 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
         searchers = open_searchers(request.model, request.verifier, request.step_verifier)
         named = searchers.named
         problem = named.problem_of(request.question, answer=request.answer)
+        searchers.refuse_unfit(checker := checker_of(problem))
         sampling = searchers.sampling(request.limit, temperature)
         strategy = strategy_of(request.strategy, plan, request.budget, sampling.max_new_tokens or 1)
 
@@ -188,7 +189,6 @@ def solve_by_search(request: SearchRequest, temperature: float, *, as_json: bool
         )
         if result.chosen is None:
             raise ConfigurationError(_why_nothing(result, request))
-        checker = checker_of(problem)
         text = result.answer
         verdict = None if checker is None or not text else judged_sync(checker, text, problem.reference, problem.prompt)
         if as_json:
