@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal, Self
 
 from selfcorrect.errors import CheckerError, ConfigurationError, SandboxError
@@ -30,11 +29,8 @@ from selfcorrect.rewards.sandbox.self_test import make_ready
 from selfcorrect.rewards.sandbox.zygote_pair import ZygotePair
 
 _MOST_REMEMBERED = 4096
-"""Programs whose outcomes are remembered: strategies that are compared ask for the same answers again."""
-
-
-class _TooBusy(Exception):
-    """A program got no processor: nothing is known of it, and nothing to be remembered."""
+"""Programs whose outcomes are remembered before all are forgotten: strategies that are compared ask for the same
+answers again."""
 
 
 _LOST = Finding(Status.UNJUDGED, "the processes that run programs were killed from outside, each time")
@@ -118,7 +114,7 @@ class UnitTestChecker:
         self._limits = Limits(self._deadline, io_mb, partial)
         self._confinement = Confinement(self._isolation, memory_mb, names, threads, _scratch_mb(scratch, isolation))
         self._pool = ProcessPool(_pairs_of(self._confinement), workers)
-        self._known_outcomes = lru_cache(maxsize=_MOST_REMEMBERED)(self._outcomes)
+        self._known: dict[tuple[str, tuple[str, ...]], list[Outcome]] = {}
 
     def check_sync(self, response: str, reference: Any, *, problem: str | None = None) -> Verdict:
         """Judge `response` by the tests `reference`; blocks for the deadline at most once a pair of processes is free.
@@ -197,9 +193,11 @@ class UnitTestChecker:
         if program is None or not asked:
             return program
         try:
-            found = await self._pool.run_async(lambda: self._known_outcomes(program, asked))
-        except (_TooBusy, MemberLost, PoolClosed):
-            found = ()
+            found = await self._pool.run_async(lambda: self._outcomes(program, asked))
+        except (MemberLost, PoolClosed):
+            found = None
+        if found is None:
+            return program.strip() or None
         return " ; ".join(map(str, found)) if any(one.is_value for one in found) else program.strip() or None
 
     def is_whole(self, response: str, problem: str) -> bool:
@@ -207,15 +205,20 @@ class UnitTestChecker:
         found = find_program(response, names_called(one.expression for one in shown_examples(problem)))
         return found.program is not None and found.marked and not found.cut_off
 
-    def _outcomes(self, program: str, expressions: tuple[str, ...]) -> tuple[Outcome, ...]:
+    def _outcomes(self, program: str, expressions: tuple[str, ...]) -> list[Outcome] | None:
+        """As `outcomes_of`, remembered."""
+
         def work(pair: ZygotePair) -> tuple[list[Outcome] | None, bool]:
             make_ready(pair)
             return outcomes_of(pair, program, expressions, self._deadline), True
 
-        found = self._pool.run(work, self._deadline)
-        if found is None:
-            raise _TooBusy
-        return tuple(found)
+        key = program, expressions
+        found = self._known.get(key) or self._pool.run(work, self._deadline)
+        if found is not None:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[key] = found
+        return found
 
     def start(self) -> None:
         """Start processes in the background, so that the first check does not wait for them (a fifth of a second)."""
