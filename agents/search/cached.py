@@ -110,12 +110,12 @@ class CachedPolicy:
         if found is None:
             return None
         known, its_limit = found
-        limit = sampling.max_new_tokens
-        if known["finish_reason"] == "length":
-            return known if limit == its_limit else None
-        if limit is None or tokens_of(known) - begun <= limit:
+        limit, tokens = sampling.max_new_tokens, tokens_of(known) - begun
+        if known["finish_reason"] == "length" and limit == its_limit:
             return known
-        return None if known["completion_ids"] else _cut(known, limit)
+        if limit is not None and tokens > limit:
+            return None if known["completion_ids"] else _cut(known, limit)
+        return known if known["finish_reason"] != "length" else None
 
     def _remember(self, asked: Any, sampling: Sampling, generation: Generation) -> Generation:
         if sampling.seed is not None:

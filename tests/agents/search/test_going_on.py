@@ -124,6 +124,11 @@ def test_a_chat_model_s_answer_is_cut_where_there_is_less_room_and_not_paid_for_
     cut = asyncio.run(cached.generate(ASK, Sampling(seed=1, max_new_tokens=2)))
     assert cut == {**long, "text": "one two t", "finish_reason": "length", "usage": cut["usage"]}
     assert tokens_of(cut) == 2 and cached.calls == 1
+    cut = asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=3)))
+    assert cut["text"] == "one two three" and cached.calls == 2
+    assert asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=1)))["text"] == "one "
+    assert asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=3))) == cut and cached.calls == 2
+    assert asyncio.run(cached.generate(ASK, Sampling(seed=2, max_new_tokens=4)))["text"] == long["text"]
 
 
 def test_equal_answers_are_scored_once() -> None:
