@@ -146,19 +146,17 @@ def usual_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "Cor
     return graph
 
 
-def self_judging_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    graph = settings.graph.model_copy(update={"critique": "self"})
-    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+def loop_by(critique: str) -> BuildLoop:
+    """The usual loop with another way to critique."""
+
+    def loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
+        graph = settings.graph.model_copy(update={"critique": critique})
+        return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+
+    return loop
 
 
-def refining_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    graph = settings.graph.model_copy(update={"critique": "refine"})
-    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
-
-
-def told_loop(settings: "RunSettings", policy: Any, checker: "Checker") -> "CorrectionGraph":
-    graph = settings.graph.model_copy(update={"critique": "feedback"})
-    return usual_loop(settings.model_copy(update={"graph": graph}), policy, checker)
+self_judging_loop, refining_loop = loop_by("self"), loop_by("refine")
 
 
 def usual_episode(settings: "RunSettings", costs: "Costs") -> float:
