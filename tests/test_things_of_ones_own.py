@@ -1,5 +1,6 @@
 """A toy of every kind from outside the package, as `package.module:Name`, and through the command line."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -148,7 +149,7 @@ def test_every_registry_finds_it(toys: Path) -> None:
     from selfcorrect.agents.loading import named_policy
     from selfcorrect.agents.policies.scripted import ScriptedPolicy
     from selfcorrect.agents.prompts import PROMPTS
-    from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strict_answer_key
+    from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strictly_counted_as
     from selfcorrect.agents.search.strategies import sized, strategy_named
     from selfcorrect.rewards.checkers import checker_named
     from selfcorrect.tasks.naming import open_task
@@ -170,7 +171,7 @@ def test_every_registry_finds_it(toys: Path) -> None:
     assert isinstance(policy, ScriptedPolicy)
     problem = Problem(id="a", prompt="2 + 2", reference=4, checker="toybox.toys:Judge")
     assert answer_key(problem)(" Four ") == "four"
-    assert strict_answer_key(problem)(" Four ") == "Four2 + 2"
+    assert asyncio.run(strictly_counted_as(problem, " Four ")) == "Four2 + 2"
     assert shown_to_verifier(problem, "three; no: four; Four") == "Four"
 
 

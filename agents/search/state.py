@@ -181,14 +181,6 @@ def answer_key(problem: Problem) -> AnswerKey:
     return lambda response: response.strip() or None
 
 
-def strict_answer_key(problem: Problem) -> AnswerKey:
-    """The key function that keeps more answers apart, where the checker of `problem` has one; else `answer_key`."""
-    checker = known_checker(problem.checker)
-    if isinstance(checker, StrictlyKeyedChecker):
-        return lambda response: checker.strict_answer_key(response, problem.prompt)
-    return answer_key(problem)
-
-
 async def counted_as(problem: Problem, response: str) -> str | None:
     """What a vote on `problem` counts `response` as: what it does, where the checker runs answers to find out; else by
     `answer_key`. So it is, too, where nothing can be run on this machine; the log says so."""

@@ -181,10 +181,11 @@ def _has_values_only(call: str) -> bool:
     if not (isinstance(tree, ast.Expression) and isinstance(tree.body, ast.Call)):
         return False
     given = [*tree.body.args, *(one.value for one in tree.body.keywords)]
-    return all(map(_is_value, given))
+    return all(map(is_value, given))
 
 
-def _is_value(tree: ast.AST) -> bool:
+def is_value(tree: ast.AST) -> bool:
+    """Whether `tree` is a value by itself: numbers, texts, and what holds nothing else."""
     try:
         ast.literal_eval(tree)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -199,7 +200,7 @@ def _value(text: str) -> str | None:
         return None
     found = _OF_OTHER_LANGUAGES.get(text[:end], text[:end])
     tree = _parsed(found, "eval")
-    return found if isinstance(tree, ast.Expression) and _is_value(tree.body) else None
+    return found if isinstance(tree, ast.Expression) and is_value(tree.body) else None
 
 
 def _end_of_value(text: str) -> int | None:

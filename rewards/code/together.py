@@ -27,6 +27,7 @@ from typing import Any
 
 from selfcorrect.rewards import framing
 from selfcorrect.rewards.checker import Status
+from selfcorrect.rewards.code.examples import is_value
 from selfcorrect.rewards.code.findings import Finding
 from selfcorrect.rewards.code.suites import Asserts, CheckFunction
 from selfcorrect.rewards.sandbox.inside.suite import POINT_FAILED, POINT_HELD, TestCode, UnusableTests
@@ -325,16 +326,8 @@ def _change_one(sides: list[ast.expr], *, about: bool) -> bool:
         if about and type(value) not in (int, float):
             return False
         sides[mine] = ast.parse(repr(new), mode="eval").body
-        return not _is_literal(sides[other])
+        return not is_value(sides[other])
     return False
-
-
-def _is_literal(node: ast.expr) -> bool:
-    try:
-        ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False
-    return True
 
 
 def another(value: Any) -> Any:

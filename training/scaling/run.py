@@ -92,6 +92,7 @@ def compare(
     chunk: int = 50,
     samples: int = 4,
     policy_name: str = "",
+    verifier_name: str = "",
 ) -> Comparison:
     """Play `families` at budgets of `answers` mean answers each, on problems of `split`.
 
@@ -108,7 +109,8 @@ def compare(
         on_progress: told (done, total) in searches: a problem, answered by a strategy at a budget.
         chunk: problems searched at once.
         samples: first answers by which difficulty is estimated, for a plan.
-        policy_name: what `folder` knows the policy by, so that it does not go on with another one's answers.
+        policy_name, verifier_name: what `folder` knows them by, so that it does not go on with another one's answers or
+            scores.
 
     Raises:
         ConfigurationError: a family or budget is unusable, or `folder` holds a comparison with other settings.
@@ -124,7 +126,7 @@ def compare(
     )  # fmt: skip
     list(experiment.strategies())  # a family that is misspelt is told before anything is played
     if folder is not None:
-        _same_settings(folder, experiment, task, problems, split, policy_name)
+        _same_settings(folder, experiment, task, problems, split, {"policy": policy_name, "verifier": verifier_name})
     experiment = replace(experiment, answer_tokens=_answer_tokens(experiment, task, folder))
     asked: list[Asked] = []
     measured: list[Measured] = []
@@ -226,7 +228,7 @@ def _of_all(on_progress: Callable[[int, int], None], number: int, seeds: int) ->
 
 
 def _same_settings(
-    folder: Path, experiment: Experiment, task: Task, problems: int, split: str, policy_name: str
+    folder: Path, experiment: Experiment, task: Task, problems: int, split: str, names: dict[str, str]
 ) -> None:
     """Refuse to mix two comparisons in one folder."""
     settings = {
@@ -240,7 +242,7 @@ def _same_settings(
         "chunk": experiment.chunk,
         "samples": experiment.samples,
         "prompts": asdict(experiment.prompts),
-        "policy": policy_name,
+        **names,
     }
     path = folder / _SAME_ON_RESUME
     if path.exists():

@@ -71,7 +71,6 @@ def scale(
         chosen_plan = open_plan(plan)
         asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
-        searchers.refuse_unfit(opened.checker)
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
@@ -93,6 +92,7 @@ def scale(
                 folder=out,
                 on_progress=tell,
                 policy_name=model,
+                verifier_name=str(verifier or ""),
             )
         about = {"task": opened.name, "model": model, "problems": n, "seeds": seeds, "temperature": temperature}
         write_comparison(out, comparison, about=about)
@@ -145,8 +145,9 @@ def _opened(
 
     asked = task_settings(task, columns)
     prompt_settings(prompts)
-    asked.open()
+    checker = asked.open().checker
     searchers = open_searchers(*models)
+    searchers.refuse_unfit(checker)
     return asked.worded(searchers.named.reads_english), searchers
 
 
@@ -216,13 +217,12 @@ def tune_budget(
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=None)
         asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         opened = asked.open()
-        searchers.refuse_unfit(opened.checker)
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 
         policy, sampling = searchers.named.policy, searchers.sampling(limit, temperature)
-        families = families_for(policy, searchers.verifier, searchers.step_verifier, None)
-        usual = [*families, *sparing_for(policy, searchers.verifier, sampling)]
+        usual = families_for(policy, searchers.verifier, searchers.step_verifier, None)
+        usual += sparing_for(policy, searchers.verifier, sampling)
         with counting(f"searching {n:,} training problems", silent=as_json) as tell:
             comparison = compare(
                 policy,
@@ -240,6 +240,7 @@ def tune_budget(
                 on_progress=tell,
                 samples=samples,
                 policy_name=model,
+                verifier_name=str(verifier or ""),
             )
         plan = tune(
             comparison,

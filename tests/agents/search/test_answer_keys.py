@@ -1,8 +1,11 @@
 """What votes count as the same answer."""
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
-from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strict_answer_key
+from selfcorrect.agents.search.state import answer_key, shown_to_verifier, strictly_counted_as
 from selfcorrect.rewards.answer_keys import countdown_expression
 from selfcorrect.rewards.checkers import CHECKERS, KeyedChecker, known_checker
 from selfcorrect.tasks.problem import Problem
@@ -10,6 +13,10 @@ from selfcorrect.tasks.problem import Problem
 
 def problem(prompt: str, checker: str = "countdown") -> Problem:
     return Problem(id="p", prompt=prompt, reference=None, checker=checker)
+
+
+def strictly(asked: Problem) -> Callable[[str], str | None]:
+    return lambda response: asyncio.run(strictly_counted_as(asked, response))
 
 
 THREE = problem("3 5 7 get 56 :")
@@ -28,13 +35,13 @@ def test_countdown_answers_vote_by_their_last_equation() -> None:
 def test_of_a_revised_answer_the_last_steps_count() -> None:
     assert answer_key(THREE)("8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == "7 * 8 = 56"
     assert shown_to_verifier(THREE, "8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == "3 + 5 = 8 ; 8 * 7 = 56"
-    key = strict_answer_key(THREE)
+    key = strictly(THREE)
     assert key("8 * 7 = 55 wrong 3 + 5 = 8 ; 8 * 7 = 56") == key("3 + 5 = 8 ; 8 * 7 = 56") == "3 + 5 = 8 ; 7 * 8 = 56"
     assert key("8 * 7 = 56") is None, "two steps are needed"
 
 
 def test_expressions_keep_all_equations_apart_and_forget_their_order() -> None:
-    key = strict_answer_key(problem("1 2 3 4 get 10 :"))
+    key = strictly(problem("1 2 3 4 get 10 :"))
     assert key("1 + 2 = 3 ; 4 + 3 = 7 ; 7 + 3 = 10") == key("3 + 4 = 7 ; 2 + 1 = 3 ; 3 + 7 = 10")
     assert key("1 + 2 = 3 ; 4 + 3 = 7 ; 7 + 3 = 10") != key("1 + 2 = 3 ; 4 + 4 = 7 ; 7 + 3 = 10")
     assert countdown_expression("7 - 3 = 4") != countdown_expression("3 - 7 = 4")

@@ -160,6 +160,19 @@ def test_answers_are_kept_as_they_come_and_not_asked_for_again(tmp_path: Path) -
     assert [one.name for one in (tmp_path / "chunks").iterdir()] == ["seed-0-chunk-0.json"]
 
 
+def test_a_folder_is_not_gone_on_with_by_another_verifier(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"prompts": PLAIN, "families": ["best_of_n"], "answers": [1], "problems": 1}
+
+    def choosing(name: str) -> Comparison:
+        verifier = ScriptedVerifier(lambda prompt, text: 0.5)
+        named = {"verifier": verifier, "verifier_name": name}
+        return compare(ListPolicy([RIGHT]), CountdownTask(3), **arguments, **named, folder=tmp_path)
+
+    assert choosing("one").measured == choosing("one").measured
+    with pytest.raises(ConfigurationError, match="other settings of verifier"):
+        choosing("other")
+
+
 def test_the_command_goes_on_with_what_was_right_most_often_and_can_be_played_without_more() -> None:
     def best(*rows: tuple[str, float, int]) -> str | None:
         measured = [played(name, 4, tokens, correct=right) for name, right, tokens in rows]
