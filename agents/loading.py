@@ -175,10 +175,11 @@ BACKENDS: Registry[Backend] = Registry(
 
 def _local_policy(name: str, device: str, dtype: str, options: dict[str, Any]) -> Policy:
     """A model in this process. One that was trained to think does so."""
-    from selfcorrect.agents.policies.pretrained import choose_device, model_location
+    from selfcorrect.agents.policies.pretrained import model_location
     from selfcorrect.agents.policies.transformers import TransformersPolicy
     from selfcorrect.agents.quiet.policy import QuietPolicy
     from selfcorrect.agents.quiet.thinking import is_quiet_folder
+    from selfcorrect.devices import choose_device
 
     location = model_location(name)
     if is_quiet_folder(Path(location)):

@@ -28,7 +28,6 @@ from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.countdown import CountdownTask
 from selfcorrect.training.reporting.charts import on_any_page
-from selfcorrect.training.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.measuring import (
     RISKS,
     draw_choosing,
@@ -38,6 +37,7 @@ from selfcorrect.training.vstar.measuring import (
     scored_figures,
     with_answer_keys,
 )
+from selfcorrect.training.vstar.settings import HeadSettings, Kind, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
 
 ROOT = Path(__file__).parents[1]

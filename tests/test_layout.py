@@ -31,6 +31,7 @@ BASE = [
     "public_names",
     "distribution",
     "undivided",
+    "devices",
 ]
 
 IN_CHECKOUT = PACKAGE.resolve().is_relative_to(ROOT.resolve())

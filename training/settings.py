@@ -22,93 +22,7 @@ from selfcorrect.training.engines import LoraSettings, PolicySettings, refuse_co
 from selfcorrect.training.ppo.config import CreditedSettings, OptimiserSettings
 from selfcorrect.training.ppo.keeping import KeepingSettings
 from selfcorrect.training.ppo.objectives import StageOne, StageTwo
-
-# Settings of V-STaR: how much is sampled, how generator and verifiers are trained.
-
-Kind = Literal["likelihood", "classifier", "stepwise"]
-Optimiser = Literal["adamw", "muon"]
-
-
-class GeneratorSettings(Settings):
-    """Fine-tuning of a round's generator."""
-
-    learning_rate: Positive = 5e-4
-    """Of AdamW; falls linearly to 0."""
-    epochs: PositiveInt = 2
-    """Passes over the right answers."""
-    batch: PositiveInt = 64
-    """Answers of one optimiser step."""
-
-
-class FitSettings(Settings):
-    """One model fitted to a list of examples, with a learning rate that falls linearly to 0."""
-
-    optimiser: Optimiser = "adamw"
-    """Muon (AdamW for what is no matrix) is faster where small models learn all their weights."""
-    learning_rate: Positive = 1e-3
-    """Of the optimiser, at its highest."""
-    epochs: PositiveInt = 1
-    """Passes over the examples."""
-    batch: PositiveInt = 128
-    """Examples (for DPO: pairs) of one optimiser step."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the steps in which the learning rate rises."""
-
-
-class PreferenceSettings(FitSettings):
-    """DPO (Rafailov et al. 2023) of the verifier on correct x incorrect pairs."""
-
-    optimiser: Optimiser = "muon"
-    learning_rate: Positive = 3e-3
-    beta: Positive = 1.0
-    """0.1, which lets the verifier far from the supervised model whose knowledge it still needs, did worse here."""
-    pairs_per_problem: PositiveInt = 4
-    """At most this many pairs of a problem's correct x incorrect product."""
-    measure: Literal["log_ratio", "log_likelihood"] = "log_likelihood"
-    """What the verifier's raw score is; see `LikelihoodVerifier`."""
-
-
-class HeadSettings(FitSettings):
-    """A head on the body of the policy: one per answer (classifier) or per step (stepwise)."""
-
-    optimiser: Optimiser = "muon"
-    learning_rate: Positive = 2e-2
-    head_learning_rate: Positive | None = None
-    """Of the head, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with AdamW. The head begins at
-    0, and the body learns nothing before it: beside a language model's small rate it wants one of its own."""
-    batch: PositiveInt = 256
-    """Answers of one optimiser step."""
-    reduction: Literal["last", "min", "product"] = "last"
-    """Of the stepwise kind: the score of an answer from those of its steps."""
-
-
-class VstarSettings(Settings):
-    """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""
-
-    rounds: PositiveInt = 3
-    """How often a generator is sampled and made anew."""
-    problems: PositiveInt = 2000
-    """Training problems; every round samples all of them."""
-    samples_per_problem: PositiveInt = 16
-    """Answers to each problem of a round."""
-    temperature: Positive = 1.0
-    """Of the sampling."""
-    review: str | None = None
-    """A second look that is read after an answer; see `Wording`. None is the embedded policy's own ("check :
-    {last_step} right") where it is asked in its own words, else nothing; "" is nothing, as in the paper."""
-    kinds: list[Kind] = Field(default=["likelihood", "classifier", "stepwise"], min_length=1)
-    """Which verifiers are trained on the labelled answers of all rounds."""
-    generator: GeneratorSettings = GeneratorSettings()
-    likelihood: PreferenceSettings = PreferenceSettings()
-    classifier: HeadSettings = HeadSettings()
-    stepwise: HeadSettings = HeadSettings()
-    calibration_problems: PositiveInt = 500
-    """Training problems that are kept from the generator and the verifiers, for calibration and thresholds."""
-    calibration_samples: PositiveInt = 16
-    """Answers to each of those."""
-    candidates: PositiveInt = 16
-    """Samples of a held-out problem from which the verifiers choose in the evaluation."""
-
+from selfcorrect.training.vstar.settings import GeneratorSettings, HeadSettings, PreferenceSettings, VstarSettings
 
 __all__ = [
     "CountdownSettings",
@@ -351,9 +265,9 @@ _LM_RATE = 1e-5
 
 
 def _language_model(rate: float) -> RunSettings:
-    """`rate` is that of what `policy.lora` holds for, which is all but V-STaR's verifiers."""
+    """`rate` is that of what learns, all weights or adapters."""
     # the head learns with the whole body of the model, for which Muon at 2e-2 is far too fast
-    head = HeadSettings(optimiser="adamw", learning_rate=_LM_RATE, head_learning_rate=1e-3, batch=32)
+    head = HeadSettings(optimiser="adamw", learning_rate=rate, head_learning_rate=1e-3, batch=32)
     return RunSettings(
         task=CountdownSettings(words=True),  # asked in sentences: symbols mean nothing to a chat model
         policy=PolicySettings(max_new_tokens=512),  # LoRA above 0.5 B parameters is the default's "auto"
@@ -372,7 +286,7 @@ def _language_model(rate: float) -> RunSettings:
             problems=500, calibration_problems=100,
             generator=GeneratorSettings(learning_rate=rate, batch=32),
             # as DPO of a language model is usually done: AdamW, and the beta of 0.1 of Rafailov et al. 2023
-            likelihood=PreferenceSettings(optimiser="adamw", learning_rate=_LM_RATE, batch=32, beta=0.1),
+            likelihood=PreferenceSettings(optimiser="adamw", learning_rate=rate, batch=32, beta=0.1),
             classifier=head, stepwise=head,
         ),
         evaluation=EvaluationSettings(problems=200),  # a standard error of 0.035 at most, for 400 answers

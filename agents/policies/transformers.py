@@ -18,7 +18,7 @@ from selfcorrect.agents.decoding.turn_cache import TurnCache
 from selfcorrect.agents.listening import Tell, listener
 from selfcorrect.agents.policies.local_calls import Completions, LocalCall, eos_ids, room_after
 from selfcorrect.agents.policies.ongoing import OngoingAnswers, generating
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, free_bytes, load_model_and_tokenizer
+from selfcorrect.agents.policies.pretrained import free_bytes, load_model_and_tokenizer
 from selfcorrect.agents.policies.rendering import (
     TemplateName,
     choose_template,
@@ -27,6 +27,7 @@ from selfcorrect.agents.policies.rendering import (
 from selfcorrect.agents.policy import Sampling
 from selfcorrect.agents.recording import begin_call, refuse_recording
 from selfcorrect.agents.state import Generation, Message
+from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import ConfigurationError, PolicyError, SelfCorrectError
 
 DecodingName = Literal["auto", "dynamic", "static"]

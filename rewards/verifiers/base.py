@@ -18,6 +18,8 @@ from selfcorrect.rewards.verifiers.folder import Platt, VerifierCard, fit_platt,
 
 Asked = tuple[str, str]
 """A problem's prompt and a response."""
+_TOKENS = 8192
+"""Tokens of one batch at most, padding included: what a language model's hidden layers make of more fills memory."""
 
 
 class ModelVerifier(ABC):
@@ -26,6 +28,7 @@ class ModelVerifier(ABC):
 
     Attributes:
         card: what it is; see `VerifierCard`.
+        max_batch, max_tokens: at most so many responses, and tokens with padding, are read at a time.
         unreadable: how many responses it abstained on so far because it could not read them (blank, words that its
             tokenizer does not know, longer than its context).
         not_finite: how many scores came out as nan or infinite and were replaced by None.
@@ -33,7 +36,7 @@ class ModelVerifier(ABC):
 
     def __init__(self, tokenizer: Any, card: VerifierCard, *, context: int | None, max_batch: int = 256) -> None:
         refuse_other_tokenizer(tokenizer, card, whose="this tokenizer")
-        self.card, self.tokenizer, self.max_batch = card, tokenizer, max_batch
+        self.card, self.tokenizer, self.max_batch, self.max_tokens = card, tokenizer, max_batch, _TOKENS
         self.encoder = ResponseEncoder(tokenizer, card.wording, longest=context)
         self.unreadable = 0
         self.not_finite = 0
@@ -94,7 +97,7 @@ class ModelVerifier(ABC):
         readable = [(pair, one) for pair, one in encoded.items() if one is not None]
         values: dict[Asked, float | None] = dict.fromkeys(asked)
         with reading(self._models()):
-            for numbers in in_batches([len(one.ids) for _, one in readable], self.max_batch):
+            for numbers in in_batches([len(one.ids) for _, one in readable], self.max_batch, self.max_tokens):
                 raw = self._read([readable[number][1] for number in numbers])
                 values.update({readable[number][0]: score for number, score in zip(numbers, raw, strict=True)})
         return values

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.checker import STEP_SEPARATOR, split_steps
+from selfcorrect.rewards.code.extraction import find_program
 
 TemplateName = Literal["plain", "chat"]
+Reads = Literal["answer", "program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Wording:
         system: the system message before the problem, as the policy was given one; "" for none.
         end: the token that ends an answer, where a chat template ends turns by another than the tokenizer's EOS; "" is
             that one.
+        reads: what of an answer: all of it, or the program in it alone, as the checkers of code find it.
     """
 
     attempt: str = "{problem}"
@@ -35,6 +38,7 @@ class Wording:
     review: str = ""
     system: str = ""
     end: str = ""
+    reads: Reads = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,10 @@ class ResponseEncoder:
         return int(self.tokenizer.convert_tokens_to_ids(end))
 
     def whole(self, prompt: str, response: str) -> Encoded | None:
-        """Prompt and complete response; None if the verifier cannot read them (blank, unknown words, too long)."""
+        """Prompt and complete response; None if the verifier cannot read them (blank, without a program where that is
+        read, unknown words, too long)."""
+        if self.wording.reads == "program":
+            response = program_in(response)
         if not response.strip():
             return None
         prompt_ids = self.prompt_ids(prompt)
@@ -137,6 +144,12 @@ class ResponseEncoder:
         return Encoded(ids, begin, ends)
 
 
+def program_in(response: str) -> str:
+    """The program in a response, as a block of Markdown; "" where there is none."""
+    program = find_program(response).program
+    return f"```python\n{program.strip()}\n```" if program else ""
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """A hash of everything by which two tokenizers would give other ids: vocabulary, special tokens, rules of
     splitting."""
@@ -150,7 +163,14 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(described, ensure_ascii=False).encode()).hexdigest()
 
 
-def in_batches(lengths: Sequence[int], rows: int) -> list[list[int]]:
-    """Numbers of rows in batches of like length, at most `rows` each."""
-    order = sorted(range(len(lengths)), key=lambda number: (lengths[number], number))
-    return [order[begin : begin + rows] for begin in range(0, len(order), rows)]
+def in_batches(lengths: Sequence[int], rows: int, tokens: int) -> list[list[int]]:
+    """Numbers of rows in batches of like length: at most `rows` each, and of more than one at most `tokens` with
+    padding."""
+    batches: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: (lengths[number], number)):
+        room = batches and len(batches[-1]) < min(rows, tokens // lengths[number])
+        if room:
+            batches[-1].append(number)
+        else:
+            batches.append([number])
+    return batches

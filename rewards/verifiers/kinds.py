@@ -14,6 +14,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded, reading
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
+from selfcorrect.rewards.verifiers.weights import is_adapted, open_weights, save_weights
 from selfcorrect.undivided import undivided
 
 # V-STaR's verifier: a language model trained by DPO, whose likelihood of a response is the score.
@@ -33,7 +34,8 @@ class LikelihoodVerifier(ModelVerifier):
 
     Args:
         model: the trained causal language model.
-        reference: what DPO started from; None with the measure "log_likelihood".
+        reference: what DPO started from; None with the measure "log_likelihood", and of a model with an adapter, whose
+            base it is.
         tokenizer: of both.
         card: kind "likelihood".
         max_batch: at most this many responses are read at a time.
@@ -44,20 +46,23 @@ class LikelihoodVerifier(ModelVerifier):
 
     def __init__(self, model: Any, reference: Any, tokenizer: Any, card: VerifierCard, *, max_batch: int = 256) -> None:
         super().__init__(tokenizer, card, context=context_of(model), max_batch=max_batch)
-        if card.measure == "log_ratio" and reference is None:
+        self.max_tokens = min(self.max_tokens, max(1, _LOGITS // model.config.get_text_config().vocab_size))
+        if card.measure == "log_ratio" and reference is None and not is_adapted(model):
             raise CheckerError("the measure 'log_ratio' compares with the reference model, and none was given")
         self.model, self.reference = model, reference
 
     @classmethod
-    def load(cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> "LikelihoodVerifier":
+    def load(
+        cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256, device: str = "auto"
+    ) -> "LikelihoodVerifier":
         """The verifier in `folder`; see `load_verifier`."""
         from transformers import AutoModelForCausalLM
 
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        model = AutoModelForCausalLM.from_pretrained(folder / "model").eval()
-        compares = card.measure == "log_ratio"
-        reference = AutoModelForCausalLM.from_pretrained(folder / "reference").eval() if compares else None
+        model = open_weights(AutoModelForCausalLM, folder / "model", device=device)
+        compares = card.measure == "log_ratio" and not is_adapted(model)
+        reference = open_weights(AutoModelForCausalLM, folder / "reference", device=device) if compares else None
         return cls(model, reference, tokenizer, card, max_batch=max_batch)
 
     def _encode(self, prompt: str, response: str) -> Encoded | None:
@@ -68,16 +73,26 @@ class LikelihoodVerifier(ModelVerifier):
         begins = torch.tensor([one.begin for one in batch], device=ids.device)
         logprobs = mean_logprobs(self.model, ids, mask, begins)
         if self.card.measure == "log_ratio":
-            logprobs = logprobs - mean_logprobs(self.reference, ids, mask, begins)
+            logprobs = logprobs - self._reference_logprobs(ids, mask, begins)
         return [float(value) for value in logprobs]
+
+    def _reference_logprobs(self, ids: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
+        if self.reference is not None:
+            return mean_logprobs(self.reference, ids, mask, begins)
+        with self.model.disable_adapter():
+            return mean_logprobs(self.model, ids, mask, begins)
 
     def _models(self) -> list[Any]:
         return [self.model] if self.reference is None else [self.model, self.reference]
 
     def _save_weights(self, folder: Path) -> None:
-        self.model.save_pretrained(folder / "model")
-        if self.card.measure == "log_ratio":
-            self.reference.save_pretrained(folder / "reference")
+        save_weights(self.model, folder / "model")
+        if self.reference is not None and self.card.measure == "log_ratio":
+            save_weights(self.reference, folder / "reference")
+
+
+_LOGITS = 2**28
+"""Logits of one batch at most: 1 GiB in float32. A vocabulary of 150,000 makes a batch of 1,700 tokens of it."""
 
 
 def mean_logprobs(model: Any, ids: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
@@ -100,7 +115,8 @@ class ScoringModel(nn.Module):
     """Hidden states of a transformer, and from each a logit.
 
     Args:
-        body: a transformers model without a language-model head (`AutoModel`, or `model.base_model` of a causal one).
+        body: a transformers model without a language-model head (`AutoModel`, or `model.base_model` of a causal one),
+            or an adapter on one.
         head: (H,) -> (1,); None makes one whose logits are 0 everywhere.
     """
 
@@ -118,12 +134,12 @@ class ScoringModel(nn.Module):
         """Write the body to `folder`/model and the head beside it."""
         from safetensors.torch import save_file
 
-        self.body.save_pretrained(folder / "model")
+        save_weights(self.body, folder / "model")
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, folder / _HEAD)
 
     @classmethod
-    def load(cls, folder: Path) -> "ScoringModel":
-        """What `save` wrote.
+    def load(cls, folder: Path, *, device: str = "auto") -> "ScoringModel":
+        """What `save` wrote, on `device`.
 
         Raises:
             CheckerError: weights are missing or do not fit.
@@ -131,7 +147,7 @@ class ScoringModel(nn.Module):
         from safetensors.torch import load_file
         from transformers import AutoModel
 
-        body = AutoModel.from_pretrained(folder / "model")
+        body = open_weights(AutoModel, folder / "model", device=device)
         model = cls(body)
         try:
             model.head.load_state_dict(load_file(folder / _HEAD))
@@ -168,11 +184,11 @@ class HeadVerifier(ModelVerifier):
         self.model = model
 
     @classmethod
-    def load(cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> Self:
+    def load(cls, folder: Path, *, policy_tokenizer: Any = None, max_batch: int = 256, device: str = "auto") -> Self:
         """The verifier in `folder`; see `load_verifier`."""
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        return cls(ScoringModel.load(folder), tokenizer, card, max_batch=max_batch)
+        return cls(ScoringModel.load(folder, device=device), tokenizer, card, max_batch=max_batch)
 
     def _models(self) -> list[Any]:
         return [self.model]
@@ -257,17 +273,22 @@ _KINDS: dict[str, type[LikelihoodVerifier] | type[ClassifierVerifier] | type[Ste
 
 @no_unseen_bars()
 @undivided()
-def load_verifier(folder: str | Path, *, policy_tokenizer: Any = None, max_batch: int = 256) -> ModelVerifier:
-    """The verifier that was saved in `folder`.
+def load_verifier(
+    folder: str | Path, *, policy_tokenizer: Any = None, max_batch: int = 256, device: str = "auto"
+) -> ModelVerifier:
+    """The verifier that was saved in `folder`, ready to read on `device`.
 
     Args:
         folder: as `ModelVerifier.save` and `selfcorrect train vstar` write it.
         policy_tokenizer: of the policy whose answers are to be scored; it must be the verifier's own.
         max_batch: at most this many responses are read at a time.
+        device: "auto" is the accelerator where there is one; else as torch calls them.
 
     Raises:
-        CheckerError: the folder is no verifier's or is damaged, or a tokenizer is not the one it was trained with.
+        CheckerError: the folder is no verifier's or is damaged, its base cannot be found, or a tokenizer is not the one
+            it was trained with.
+        ConfigurationError: the device is not there.
     """
     path = Path(folder)
     kind = _KINDS[read_card(path).kind]
-    return kind.load(path, policy_tokenizer=policy_tokenizer, max_batch=max_batch)
+    return kind.load(path, policy_tokenizer=policy_tokenizer, max_batch=max_batch, device=device)

@@ -8,10 +8,11 @@ import torch
 from small_models import WORDS, llama, word_tokenizer
 
 from selfcorrect.agents.policies import pretrained
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, decoding_attention, free_bytes
+from selfcorrect.agents.policies.pretrained import decoding_attention, free_bytes
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY
 from selfcorrect.agents.state import Message
+from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import ConfigurationError, PolicyError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

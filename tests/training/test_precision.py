@@ -22,9 +22,10 @@ from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, 
 from selfcorrect.training.ppo.config import TurnPPOConfig
 from selfcorrect.training.ppo.precision import StochasticAdamW, placed, prepare_weights
 from selfcorrect.training.runs.opening import chosen_lora, open_policy
-from selfcorrect.training.settings import LoraSettings, PolicySettings, PreferenceSettings
+from selfcorrect.training.settings import LoraSettings, PolicySettings
 from selfcorrect.training.vstar import fits
 from selfcorrect.training.vstar.preference import dpo_config
+from selfcorrect.training.vstar.settings import PreferenceSettings
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.pretrained import choose_device
 from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.agents.quiet.model import QuietModel
 from selfcorrect.agents.quiet.thinking import open_model
+from selfcorrect.devices import choose_device
 from selfcorrect.errors import PolicyError
 from selfcorrect.files import finite, write_whole
 from selfcorrect.training.quiet_star.chain_model import ChainRecipe, save_chain_model

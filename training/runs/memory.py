@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, free_bytes, parameter_count, weightless
+from selfcorrect.agents.policies.pretrained import free_bytes, parameter_count, weightless
+from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import TrainingError
 from selfcorrect.training.runs.opening import chosen_lora
 from selfcorrect.training.runs.progress import ProgressSink
@@ -56,13 +57,11 @@ class Load:
         references: further whole models in the same place: the KL reference, DPO's.
         rows: of one forward and backward pass.
         drawn: rows that are decoded at once.
-        adapts: `policy.lora` holds for what is trained.
     """
 
     references: int
     rows: int
     drawn: int
-    adapts: bool = True
 
 
 def reinforced_load(settings: RunSettings) -> Load:
@@ -79,9 +78,11 @@ def supervised_load(group: SupervisedSettings) -> Load:
 
 
 def vstar_load(settings: RunSettings) -> Load:
-    """That of V-STaR's widest fit: DPO of all weights, two answers a pair, beside its reference and the policy."""
+    """That of V-STaR's widest fit: DPO, two answers a pair, beside the policy and the reference, which under adapters
+    is the base."""
     vstar = settings.vstar
-    return Load(2, max(vstar.generator.batch, 2 * vstar.likelihood.batch), _AT_ONCE, adapts=False)
+    references = 1 if chosen_lora(settings.policy) is not None else 2
+    return Load(references, max(vstar.generator.batch, 2 * vstar.likelihood.batch), _AT_ONCE)
 
 
 def memory_estimate(settings: RunSettings, load: Load | None = None) -> MemoryEstimate:
@@ -93,7 +94,7 @@ def memory_estimate(settings: RunSettings, load: Load | None = None) -> MemoryEs
     """
     model = weightless(settings.policy.model)
     load = load or reinforced_load(settings)
-    lora, optimiser = chosen_lora(settings.policy) if load.adapts else None, settings.optimiser
+    lora, optimiser = chosen_lora(settings.policy), settings.optimiser
     computes = choose_dtype(settings.policy.dtype, choose_device(settings.policy.device)) or torch.float32
     kept = computes if lora is not None or optimiser.pure_bf16 else torch.float32
     parameters = parameter_count(settings.policy.model)

@@ -8,7 +8,7 @@ import torch
 
 from selfcorrect.agents.critiques import CRITIQUES, Loop, record_loop, refuse_without_programs
 from selfcorrect.agents.graph import CorrectionGraph, build_graph
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype, parameter_count
+from selfcorrect.agents.policies.pretrained import parameter_count
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.whole_models import whole_location
 from selfcorrect.agents.policy import Policy
@@ -20,6 +20,7 @@ from selfcorrect.agents.prompts import (
     record_prompts,
     refuse_feedback,
 )
+from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import ConfigurationError, PolicyError
 from selfcorrect.registry import called, load, shown_kind
 from selfcorrect.rewards.checker import Checker
@@ -270,14 +271,15 @@ def ppo_config(
     )
 
 
-def lora_config(settings: LoraSettings | None) -> Any:
-    """The PEFT configuration, or None to train all weights."""
+def lora_config(settings: LoraSettings | None, *, task: str | None = "CAUSAL_LM") -> Any:
+    """The PEFT configuration, or None to train all weights. `task` is what PEFT calls the kind of model; None is a body
+    without a language-model head."""
     if settings is None:
         return None
     from peft import LoraConfig
 
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

@@ -14,17 +14,20 @@ import torch
 from transformers import TrainerCallback
 
 from selfcorrect.agents.choosing.sample_pool import Sample
-from selfcorrect.agents.policies.pretrained import choose_device, choose_dtype
-from selfcorrect.errors import DivergenceError, TrainingError
+from selfcorrect.devices import choose_device, choose_dtype
+from selfcorrect.errors import ConfigurationError, DivergenceError, TrainingError
 from selfcorrect.rewards.checker import STEP_SEPARATOR, prefixes, split_steps
 from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
+from selfcorrect.rewards.verifiers.weights import base_dtype
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
+from selfcorrect.training.engines import LoraSettings
 from selfcorrect.training.ppo.precision import placed
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_run_policy
-from selfcorrect.training.settings import FitSettings, HeadSettings, RunSettings
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.vstar.settings import FitSettings, HeadSettings, VstarSettings
 
 # Examples for verifiers: labelled answers, pairs of them, and how often each beginning came out right.
 
@@ -186,6 +189,25 @@ def placed_arguments(make: Callable[..., Any], device: str, dtype: str) -> Any:
     """
     chosen = choose_device(device)
     return placed(make(use_cpu=chosen.type == "cpu", bf16=choose_dtype(dtype, chosen) is torch.bfloat16), chosen)
+
+
+def weights_dtype(lora: LoraSettings | None, device: str, dtype: str) -> torch.dtype:
+    """What a verifier's base is loaded in: float32 where its weights learn, whatever it was saved in (see `precision`);
+    under adapters what it computes in."""
+    return torch.float32 if lora is None else base_dtype(dtype, choose_device(device))
+
+
+def refuse_muon(settings: VstarSettings) -> None:
+    """Raise a ConfigurationError for verifiers that adapters are to learn by Muon: it makes the update of a matrix
+    orthogonal, and an adapter's two matrices are not the one that changes."""
+    for kind in settings.kinds:
+        fit: FitSettings = getattr(settings, kind)
+        if fit.optimiser == "muon":
+            raise ConfigurationError(
+                f"vstar.{kind}.optimiser is muon, which is for whole matrices, and this model learns by adapters: set "
+                f"vstar.{kind}.optimiser=adamw and a learning_rate of its own (--preset lm has both), or "
+                "policy.lora=null"
+            )
 
 
 def refuse_divergence(model: Any) -> None:

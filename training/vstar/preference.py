@@ -12,10 +12,19 @@ from selfcorrect.rewards.verifiers.base import context_of
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
+from selfcorrect.training.engines import LoraSettings
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.processes import count
-from selfcorrect.training.settings import PreferenceSettings
-from selfcorrect.training.vstar.fits import Pair, StepLog, optimiser_for, placed_arguments, refuse_divergence
+from selfcorrect.training.runs.opening import lora_config
+from selfcorrect.training.vstar.fits import (
+    Pair,
+    StepLog,
+    optimiser_for,
+    placed_arguments,
+    refuse_divergence,
+    weights_dtype,
+)
+from selfcorrect.training.vstar.settings import PreferenceSettings
 
 
 def train_likelihood(
@@ -27,6 +36,7 @@ def train_likelihood(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    lora: LoraSettings | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> LikelihoodVerifier:
@@ -40,6 +50,7 @@ def train_likelihood(
         work: a folder for TRL's own files.
         seed: of the order and of dropout.
         log: told of the steps.
+        lora: adapters that learn instead of all weights; the base beneath them is what they are compared with.
         device, dtype: where it learns, and what it computes in, as in `policy`.
 
     Raises:
@@ -49,9 +60,8 @@ def train_likelihood(
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    # float32, whatever it was saved in: see `precision`
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    reference = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(lora, device, dtype))
+    reference = None if lora else AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     rows = preference_rows(pairs, ResponseEncoder(tokenizer, wording, longest=context_of(model)))
     trainer = _trainer_class()(
         model=model,
@@ -60,17 +70,18 @@ def train_likelihood(
         train_dataset=_dataset(rows),
         processing_class=_padding(tokenizer),
         callbacks=[log] if log is not None else [],
+        peft_config=lora_config(lora),
         optimizers=(optimiser_for(model, settings), None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    refuse_divergence(model)
+    refuse_divergence(trainer.model)
     card = VerifierCard(
         kind="likelihood",
         tokenizer=tokenizer_fingerprint(tokenizer),
         wording=wording,
         measure=settings.measure,
-        trained={"pairs": len(rows), **settings.model_dump(), "seed": seed},
+        trained={"pairs": len(rows), **settings.model_dump(), "lora": lora and lora.model_dump(), "seed": seed},
     )
     trained = trainer.accelerator.unwrap_model(trainer.model).eval()
     return LikelihoodVerifier(trained, reference, AutoTokenizer.from_pretrained(base), card)

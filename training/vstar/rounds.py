@@ -39,12 +39,13 @@ from selfcorrect.training.runs.given import takes_objects
 from selfcorrect.training.runs.held_out import HeldOut
 from selfcorrect.training.runs.holding import opened_run
 from selfcorrect.training.runs.memory import refuse_too_large, vstar_load
-from selfcorrect.training.runs.opening import meet, open_graph, open_run_policy, prompts_for, refuse_best
+from selfcorrect.training.runs.opening import chosen_lora, meet, open_graph, open_run_policy, prompts_for, refuse_best
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.runs.run_directory import RunDirectory, RunResult
-from selfcorrect.training.settings import Kind, RunSettings
-from selfcorrect.training.vstar.fits import StepLog, train_generator
+from selfcorrect.training.settings import RunSettings
+from selfcorrect.training.vstar.fits import StepLog, refuse_muon, train_generator
 from selfcorrect.training.vstar.measuring import verifier_figures, verifier_page, with_answer_keys
+from selfcorrect.training.vstar.settings import Kind
 from selfcorrect.training.vstar.verifiers import calibrate, train_verifier
 
 # From settings to what V-STaR works with: wording, problems, seeds.
@@ -68,6 +69,7 @@ def wording_for(settings: RunSettings, policy: TransformersPolicy) -> Wording:
         review=review,
         system=prompts.system,
         end=_end_of_turn(policy, template, prompts),
+        reads=settings.vstar.reads,
     )
 
 
@@ -144,6 +146,9 @@ class _Vstar:
         smaller = ["a smaller vstar.generator.batch and vstar.likelihood.batch", "a smaller policy.max_new_tokens"]
         refuse_too_large(self.settings, self.progress, vstar_load(self.settings), advice=smaller)
         self.policy = open_run_policy(self.settings)
+        self.lora = chosen_lora(self.settings.policy)
+        if self.lora is not None:
+            refuse_muon(self.settings.vstar)
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
         self.problems, self.kept = draw_problems(self.settings, self.task, self._shown)
@@ -216,6 +221,7 @@ class _Vstar:
                         work=self._work,
                         seed=self._small_seed,
                         log=log,
+                        lora=self.lora,
                         device=self.settings.policy.device,
                         dtype=self.settings.policy.dtype,
                     )
@@ -285,7 +291,10 @@ class _Vstar:
     def _write_figures(self, pool: list[Sample]) -> None:
         vstar = self.settings.vstar
         folders = {kind: self.run.path / "verifiers" / kind for kind in vstar.kinds}
-        figures = {str(kind): verifier_figures(load_verifier(folder), pool) for kind, folder in folders.items()}
+        device = self.settings.policy.device
+        figures = {
+            str(kind): verifier_figures(load_verifier(folder, device=device), pool) for kind, folder in folders.items()
+        }
         write_whole(self.run.path / "verifiers.json", json.dumps(figures, indent=2) + "\n")
         write_whole(self.run.path / "verifiers.html", verifier_page(figures))
 

@@ -16,8 +16,9 @@ from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.folder import Calibration, VerifierCard, write_calibration
 from selfcorrect.rewards.verifiers.kinds import ClassifierVerifier, ScoringModel, StepwiseVerifier
+from selfcorrect.training.engines import LoraSettings
 from selfcorrect.training.processes import count
-from selfcorrect.training.settings import HeadSettings, Kind, VstarSettings
+from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.vstar.fits import (
     Labelled,
     StepLog,
@@ -27,8 +28,10 @@ from selfcorrect.training.vstar.fits import (
     preference_pairs,
     refuse_divergence,
     step_labels,
+    weights_dtype,
 )
 from selfcorrect.training.vstar.preference import train_likelihood
+from selfcorrect.training.vstar.settings import HeadSettings, Kind, VstarSettings
 
 # The verifiers with a head: an outcome for every answer (ORM), a success frequency for every step (PRM).
 
@@ -45,10 +48,11 @@ def train_head(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    lora: LoraSettings | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> ClassifierVerifier | StepwiseVerifier:
-    """A verifier whose logits fit the targets of `answers`, by binary cross-entropy over all weights.
+    """A verifier whose logits fit the targets of `answers`, by binary cross-entropy.
 
     Args:
         kind: "classifier" reads one target per answer, "stepwise" one per step.
@@ -59,6 +63,7 @@ def train_head(
         work: a folder for the trainer's own files.
         seed: of the order and of dropout.
         log: told of the steps.
+        lora: adapters that learn instead of all weights; the head learns always.
         device, dtype: where it learns, and what it computes in, as in `policy`.
 
     Raises:
@@ -68,8 +73,8 @@ def train_head(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    causal = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    model = ScoringModel(causal.base_model)
+    causal = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(lora, device, dtype))
+    model = ScoringModel(_adapted(causal.base_model, lora))
     rows = head_rows(kind, answers, ResponseEncoder(tokenizer, wording, longest=context_of(causal)))
     _fit(model, rows, settings, log, placed_arguments(partial(_arguments, settings, work, seed), device, dtype))
     refuse_divergence(model)
@@ -78,10 +83,18 @@ def train_head(
         tokenizer=tokenizer_fingerprint(tokenizer),
         wording=wording,
         reduction=settings.reduction,
-        trained={"answers": len(rows), **settings.model_dump(), "seed": seed},
+        trained={"answers": len(rows), **settings.model_dump(), "lora": lora and lora.model_dump(), "seed": seed},
     )
     made = ClassifierVerifier if kind == "classifier" else StepwiseVerifier
     return made(model.eval(), tokenizer, card)
+
+
+def _adapted(body: Any, lora: LoraSettings | None) -> Any:
+    if lora is None:
+        return body
+    from peft import get_peft_model
+
+    return get_peft_model(body, lora_config(lora, task=None))
 
 
 def head_rows(kind: str, answers: Sequence[Labelled], encoder: ResponseEncoder) -> list[Row]:
@@ -186,6 +199,7 @@ def train_verifier(
     work: Path,
     seed: int,
     log: StepLog | None = None,
+    lora: LoraSettings | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> ModelVerifier:
@@ -198,7 +212,7 @@ def train_verifier(
     """
     seen = _different(samples)
     how: dict[str, Any] = {
-        "wording": wording, "work": work, "seed": seed, "log": log, "device": device, "dtype": dtype
+        "wording": wording, "work": work, "seed": seed, "log": log, "lora": lora, "device": device, "dtype": dtype
     }  # fmt: skip
     if kind == "likelihood":
         pairs = preference_pairs(seen, per_problem=settings.likelihood.pairs_per_problem, seed=seed)

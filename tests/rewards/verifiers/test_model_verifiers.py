@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import word_tokenizer
+from small_models import byte_chat_model, word_tokenizer
+from transformers import AutoTokenizer
 
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.checker import StepVerifier, Verifier
-from selfcorrect.rewards.verifiers.encoding import Wording
+from selfcorrect.rewards.verifiers import kinds
+from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, in_batches, program_in
 from selfcorrect.rewards.verifiers.folder import Calibration, Platt, read_calibration, write_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier, reduced
 
@@ -23,6 +25,11 @@ ANSWERS = ["3 * 7 = 21 ; 21 + 5 = 26", "3 + 5 = 8", "3 * 7 = 21 ; 21 + 5 = 27"]
 
 def scores(verifier: Verifier, answers: list[str]) -> list[float | None]:
     return asyncio.run(verifier.scores(PROMPT, answers))
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return AutoTokenizer.from_pretrained(byte_chat_model(tmp_path_factory.mktemp("bytes")))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,3 +184,50 @@ def test_a_review_is_read_after_the_answer_and_counts(make: Any) -> None:
     assert scores(reviewing, ANSWERS) != scores(plain, ANSWERS)
     with pytest.raises(CheckerError, match="needs template 'plain'"):
         make("likelihood", wording=Wording(review="check :", template="chat"))
+
+
+def test_batches_hold_no_more_than_so_many_tokens_with_padding() -> None:
+    lengths = [5, 3, 9, 3, 4, 20]
+    assert in_batches(lengths, 256, 100) == [[1, 3, 4, 0, 2], [5]]
+    batches = in_batches(lengths, 256, 12)
+    assert sorted(number for batch in batches for number in batch) == list(range(6))
+    assert batches == [[1, 3, 4], [0], [2], [5]], "a row that is too long by itself is read by itself"
+    assert in_batches(lengths, 2, 100) == [[1, 3], [4, 0], [2, 5]]
+    assert in_batches([], 2, 100) == []
+
+
+def test_a_large_vocabulary_makes_smaller_batches(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "_LOGITS", 40 * 50)
+    verifier = make("likelihood")
+    sizes: list[tuple[int, ...]] = []
+    forward = verifier.model.forward
+    verifier.model.forward = lambda input_ids, **rest: (
+        sizes.append(tuple(input_ids.shape)) or forward(input_ids=input_ids, **rest)
+    )
+    alone = make("likelihood").raw_scores([(PROMPT, answer) for answer in ANSWERS])
+    assert verifier.raw_scores([(PROMPT, answer) for answer in ANSWERS]) == pytest.approx(alone, abs=1e-5)
+    assert len(sizes) > 1 and all(rows == 1 or rows * width * 50 <= 40 * 50 for rows, width in sizes)
+
+
+PROGRAM = "def f(x):\n    return x + 1"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"```python\n{PROGRAM}\n```",
+        f"Here it is:\n\n```python\n{PROGRAM}\n```\n\nIt adds one, as the task says.",
+        f"```py\n\n{PROGRAM}\n\n```",
+        f"```python\n{PROGRAM}",
+    ],
+)
+def test_a_verifier_of_programs_reads_nothing_of_what_is_around_them(answer: str) -> None:
+    assert program_in(answer) == f"```python\n{PROGRAM}\n```"
+
+
+def test_an_answer_without_a_program_cannot_be_read(byte_tokenizer: Any) -> None:
+    encoder = ResponseEncoder(byte_tokenizer, Wording(reads="program"))
+    whole = ResponseEncoder(byte_tokenizer, Wording())
+    said = f"Look:\n```python\n{PROGRAM}\n```\nDone."
+    assert encoder.whole("p", said) == whole.whole("p", f"```python\n{PROGRAM}\n```") != whole.whole("p", said)
+    assert encoder.whole("p", "```text\nI do not know\n```") is None and encoder.whole("p", " ") is None

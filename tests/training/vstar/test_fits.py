@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from selfcorrect.rewards.verifiers.encoding import Wording, tokenizer_fingerprint
 from selfcorrect.rewards.verifiers.kinds import ScoringModel
-from selfcorrect.training.settings import HeadSettings, PreferenceSettings
 from selfcorrect.training.vstar.fits import Labelled, Pair, StepLog, optimiser_for
 from selfcorrect.training.vstar.preference import train_likelihood
+from selfcorrect.training.vstar.settings import HeadSettings, PreferenceSettings
 from selfcorrect.training.vstar.verifiers import train_head
 
 pytestmark = pytest.mark.slow

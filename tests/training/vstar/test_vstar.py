@@ -11,16 +11,10 @@ from selfcorrect.agents.choosing.sample_pool import read_pool
 from selfcorrect.errors import CheckerError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
-from selfcorrect.training.settings import (
-    EvaluationSettings,
-    GeneratorSettings,
-    HeadSettings,
-    PreferenceSettings,
-    RunSettings,
-    VstarSettings,
-)
+from selfcorrect.training.settings import EvaluationSettings, RunSettings
 from selfcorrect.training.vstar import rounds
 from selfcorrect.training.vstar.rounds import vstar
+from selfcorrect.training.vstar.settings import GeneratorSettings, HeadSettings, PreferenceSettings, VstarSettings
 
 pytestmark = pytest.mark.slow
 

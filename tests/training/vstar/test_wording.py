@@ -14,9 +14,10 @@ from selfcorrect.agents.state import Message
 from selfcorrect.errors import CheckerError
 from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.rewards.verifiers.folder import Platt
-from selfcorrect.training.settings import GeneratorSettings, PolicySettings, RunSettings, VstarSettings
+from selfcorrect.training.settings import PolicySettings, RunSettings
 from selfcorrect.training.vstar.fits import train_generator
 from selfcorrect.training.vstar.rounds import cannot_tell, wording_for
+from selfcorrect.training.vstar.settings import GeneratorSettings, VstarSettings
 
 PROBLEM, ANSWER = "3 5 7 get 26 :", "3 * 7 = 21 ; 21 + 5 = 26"
 
