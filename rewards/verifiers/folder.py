@@ -1,7 +1,7 @@
 """A verifier's folder: what it is, how to read with it, how far to trust it.
 
 verifier.json       its kind, wording, calibration, and the fingerprint of its tokenizer
-model/              weights (safetensors) and tokenizer
+model/              weights (safetensors), or an adapter, or neither where the card names the base; and the tokenizer
 head.safetensors    of the kinds with a head
 reference/          of the likelihood kind: the model it is compared with
 calibration.json    answers with known scores and outcomes, from which thresholds are chosen (see
@@ -110,6 +110,7 @@ class VerifierCard:
         measure: of the likelihood kind.
         reduction: of the stepwise kind: the score of a response from those of its steps.
         trained: how it was made, for people.
+        base: folder or id of the model that reads, where it was left as it was; "" where model/ holds it.
     """
 
     kind: Kind
@@ -119,6 +120,7 @@ class VerifierCard:
     measure: Measure = "log_ratio"
     reduction: Reduction = "last"
     trained: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
 
 
 def write_card(folder: Path, card: VerifierCard) -> None:

@@ -14,7 +14,7 @@ from selfcorrect.rewards.shaping import Score
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded, reading
 from selfcorrect.rewards.verifiers.encoding import Encoded
 from selfcorrect.rewards.verifiers.folder import Reduction, VerifierCard, open_tokenizer, read_card
-from selfcorrect.rewards.verifiers.weights import is_adapted, open_weights, save_weights
+from selfcorrect.rewards.verifiers.weights import is_adapted, open_base, open_weights, save_weights
 from selfcorrect.undivided import undivided
 
 # V-STaR's verifier: a language model trained by DPO, whose likelihood of a response is the score.
@@ -60,9 +60,9 @@ class LikelihoodVerifier(ModelVerifier):
 
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        model = open_weights(AutoModelForCausalLM, folder / "model", device=device)
+        model = open_weights(AutoModelForCausalLM, folder / "model", device)
         compares = card.measure == "log_ratio" and not is_adapted(model)
-        reference = open_weights(AutoModelForCausalLM, folder / "reference", device=device) if compares else None
+        reference = open_weights(AutoModelForCausalLM, folder / "reference", device) if compares else None
         return cls(model, reference, tokenizer, card, max_batch=max_batch)
 
     def _encode(self, prompt: str, response: str) -> Encoded | None:
@@ -130,16 +130,17 @@ class ScoringModel(nn.Module):
         hidden = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.head(hidden.to(self.head.weight.dtype)).squeeze(-1).float()  # type: ignore[no-any-return]
 
-    def save(self, folder: Path) -> None:
-        """Write the body to `folder`/model and the head beside it."""
+    def save(self, folder: Path, *, body: bool = True) -> None:
+        """Write the body to `folder`/model, unless it is kept elsewhere, and the head beside it."""
         from safetensors.torch import save_file
 
-        save_weights(self.body, folder / "model")
+        if body:
+            save_weights(self.body, folder / "model")
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, folder / _HEAD)
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "auto") -> "ScoringModel":
-        """What `save` wrote, on `device`.
+    def load(cls, folder: Path, *, base: str = "", device: str = "auto") -> "ScoringModel":
+        """What `save` wrote, on `device`; its body is `base`, where that is given.
 
         Raises:
             CheckerError: weights are missing or do not fit.
@@ -147,7 +148,7 @@ class ScoringModel(nn.Module):
         from safetensors.torch import load_file
         from transformers import AutoModel
 
-        body = open_weights(AutoModel, folder / "model", device=device)
+        body = open_base(AutoModel, base, folder, device) if base else open_weights(AutoModel, folder / "model", device)
         model = cls(body)
         try:
             model.head.load_state_dict(load_file(folder / _HEAD))
@@ -188,13 +189,13 @@ class HeadVerifier(ModelVerifier):
         """The verifier in `folder`; see `load_verifier`."""
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        return cls(ScoringModel.load(folder, device=device), tokenizer, card, max_batch=max_batch)
+        return cls(ScoringModel.load(folder, base=card.base, device=device), tokenizer, card, max_batch=max_batch)
 
     def _models(self) -> list[Any]:
         return [self.model]
 
     def _save_weights(self, folder: Path) -> None:
-        self.model.save(folder)
+        self.model.save(folder, body=not self.card.base)
 
 
 # An outcome verifier (ORM): a head on the hidden state of a response's last token (Cobbe et al. 2021, arXiv

@@ -1,5 +1,7 @@
 """The weights of a verifier: a whole model, or an adapter on a base that lies where it lay in training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,12 @@ import torch
 
 from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import CheckerError
+from selfcorrect.rewards.verifiers.folder import CARD_FILE
 
 _ADAPTER = "adapter_config.json"
 
 
-def open_weights(opener: Any, folder: Path, *, device: str = "auto") -> Any:
+def open_weights(opener: Any, folder: Path, device: str = "auto") -> Any:
     """The model in `folder`, ready to read on `device`.
 
     Whole models are float32, as they were trained. The base of an adapter is what `base_dtype` says, as in training.
@@ -26,31 +29,59 @@ def open_weights(opener: Any, folder: Path, *, device: str = "auto") -> Any:
         ConfigurationError: the device is not there.
     """
     place = choose_device(device)
-    try:
-        if not (folder / _ADAPTER).is_file():
-            return opener.from_pretrained(folder, dtype=torch.float32).eval().to(place)
-        return _open_adapter(opener, folder, place)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckerError(f"cannot load the verifier's weights from {folder}: {error}") from error
+    if (folder / _ADAPTER).is_file():
+        return _open_adapter(opener, folder, device).to(place)
+    with _told(f"the verifier's weights in {folder} cannot be loaded", "train it again"):
+        return opener.from_pretrained(folder, dtype=torch.float32).eval().to(place)
 
 
-def _open_adapter(opener: Any, folder: Path, place: torch.device) -> Any:
+def open_base(opener: Any, base: str, folder: Path, device: str = "auto") -> Any:
+    """The model that the verifier in `folder` reads with as it is, named on its card.
+
+    Raises:
+        CheckerError: it cannot be loaded.
+        ConfigurationError: the device is not there.
+    """
+    place = choose_device(device)
+    with _told(
+        f"the verifier in {folder} is a head on {base!r}, which cannot be loaded",
+        f"put that model there, or name its place as base in {folder / CARD_FILE}",
+    ):
+        return opener.from_pretrained(base, dtype=base_dtype("auto", place)).eval().to(place)
+
+
+def _open_adapter(opener: Any, folder: Path, device: str) -> Any:
     from peft import PeftConfig, PeftModel
 
-    named = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    if not named:
+    with _told(f"the verifier's adapter in {folder} cannot be loaded", "train it again"):
+        base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    if not base:
         raise CheckerError(
             f"{folder / _ADAPTER} does not name the model that the verifier's adapter goes on: set "
             "base_model_name_or_path in it"
         )
+    with _told(
+        f"the verifier in {folder.parent} is an adapter on {base!r}, which cannot be loaded",
+        f"put that model there, or name its place as base_model_name_or_path in {folder / _ADAPTER}",
+    ):
+        whole = opener.from_pretrained(base, dtype=base_dtype("auto", choose_device(device)))
+    with _told(f"the verifier's adapter in {folder} does not fit {base!r}", "name the base it was trained on"):
+        return PeftModel.from_pretrained(whole, folder).eval()
+
+
+@contextmanager
+def _told(what: str, advice: str) -> Iterator[None]:
+    """Say what a failed loading of weights means.
+
+    Raises:
+        CheckerError: it failed.
+    """
+    from safetensors import SafetensorError
+
     try:
-        base = opener.from_pretrained(named, dtype=base_dtype("auto", place))
-    except (OSError, ValueError) as error:
-        raise CheckerError(
-            f"the verifier in {folder.parent} is an adapter on {named!r}, which cannot be loaded ({error}): put that "
-            f"model there, or name its place as base_model_name_or_path in {folder / _ADAPTER}"
-        ) from error
-    return PeftModel.from_pretrained(base, folder).eval().to(place)
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise CheckerError(f"{what} ({error}): {advice}") from error
 
 
 def base_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -22,7 +22,6 @@ from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording
 from selfcorrect.rewards.verifiers.weights import base_dtype
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune
-from selfcorrect.training.engines import LoraSettings
 from selfcorrect.training.ppo.precision import placed
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.opening import chosen_lora, lora_config, open_run_policy
@@ -191,10 +190,10 @@ def placed_arguments(make: Callable[..., Any], device: str, dtype: str) -> Any:
     return placed(make(use_cpu=chosen.type == "cpu", bf16=choose_dtype(dtype, chosen) is torch.bfloat16), chosen)
 
 
-def weights_dtype(lora: LoraSettings | None, device: str, dtype: str) -> torch.dtype:
+def weights_dtype(frozen: bool, device: str, dtype: str) -> torch.dtype:
     """What a verifier's base is loaded in: float32 where its weights learn, whatever it was saved in (see `precision`);
-    under adapters what it computes in."""
-    return torch.float32 if lora is None else base_dtype(dtype, choose_device(device))
+    where it is `frozen`, under adapters or a head, what it computes in."""
+    return base_dtype(dtype, choose_device(device)) if frozen else torch.float32
 
 
 def refuse_muon(settings: VstarSettings) -> None:
@@ -202,7 +201,7 @@ def refuse_muon(settings: VstarSettings) -> None:
     orthogonal, and an adapter's two matrices are not the one that changes."""
     for kind in settings.kinds:
         fit: FitSettings = getattr(settings, kind)
-        if fit.optimiser == "muon":
+        if fit.optimiser == "muon" and getattr(fit, "body", "") != "frozen":
             raise ConfigurationError(
                 f"vstar.{kind}.optimiser is muon, which is for whole matrices, and this model learns by adapters: set "
                 f"vstar.{kind}.optimiser=adamw and a learning_rate of its own (--preset lm has both), or "

@@ -60,7 +60,7 @@ def train_likelihood(
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(lora, device, dtype))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(lora is not None, device, dtype))
     reference = None if lora else AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     rows = preference_rows(pairs, ResponseEncoder(tokenizer, wording, longest=context_of(model)))
     trainer = _trainer_class()(

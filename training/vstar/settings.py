@@ -9,6 +9,7 @@ from selfcorrect.setting_groups import Positive, Settings
 
 Kind = Literal["likelihood", "classifier", "stepwise"]
 Optimiser = Literal["adamw", "muon"]
+Body = Literal["with_head", "after_head", "frozen"]
 
 
 class GeneratorSettings(Settings):
@@ -53,10 +54,14 @@ class PreferenceSettings(FitSettings):
 class HeadSettings(FitSettings):
     """A head on the body of the policy: one per answer (classifier) or per step (stepwise)."""
 
+    body: Body = "with_head"
+    """How the body learns. "with_head": at the same time as the head, which begins at 0. "after_head": under a head that
+    was fitted to it as it was, and stays. "frozen": not at all; the head is fitted in one reading of the answers, and
+    nothing else of this group matters."""
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 2e-2
     head_learning_rate: Positive | None = None
-    """Of the head, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with AdamW. The head begins at
+    """Of a head that learns with the body, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with AdamW. The head begins at
     0, and the body learns nothing before it: beside a language model's small rate it wants one of its own."""
     batch: PositiveInt = 256
     """Answers of one optimiser step."""

@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfcorrect.agents.choosing.best_of_k import pick_best
 from selfcorrect.agents.choosing.sample_pool import Sample, by_problem
+from selfcorrect.devices import choose_device
 from selfcorrect.errors import TrainingError
 from selfcorrect.rewards.verifiers.base import ModelVerifier, context_of, padded
 from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wording, tokenizer_fingerprint
@@ -31,6 +33,7 @@ from selfcorrect.training.vstar.fits import (
     weights_dtype,
 )
 from selfcorrect.training.vstar.preference import train_likelihood
+from selfcorrect.training.vstar.probing import fit_head, hidden_states
 from selfcorrect.training.vstar.settings import HeadSettings, Kind, VstarSettings
 
 # The verifiers with a head: an outcome for every answer (ORM), a success frequency for every step (PRM).
@@ -73,20 +76,39 @@ def train_head(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    causal = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(lora, device, dtype))
-    model = ScoringModel(_adapted(causal.base_model, lora))
+    frozen = settings.body == "frozen"
+    causal = AutoModelForCausalLM.from_pretrained(base, dtype=weights_dtype(frozen or lora is not None, device, dtype))
+    model = ScoringModel(causal.base_model)
     rows = head_rows(kind, answers, ResponseEncoder(tokenizer, wording, longest=context_of(causal)))
-    _fit(model, rows, settings, log, placed_arguments(partial(_arguments, settings, work, seed), device, dtype))
-    refuse_divergence(model)
+    fitted = {} if settings.body == "with_head" else _fit_head(model, rows, choose_device(device))
+    if not frozen:
+        model.body = _adapted(model.body, lora)
+        model.head.requires_grad_(settings.body == "with_head")
+        _fit(model, rows, settings, log, placed_arguments(partial(_arguments, settings, work, seed), device, dtype))
+        refuse_divergence(model)
     card = VerifierCard(
         kind=kind,
+        base=str(base) if frozen else "",
         tokenizer=tokenizer_fingerprint(tokenizer),
         wording=wording,
         reduction=settings.reduction,
-        trained={"answers": len(rows), **settings.model_dump(), "lora": lora and lora.model_dump(), "seed": seed},
-    )
+        trained={
+            "answers": len(rows), **settings.model_dump(), **fitted, "lora": lora and lora.model_dump(), "seed": seed
+        },
+    )  # fmt: skip
     made = ClassifierVerifier if kind == "classifier" else StepwiseVerifier
     return made(model.eval(), tokenizer, card)
+
+
+def _fit_head(model: ScoringModel, rows: Sequence[Row], place: torch.device) -> dict[str, float]:
+    """Fit the head to the body as it is; what is to be told of it."""
+    model.to(place)
+    states = hidden_states(model, [row["ids"] for row in rows], [row["places"] for row in rows])
+    targets = [aim for row in rows for aim in row["targets"]]
+    problems = [row["problem"] for row in rows for _ in row["targets"]]
+    found = fit_head(torch.cat(states).double().numpy(), np.asarray(targets, dtype=np.float64), problems)
+    found.put_into(model.head)
+    return {"head_penalty": found.penalty, "head_held_out_loss": found.held_out_loss}
 
 
 def _adapted(body: Any, lora: LoraSettings | None) -> Any:
@@ -104,9 +126,11 @@ def head_rows(kind: str, answers: Sequence[Labelled], encoder: ResponseEncoder) 
         TrainingError: none is left.
     """
     encode = encoder.whole if kind == "classifier" else encoder.stepwise
-    encoded = [(encode(answer.prompt, answer.response), answer.targets) for answer in answers]
+    encoded = [(encode(answer.prompt, answer.response), answer) for answer in answers]
     rows = [
-        {"ids": one.ids, "places": _places(kind, one), "targets": list(aim)} for one, aim in encoded if one is not None
+        {"ids": one.ids, "places": _places(kind, one), "targets": list(answer.targets), "problem": answer.prompt}
+        for one, answer in encoded
+        if one is not None
     ]
     if not rows:
         raise TrainingError(

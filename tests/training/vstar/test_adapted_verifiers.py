@@ -103,9 +103,7 @@ def test_a_base_that_moved_is_named_and_can_be_named_anew(base: Path, tmp_path: 
 
 
 def test_muon_is_refused_for_adapters() -> None:
-    with pytest.raises(
-        ConfigurationError, match="vstar.likelihood.optimiser is muon.*optimiser=adamw"
-    ):
+    with pytest.raises(ConfigurationError, match="vstar.likelihood.optimiser is muon.*optimiser=adamw"):
         refuse_muon(VstarSettings())
     adamw = {"optimiser": "adamw"}
     refuse_muon(VstarSettings(kinds=["classifier"], classifier=HeadSettings(**adamw)))
