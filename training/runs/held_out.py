@@ -80,14 +80,21 @@ class HeldOut:
         `RunDirectory.write_final` takes them."""
         self.progress.message("evaluating the trained policy")
         after, episodes = self._evaluate(graph)
-        self.run.write_final(before[0], after, budget=budget, steps=steps)
-        kept, base = episodes[:_KEPT_EPISODES], before[1][:_KEPT_EPISODES]
-        if alarm := standing_still(*_texts_of_both(base, kept)):
+        if alarm := standing_still(*_texts_of_both(before[1][:_KEPT_EPISODES], episodes[:_KEPT_EPISODES])):
             self.progress.message(f"warning: {alarm.words}")
+        return self._written(before, (after, episodes), budget, steps)
+
+    def finish_as_before(self, before: Evaluated, budget: Budget) -> RunResult:
+        """Write the final files of a run that has left the policy as it was."""
+        return self._written(before, before, budget, None)
+
+    def _written(self, before: Evaluated, after: Evaluated, budget: Budget, steps: tuple[int, int] | None) -> RunResult:
+        self.run.write_final(before[0], after[0], budget=budget, steps=steps)
+        kept, base = after[1][:_KEPT_EPISODES], before[1][:_KEPT_EPISODES]
         self.run.write_episodes(kept, before=base, tokenizer=self.tokenizer)
         self.run.write_report()
         self.run.write_card()
-        return RunResult(self.run.path, before[0], after)
+        return RunResult(self.run.path, before[0], after[0])
 
     def validate(self, graph: CorrectionGraph) -> dict[str, float]:
         """Figures while training, greedy, on a draw of its own from the test split: they are shown, and nothing is

@@ -1,10 +1,10 @@
 """A head fitted to a body as it is: logistic regression on hidden states, read once (Alain & Bengio 2016, arXiv
 1610.01644; as the beginning of fine-tuning Kumar et al. 2022, arXiv 2202.10054).
 
-A language model's hidden states at the end of an answer have most of their size in common: of Qwen2.5-Coder-1.5B's 5,700
-(the sum of absolute values over 1,536 numbers) 420 differ between answers. A gradient step that moves the head moves the
-logits of all answers by what they have in common, first. So the states are centred and scaled, the regression is fitted
-to its optimum, and the centring is folded into the head's weights.
+A language model's hidden states at the end of an answer have most of their size in common: of Qwen2.5-Coder-1.5B's
+5,700 (the sum of absolute values over 1,536 numbers) 420 differ between answers. A gradient step that moves the head
+moves the logits of all answers by what they have in common, first. So the states are centred and scaled, the regression
+is fitted to its optimum, and the centring is folded into the head's weights.
 """
 
 from collections.abc import Hashable, Sequence
@@ -67,7 +67,8 @@ class FittedHead:
 
 
 def fit_head(states_NH: Array, targets_N: Array, groups: Sequence[Hashable]) -> FittedHead:
-    """The regression of `targets_N`, each in [0, 1], on `states_NH`, with the penalty that does best on held-out groups.
+    """The regression of `targets_N`, each in [0, 1], on `states_NH`, with the penalty that does best on held-out
+    groups.
 
     Args:
         states_NH: hidden states.

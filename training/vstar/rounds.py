@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool, sample_pool, write_pool
+from selfcorrect.agents.graph import CorrectionGraph
+from selfcorrect.agents.loading import named_policy
 from selfcorrect.agents.policies.rendering import ChatTemplate, Template, choose_template
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policies.whole_models import whole_location
-from selfcorrect.agents.policy import Sampling, derive_seed
+from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import COUNTDOWN, Prompts
+from selfcorrect.agents.search.cached import CachedPolicy, KeptAnswers
 from selfcorrect.agents.state import Message
 from selfcorrect.errors import TrainingError
 from selfcorrect.files import write_whole
@@ -27,6 +30,7 @@ from selfcorrect.training.processes import (
     agreed,
     by_first,
     joined,
+    rank,
     refuse_divided,
     refuse_uneven,
     replacing_by_first,
@@ -111,7 +115,8 @@ def vstar(settings: RunSettings, *, out: Path, progress: ProgressSink | None = N
     Every round samples all training problems with the last generator. Its right answers, with those of the rounds
     before, train the next generator from the base; all answers, labelled, collect into the verifiers' data. After the
     last round each verifier starts from the base and learns from the collected answers; it is calibrated on answers of
-    the last generator to problems that nothing was trained on.
+    the last generator to problems that nothing was trained on. With 0 rounds the base stays the generator, or whoever
+    `vstar.asked` names; there is no `model/` then.
 
     The run folder holds, besides the usual files (`model/` is the last generator): `rounds/N/` with each round's
     samples and generator, `verifiers/KIND/` with the verifiers (see `load_verifier`), `verifiers.json` and
@@ -149,37 +154,54 @@ class _Vstar:
         self.lora = chosen_lora(self.settings.policy)
         if self.lora is not None:
             refuse_muon(self.settings.vstar)
+        self.player: Policy = self._asked() or self.policy
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
         self.problems, self.kept = draw_problems(self.settings, self.task, self._shown)
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, self.policy.tokenizer)
         self.measured = self._shown(self.held_out.problems)
 
+    def _asked(self) -> Policy | None:
+        """Who answers in the policy's place; what it has answered is kept as it comes."""
+        if self.settings.vstar.asked is None:
+            return None
+        policy, _ = named_policy(self.settings.vstar.asked)
+        return CachedPolicy(policy, KeptAnswers(self.run.path / f"answers-{rank()}.jsonl"))
+
     def _shown(self, problems: list[Problem]) -> list[Problem]:
         return shown_problems(problems, self.policy, self.prompts, self.progress)
 
     def play_through(self) -> RunResult:
         vstar = self.settings.vstar
-        before = self.held_out.before(open_graph(self.settings.for_evaluation, self.policy, self.task.checker))
+        before = self.held_out.before(self._graph(0))
         self.progress.start(vstar.rounds + len(vstar.kinds), "V-STaR")
-        samples: list[Sample] = []
+        samples: list[Sample] = [] if vstar.rounds else self._drawn(0)
         for number in range(1, vstar.rounds + 1):
             samples += self._round(number, samples)
         self._verifiers(samples)
-        by_first(self._publish_generator)
+        if vstar.rounds:
+            by_first(self._publish_generator)
         self._measure()
-        graph = open_graph(self.settings.for_evaluation, self._generator(vstar.rounds), self.task.checker)
-        return self.held_out.finish(graph, before, self._budget(samples))
+        budget = self._budget(samples)
+        if not vstar.rounds:
+            return self.held_out.finish_as_before(before, budget)
+        return self.held_out.finish(self._graph(vstar.rounds), before, budget)
+
+    def _graph(self, number: int) -> CorrectionGraph:
+        """In which the generator after round `number` is evaluated."""
+        return open_graph(self.settings.for_evaluation, self._generator(number), self.task.checker)
+
+    def _drawn(self, number: int) -> list[Sample]:
+        """The answers to the training problems of round `number`; of round 0, those of a run without a generator."""
+        vstar = self.settings.vstar
+        told = f"round {number}: " if number else ""
+        self.progress.message(f"{told}sampling {vstar.samples_per_problem} answers to each problem")
+        path = self.run.path / "rounds" / str(number) / "samples.jsonl"
+        return self._pool(path, max(0, number - 1), self.problems, vstar.samples_per_problem, number)
 
     def _round(self, number: int, earlier: list[Sample]) -> list[Sample]:
         """Sample with the last generator, train the next; the round's samples."""
-        folder = self.run.path / "rounds" / str(number)
-        self.progress.message(
-            f"round {number}: sampling {self.settings.vstar.samples_per_problem} answers to each problem"
-        )
-        new = self._pool(
-            folder / "samples.jsonl", number - 1, self.problems, self.settings.vstar.samples_per_problem, number
-        )
+        folder, new = self.run.path / "rounds" / str(number), self._drawn(number)
 
         def train(unfinished: Path) -> dict[str, float]:
             seed = derive_seed(self.settings.seed, number)
@@ -260,7 +282,7 @@ class _Vstar:
                     self.task.checker,
                     per_problem=per_problem,
                     prompts=self.prompts,
-                    sampling=Sampling(temperature=self.settings.vstar.temperature),
+                    sampling=self._sampling(),
                     seed=derive_seed(self.settings.seed, child),
                     numbers=here,
                 )
@@ -270,10 +292,14 @@ class _Vstar:
             by_first(lambda: write_pool(path, samples))
         return read_pool(path)
 
-    def _generator(self, number: int) -> TransformersPolicy:
-        """The generator after round `number`; 0 is the base."""
+    def _sampling(self) -> Sampling:
+        limit = self.settings.policy.max_new_tokens
+        return Sampling(temperature=self.settings.vstar.temperature, max_new_tokens=limit)
+
+    def _generator(self, number: int) -> Policy:
+        """The generator after round `number`; 0 is the base, or who is asked in its place."""
         if number == 0:
-            return self.policy
+            return self.player
         return open_run_policy(self.settings, self.run.path / "rounds" / str(number) / "generator")
 
     def _publish_generator(self) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from selfcorrect.rewards.verifiers.encoding import Reads
-from selfcorrect.setting_groups import Positive, Settings
+from selfcorrect.setting_groups import Count, Positive, Settings
 
 Kind = Literal["likelihood", "classifier", "stepwise"]
 Optimiser = Literal["adamw", "muon"]
@@ -55,14 +55,15 @@ class HeadSettings(FitSettings):
     """A head on the body of the policy: one per answer (classifier) or per step (stepwise)."""
 
     body: Body = "with_head"
-    """How the body learns. "with_head": at the same time as the head, which begins at 0. "after_head": under a head that
-    was fitted to it as it was, and stays. "frozen": not at all; the head is fitted in one reading of the answers, and
-    nothing else of this group matters."""
+    """How the body learns. "with_head": at the same time as the head, which begins at 0. "after_head": under a head
+    that was fitted to it as it was, and stays. "frozen": not at all; the head is fitted in one reading of the answers,
+    and of this group only `reduction` matters."""
     optimiser: Optimiser = "muon"
     learning_rate: Positive = 2e-2
     head_learning_rate: Positive | None = None
-    """Of a head that learns with the body, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with AdamW. The head begins at
-    0, and the body learns nothing before it: beside a language model's small rate it wants one of its own."""
+    """Of a head that learns with the body, by AdamW; None is 0.15 of the learning rate with Muon, and all of it with
+    AdamW. The head begins at 0, and the body learns nothing before it: beside a language model's small rate it wants
+    one of its own."""
     batch: PositiveInt = 256
     """Answers of one optimiser step."""
     reduction: Literal["last", "min", "product"] = "last"
@@ -72,8 +73,12 @@ class HeadSettings(FitSettings):
 class VstarSettings(Settings):
     """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""
 
-    rounds: PositiveInt = 3
-    """How often a generator is sampled and made anew."""
+    rounds: Count = 3
+    """How often a generator is sampled and made anew; 0 leaves the policy as it is, and trains verifiers alone."""
+    asked: str | None = Field(default=None, min_length=1)
+    """Who answers instead of the policy, by any name that plays: "openai:MODEL", "vllm:MODEL@URL". Its answers are
+    what the verifiers learn to judge; what becomes the verifiers, `policy.model`, is another model or the same. Needs
+    rounds 0, since nothing is trained elsewhere."""
     problems: PositiveInt = 2000
     """Training problems; every round samples all of them."""
     samples_per_problem: PositiveInt = 16
@@ -98,6 +103,14 @@ class VstarSettings(Settings):
     """Answers to each of those."""
     candidates: PositiveInt = 16
     """Samples of a held-out problem from which the verifiers choose in the evaluation."""
+
+    @model_validator(mode="after")
+    def _elsewhere_nothing_is_trained(self) -> Self:
+        if self.asked is not None and self.rounds:
+            raise ValueError(
+                f"vstar.asked is {self.asked!r}, of which no new generator can be made here: set vstar.rounds=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps_are_seen(self) -> Self:

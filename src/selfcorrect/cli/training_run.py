@@ -18,7 +18,6 @@ from selfcorrect.training.arms.specs import GROUPS_OF_SOME, idle_settings, refus
 from selfcorrect.training.processes import by_first, count, is_first, on_this_machine
 
 if TYPE_CHECKING:
-    from selfcorrect.tasks.registry import TaskSettings
     from selfcorrect.training.arms import Arm
     from selfcorrect.training.runs.progress import ProgressSink
     from selfcorrect.training.runs.run_directory import RunResult
@@ -286,25 +285,28 @@ def _show(result: "RunResult", *, as_json: bool) -> None:
     results.print(before_after_table(result.before, result.after))
     settings = RunDirectory.saved_settings(result.directory)
     question = _show_a_correction(result) or question_like(settings.task, _prompts(result))
-    tell_files(_left_behind(result) | _next_commands(result, settings.task, question))
+    tell_files(_left_behind(result) | _next_commands(result, settings, question))
 
 
 def _left_behind(result: "RunResult") -> dict[str, object]:
     """What lies where after a run."""
     run, verifiers = result.directory, result.directory / "verifiers.html"
-    files: dict[str, object] = {"report": run / "report.html", "model": run / "model"}
+    files: dict[str, object] = {"report": run / "report.html"}
+    if (run / "model").is_dir():
+        files["model"] = run / "model"
     if verifiers.is_file():
         files |= {"verifier": f"{run / 'verifiers'}/KIND, what they are worth: {verifiers}"}
     return files
 
 
-def _next_commands(result: "RunResult", asked: "TaskSettings", question: str) -> dict[str, object]:
+def _next_commands(result: "RunResult", settings: "RunSettings", question: str) -> dict[str, object]:
     """The commands that come after a run, by its arm."""
     from selfcorrect.tasks.registry import ProceduralSettings
     from selfcorrect.training.runs.run_directory import RunDirectory
 
-    run = RunDirectory(result.directory)
-    model, task = ("--model", run.model_path), task_options(asked)
+    run, asked = RunDirectory(result.directory), settings.task
+    played = run.model_path if run.model_path.is_dir() else settings.vstar.asked or settings.policy.model
+    model, task = ("--model", played), task_options(asked)
     if run.arm == "vstar" and (kinds := sorted(path.name for path in (run.path / "verifiers").glob("*"))):
         verifier = ("--verifier", run.path / "verifiers" / ("likelihood" if "likelihood" in kinds else kinds[0]))
         scaled = typed_command("scale", *model, *verifier, *task)

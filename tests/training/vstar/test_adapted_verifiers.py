@@ -1,4 +1,4 @@
-"""Verifiers that learn by adapters: the base stays as it was and where it was, and the folder holds what was learnt."""
+"""Verifiers whose base stays as it was and where it was, under adapters or a head: the folder holds what was learnt."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from selfcorrect.errors import CheckerError, ConfigurationError
 from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier, load_verifier
 from selfcorrect.training.engines import LoraSettings
-from selfcorrect.training.vstar.fits import Labelled, Pair, refuse_muon
+from selfcorrect.training.vstar.fits import Labelled, Pair, StepLog, refuse_muon
 from selfcorrect.training.vstar.preference import train_likelihood
 from selfcorrect.training.vstar.settings import HeadSettings, PreferenceSettings, VstarSettings
 from selfcorrect.training.vstar.verifiers import train_head
@@ -36,8 +36,10 @@ def base(tmp_path: Path) -> Path:
     return folder
 
 
-def trained(kind: Any, base: Path, work: Path, **changes: Any) -> Any:
-    how: dict[str, Any] = {"wording": Wording(), "work": work, "seed": 0, "lora": LORA}
+def trained(
+    kind: Any, base: Path, work: Path, *, lora: Any = LORA, body: Any = "with_head", log: Any = None, **changes: Any
+) -> Any:
+    how: dict[str, Any] = {"wording": Wording(), "work": work, "seed": 0, "lora": lora, "log": log}
     if kind == "likelihood":
         fit = PreferenceSettings(optimiser="adamw", learning_rate=1e-2, epochs=6, batch=8, **changes)
         return train_likelihood(base, [Pair(prompt, RIGHT, WRONG) for prompt in PROMPTS], fit, **how)
@@ -45,7 +47,10 @@ def trained(kind: Any, base: Path, work: Path, **changes: Any) -> Any:
     answers = [
         Labelled(prompt, text, (aim,) * steps) for prompt in PROMPTS for text, aim in ((RIGHT, 1.0), (WRONG, 0.0))
     ]
-    head = HeadSettings(optimiser="adamw", learning_rate=1e-2, head_learning_rate=3e-2, epochs=8, batch=16)
+    rate = 3e-2 if body == "with_head" else None
+    head = HeadSettings(
+        body=body, optimiser="adamw", learning_rate=1e-2, head_learning_rate=rate, epochs=8, batch=16, **changes
+    )
     return train_head(kind, base, answers, head, **how)
 
 
@@ -107,3 +112,33 @@ def test_muon_is_refused_for_adapters() -> None:
         refuse_muon(VstarSettings())
     adamw = {"optimiser": "adamw"}
     refuse_muon(VstarSettings(kinds=["classifier"], classifier=HeadSettings(**adamw)))
+    refuse_muon(VstarSettings(kinds=["classifier"], classifier=HeadSettings(body="frozen")))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "stepwise"])
+def test_a_head_on_a_frozen_body_is_all_that_is_kept(kind: Any, base: Path, tmp_path: Path) -> None:
+    steps: list[Any] = []
+    verifier = trained(kind, base, tmp_path / "work", body="frozen", log=StepLog(steps.append))
+    assert steps == [] and verifier.card.base == str(base)
+    assert 0 < verifier.card.trained["head_held_out_loss"] < 0.5
+    raw = verifier.raw_scores(ASKED)
+    assert gap(raw) > 1.0
+    verifier.save(tmp_path / "verifier")
+    weights = {str(path.relative_to(tmp_path / "verifier")) for path in (tmp_path / "verifier").rglob("*.safetensors")}
+    assert weights == {"head.safetensors"}
+    assert load_verifier(tmp_path / "verifier").raw_scores(ASKED) == pytest.approx(raw, abs=1e-4)
+    shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(CheckerError, match=r"is a head on '.*base'.*as base in .*verifier.json"):
+        load_verifier(tmp_path / "verifier")
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_a_body_may_learn_under_a_head_that_was_fitted_to_it(lora: Any, base: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    log = StepLog(lambda figures: losses.append(figures["loss"]))
+    frozen = trained("classifier", base, tmp_path / "work", body="frozen")
+    verifier = trained("classifier", base, tmp_path / "work", body="after_head", lora=lora, log=log, warmup=0.0)
+    assert torch.equal(verifier.model.head.weight, frozen.model.head.weight), "the head stays"
+    assert losses[0] < 0.6, "it begins with what the head knows, not at ln 2"
+    assert gap(verifier.raw_scores(ASKED)) > gap(frozen.raw_scores(ASKED)) + 0.5, "and the body has learnt"
+    assert verifier.card.base == ""

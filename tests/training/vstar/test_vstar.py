@@ -1,5 +1,6 @@
 """V-STaR end to end on a handful of problems: what a run leaves behind, and that it can be taken up again anywhere."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,94 @@ def test_a_run_that_died_goes_on_and_ends_as_if_it_had_not(
     vstar(SMALL, out=tmp_path / "run", resume=True)
     assert rows(tmp_path / "run") == rows(finished)
     assert (tmp_path / "run" / "verifiers.json").read_text() == (finished / "verifiers.json").read_text()
+
+
+ASKED = """
+import asyncio
+from weakref import WeakKeyDictionary
+
+from selfcorrect.agents.policies.transformers import TransformersPolicy
+
+class Player:
+    calls, fails_after = 0, 10**9
+
+    def __init__(self):
+        self.policy, self.turns = TransformersPolicy.from_pretrained("embedded"), WeakKeyDictionary()
+
+    async def generate(self, messages, sampling, *, after=None):
+        async with self.turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):  # one after the other
+            if Player.calls >= Player.fails_after:
+                raise KeyboardInterrupt
+            Player.calls += 1
+            return await self.policy.generate(messages, sampling, after=after)
+"""
+
+
+@pytest.fixture(scope="module")
+def played_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "elsewhere_now").mkdir()
+    (folder / "elsewhere_now" / "__init__.py").write_text("")
+    (folder / "elsewhere_now" / "answering.py").write_text(ASKED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("elsewhere_now.answering").Player
+
+
+@pytest.fixture
+def player(played_elsewhere: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A policy that plays elsewhere: the class, which counts its calls and fails after so many."""
+    monkeypatch.setattr(played_elsewhere, "calls", 0)
+    monkeypatch.setattr(played_elsewhere, "fails_after", 10**9)
+    return played_elsewhere
+
+
+FROZEN = HeadSettings(body="frozen")
+
+
+def test_without_rounds_verifiers_of_the_policy_as_it_is_are_made(tmp_path: Path) -> None:
+    result = vstar(changed(rounds=0, kinds=["classifier"], classifier=FROZEN), out=tmp_path / "run")
+    run = result.directory
+    assert result.before == result.after and not (run / "model").exists()
+    assert [row["step"] for row in rows(run)] == [1] and rows(run)[0]["optimiser_steps"] == 0
+    assert load_verifier(run / "verifiers" / "classifier").card.trained["body"] == "frozen"
+    assert len(read_pool(run / "rounds" / "0" / "samples.jsonl")) == 36
+    assert json.loads((run / "metrics.json").read_text())["budget"]["generated_tokens"] > 0
+
+
+def test_verifiers_learn_to_judge_who_answers_elsewhere(tmp_path: Path, player: Any) -> None:
+    own = changed(rounds=0, kinds=["classifier"], classifier=FROZEN)
+    elsewhere = changed(rounds=0, kinds=["classifier"], classifier=FROZEN, asked="elsewhere_now.answering:Player")
+    vstar(own, out=tmp_path / "own")
+    vstar(elsewhere, out=tmp_path / "run")
+    for file in ("rounds/0/samples.jsonl", "calibration.jsonl", "held_out.jsonl", "verifiers.json"):
+        assert (tmp_path / "run" / file).read_text() == (tmp_path / "own" / file).read_text(), file
+    assert player.calls > 36
+
+
+def test_what_was_answered_elsewhere_is_not_asked_again(tmp_path: Path, player: Any) -> None:
+    settings = changed(rounds=0, kinds=["classifier"], classifier=FROZEN, asked="elsewhere_now.answering:Player")
+    player.fails_after = 30
+    with pytest.raises(KeyboardInterrupt):
+        vstar(settings, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "rounds" / "0" / "samples.jsonl").exists()
+    player.fails_after = 10**9
+    vstar(settings, out=tmp_path / "run", resume=True)
+    first = player.calls
+    player.calls = 0
+    vstar(settings, out=tmp_path / "whole")
+    assert first == player.calls > 130
+
+
+def test_a_generator_elsewhere_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no new generator can be made here: set vstar.rounds=0"):
+        VstarSettings(asked="openai:some-model")
+
+
+def test_a_stepwise_verifier_of_programs_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave stepwise out of vstar.kinds"):
+        VstarSettings(reads="program")
+    assert VstarSettings(reads="program", kinds=["classifier"]).reads == "program"
 
 
 def changed(**changes: Any) -> RunSettings:
