@@ -99,10 +99,26 @@ def test_supervised_arms_hold_the_policy_that_samples_beside_the_one_that_learns
 
 def test_vstar_is_counted_with_dpo_of_all_weights_beside_two_models(tiny_model_folder: Path, vocabulary: int) -> None:
     parameters = PARAMETERS + (vocabulary - 219) * 32
-    settings = on(tiny_model_folder, vstar={"generator": {"batch": 8}, "likelihood": {"batch": 16}})
+    heads = {"classifier": {"batch": 8}, "stepwise": {"batch": 8}}
+    settings = on(tiny_model_folder, vstar={"generator": {"batch": 8}, "likelihood": {"batch": 16}, **heads})
     needed = memory_estimate(settings, vstar_load(settings))
     assert sum(needed.certain.values()) == (4 + 4 + 8 + 2 * 4) * parameters
     assert needed.likely["activations"] == 2 * 16 * 2 * (128 + 40) * (34 * 32 * 2 * 2)
+    wide = on(tiny_model_folder, vstar={"generator": {"batch": 8}, **heads, "stepwise": {"batch": 64}})
+    assert vstar_load(wide).rows == max(64, 2 * wide.vstar.likelihood.batch)
+
+
+def test_what_vstar_does_not_train_is_not_counted(tiny_model_folder: Path, vocabulary: int) -> None:
+    parameters = PARAMETERS + (vocabulary - 219) * 32
+    frozen = {"rounds": 0, "kinds": ["classifier"], "classifier": {"body": "frozen"}}
+    settings = on(tiny_model_folder, vstar=frozen)
+    needed = memory_estimate(settings, vstar_load(settings))
+    assert sum(needed.certain.values()) == 2 * 4 * parameters, "the policy, and the body of the verifier"
+    assert needed.likely["activations"] == 0 < needed.likely["caches"]
+    elsewhere = on(tiny_model_folder, vstar=frozen | {"asked": "openai:some-model"})
+    assert memory_estimate(elsewhere, vstar_load(elsewhere)).likely["caches"] == 0
+    adapted = on(tiny_model_folder, policy={"model": str(tiny_model_folder), "lora": {"rank": 2}})
+    assert vstar_load(adapted).references == 1, "DPO's reference is the base beneath the adapter"
 
 
 @pytest.mark.parametrize("arm", [star, sft, vstar], ids=["star", "sft", "vstar"])

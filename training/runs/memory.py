@@ -57,11 +57,13 @@ class Load:
         references: further whole models in the same place: the KL reference, DPO's.
         rows: of one forward and backward pass.
         drawn: rows that are decoded at once.
+        learns: weights do; a head on a frozen body counts for nothing.
     """
 
     references: int
     rows: int
     drawn: int
+    learns: bool = True
 
 
 def reinforced_load(settings: RunSettings) -> Load:
@@ -78,11 +80,14 @@ def supervised_load(group: SupervisedSettings) -> Load:
 
 
 def vstar_load(settings: RunSettings) -> Load:
-    """That of V-STaR's widest fit: DPO, two answers a pair, beside the policy and the reference, which under adapters
-    is the base."""
-    vstar = settings.vstar
-    references = 1 if chosen_lora(settings.policy) is not None else 2
-    return Load(references, max(vstar.generator.batch, 2 * vstar.likelihood.batch), _AT_ONCE)
+    """That of V-STaR's widest fit, beside the policy: DPO reads two answers a pair, and has a reference, which under
+    adapters is the base."""
+    vstar, dpo = settings.vstar, "likelihood" in settings.vstar.kinds
+    heads = [fit for kind in vstar.kinds if (fit := getattr(vstar, kind)) is not vstar.likelihood]
+    rows = [fit.batch for fit in heads if fit.body != "frozen"]
+    rows += [vstar.generator.batch] * bool(vstar.rounds) + [2 * vstar.likelihood.batch] * dpo
+    references = 2 if dpo and chosen_lora(settings.policy) is None else 1
+    return Load(references, max(rows, default=0), 0 if vstar.asked else _AT_ONCE, learns=bool(rows))
 
 
 def memory_estimate(settings: RunSettings, load: Load | None = None) -> MemoryEstimate:
@@ -98,7 +103,7 @@ def memory_estimate(settings: RunSettings, load: Load | None = None) -> MemoryEs
     computes = choose_dtype(settings.policy.dtype, choose_device(settings.policy.device)) or torch.float32
     kept = computes if lora is not None or optimiser.pure_bf16 else torch.float32
     parameters = parameter_count(settings.policy.model)
-    trained = parameters if lora is None else adapter_parameters(model, lora)
+    trained = (parameters if lora is None else adapter_parameters(model, lora)) if load.learns else 0
     certain = {
         "weights": parameters * kept.itemsize,
         "adapters": 0 if lora is None else trained * 4,

@@ -24,6 +24,7 @@ from selfcorrect.rewards.verifiers.encoding import Wording
 from selfcorrect.rewards.verifiers.folder import Platt
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.problem import Problem, Task
+from selfcorrect.tasks.validate import FiniteTask
 from selfcorrect.training.arms.specs import Budget
 from selfcorrect.training.arms.supervised.writing import AnswerWriter
 from selfcorrect.training.processes import (
@@ -87,19 +88,23 @@ def _end_of_turn(policy: TransformersPolicy, template: Template, prompts: Prompt
 def draw_problems(
     settings: RunSettings, task: Task, shown: Callable[[list[Problem]], list[Problem]] = list
 ) -> tuple[list[Problem], list[Problem]]:
-    """The training problems, and those that are kept for calibration: none is in both. `shown` says which of some the
-    policy can be shown.
+    """The training problems, and those that are kept for calibration: none is in both. A task that has fewer than are
+    asked for is divided in their proportion. `shown` says which of some the policy can be shown.
 
     Raises:
-        TaskError: the task has fewer problems, or none can be shown.
+        TaskError: none can be shown.
         TrainingError: too few are left for calibration.
     """
     vstar = settings.vstar
-    drawn = list(task.problems("train", vstar.problems + vstar.calibration_problems, seed=settings.seed))
-    learnt, kept = shown(drawn[: vstar.problems]), shown(drawn[vstar.problems :])
+    asked = vstar.problems + vstar.calibration_problems
+    count = min(asked, task.available("train")) if isinstance(task, FiniteTask) else asked
+    drawn = list(task.problems("train", count, seed=settings.seed))
+    begin = vstar.problems if count == asked else round(count * vstar.problems / asked)
+    learnt, kept = shown(drawn[:begin]), shown(drawn[begin:])
     if len(kept) < 5:
         raise TrainingError(
-            f"only {len(kept)} problems are left for calibration, and it needs 5: raise vstar.calibration_problems"
+            f"only {len(kept)} of {len(drawn)} problems are left for calibration, and it needs 5: raise "
+            "vstar.calibration_problems"
         )
     return learnt, kept
 
@@ -158,6 +163,8 @@ class _Vstar:
         self.prompts = prompts_for(self.settings, self.policy)
         self.wording = wording_for(self.settings, self.policy)
         self.problems, self.kept = draw_problems(self.settings, self.task, self._shown)
+        learnt, kept = len(self.problems), len(self.kept)
+        self.progress.message(f"{learnt} problems to learn from, {kept} for calibration")
         self.held_out = HeldOut.of(self.settings.evaluation, self.task, self.run, self.progress, self.policy.tokenizer)
         self.measured = self._shown(self.held_out.problems)
 

@@ -12,6 +12,7 @@ from selfcorrect.agents.choosing.sample_pool import read_pool
 from selfcorrect.errors import CheckerError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
+from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.training.settings import EvaluationSettings, RunSettings
 from selfcorrect.training.vstar import rounds
 from selfcorrect.training.vstar.rounds import vstar
@@ -211,8 +212,19 @@ def never_right(self: Any, response: str, numbers: Any, target: Any) -> Any:
 
 
 def test_too_few_problems_for_calibration_are_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="only 4 problems are left.*raise vstar.calibration_problems"):
+    with pytest.raises(TrainingError, match="only 4 of 10 problems are left.*raise vstar.calibration_problems"):
         vstar(changed(calibration_problems=4), out=tmp_path / "run")
+
+
+def test_a_task_with_fewer_problems_is_divided_as_they_were_asked_for(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"{n} + 1 =", "answer": str(n + 1)}) for n in range(60)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines) + "\n")
+    task = JsonlSettings(path=tmp_path / "sums.jsonl").open()
+    learnt, kept = rounds.draw_problems(changed(problems=500, calibration_problems=100), task)
+    count = task.available("train")
+    assert len({one.id for one in [*learnt, *kept]}) == count < 60 and len(kept) == round(count / 6)
+    learnt, kept = rounds.draw_problems(changed(problems=12, calibration_problems=9), task)
+    assert (len(learnt), len(kept)) == (12, 9), "where there are enough"
 
 
 def test_a_pool_that_is_empty_or_no_pool_is_refused(tmp_path: Path) -> None:
