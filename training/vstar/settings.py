@@ -69,6 +69,15 @@ class HeadSettings(FitSettings):
     reduction: Literal["last", "min", "product"] = "last"
     """Of the stepwise kind: the score of an answer from those of its steps."""
 
+    @model_validator(mode="after")
+    def _a_fitted_head_makes_no_steps(self) -> Self:
+        if self.body != "with_head" and self.head_learning_rate is not None:
+            raise ValueError(
+                f"head_learning_rate is of a head that learns with the body, and with body={self.body} it is fitted "
+                "before: leave head_learning_rate away"
+            )
+        return self
+
 
 class VstarSettings(Settings):
     """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""

@@ -66,7 +66,7 @@ def train_head(
         work: a folder for the trainer's own files.
         seed: of the order and of dropout.
         log: told of the steps.
-        lora: adapters that learn instead of all weights; the head learns always.
+        lora: adapters that learn instead of all weights of the body.
         device, dtype: where it learns, and what it computes in, as in `policy`.
 
     Raises:
