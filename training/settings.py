@@ -266,8 +266,9 @@ _LM_RATE = 1e-5
 
 def _language_model(rate: float) -> RunSettings:
     """`rate` is that of what learns, all weights or adapters."""
-    # the head learns with the whole body of the model, for which Muon at 2e-2 is far too fast
-    head = HeadSettings(optimiser="adamw", learning_rate=rate, head_learning_rate=1e-3, batch=32)
+    # a head that learns by steps with a language model's body is hard to give a rate; a fitted one has none, and chose
+    # better (docs/arms/vstar.md)
+    head = HeadSettings(body="frozen", optimiser="adamw", learning_rate=rate, batch=32)
     return RunSettings(
         task=CountdownSettings(words=True),  # asked in sentences: symbols mean nothing to a chat model
         policy=PolicySettings(max_new_tokens=512),  # LoRA above 0.5 B parameters is the default's "auto"

@@ -252,25 +252,37 @@ def train_verifier(
 def calibrate(verifier: ModelVerifier, samples: Sequence[Sample], folder: Path, *, temperature: float) -> None:
     """Calibrate on fresh answers and save the verifier to `folder`, with what thresholds are chosen from.
 
-    The first fifth of the problems fits the probabilities. The others, which that fit has not seen, are kept in the
-    folder: the first answer to each problem ("attempt"), and the best-scored of all ("best_of_K"), with their scores
-        and outcomes. All were sampled
-    at `temperature`.
+    The first fifth of the problems fits the probabilities, or as many more, up to half, as it takes to have right and
+    wrong answers. The others, which that fit has not seen, are kept in the folder: the first answer to each problem
+    ("attempt"), and the best-scored of all ("best_of_K"), with their scores and outcomes. All were sampled at
+    `temperature`.
 
     Raises:
-        TrainingError: there are fewer than five problems.
-        CheckerError: the first fifth holds no right or no wrong answers.
+        TrainingError: there are fewer than five problems; or half of them hold no right or no wrong answers.
     """
     problems = by_problem(one for one in samples if one.correct is not None)
     if len(problems) < 5:
         raise TrainingError(
-            f"a verifier is calibrated on at least 5 problems, got {len(problems)}: raise calibration_problems"
+            f"a verifier is calibrated on at least 5 problems, got {len(problems)}: raise vstar.calibration_problems"
         )
-    fifth = len(problems) // 5
-    fitting = [one for group in problems[:fifth] for one in group]
+    begin = _fitting(problems)
+    fitting = [one for group in problems[:begin] for one in group]
     verifier.calibrate([(one.prompt, one.text) for one in fitting], [bool(one.correct) for one in fitting])
     verifier.save(folder)
-    write_calibration(folder, Calibration(temperature, chosen_answers(verifier, problems[fifth:])))
+    write_calibration(folder, Calibration(temperature, chosen_answers(verifier, problems[begin:])))
+
+
+def _fitting(problems: Sequence[Sequence[Sample]]) -> int:
+    """How many of the first problems fit the probabilities."""
+    for begin in range(len(problems) // 5, len(problems) // 2 + 1):
+        if len({bool(one.correct) for group in problems[:begin] for one in group}) == 2:
+            return begin
+    said = "right" if any(one.correct for one in problems[0]) else "wrong"
+    raise TrainingError(
+        f"a verifier is calibrated on right and wrong answers, and all {said} are those to the first "
+        f"{len(problems) // 2} of {len(problems)} calibration problems: raise vstar.calibration_problems or "
+        "vstar.calibration_samples"
+    )
 
 
 def chosen_answers(verifier: ModelVerifier, problems: Sequence[Sequence[Sample]]) -> dict[str, Answers]:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from selfcorrect.agents.choosing.sample_pool import read_pool
+from selfcorrect.agents.choosing.sample_pool import Sample, read_pool
 from selfcorrect.errors import CheckerError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.jsonl import JsonlSettings
 from selfcorrect.training.settings import EvaluationSettings, RunSettings
-from selfcorrect.training.vstar import rounds
+from selfcorrect.training.vstar import rounds, verifiers
 from selfcorrect.training.vstar.rounds import vstar
 from selfcorrect.training.vstar.settings import GeneratorSettings, HeadSettings, PreferenceSettings, VstarSettings
 
@@ -119,7 +119,7 @@ class Player:
     async def generate(self, messages, sampling, *, after=None):
         async with self.turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):  # one after the other
             if Player.calls >= Player.fails_after:
-                raise KeyboardInterrupt
+                raise ConnectionError("the server is gone")
             Player.calls += 1
             return await self.policy.generate(messages, sampling, after=after)
 """
@@ -170,7 +170,7 @@ def test_verifiers_learn_to_judge_who_answers_elsewhere(tmp_path: Path, player: 
 def test_what_was_answered_elsewhere_is_not_asked_again(tmp_path: Path, player: Any) -> None:
     settings = changed(rounds=0, kinds=["classifier"], classifier=FROZEN, asked="elsewhere_now.answering:Player")
     player.fails_after = 30
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(ConnectionError, match="the server is gone"):
         vstar(settings, out=tmp_path / "run")
     assert not (tmp_path / "run" / "rounds" / "0" / "samples.jsonl").exists()
     player.fails_after = 10**9
@@ -225,6 +225,31 @@ def test_a_task_with_fewer_problems_is_divided_as_they_were_asked_for(tmp_path: 
     assert len({one.id for one in [*learnt, *kept]}) == count < 60 and len(kept) == round(count / 6)
     learnt, kept = rounds.draw_problems(changed(problems=12, calibration_problems=9), task)
     assert (len(learnt), len(kept)) == (12, 9), "where there are enough"
+
+
+def pool_of(*outcomes: str) -> list[list[Sample]]:
+    """Problems with an answer for each letter: r is right."""
+    return [[Sample(str(n), "p", f"{n}{k}", None, one == "r", 1, "stop") for k, one in enumerate(letters)]
+            for n, letters in enumerate(outcomes)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "begin"),
+    [
+        (["rw"] + ["ww"] * 9, 2),  # a fifth
+        (["ww", "ww", "ww", "rw"] + ["ww"] * 6, 4),  # as many as it takes
+        (["ww"] * 4 + ["rr"] + ["ww"] * 5, 5),  # half of them
+        (["w", "r", "w", "r", "w"], 2),
+    ],
+)
+def test_calibration_is_fitted_on_right_and_wrong_answers(outcomes: list[str], begin: int) -> None:
+    assert verifiers._fitting(pool_of(*outcomes)) == begin
+
+
+@pytest.mark.parametrize(("letter", "said"), [("w", "wrong"), ("r", "right")])
+def test_a_calibration_of_one_kind_is_refused_with_what_to_raise(letter: str, said: str) -> None:
+    with pytest.raises(TrainingError, match=f"all {said} are those to the first 5 of 10.*calibration_problems"):
+        verifiers._fitting(pool_of(*[letter] * 5, *["rw"] * 5))
 
 
 def test_a_pool_that_is_empty_or_no_pool_is_refused(tmp_path: Path) -> None:
