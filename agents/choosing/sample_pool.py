@@ -11,7 +11,7 @@ from pathlib import Path
 from selfcorrect.agents.policy import Policy, Sampling, derive_seed
 from selfcorrect.agents.prompts import Prompts
 from selfcorrect.agents.state import Generation, Message, tokens_of
-from selfcorrect.errors import TaskError
+from selfcorrect.errors import PolicyError, SelfCorrectError, TaskError
 from selfcorrect.files import json_line, write_whole
 from selfcorrect.rewards.checker import Checker, Verdict, judged
 from selfcorrect.tasks.problem import Problem
@@ -69,7 +69,7 @@ async def sample_pool(
         numbers: the i of each problem, where `problems` are some of more; None counts them from 0.
 
     Raises:
-        PolicyError: the policy cannot answer one of `problems`.
+        PolicyError: the policy cannot answer one of `problems`, or its server failed.
     """
     draw = sampling or Sampling()
     asked = [
@@ -82,7 +82,7 @@ async def sample_pool(
     for begin in range(0, len(asked), _AT_ONCE):
         chunk = asked[begin : begin + _AT_ONCE]
         written = await asyncio.gather(
-            *(policy.generate(_first_message(problem, prompts), draw.with_seed(own)) for problem, own in chunk)
+            *(_answered(policy, problem, prompts, draw.with_seed(own)) for problem, own in chunk)
         )
         texts = {(problem.id, text["text"]): problem for (problem, _), text in zip(chunk, written, strict=True)}
         new = {key: problem for key, problem in texts.items() if key not in known}
@@ -129,6 +129,15 @@ def _lines(path: Path) -> Iterator[Sample]:
                 yield Sample(**json.loads(line))
             except (json.JSONDecodeError, TypeError) as error:
                 raise TaskError(f"{path}, line {number}: this is no sample of write_pool ({error})") from error
+
+
+async def _answered(policy: Policy, problem: Problem, prompts: Prompts, sampling: Sampling) -> Generation:
+    try:
+        return await policy.generate(_first_message(problem, prompts), sampling)
+    except SelfCorrectError:
+        raise
+    except Exception as error:  # whatever the client of a provider raises
+        raise PolicyError(f"problem {problem.id!r}: {type(error).__name__} while answering: {error}") from error
 
 
 def _first_message(problem: Problem, prompts: Prompts) -> list[Message]:

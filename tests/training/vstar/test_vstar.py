@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from selfcorrect.agents.choosing.sample_pool import Sample, read_pool
-from selfcorrect.errors import CheckerError, TaskError, TrainingError
+from selfcorrect.errors import CheckerError, PolicyError, TaskError, TrainingError
 from selfcorrect.rewards.verifiers.folder import read_calibration
 from selfcorrect.rewards.verifiers.kinds import load_verifier
 from selfcorrect.tasks.jsonl import JsonlSettings
@@ -170,7 +170,7 @@ def test_verifiers_learn_to_judge_who_answers_elsewhere(tmp_path: Path, player: 
 def test_what_was_answered_elsewhere_is_not_asked_again(tmp_path: Path, player: Any) -> None:
     settings = changed(rounds=0, kinds=["classifier"], classifier=FROZEN, asked="elsewhere_now.answering:Player")
     player.fails_after = 30
-    with pytest.raises(ConnectionError, match="the server is gone"):
+    with pytest.raises(PolicyError, match="problem '.*': ConnectionError while answering: the server is gone"):
         vstar(settings, out=tmp_path / "run")
     assert not (tmp_path / "run" / "rounds" / "0" / "samples.jsonl").exists()
     player.fails_after = 10**9
