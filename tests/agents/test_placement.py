@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_models import WORDS, llama, word_tokenizer
 
-from selfcorrect.agents.policies import pretrained
+from selfcorrect import devices
 from selfcorrect.agents.policies.pretrained import decoding_attention, free_bytes
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY
@@ -85,9 +85,9 @@ def test_the_dtype_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> No
         choose_dtype("float16", CPU)
     with pytest.raises(ConfigurationError, match="'int8' is no dtype to compute in"):
         choose_dtype("int8", CPU)
-    monkeypatch.setattr(pretrained, "_has_bfloat16", lambda device: True)
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda device: True)
     assert choose_dtype("auto", GPU) is torch.bfloat16
-    monkeypatch.setattr(pretrained, "_has_bfloat16", lambda device: False)
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda device: False)
     assert choose_dtype("auto", GPU) is torch.float32 and choose_dtype("float16", GPU) is torch.float16
     with pytest.raises(ConfigurationError, match="'cuda' does not compute in bfloat16; use auto or float32"):
         choose_dtype("bfloat16", GPU)

@@ -107,8 +107,19 @@ def test_a_run_ends_by_naming_the_commands_that_come_next(tmp_path: Path, arm: s
     run = RunDirectory.create(tmp_path, DEMO, arm=arm)
     if arm == "vstar":
         (run.path / "verifiers" / "likelihood").mkdir(parents=True)
-    told = list(_next_commands(RunResult(run.path, FIGURES, FIGURES), DEMO.task, "Q").values())
+    run.model_path.mkdir()
+    told = list(_next_commands(RunResult(run.path, FIGURES, FIGURES), DEMO, "Q").values())
     assert len(told) == len(expected) and all(words in str(line) for words, line in zip(expected, told, strict=True))
+    assert all(f"--model {run.model_path}" in str(line) for line in told)
+
+
+@pytest.mark.parametrize(("asked", "model"), [(None, "embedded"), ("openai:some-model", "openai:some-model")])
+def test_verifiers_alone_are_tried_with_who_answered(tmp_path: Path, asked: str | None, model: str) -> None:
+    settings = combine(DEMO, {"vstar": {"rounds": 0, "asked": asked}}, [])
+    run = RunDirectory.create(tmp_path, settings, arm="vstar")
+    (run.path / "verifiers" / "classifier").mkdir(parents=True)
+    told = [str(line) for line in _next_commands(RunResult(run.path, FIGURES, FIGURES), settings, "Q").values()]
+    assert len(told) == 2 and all(f"--model {model} --verifier" in line for line in told)
 
 
 @pytest.mark.slow
