@@ -111,6 +111,7 @@ class VerifierCard:
         reduction: of the stepwise kind: the score of a response from those of its steps.
         trained: how it was made, for people.
         base: folder or id of the model that reads, where it was left as it was; "" where model/ holds it.
+        dtype: what a base that was left as it was is read in, as `base_dtype` takes it; whole models are float32.
     """
 
     kind: Kind
@@ -121,6 +122,7 @@ class VerifierCard:
     reduction: Reduction = "last"
     trained: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
+    dtype: str = "auto"
 
 
 def write_card(folder: Path, card: VerifierCard) -> None:

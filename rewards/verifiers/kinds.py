@@ -60,7 +60,7 @@ class LikelihoodVerifier(ModelVerifier):
 
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        model = open_weights(AutoModelForCausalLM, folder / "model", device)
+        model = open_weights(AutoModelForCausalLM, folder / "model", device, card.dtype)
         compares = card.measure == "log_ratio" and not is_adapted(model)
         reference = open_weights(AutoModelForCausalLM, folder / "reference", device) if compares else None
         return cls(model, reference, tokenizer, card, max_batch=max_batch)
@@ -139,8 +139,8 @@ class ScoringModel(nn.Module):
         save_file({name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}, folder / _HEAD)
 
     @classmethod
-    def load(cls, folder: Path, *, base: str = "", device: str = "auto") -> "ScoringModel":
-        """What `save` wrote, on `device`; its body is `base`, where that is given.
+    def load(cls, folder: Path, *, base: str = "", device: str = "auto", dtype: str = "auto") -> "ScoringModel":
+        """What `save` wrote, on `device`; its body is `base`, where that is given, or an adapter, in `dtype`.
 
         Raises:
             CheckerError: weights are missing or do not fit.
@@ -148,7 +148,10 @@ class ScoringModel(nn.Module):
         from safetensors.torch import load_file
         from transformers import AutoModel
 
-        body = open_base(AutoModel, base, folder, device) if base else open_weights(AutoModel, folder / "model", device)
+        if base:
+            body = open_base(AutoModel, base, folder, device, dtype)
+        else:
+            body = open_weights(AutoModel, folder / "model", device, dtype)
         model = cls(body)
         try:
             model.head.load_state_dict(load_file(folder / _HEAD))
@@ -189,7 +192,8 @@ class HeadVerifier(ModelVerifier):
         """The verifier in `folder`; see `load_verifier`."""
         card = read_card(folder)
         tokenizer = open_tokenizer(folder, card, policy_tokenizer=policy_tokenizer)
-        return cls(ScoringModel.load(folder, base=card.base, device=device), tokenizer, card, max_batch=max_batch)
+        model = ScoringModel.load(folder, base=card.base, device=device, dtype=card.dtype)
+        return cls(model, tokenizer, card, max_batch=max_batch)
 
     def _models(self) -> list[Any]:
         return [self.model]

@@ -14,7 +14,7 @@ from selfcorrect.rewards.verifiers.folder import CARD_FILE
 _ADAPTER = "adapter_config.json"
 
 
-def open_weights(opener: Any, folder: Path, device: str = "auto") -> Any:
+def open_weights(opener: Any, folder: Path, device: str = "auto", dtype: str = "auto") -> Any:
     """The model in `folder`, ready to read on `device`.
 
     Whole models are float32, as they were trained. The base of an adapter is what `base_dtype` says, as in training.
@@ -23,6 +23,7 @@ def open_weights(opener: Any, folder: Path, device: str = "auto") -> Any:
         opener: the class of transformers that opens the whole model.
         folder: of the model, or of the adapter, whose configuration names its base.
         device: as `choose_device` takes it.
+        dtype: of an adapter's base, as `base_dtype` takes it.
 
     Raises:
         CheckerError: the folder, or the base of its adapter, cannot be loaded.
@@ -30,12 +31,12 @@ def open_weights(opener: Any, folder: Path, device: str = "auto") -> Any:
     """
     place = choose_device(device)
     if (folder / _ADAPTER).is_file():
-        return _open_adapter(opener, folder, device).to(place)
+        return _open_adapter(opener, folder, base_dtype(dtype, place)).to(place)
     with _told(f"the verifier's weights in {folder} cannot be loaded", "train it again"):
         return opener.from_pretrained(folder, dtype=torch.float32).eval().to(place)
 
 
-def open_base(opener: Any, base: str, folder: Path, device: str = "auto") -> Any:
+def open_base(opener: Any, base: str, folder: Path, device: str = "auto", dtype: str = "auto") -> Any:
     """The model that the verifier in `folder` reads with as it is, named on its card.
 
     Raises:
@@ -47,10 +48,10 @@ def open_base(opener: Any, base: str, folder: Path, device: str = "auto") -> Any
         f"the verifier in {folder} is a head on {base!r}, which cannot be loaded",
         f"put that model there, or name its place as base in {folder / CARD_FILE}",
     ):
-        return opener.from_pretrained(base, dtype=base_dtype("auto", place)).eval().to(place)
+        return opener.from_pretrained(base, dtype=base_dtype(dtype, place)).eval().to(place)
 
 
-def _open_adapter(opener: Any, folder: Path, device: str) -> Any:
+def _open_adapter(opener: Any, folder: Path, dtype: torch.dtype) -> Any:
     from peft import PeftConfig, PeftModel
 
     with _told(f"the verifier's adapter in {folder} cannot be loaded", "train it again"):
@@ -64,7 +65,7 @@ def _open_adapter(opener: Any, folder: Path, device: str) -> Any:
         f"the verifier in {folder.parent} is an adapter on {base!r}, which cannot be loaded",
         f"put that model there, or name its place as base_model_name_or_path in {folder / _ADAPTER}",
     ):
-        whole = opener.from_pretrained(base, dtype=base_dtype("auto", choose_device(device)))
+        whole = opener.from_pretrained(base, dtype=dtype)
     with _told(f"the verifier's adapter in {folder} does not fit {base!r}", "name the base it was trained on"):
         return PeftModel.from_pretrained(whole, folder).eval()
 

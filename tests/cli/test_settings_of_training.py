@@ -1,5 +1,6 @@
 """What `demo` and `train` make of their options, with a training that writes down what it was asked for."""
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,19 @@ def test_a_preset_of_the_small_policy_is_for_a_language_model_only_by_name_and_w
     done = run("train", "score", "--model", "somebody/their-model", "--preset", "demo")
     assert "warning: preset demo is made for the embedded policy" in done.stderr and "--preset lm" in done.stderr
     assert training.settings is not None and training.settings.policy.max_new_tokens == 40
+
+
+@pytest.mark.parametrize("setting", ["learning_rate=1e-4", "epochs=2", "batch=8", "optimiser=muon", "warmup=0.1"])
+def test_what_a_fitted_head_does_not_read_is_refused(
+    run: Any, training: ScriptedTraining, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # by its module: the package has a function of that name
+    monkeypatch.setattr(importlib.import_module("selfcorrect.training.vstar.rounds"), "vstar", training)
+    english_folder(Path("mine"))
+    name = setting.partition("=")[0]
+    asked = ("train", "vstar", "--model", "mine", "--set", f"vstar.classifier.{setting}")
+    refused = run(*asked).stderr
+    assert f"vstar.classifier.{name} has no effect" in refused and "body=frozen" in refused
+    assert training.settings is None
+    run(*asked, "--set", "vstar.classifier.body=after_head")
+    assert training.settings is not None and training.settings.vstar.classifier.body == "after_head"

@@ -81,9 +81,11 @@ def train_likelihood(
         tokenizer=tokenizer_fingerprint(tokenizer),
         wording=wording,
         measure=settings.measure,
+        dtype=dtype,
         trained={"pairs": len(rows), **settings.model_dump(), "lora": lora and lora.model_dump(), "seed": seed},
     )
-    trained = trainer.accelerator.unwrap_model(trainer.model).eval()
+    # without the trainer's autocast, which is not there when the folder is read
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
     return LikelihoodVerifier(trained, reference, AutoTokenizer.from_pretrained(base), card)
 
 

@@ -76,10 +76,14 @@ def fit_head(states_NH: Array, targets_N: Array, groups: Sequence[Hashable]) -> 
         groups: of each row, its problem: no problem is on both sides of a fold.
 
     Raises:
-        TrainingError: the sizes do not agree, or there are fewer groups than folds.
+        TrainingError: the sizes do not agree, states are not finite, or there are fewer groups than folds.
     """
     if not len(states_NH) == len(targets_N) == len(groups):
         raise TrainingError(f"{len(states_NH)} states, {len(targets_N)} targets and {len(groups)} groups do not agree")
+    if not np.isfinite(states_NH).all():
+        raise TrainingError(
+            "the model's hidden states are not finite: its weights are damaged, or policy.dtype too narrow"
+        )
     names = list(dict.fromkeys(groups))
     if len(names) < _FOLDS:
         raise TrainingError(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from selfcorrect.errors import ConfigurationError
 from selfcorrect.rewards.verifiers.encoding import Reads
 from selfcorrect.setting_groups import Count, Positive, Settings
 
@@ -79,6 +80,10 @@ class HeadSettings(FitSettings):
         return self
 
 
+_OF_STEPS = tuple(FitSettings.model_fields)
+"""What a head that is fitted does not read."""
+
+
 class VstarSettings(Settings):
     """V-STaR (Hosseini et al. 2024, arXiv 2402.06457). The paper: 3 rounds, 16 samples a problem."""
 
@@ -129,3 +134,16 @@ class VstarSettings(Settings):
                 "grow: leave stepwise out of vstar.kinds"
             )
         return self
+
+
+def refuse_idle_steps(before: VstarSettings, after: VstarSettings) -> None:
+    """Raise a ConfigurationError if `after` changes, of what `before` had, how a body learns that does not learn."""
+    for kind in ("classifier", "stepwise"):
+        was: HeadSettings = getattr(before, kind)
+        now: HeadSettings = getattr(after, kind)
+        changed = [name for name in _OF_STEPS if getattr(was, name) != getattr(now, name)]
+        if now.body == "frozen" and changed:
+            raise ConfigurationError(
+                f"vstar.{kind}.{changed[0]} has no effect: with vstar.{kind}.body=frozen the head is fitted in one "
+                f"reading and nothing else learns; leave it away, or set vstar.{kind}.body=with_head or after_head"
+            )

@@ -89,6 +89,7 @@ def train_head(
     card = VerifierCard(
         kind=kind,
         base=str(base) if frozen else "",
+        dtype=dtype,
         tokenizer=tokenizer_fingerprint(tokenizer),
         wording=wording,
         reduction=settings.reduction,
@@ -207,6 +208,8 @@ def _fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
+    # without the trainer's autocast, which is not there when the folder is read
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
 Answers = Sequence[tuple[float, bool]]

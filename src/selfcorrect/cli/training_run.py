@@ -103,6 +103,7 @@ class RunRequest:
         """
         from selfcorrect.training.runs.run_directory import RunDirectory
         from selfcorrect.training.settings import PRESETS
+        from selfcorrect.training.vstar.settings import refuse_idle_steps
 
         self._refuse_idle_settings()
         if self.resume is not None:
@@ -114,6 +115,7 @@ class RunRequest:
         preset = self._preset(name)
         self._refuse_idle_file(preset)
         settings = self._over(preset)
+        refuse_idle_steps(preset.vstar, settings.vstar)
         return _asked_in_words(settings) if name == "lm" else settings
 
     def _preset(self, name: PresetName) -> "RunSettings":

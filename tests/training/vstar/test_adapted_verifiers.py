@@ -37,9 +37,17 @@ def base(tmp_path: Path) -> Path:
 
 
 def trained(
-    kind: Any, base: Path, work: Path, *, lora: Any = LORA, body: Any = "with_head", log: Any = None, **changes: Any
+    kind: Any,
+    base: Path,
+    work: Path,
+    *,
+    lora: Any = LORA,
+    body: Any = "with_head",
+    log: Any = None,
+    dtype: str = "auto",
+    **changes: Any,
 ) -> Any:
-    how: dict[str, Any] = {"wording": Wording(), "work": work, "seed": 0, "lora": lora, "log": log}
+    how: dict[str, Any] = {"wording": Wording(), "work": work, "seed": 0, "lora": lora, "log": log, "dtype": dtype}
     if kind == "likelihood":
         fit = PreferenceSettings(optimiser="adamw", learning_rate=1e-2, epochs=6, batch=8, **changes)
         return train_likelihood(base, [Pair(prompt, RIGHT, WRONG) for prompt in PROMPTS], fit, **how)
@@ -142,3 +150,24 @@ def test_a_body_may_learn_under_a_head_that_was_fitted_to_it(lora: Any, base: Pa
     assert losses[0] < 0.6, "it begins with what the head knows, not at ln 2"
     assert gap(verifier.raw_scores(ASKED)) > gap(frozen.raw_scores(ASKED)) + 0.5, "and the body has learnt"
     assert verifier.card.base == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "lora"),
+    [
+        ("classifier", "with_head", LORA),
+        ("classifier", "frozen", LORA),
+        ("likelihood", "with_head", LORA),
+        ("classifier", "with_head", None),
+        ("likelihood", "with_head", None),
+    ],
+)
+def test_what_is_calibrated_is_what_is_read_again(kind: Any, body: Any, lora: Any, base: Path, tmp_path: Path) -> None:
+    """In bfloat16 too: a base is kept in it, whole models are float32 and only computed in it while they learn."""
+    verifier = trained(kind, base, tmp_path / "work", body=body, lora=lora, dtype="bfloat16")
+    verifier.save(tmp_path / "verifier")
+    loaded: Any = load_verifier(tmp_path / "verifier")
+    body_of = loaded.model if kind == "likelihood" else loaded.model.body
+    weights = {weight.dtype for name, weight in body_of.named_parameters() if "lora" not in name}
+    assert weights == {torch.bfloat16 if lora is not None else torch.float32}
+    assert loaded.raw_scores(ASKED) == pytest.approx(verifier.raw_scores(ASKED), abs=1e-5)

@@ -79,6 +79,9 @@ def test_too_few_problems_and_unequal_sizes_are_refused() -> None:
         fit_head(states, targets, [n // 4 for n in range(16)])
     with pytest.raises(TrainingError, match="16 states, 15 targets and 16 groups"):
         fit_head(states, targets[:-1], list(range(16)))
+    states[3, 1] = np.nan
+    with pytest.raises(TrainingError, match="hidden states are not finite"):
+        fit_head(states, targets, list(range(16)))
 
 
 def test_hidden_states_are_those_of_each_row_read_alone() -> None:
