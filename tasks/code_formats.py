@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from selfcorrect.errors import CheckerError
-from selfcorrect.rewards.checker import Checker
+from selfcorrect.rewards.checker import Checker, Status
 from selfcorrect.rewards.code import UnitTestChecker
 from selfcorrect.rewards.code.formats import published
 from selfcorrect.tasks.problem import Problem, Split
@@ -73,18 +73,61 @@ class MbppSettings(_MbppRows):
 
 
 class MbppRepairSettings(_MbppRows):
-    """Offline repair, as MBPP-R (Ni et al. 2024): MBPP with a program of somebody else's to mend, in `attempt`.
+    """Offline repair, as MBPP-R (Ni et al. 2024): MBPP with a program of somebody else's to mend.
 
-    The published first attempts are not on the Hub: the file is yours, for instance written by `selfcorrect eval --out`
-    of another model.
+    The published first attempts are not on the Hub, so the file is yours. It holds either rows of MBPP with the program
+    in `attempt`, or the episodes that `selfcorrect eval --task mbpp --out DIR` keeps of any model (DIR/episodes.jsonl).
+    Of those every wrong first program becomes a problem; answers that are right, unjudged or hold no program do not.
     """
 
     kind: Literal["mbpp-repair"] = "mbpp-repair"
 
+    def split_told(self, row: dict[str, Any]) -> Split | None | Literal["neither"]:
+        if not _is_episode(row):
+            return super().split_told(row)
+        wrong = row["turns"][0].get("verdict") == Status.WRONG
+        return super().split_told({"task_id": _number_of(row)}) if wrong else "neither"
+
     def problem(self, row: dict[str, Any], number: int) -> Problem:
-        problem = super().problem(row, number)
-        task = f"{problem.prompt}\n\nThis program does not pass them:\n\n{_fenced(row['attempt'])}\n\nMend it."
-        return problem.model_copy(update={"id": f"{problem.id}-repair", "prompt": task})
+        if _is_episode(row):
+            program, tested = _first_program(row), self._played(row)
+        else:
+            program, tested = row["attempt"], super().problem(row, number)
+        task = f"{tested.prompt}\n\nThis program does not pass them:\n\n{_fenced(program)}\n\nMend it."
+        return tested.model_copy(update={"id": f"{tested.id}-repair", "prompt": task})
+
+    def _played(self, episode: dict[str, Any]) -> Problem:
+        """The problem of an episode; a known right answer is not kept there."""
+        number, checker = _number_of(episode), self.judged_by
+        return Problem(id=f"mbpp-{number}", prompt=episode["prompt"], reference=episode["reference"], checker=checker)
+
+
+def _is_episode(row: dict[str, Any]) -> bool:
+    """Whether a row is an episode as an evaluation keeps it, instead of a published problem."""
+    return "turns" in row and "test_list" not in row
+
+
+def _first_program(episode: dict[str, Any]) -> str:
+    """What was tested of the first answer; "" if that held no program.
+
+    Raises:
+        ValueError: there is no answer.
+    """
+    if not episode["turns"]:
+        raise ValueError("an episode without an answer")
+    return str(episode["turns"][0].get("answer") or "")
+
+
+def _number_of(episode: dict[str, Any]) -> int:
+    """The task_id of the problem of MBPP that was played.
+
+    Raises:
+        ValueError: it was another one.
+    """
+    name, _, number = str(episode.get("id")).partition("-")
+    if name != "mbpp" or not number.isdecimal():
+        raise ValueError(f"an episode on {episode.get('id')!r}, which is no problem of mbpp")
+    return int(number)
 
 
 class _HumanEvalRows(CodeSettings):

@@ -5,7 +5,7 @@
 shopping.jsonl   two prices and two amounts, in words; in the form of GSM8K, with the solution worked out
 sorting.jsonl    four words in the order of the alphabet; a file of prompts and answers, short ones for a CPU
 letters.jsonl    how often a letter stands in some words, counted word by word; in the form of GSM8K
-functions.jsonl  a function of two numbers or of a list, with tests; in the form of MBPP and with its splits
+functions.jsonl  a function of one line, of two numbers or of a list, with tests; in the form of MBPP, with its splits
 """
 
 import argparse
@@ -80,37 +80,66 @@ def letters(dice: random.Random) -> tuple[str, str]:
     return question, f"{steps}\n{' + '.join(map(str, counts))} = {sum(counts)}\n#### {sum(counts)}"
 
 
-FORMS: tuple[tuple[str, str, Callable[[int, int], int]], ...] = (
-    ("{k} times the first number plus the second", "{k} * a + b", lambda k, a: k * a),
-    ("the second number minus {k} times the first", "b - {k} * a", lambda k, a: -k * a),
-    ("the sum of both numbers and {k}", "a + b + {k}", lambda k, a: a + k),
-    ("the second number plus the first number to the power of {k}", "b + a ** {k}", lambda k, a: a**k),
+MOST_FUNCTIONS = 1600
+"""To train on; with a quarter as many to test on, of some 2,300 that there are."""
+CHOSEN: tuple[tuple[str, str, Callable[[int, int], bool]], ...] = (
+    ("that exceed {m}", "x > {m}", lambda x, m: x > m),
+    ("below {m}", "x < {m}", lambda x, m: x < m),
+    ("that {m} divides", "x % {m} == 0", lambda x, m: x % m == 0),
+    ("that {m} does not divide", "x % {m} != 0", lambda x, m: x % m != 0),
 )
-LISTS: tuple[tuple[str, str, Callable[[list[int], int], object]], ...] = (
-    ("how many numbers of a list exceed {k}", "sum(x > {k} for x in xs)", lambda xs, k: sum(x > k for x in xs)),
-    ("the list of all numbers of a list times {k}", "[{k} * x for x in xs]", lambda xs, k: [k * x for x in xs]),
-    ("the sum of all numbers of a list that {k} divides", "sum(x for x in xs if x % {k} == 0)",
-     lambda xs, k: sum(x for x in xs if x % k == 0)),
-    ("the numbers of a list without those below {k}", "[x for x in xs if x >= {k}]",
-     lambda xs, k: [x for x in xs if x >= k]),
-)  # fmt: skip
+CHANGED: tuple[tuple[str, str, Callable[[int, int], int]], ...] = (
+    ("the numbers of a list", "x", lambda x, k: x),
+    ("{k} times the numbers of a list", "{k} * x", lambda x, k: k * x),
+    ("{k} plus the numbers of a list", "{k} + x", lambda x, k: k + x),
+)
 
 
-def function(dice: random.Random, number: int) -> dict[str, object]:
-    """A row of MBPP's form; `number` is its task_id."""
-    k, name = dice.randint(2, 9), f"{dice.choice(WORDS)}_{number}"
+def of_numbers(dice: random.Random) -> tuple[str, str, list[tuple[str, object]]]:
+    """What is asked, the expression, and two calls' arguments and values: of two numbers `a` and `b`."""
+    k, m, sign = dice.randint(2, 12), dice.randint(2, 12), dice.choice((1, -1))
+    says = f"{k} times the first number {'plus' if sign > 0 else 'minus'} {m} times the second"
+    pairs = [dice.sample(range(1, 12), 2) for _ in range(2)]
+    return says, f"{k} * a {'+' if sign > 0 else '-'} {m} * b", [(f"{a}, {b}", k * a + sign * m * b) for a, b in pairs]
+
+
+def _telling(dice: random.Random, holds: Callable[[int], bool]) -> list[int]:
+    """Four numbers, of which a condition holds for some: a program without it is told from one with it."""
+    while True:
+        numbers = dice.sample(range(1, 20), 4)
+        if 0 < sum(map(holds, numbers)) < len(numbers):
+            return numbers
+
+
+def of_list(dice: random.Random) -> tuple[str, str, list[tuple[str, object]]]:
+    """The same, of a list of numbers `xs`."""
+    k, m = dice.randint(2, 12), dice.randint(2, 12)
+    (which, condition, holds), (what, part, change) = dice.choice(CHOSEN), dice.choice(CHANGED)
+    says, code = f"{what} {which}".format(k=k, m=m), f"{part} for x in xs if {condition}".format(k=k, m=m)
+    lists = [_telling(dice, lambda x: holds(x, m)) for _ in range(2)]
+    values = [[change(x, k) for x in xs if holds(x, m)] for xs in lists]
     if dice.random() < 0.5:
-        says, code, part = dice.choice(FORMS)
-        pairs = [dice.sample(range(1, 12), 2) for _ in range(3)]
-        tests = [f"assert {name}({a}, {b}) == {b + part(k, a)}" for a, b in pairs]
-        head = f"def {name}(a, b):"
-    else:
-        says, code, whole = dice.choice(LISTS)
-        lists = [dice.sample(range(1, 20), 5) for _ in range(3)]
-        tests = [f"assert {name}({xs}) == {whole(xs, k)}" for xs in lists]
-        head = f"def {name}(xs):"
-    text = f"Write a function {name} that returns {says.format(k=k)}."
-    return {"task_id": number, "text": text, "code": f"{head}\n    return {code.format(k=k)}", "test_list": tests}
+        return f"the sum of {says}", f"sum({code})", [(str(xs), sum(of)) for xs, of in zip(lists, values, strict=True)]
+    return f"the list of {says}", f"[{code}]", [(str(xs), of) for xs, of in zip(lists, values, strict=True)]
+
+
+def functions(rows: int) -> Iterator[dict[str, object]]:
+    """Training problems (task_id from 601) and a quarter as many test problems (from 11), as MBPP counts. No function
+    is asked for twice, so what is held out was never seen, under any name."""
+    dice, seen = random.Random(0), set[str]()
+    for number in (*range(11, 11 + min(500, rows // 4)), *range(601, 601 + rows)):
+        says = ""
+        while not says or says in seen:
+            head, make = ("a, b", of_numbers) if dice.random() < 0.2 else ("xs", of_list)
+            says, code, calls = make(dice)
+        seen.add(says)
+        name = dice.choice(WORDS)
+        yield {
+            "task_id": number,
+            "text": f"Write a function {name} that returns {says}.",
+            "code": f"def {name}({head}):\n    return {code}",
+            "test_list": [f"assert {name}({given}) == {value}" for given, value in calls],
+        }
 
 
 def worded(make: Callable[[random.Random], tuple[str, str]], rows: int) -> Iterator[dict[str, object]]:
@@ -122,18 +151,18 @@ def worded(make: Callable[[random.Random], tuple[str, str]], rows: int) -> Itera
             yield {"question": question, "answer": answer}
 
 
-def functions(rows: int) -> Iterator[dict[str, object]]:
-    """Training problems (task_id from 601) and a quarter as many test problems (from 11), as MBPP counts."""
-    dice = random.Random(0)
-    yield from (function(dice, number) for number in (*range(11, 11 + min(500, rows // 4)), *range(601, 601 + rows)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=6000, help="of each task in words")
-    parser.add_argument("--functions", type=int, default=800, help="to train on; each is tried in the jail when read")
+    parser.add_argument(
+        "--functions", type=int, default=1600, help="to train on, at most; each is tried in the jail when read"
+    )
     arguments = parser.parse_args()
+    if not 4 <= arguments.functions <= MOST_FUNCTIONS:
+        parser.error(
+            f"--functions is {arguments.functions}: it must be 4 to {MOST_FUNCTIONS}, as no function comes twice"
+        )
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (
         ("shopping", worded(shopping, arguments.rows)),

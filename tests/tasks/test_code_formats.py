@@ -76,6 +76,46 @@ def test_mbpp_repair_shows_the_program_that_is_to_be_mended(tmp_path: Path) -> N
     assert "return a\n" in problem.prompt and problem.id == "mbpp-601-repair"
 
 
+def played(number: int, program: str, **turn: Any) -> dict[str, Any]:
+    """An episode as `selfcorrect eval --task mbpp --out` keeps it."""
+    first = {"role": "attempt", "text": f"```python\n{program}\n```", "verdict": "wrong", "answer": program} | turn
+    second = {"role": "revise", "text": "", "verdict": "wrong", "answer": "def second(): pass"}
+    prompt, tests = f"Add two numbers.\n\nYour code should pass these tests:\n\nassert add({number}, 1)", MBPP[1]
+    reference = {"code": "\n".join(tests["test_list"])}
+    return {"id": f"mbpp-{number}", "prompt": prompt, "reference": reference, "turns": [first, second]}
+
+
+def test_offline_repair_takes_the_wrong_first_programs_of_an_evaluation(tmp_path: Path) -> None:
+    rows = [
+        played(11, "def add(a, b):\n    return a - b"),
+        played(12, "def add(a, b):\n    return a + b", verdict="correct"),
+        played(13, "", verdict="unreadable", answer=None),
+        played(14, "def add(a, b):\n    return 0", verdict="unjudged"),
+        played(601, "def add(a, b):\n    return a"),
+        played(600, "def add(a, b):\n    return b"),
+    ]
+    task: Any = open_task(f"mbpp-repair:{lines(tmp_path / 'episodes.jsonl', *rows)}")
+    assert (task.available("train"), task.available("test"), task.refused) == (1, 1, ())
+    problem = only(task)
+    assert problem.id == "mbpp-11-repair" and "a - b\n```\n\nMend it." in problem.prompt
+    assert "second" not in problem.prompt and problem.prompt.startswith("Add two numbers.")
+    assert task.checker.check_sync("```python\ndef add(a, b):\n    return a + b\n```", problem.reference).correct
+    assert not task.checker.check_sync(rows[0]["turns"][0]["text"], problem.reference).correct
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (played(11, "x = 1") | {"id": "humaneval-11"}, "'humaneval-11', which is no problem of mbpp"),
+        (played(11, "x = 1") | {"id": "mbpp-11-repair"}, "'mbpp-11-repair', which is no problem of mbpp"),
+        (played(11, "x = 1") | {"turns": []}, "without an answer"),
+    ],
+)
+def test_offline_repair_refuses_episodes_that_hold_nothing_to_mend(row: Any, why: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=why):
+        open_task(f"mbpp-repair:{lines(tmp_path / 'episodes.jsonl', row)}")
+
+
 def test_humaneval_asks_for_the_function_and_has_no_training_split(tmp_path: Path) -> None:
     task: Any = open_task(f"humaneval:{lines(tmp_path / 'h.jsonl', HUMANEVAL)}")
     problem = only(task)
