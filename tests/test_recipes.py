@@ -120,6 +120,19 @@ def test_a_script_of_tasks_writes_the_same_files_every_time(made_tasks: Path, tm
         assert len(rows) == (25 if path.stem == "functions" else 200)
 
 
+def test_a_function_that_is_held_out_is_never_trained_on_under_another_name(made_tasks: Path) -> None:
+    rows = [json.loads(line) for line in (made_tasks / "functions.jsonl").read_text().splitlines()]
+    asked = [row["text"].partition(" that returns ")[2] for row in rows]
+    bodies = [row["code"].partition("return ")[2] for row in rows]
+    assert len(set(asked)) == len(set(bodies)) == len(rows) and all(asked)
+
+
+def test_more_functions_than_there_are_are_refused(tmp_path: Path) -> None:
+    command = [sys.executable, str(RECIPES / "smollm2" / "tasks.py"), str(tmp_path), "--functions", "1601"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "it must be 4 to 1600" in done.stderr and not list(tmp_path.iterdir())
+
+
 FURTHER = sorted(path for path in RECIPES.rglob("*.yaml") if path.name not in (RECIPE, "settings.yaml"))
 
 
