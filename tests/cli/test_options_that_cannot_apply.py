@@ -57,6 +57,7 @@ REFUSED = [
     (["compare", "--quick", "-n", "5"], "--problems: --quick evaluates on 100"),
     (["compare", "--arms", "base", "--reference", "score"], "it is none of the arms that are compared"),
     (["serve", "--revisions", "0", "--critique", "self"], "--critique: with --revisions 0 nothing is revised"),
+    (["eval", "--revisions", "0", "--critique", "self"], "--critique: with --revisions 0 nothing is revised"),
     (["serve", "--critique", "feedback"], "nothing judges the answers of a conversation"),
     (["train", "score", "--stage2", "star", "--no-shaping"], "pays no rewards and needs Stage I"),
     (["train", "score", "--resume", "run", "--seed", "1"], "--resume goes on with a run's own settings"),

@@ -217,6 +217,17 @@ def test_the_embedded_policy_is_not_asked_what_it_cannot_read(run: Any, tmp_path
     assert done.status == 2 and "its vocabulary is that of Countdown" in done.stderr
 
 
+def test_without_revisions_answers_are_given_once(run: Any, run_json: Any, tmp_path: Path) -> None:
+    twice = run_json("eval", "-n", "20", "--out", tmp_path / "twice")
+    once = run_json("eval", "-n", "20", "--revisions", "0", "--out", tmp_path / "once")
+    assert once["accuracy"] == twice["accuracy"][:1] and once["critique"] is None and once["delta"] == 0
+    first = [json.loads(line) for line in (tmp_path / "once" / "episodes.jsonl").read_text().splitlines()]
+    both = [json.loads(line) for line in (tmp_path / "twice" / "episodes.jsonl").read_text().splitlines()]
+    assert [[turn["text"] for turn in row["turns"]] for row in first] == [[row["turns"][0]["text"]] for row in both]
+    told = run("eval", "-n", "20", "--revisions", "0").stdout
+    assert "accuracy@1" in told and "delta" not in told and "accuracy@2" not in told
+
+
 def test_a_file_that_holds_out_nothing_is_told(run: Any, tmp_path: Path) -> None:
     prompt = next(f"p{n}" for n in range(100) if split_of(f"p{n}", 0.1) == "train")
     (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": prompt, "answer": 1}))

@@ -62,6 +62,7 @@ _PAIRS = {"delta": "delta", "i_to_c": "incorrect → correct", "c_to_i": "correc
 """What is told from each answer to the next."""
 _LESS_IS_BETTER = {"c_to_i"}
 _NEUTRAL = {"unchanged", "edit_distance", "unjudged", "truncated", "tokens_per_turn", "tokens", "answers", "stopped"}
+_CHANGES = {"accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged", "edit_distance"}
 _MANY_TURNS = 4
 """Answers of an episode whose accuracies are all shown; of longer episodes those after 1, 2, 4, 8, ... answers."""
 
@@ -110,7 +111,10 @@ def shown_turns(turns: Sequence[int]) -> list[int]:
 
 
 def _says_something(name: str, reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Own stops are shown where there are any, and numbers of answers where they are not those of the turns."""
+    """Own stops are shown where there are any, numbers of answers where they are not those of the turns, and changes
+    where something was asked for again."""
+    if name in _CHANGES:
+        return not all(len(report.get("accuracy", ())) == 1 and not report.get("stopped") for report in reports)
     if name in ("stopped", "stopped_right", "answers"):
         return any(report.get("stopped") for report in reports)
     if name == "tokens_per_turn":

@@ -13,6 +13,7 @@ import typer
 from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
 from selfcorrect.cli.naming import Part, chosen_problems, steered, task_options, typed_command
 from selfcorrect.cli.options import (
+    NOTHING_REVISED,
     THINK_END,
     WAIT_WORD,
     AnswerLimit,
@@ -24,7 +25,7 @@ from selfcorrect.cli.options import (
     Dtype,
     ModelName,
     PromptsName,
-    Revisions,
+    RevisionsOrNone,
     Seed,
     TaskName,
     Temperature,
@@ -62,7 +63,7 @@ def evaluate_command(
     n: Annotated[
         int | None, problem_count("How many problems; by default 2,000, or all of a file if those are fewer.")
     ] = None,
-    revisions: Revisions = None,
+    revisions: RevisionsOrNone = None,
     critique: Critique = None,
     prompts: PromptsName = None,
     temperature: Temperature = 0.0,
@@ -89,6 +90,8 @@ def evaluate_command(
         from selfcorrect.agents.prompts import prompt_settings
         from selfcorrect.cli.naming import open_policy, task_settings
 
+        if revisions == 0:
+            refuse_typed(ctx, ("critique",), NOTHING_REVISED)
         asked = task_settings(task, columns)
         CRITIQUES.find(critique or "instruction")  # what is misspelt is told before a model is loaded, too
         prompt_settings(prompts)
@@ -147,7 +150,7 @@ class _Examination:
             "model": self.named.name,
             "task": self.task.name,
             "temperature": self.temperature,
-            "critique": self.loop.critique,
+            "critique": self.loop.critique if self.loop.revisions else None,
         }
 
     def hold(

@@ -150,7 +150,7 @@ class NamedPolicy:
             return usual
         loop = Loop(trained.critique, trained.revisions if revisions is None else revisions)
         CRITIQUES.find(loop.critique)
-        if loop != usual:
+        if loop != usual and loop.revisions:
             self._note(
                 f"loop     {loop.critique}, revisions: {loop.revisions}, as {self.name} was trained (--critique and "
                 "--revisions take another)"

@@ -28,6 +28,10 @@ def refuse_typed(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
         raise ConfigurationError(f"{', '.join(idle)}: {reason}")
 
 
+NOTHING_REVISED = "with --revisions 0 nothing is revised"
+"""Why an option of the revisions is idle."""
+
+
 # What a shell offers when Tab is pressed.
 
 
@@ -142,6 +146,12 @@ Revisions = Annotated[
     int | None,
     typer.Option(
         min=1, max=32, help="How often an answer is revised; by default as the policy was trained, else once."
+    ),
+]
+RevisionsOrNone = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=32, help="How often an answer is revised; 0: never; by default as the policy was trained, else once."
     ),
 ]
 AnswerLimit = Annotated[

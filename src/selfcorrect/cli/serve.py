@@ -10,7 +10,16 @@ import typer
 
 from selfcorrect.agents.serving.limits import Limits, limits_for
 from selfcorrect.cli.console import notes, reporting, tell_files
-from selfcorrect.cli.options import Critique, Device, Dtype, ModelName, PromptsName, refuse_typed
+from selfcorrect.cli.options import (
+    NOTHING_REVISED,
+    Critique,
+    Device,
+    Dtype,
+    ModelName,
+    PromptsName,
+    RevisionsOrNone,
+    refuse_typed,
+)
 from selfcorrect.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,12 +34,7 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="What clients call the model; by default as --model does.")] = None,
-    revisions: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=32, help="How often an answer is revised; by default as the policy was trained, else once."
-        ),
-    ] = None,
+    revisions: RevisionsOrNone = None,
     critique: Critique = None,
     prompts: PromptsName = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -65,7 +69,7 @@ def serve(
                 f"--critique {critique}: nothing judges the answers of a conversation; use self or instruction"
             )
         if revisions == 0:
-            refuse_typed(ctx, ("critique",), "with --revisions 0 nothing is revised")
+            refuse_typed(ctx, ("critique",), NOTHING_REVISED)
         _refuse_without_extra()
         if constrained:
             _refuse_without_outlines()

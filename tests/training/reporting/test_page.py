@@ -166,6 +166,12 @@ def test_accuracies_of_more_turns_come_in_order() -> None:
     assert rows[-1].values == ("–",)
 
 
+def test_of_single_answers_no_change_is_told() -> None:
+    once = AFTER | {"accuracy": [0.5], "accuracy_ci95": [[0.4, 0.6]]}
+    assert not {"accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged"} & {row.name for row in result_rows(once)}
+    assert "delta" in {row.name for row in result_rows(once | {"stopped": 1.0})}  # it might have revised, and did not
+
+
 def test_flips_are_shares_that_sum_to_one() -> None:
     flips = Flips.of(AFTER)
     assert (flips.c_to_c, flips.c_to_i, flips.i_to_c, flips.i_to_i) == pytest.approx((0.49, 0.01, 0.06, 0.44))
