@@ -268,7 +268,7 @@ def _language_model(rate: float) -> RunSettings:
     """`rate` is that of what learns, all weights or adapters."""
     # a head that learns by steps with a language model's body is hard to give a rate; a fitted one has none, and chose
     # better (docs/arms/vstar.md)
-    head = HeadSettings(body="frozen", optimiser="adamw", learning_rate=rate, batch=32)
+    head = HeadSettings(body="frozen", optimiser="adamw", learning_rate=rate, batch=32, micro_batch=8)
     return RunSettings(
         task=CountdownSettings(words=True),  # asked in sentences: symbols mean nothing to a chat model
         policy=PolicySettings(max_new_tokens=512),  # LoRA above 0.5 B parameters is the default's "auto"
@@ -281,13 +281,15 @@ def _language_model(rate: float) -> RunSettings:
             max_kl=1.0,  # a step of all weights at 1e-5 moves about 0.01
         ),
         # A quarter of the problems and steps of the defaults, which are for the small policy's short answers.
-        star=StarSettings(problems=640, steps=40, batch_size=32, learning_rate=rate),
-        pair_sft=PairSftSettings(problems=2560, steps=160, batch_size=32, learning_rate=rate),
+        # 8 examples in a pass, as above.
+        star=StarSettings(problems=640, steps=40, batch_size=32, micro_batch=8, learning_rate=rate),
+        pair_sft=PairSftSettings(problems=2560, steps=160, batch_size=32, micro_batch=8, learning_rate=rate),
+        sft=SftSettings(micro_batch=8),
         vstar=VstarSettings(
             problems=500, calibration_problems=100,
-            generator=GeneratorSettings(learning_rate=rate, batch=32),
+            generator=GeneratorSettings(learning_rate=rate, batch=32, micro_batch=8),
             # as DPO of a language model is usually done: AdamW, and the beta of 0.1 of Rafailov et al. 2023
-            likelihood=PreferenceSettings(optimiser="adamw", learning_rate=rate, batch=32, beta=0.1),
+            likelihood=PreferenceSettings(optimiser="adamw", learning_rate=rate, batch=32, micro_batch=4, beta=0.1),
             classifier=head, stepwise=head,
         ),
         evaluation=EvaluationSettings(problems=200),  # a standard error of 0.035 at most, for 400 answers

@@ -13,6 +13,7 @@ import torch
 from selfcorrect.agents.policies.pretrained import free_bytes, parameter_count, weightless
 from selfcorrect.devices import choose_device, choose_dtype
 from selfcorrect.errors import TrainingError
+from selfcorrect.training.passes import rows_of_a_pass
 from selfcorrect.training.runs.opening import chosen_lora
 from selfcorrect.training.runs.progress import ProgressSink
 from selfcorrect.training.settings import GIVEN, LoraSettings, RunSettings, SupervisedSettings
@@ -76,7 +77,11 @@ def reinforced_load(settings: RunSettings) -> Load:
 
 def supervised_load(group: SupervisedSettings) -> Load:
     """That of STaR, Pair-SFT and SFT: they sample with one model and fine-tune another."""
-    return Load(1, group.batch_size, min(_AT_ONCE, group.problems * group.samples_per_problem))
+    return Load(
+        1,
+        rows_of_a_pass(group.batch_size, group.micro_batch),
+        min(_AT_ONCE, group.problems * group.samples_per_problem),
+    )
 
 
 def vstar_load(settings: RunSettings) -> Load:
@@ -84,8 +89,9 @@ def vstar_load(settings: RunSettings) -> Load:
     adapters is the base."""
     vstar, dpo = settings.vstar, "likelihood" in settings.vstar.kinds
     heads = [fit for kind in vstar.kinds if (fit := getattr(vstar, kind)) is not vstar.likelihood]
-    rows = [fit.batch for fit in heads if fit.body != "frozen"]
-    rows += [vstar.generator.batch] * bool(vstar.rounds) + [2 * vstar.likelihood.batch] * dpo
+    fits = [(1, fit) for fit in heads if fit.body != "frozen"]
+    fits += [(1, vstar.generator)] * bool(vstar.rounds) + [(2, vstar.likelihood)] * dpo
+    rows = [answers * rows_of_a_pass(fit.batch, fit.micro_batch) for answers, fit in fits]
     references = 2 if dpo and chosen_lora(settings.policy) is None else 1
     return Load(references, max(rows, default=0), 0 if vstar.asked else _AT_ONCE, learns=bool(rows))
 

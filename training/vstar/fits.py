@@ -311,7 +311,7 @@ def train_generator(
     encoder = ResponseEncoder(policy.tokenizer, replace(wording, review=""), longest=context_of(policy.model))
     examples = solutions(samples, encoder)
     steps = math.ceil(len(examples) / fit.batch) * fit.epochs
-    tuning = Tuning(steps=steps, batch_size=fit.batch, learning_rate=fit.learning_rate)
+    tuning = Tuning(steps, fit.batch, fit.learning_rate, micro_batch=fit.micro_batch)
     peft_config = lora_config(chosen_lora(settings.policy))
     losses = fine_tune(policy, examples, tuning, seed=seed, folder=out, peft_config=peft_config, reporters=reporters)
     return {**losses, "optimiser_steps": steps}

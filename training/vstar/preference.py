@@ -14,7 +14,7 @@ from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.engines import LoraSettings
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
-from selfcorrect.training.processes import count
+from selfcorrect.training.passes import WholeSteps, passes_arguments
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.vstar.fits import (
     Pair,
@@ -123,7 +123,7 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int, **placed: An
         output_dir=str(work),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch // count(),
+        **passes_arguments(settings.batch, settings.micro_batch),
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup,
         beta=settings.beta,
@@ -143,8 +143,17 @@ def dpo_config(settings: PreferenceSettings, work: Path, seed: int, **placed: An
 def _trainer_class() -> type[Any]:
     from trl import DPOTrainer
 
-    class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped here
+    class TokenisedDPOTrainer(WholeSteps, DPOTrainer):  # type: ignore[misc]  # TRL is untyped here
         """TRL's trainer on rows that are token ids already: those that the verifier reads later, to the token."""
+
+        def counted(self, inputs: Any) -> torch.Tensor:
+            return torch.tensor(len(inputs["input_ids"]), device=inputs["input_ids"].device)
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            found = super().compute_loss(model, inputs, return_outputs, **kwargs)
+            if return_outputs:
+                return self.weighed(found[0], inputs), found[1]
+            return self.weighed(found, inputs)
 
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset

@@ -153,7 +153,10 @@ class _Vstar:
     def __post_init__(self) -> None:
         self.base = whole_location(self.settings.policy.model)
         self.task = self.settings.task.open()
-        smaller = ["a smaller vstar.generator.batch and vstar.likelihood.batch", "a smaller policy.max_new_tokens"]
+        smaller = [
+            "a smaller vstar.generator.micro_batch and vstar.likelihood.micro_batch",
+            "a smaller policy.max_new_tokens",
+        ]
         refuse_too_large(self.settings, self.progress, vstar_load(self.settings), advice=smaller)
         self.policy = open_run_policy(self.settings)
         self.lora = chosen_lora(self.settings.policy)

@@ -22,6 +22,9 @@ class GeneratorSettings(Settings):
     """Passes over the right answers."""
     batch: PositiveInt = 64
     """Answers of one optimiser step."""
+    micro_batch: PositiveInt | None = None
+    """Answers of one forward and backward pass, at most, for memory: a step is made of several, and stays what it is.
+    None: all of a step's."""
 
 
 class FitSettings(Settings):
@@ -35,6 +38,9 @@ class FitSettings(Settings):
     """Passes over the examples."""
     batch: PositiveInt = 128
     """Examples (for DPO: pairs) of one optimiser step."""
+    micro_batch: PositiveInt | None = None
+    """Of those, in one forward and backward pass, at most, for memory: a step is made of several, and stays what it is.
+    None: all of a step's."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps in which the learning rate rises."""
 

@@ -19,7 +19,7 @@ from selfcorrect.rewards.verifiers.encoding import Encoded, ResponseEncoder, Wor
 from selfcorrect.rewards.verifiers.folder import Calibration, VerifierCard, write_calibration
 from selfcorrect.rewards.verifiers.kinds import ClassifierVerifier, ScoringModel, StepwiseVerifier
 from selfcorrect.training.engines import LoraSettings
-from selfcorrect.training.processes import count
+from selfcorrect.training.passes import WholeSteps, passes_arguments
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.vstar.fits import (
     Labelled,
@@ -167,7 +167,7 @@ def _arguments(settings: HeadSettings, work: Path, seed: int, **placing: bool) -
         output_dir=str(work),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch // count(),
+        **passes_arguments(settings.batch, settings.micro_batch),
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup,
         seed=seed,
@@ -190,12 +190,13 @@ def _fit(
 ) -> None:
     from transformers import PrinterCallback, Trainer
 
-    class HeadTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    class HeadTrainer(WholeSteps, Trainer):  # type: ignore[misc]  # transformers is untyped here
+        def counted(self, inputs: Any) -> Tensor:
+            return (~inputs["targets"].isnan()).sum()
+
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
             logits = model(inputs["input_ids"], inputs["attention_mask"])
-            scored = (~inputs["targets"].isnan()).sum().float()
-            # gradients are averaged over processes, whose rows have more or fewer places
-            loss = scored_loss(logits, inputs["targets"]) * scored / self.accelerator.reduce(scored, reduction="mean")
+            loss = self.weighed(scored_loss(logits, inputs["targets"]), inputs)
             return (loss, logits) if return_outputs else loss
 
     trainer = HeadTrainer(

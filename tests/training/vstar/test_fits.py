@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_models import WORDS, llama, word_tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -112,3 +113,33 @@ def test_the_same_seed_gives_the_same_verifier(base: Path, tmp_path: Path) -> No
         return verifier.raw_scores([(prompt, RIGHT) for prompt in PROMPTS])
 
     assert made(1) == made(1) != made(2)
+
+
+def answers_of_many_lengths() -> list[Labelled]:
+    """11 answers, of one to three steps."""
+    texts = [" ; ".join(["1 + 1 = 2"] * (1 + number % 3)) for number in range(11)]
+    return [Labelled(PROMPTS[at], text, (float(at % 2),) * (1 + text.count(";"))) for at, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "stepwise", "likelihood"])
+def test_a_step_in_several_passes_is_the_step_of_the_whole_batch(kind: Any, base: Path, tmp_path: Path) -> None:
+    """Also where passes hold different numbers of steps, and the last one of an epoch fewer answers."""
+
+    def weights(micro_batch: int | None) -> dict[str, Any]:
+        given: dict[str, Any] = {"optimiser": "adamw", "learning_rate": 1e-2, "epochs": 2}
+        given |= {"batch": 4, "micro_batch": micro_batch}
+        fixed: dict[str, Any] = {"wording": Wording(), "work": tmp_path, "seed": 0}
+        if kind == "likelihood":
+            pairs = [Pair(one.prompt, one.response, WRONG) for one in answers_of_many_lengths()]
+            return dict(train_likelihood(base, pairs, PreferenceSettings(**given), **fixed).model.state_dict())
+        answers = answers_of_many_lengths()
+        if kind == "classifier":
+            answers = [Labelled(one.prompt, one.response, one.targets[:1]) for one in answers]
+        return dict(train_head(kind, base, answers, HeadSettings(**given), **fixed).model.state_dict())
+
+    whole = weights(None)
+    for micro_batch in (1, 3):  # 3 does not divide 4, so two are read at once
+        for name, value in weights(micro_batch).items():
+            torch.testing.assert_close(
+                value, whole[name], rtol=0, atol=1e-4, msg=lambda said, name=name: f"{name}: {said}"
+            )

@@ -7,10 +7,11 @@ from typing import Any
 
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
+from selfcorrect.training.passes import passes_arguments
 from selfcorrect.training.ppo.precision import placed, prepare_weights
 from selfcorrect.training.ppo.sharding import WholeNorms, save_whole
 from selfcorrect.training.ppo.trl_options import checkpointing_argument
-from selfcorrect.training.processes import count, refuse_apart
+from selfcorrect.training.processes import refuse_apart
 from selfcorrect.training.reporting.services import Reporters
 from selfcorrect.training.runs.callbacks import FiniteGradients
 
@@ -29,12 +30,14 @@ class Tuning:
             are several processes, the last batch of an epoch is filled up from its beginning instead.
         learning_rate: of AdamW without weight decay; falls linearly to 0.
         max_grad_norm: gradients are clipped to it.
+        micro_batch: examples of one forward and backward pass, at most; None is all of a step's.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     max_grad_norm: float = 1.0
+    micro_batch: int | None = None
 
 
 def fine_tune(
@@ -111,7 +114,7 @@ def _arguments(tuning: Tuning, seed: int, folder: Path, *, bf16: bool, use_cpu: 
     return SFTConfig(
         output_dir=str(folder),
         max_steps=tuning.steps,
-        per_device_train_batch_size=tuning.batch_size // count(),
+        **passes_arguments(tuning.batch_size, tuning.micro_batch),
         learning_rate=tuning.learning_rate,
         lr_scheduler_type="linear",
         weight_decay=0.0,

@@ -95,7 +95,7 @@ class _Session:
     def __post_init__(self) -> None:
         self.task: Task = self.settings.task.open()
         self.group: SupervisedSettings = getattr(self.settings, self.plan.group)
-        smaller = [f"a smaller {self.plan.group}.batch_size", "a smaller policy.max_new_tokens"]
+        smaller = [f"a smaller {self.plan.group}.micro_batch", "a smaller policy.max_new_tokens"]
         if chosen_lora(self.settings.policy) is None:
             smaller.insert(0, "policy.lora")
         refuse_too_large(self.settings, self.progress, supervised_load(self.group), advice=smaller)
@@ -134,7 +134,7 @@ class _Session:
             losses = fine_tune(
                 open_run_policy(self.settings),
                 examples,
-                Tuning(self.group.steps, self.group.batch_size, self.group.learning_rate),
+                self._tuning,
                 seed=seed,
                 folder=unfinished,
                 peft_config=lora_config(chosen_lora(self.settings.policy)),
@@ -147,6 +147,11 @@ class _Session:
             self.run.append_metrics(row)
             reporters.log(row)
         self.progress.step(row)
+
+    @property
+    def _tuning(self) -> Tuning:
+        group = self.group
+        return Tuning(group.steps, group.batch_size, group.learning_rate, micro_batch=group.micro_batch)
 
     def _sampled(self, loop: int, seed: int) -> tuple[list[Example], Figures]:
         """The examples of a loop and the figures of its sampling; what an interrupted run has sampled is taken up

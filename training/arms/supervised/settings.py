@@ -24,6 +24,9 @@ class SupervisedSettings(Settings):
     """Optimiser steps; exactly so many, however many examples there are."""
     batch_size: PositiveInt = 64
     """Examples per optimiser step."""
+    micro_batch: PositiveInt | None = None
+    """Examples of one forward and backward pass, at most, for memory: a step is made of several, and stays what it is.
+    None: all of a step's."""
     learning_rate: Positive = 5e-4
     """Of AdamW; falls linearly to 0."""
 

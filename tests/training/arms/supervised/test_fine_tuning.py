@@ -9,6 +9,7 @@ import torch
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.training.arms.supervised.examples import Example
 from selfcorrect.training.arms.supervised.fine_tuning import Tuning, fine_tune, sft_trainer
+from selfcorrect.training.passes import passes_arguments
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.settings import LoraSettings
 
@@ -53,6 +54,34 @@ def test_what_is_shown_is_never_learnt(tiny_model_folder: Path, tmp_path: Path) 
         shown, learnt = len(example.context_ids), len(example.answer_ids)
         assert tuple(ids[: shown + learnt]) == example.context_ids + example.answer_ids
         assert labels == [-100] * shown + list(example.answer_ids) + [-100] * (len(ids) - shown - learnt)
+
+
+@pytest.mark.slow
+def test_a_step_in_several_passes_is_the_step_of_the_whole_batch(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Of answers of different lengths, and of a last step with fewer examples."""
+
+    def learnt(micro_batch: int | None) -> dict[str, torch.Tensor]:
+        policy = TransformersPolicy.from_pretrained(tiny_model_folder)
+        tuning = Tuning(steps=6, batch_size=2, learning_rate=1e-2, micro_batch=micro_batch)
+        fine_tune(policy, EXAMPLES, tuning, seed=0, folder=tmp_path)
+        return dict(policy.model.state_dict())
+
+    whole, parts = learnt(None), learnt(1)
+    for name, value in parts.items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=1e-4, msg=lambda said, name=name: f"{name}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro_batch", "processes", "rows", "passes"),
+    [(32, 8, 1, 8, 4), (32, None, 1, 32, 1), (4, 8, 1, 4, 1), (13, 8, 1, 1, 13), (12, 8, 1, 6, 2), (32, 8, 4, 8, 1)],
+)
+def test_a_batch_is_read_in_equal_parts_that_are_small_enough(
+    batch: int, micro_batch: int | None, processes: int, rows: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    found = passes_arguments(batch, micro_batch)
+    assert found == {"per_device_train_batch_size": rows, "gradient_accumulation_steps": passes}
+    assert rows * passes * processes == batch
 
 
 @pytest.mark.slow
