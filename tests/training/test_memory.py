@@ -18,7 +18,7 @@ from selfcorrect.training.runs.memory import (
     vstar_load,
 )
 from selfcorrect.training.runs.progress import SilentProgress
-from selfcorrect.training.settings import DEMO, LoraSettings, RunSettings
+from selfcorrect.training.settings import DEMO, LM, LoraSettings, RunSettings
 from selfcorrect.training.vstar.rounds import vstar
 
 PARAMETERS = 219 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
@@ -108,6 +108,15 @@ def test_vstar_is_counted_with_dpo_of_all_weights_beside_two_models(tiny_model_f
     assert vstar_load(wide).rows == max(64, 2 * wide.vstar.likelihood.batch)
 
 
+def test_what_is_read_in_one_pass_is_what_counts(tiny_model_folder: Path) -> None:
+    star = on(tiny_model_folder, star={"batch_size": 32, "micro_batch": 8})
+    assert supervised_load(star.star).rows == 8
+    fits = {"generator": {"batch": 32, "micro_batch": 8}, "likelihood": {"batch": 32, "micro_batch": 6}}
+    heads = {kind: {"batch": 32, "micro_batch": 4} for kind in ("classifier", "stepwise")}
+    assert vstar_load(on(tiny_model_folder, vstar=fits | heads)).rows == 8  # of DPO four pairs, as 6 divide no 32
+    assert supervised_load(LM.star).rows == supervised_load(LM.sft).rows == vstar_load(LM).rows == 8
+
+
 def test_what_vstar_does_not_train_is_not_counted(tiny_model_folder: Path, vocabulary: int) -> None:
     parameters = PARAMETERS + (vocabulary - 219) * 32
     frozen = {"rounds": 0, "kinds": ["classifier"], "classifier": {"body": "frozen"}}
@@ -134,7 +143,7 @@ def test_adapters_are_no_advice_where_they_are_trained(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    with pytest.raises(TrainingError, match="free on cpu: try a smaller sft.batch_size"):
+    with pytest.raises(TrainingError, match="free on cpu: try a smaller sft.micro_batch"):
         sft(on(tiny_model_folder, policy={"model": str(tiny_model_folder), "lora": {"rank": 2}}), out=tmp_path / "run")
 
 

@@ -77,11 +77,8 @@ def reinforced_load(settings: RunSettings) -> Load:
 
 def supervised_load(group: SupervisedSettings) -> Load:
     """That of STaR, Pair-SFT and SFT: they sample with one model and fine-tune another."""
-    return Load(
-        1,
-        rows_of_a_pass(group.batch_size, group.micro_batch),
-        min(_AT_ONCE, group.problems * group.samples_per_problem),
-    )
+    rows = rows_of_a_pass(group.batch_size, group.micro_batch)
+    return Load(1, rows, min(_AT_ONCE, group.problems * group.samples_per_problem))
 
 
 def vstar_load(settings: RunSettings) -> Load:

@@ -13,8 +13,8 @@ from selfcorrect.rewards.verifiers.encoding import ResponseEncoder, Wording, tok
 from selfcorrect.rewards.verifiers.folder import VerifierCard
 from selfcorrect.rewards.verifiers.kinds import LikelihoodVerifier
 from selfcorrect.training.engines import LoraSettings
-from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.passes import WholeSteps, passes_arguments
+from selfcorrect.training.ppo.trl_options import checkpointing_argument
 from selfcorrect.training.runs.opening import lora_config
 from selfcorrect.training.vstar.fits import (
     Pair,

@@ -66,9 +66,7 @@ def test_a_step_in_several_passes_is_the_step_of_the_whole_batch(tiny_model_fold
         fine_tune(policy, EXAMPLES, tuning, seed=0, folder=tmp_path)
         return dict(policy.model.state_dict())
 
-    whole, parts = learnt(None), learnt(1)
-    for name, value in parts.items():
-        torch.testing.assert_close(value, whole[name], rtol=0, atol=1e-4, msg=lambda said, name=name: f"{name}: {said}")
+    torch.testing.assert_close(learnt(1), learnt(None), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
