@@ -263,8 +263,7 @@ class TransformersPolicy:
             reader = Reader(self.model)
             if self._memory is not None:
                 self._memory.limit_bytes = _cache_limit(reader.device)
-            for begin in range(0, len(order), self.max_batch):
-                numbers = order[begin : begin + self.max_batch]
+            for numbers in _batches(order, requests, self.max_batch):
                 batch = [requests[i] for i in numbers]
                 decoded, kept = self._decode(reader, batch)
                 results.update(zip(numbers, decoded, strict=True))
@@ -287,3 +286,19 @@ class TransformersPolicy:
 def _cache_limit(device: torch.device, held: int = 0) -> int:
     free = free_bytes(device)
     return _CACHE_BYTES_UNKNOWN if free is None else int(_CACHE_SHARE * (free + held))
+
+
+def _batches(order: Sequence[int], requests: Sequence[Request], most: int) -> list[list[int]]:
+    """`order`, in which prompts become longer, in batches of at most `most` rows, none of which is padded to more than
+    twice the columns that it may come to fill: every step reads what is padded, too, and one prompt of 2,000 tokens
+    would make it 2,000 for 255 others of 80."""
+    written = max((request.max_new_tokens for request in requests), default=0)
+    batches: list[list[int]] = []
+    widest = 0
+    for row in order:
+        columns = len(requests[row].prompt_ids) + written
+        if not batches or len(batches[-1]) == most or columns > widest:
+            batches.append([])
+            widest = 2 * columns
+        batches[-1].append(row)
+    return batches

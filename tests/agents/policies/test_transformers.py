@@ -121,6 +121,21 @@ def test_a_flush_larger_than_max_batch_is_decoded_in_parts(tokenizer: PreTrained
     assert texts_of(generations) == texts_of(undivided)
 
 
+def test_a_long_prompt_is_not_what_the_short_ones_are_padded_to(tokenizer: PreTrainedTokenizerFast) -> None:
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer, max_new_tokens=4, decoding="dynamic")
+    likes(policy, "7")
+    short, long = PROMPT, " ".join([PROMPT] * 3)
+    asked = problems([short] * 3 + [long] + [short + " 7"] * 3)
+    shapes = widths_read(policy)
+    together = play_sync(build_graph(policy, prompts=COUNTDOWN, revisions=0), asked, sampling=GREEDY)
+    ids = [len(state["turns"][0]["generation"]["prompt_ids"]) for state in together]
+    assert ids[3] + 4 > 2 * (ids[0] + 4) > ids[6] + 4
+    assert sorted({rows for rows, _ in shapes}) == [1, 2, 6]  # two prompts of six rows are read, and the long one
+    for state, problem in zip(together, asked, strict=True):
+        (alone,) = play_sync(build_graph(policy, prompts=COUNTDOWN, revisions=0), [problem], sampling=GREEDY)
+        assert alone["turns"][0]["generation"]["completion_ids"] == state["turns"][0]["generation"]["completion_ids"]
+
+
 def test_no_seed_draws_afresh(policy: TransformersPolicy) -> None:
     generations = ask_all(policy, [Sampling()] * 10)
     assert len({tuple(generation["completion_ids"]) for generation in generations}) > 5
