@@ -36,6 +36,9 @@ _CACHE_SHARE = 0.25
 """Of the memory that is free: the most that key/value caches of finished turns may take until the next turn."""
 _CACHE_BYTES_UNKNOWN = 2**30
 """The same, on devices that do not tell what is free."""
+_COLUMNS_AT_ONCE = 131_072
+"""Of the caches of all rows of a batch: 6 GB of SmolLM2-135M in float32, 4 GB of Qwen2.5-1.5B in bfloat16. Not of what
+is free just now: on a CPU the last digits of what is drawn depend on who shares a batch."""
 
 
 class TransformersPolicy:
@@ -289,15 +292,16 @@ def _cache_limit(device: torch.device, held: int = 0) -> int:
 
 
 def _batches(order: Sequence[int], requests: Sequence[Request], most: int) -> list[list[int]]:
-    """`order`, in which prompts become longer, in batches of at most `most` rows, none of which is padded to more than
-    twice the columns that it may come to fill: every step reads what is padded, too, and one prompt of 2,000 tokens
-    would make it 2,000 for 255 others of 80."""
+    """`order`, in which prompts become longer, in batches of at most `most` rows and `_COLUMNS_AT_ONCE`, in which no row
+    is padded to more than twice the columns that it may come to fill: every step reads what is padded, too, and one
+    prompt of 2,000 tokens would make it 2,000 for 255 others of 80."""
     written = max((request.max_new_tokens for request in requests), default=0)
     batches: list[list[int]] = []
     widest = 0
     for row in order:
         columns = len(requests[row].prompt_ids) + written
-        if not batches or len(batches[-1]) == most or columns > widest:
+        full = not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * columns > _COLUMNS_AT_ONCE
+        if full or columns > widest:
             batches.append([])
             widest = 2 * columns
         batches[-1].append(row)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from selfcorrect.agents.episodes import play_sync
 from selfcorrect.agents.graph import build_graph
+from selfcorrect.agents.policies import transformers as transformers_policy
 from selfcorrect.agents.policies.local_calls import eos_ids
 from selfcorrect.agents.policies.transformers import TransformersPolicy
 from selfcorrect.agents.policy import GREEDY, Policy, Sampling
@@ -134,6 +135,18 @@ def test_a_long_prompt_is_not_what_the_short_ones_are_padded_to(tokenizer: PreTr
     for state, problem in zip(together, asked, strict=True):
         (alone,) = play_sync(build_graph(policy, prompts=COUNTDOWN, revisions=0), [problem], sampling=GREEDY)
         assert alone["turns"][0]["generation"]["completion_ids"] == state["turns"][0]["generation"]["completion_ids"]
+
+
+def test_no_more_rows_are_decoded_at_once_than_their_caches_have_room(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_policy, "_COLUMNS_AT_ONCE", 3 * (6 + 4))
+    policy = TransformersPolicy(llama(len(tokenizer)), tokenizer, max_new_tokens=4, decoding="dynamic")
+    shapes = widths_read(policy)
+    generations = ask_all(policy, [Sampling(seed=seed) for seed in range(7)])
+    assert len(generations[0]["prompt_ids"]) == 6
+    assert max(rows for rows, _ in shapes) == 3
+    ask(policy, " ".join([PROMPT] * 9))  # alone, however long
 
 
 def test_no_seed_draws_afresh(policy: TransformersPolicy) -> None:
