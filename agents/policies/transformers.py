@@ -292,9 +292,9 @@ def _cache_limit(device: torch.device, held: int = 0) -> int:
 
 
 def _batches(order: Sequence[int], requests: Sequence[Request], most: int) -> list[list[int]]:
-    """`order`, in which prompts become longer, in batches of at most `most` rows and `_COLUMNS_AT_ONCE` columns, in which
-    no row is padded to more than twice what it may come to fill: every step reads what is padded, too, and one prompt
-    of 2,000 tokens would make it 2,000 for 255 others of 80."""
+    """`order`, in which prompts become longer, in batches of at most `most` rows and `_COLUMNS_AT_ONCE` columns, in
+    which no row is padded to more than twice what it may come to fill: every step reads what is padded, too, and one
+    prompt of 2,000 tokens would make it 2,000 for 255 others of 80."""
     written = max((request.max_new_tokens for request in requests), default=0)
     batches: list[list[int]] = []
     widest = 0
