@@ -12,6 +12,7 @@ from small_models import byte_chat_model
 from trackio_double import installed_trackio
 
 from selfcorrect.settings import combine
+from selfcorrect.tasks.published import PublishedSettings
 from selfcorrect.training.runs import opening
 from selfcorrect.training.settings import LM
 
@@ -120,6 +121,24 @@ def test_code_trains_with_its_prompts_and_is_reported(
     episode = json.loads((place / "runs/score/episodes.jsonl").read_text().splitlines()[0])
     assert episode["reference"]["kind"] == "asserts" and "tests" in episode["turns"][0]["reason"]
     assert trackio.told["init"]["name"] == "score" and trackio.told["figures"]["train/accuracy_t1"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["eval", "-n", "2"], ["scale", "-n", "2", "--budgets", "1,2", "--strategies", "majority"]],
+    ids=["eval", "scale"],
+)
+def test_a_file_is_read_once(
+    command: list[str], run: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tests of a file of programs are tried when it is read."""
+    opened: list[str] = []
+    read = PublishedSettings.open
+    monkeypatch.setattr(PublishedSettings, "open", lambda asked: opened.append(asked.kind) or read(asked))
+    model = ["--model", "./my-model", "--max-answer-tokens", "4", "--out", "played"]
+    done = run(*command, "--task", "mbpp:data/mbpp.jsonl", *model)
+    assert done.status == 0, done.stderr
+    assert opened == ["mbpp"]
 
 
 def test_a_task_and_prompts_of_ones_own_are_evaluated(run: Callable[..., Any], place: Path) -> None:

@@ -51,7 +51,7 @@ def comparison_result(
     arms = [arm_spec.name for arm_spec in comparison.arm_specs]
     untrained = {arm_spec.name for arm_spec in comparison.arm_specs if arm_spec.load is None}
     result: dict[str, Any] = {
-        "task": comparison.settings.task.open().name,
+        "task": comparison.settings.task.title,
         "policy": comparison.settings.policy.model,
         "problems": comparison.problems,
         "temperature": comparison.temperature,

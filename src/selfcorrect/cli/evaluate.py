@@ -2,7 +2,7 @@
 answers, and the ones that a run kept, for reading."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, notes, reporting, results, tell_files, write_json
-from selfcorrect.cli.naming import Part, chosen_problems, steered, task_options, typed_command
+from selfcorrect.cli.naming import Part, chosen_problems, steered, task_options, typed_command, worded_task
 from selfcorrect.cli.options import (
     NOTHING_REVISED,
     THINK_END,
@@ -95,12 +95,13 @@ def evaluate_command(
         asked = task_settings(task, columns)
         CRITIQUES.find(critique or "instruction")  # what is misspelt is told before a model is loaded, too
         prompt_settings(prompts)
-        asked.open()  # a broken file is told before a model is loaded
+        opened = asked.open()  # a broken file is told before a model is loaded
         if out is not None:
             _prove_free(out)
         named = open_policy(model) if blind_spot else steered(open_policy(model), ctx)
         loop = named.loop(critique, revisions) if not blind_spot else Loop()
-        examination = _Examination(named, asked.worded(named.reads_english), loop, prompts, temperature, limit)
+        read = worded_task(asked, opened, reads_english=named.reads_english)
+        examination = _Examination(named, *read, loop, prompts, temperature, limit)
         problems = chosen_problems(examination.task, split, n, seed)
         if blind_spot:
             _measure_blind_spot(named, problems, examination.task.checker, examination.words, ctx)
@@ -124,6 +125,7 @@ class _Examination:
 
     named: "NamedPolicy"
     asked: "TaskSettings"
+    task: "Task"
     loop: "Loop"
     prompts: str | None
     temperature: float
@@ -131,7 +133,6 @@ class _Examination:
 
     def __post_init__(self) -> None:
         self.named.warn_beyond(self.loop.revisions)
-        self.task: Task = self.asked.open()
         self.named.refuse_critique(self.mode, self.task.checker)
 
     @property
@@ -339,6 +340,7 @@ def view(
 ) -> None:
     """Read stored episodes: filters, search, tokens by log-probability and advantage, two runs side by side."""
     with reporting(as_json=False):
+        from selfcorrect.cli.serve import serve_page
         from selfcorrect.files import write_whole
         from selfcorrect.training.reporting.viewer import export, save_dataset, viewer_page
 
@@ -357,7 +359,7 @@ def view(
             return
         page = viewer_page(runs)
         if serving:
-            _serve(lambda: viewer_page(runs), port)
+            serve_page(lambda: viewer_page(runs), port)
             return
         written = out or run / "episodes.html"
         write_whole(written, page)
@@ -370,33 +372,3 @@ _READ_BY = {
     "datasets": "in Python, datasets.load_from_disk({file!r}); its push_to_hub shares it",
 }
 """What comes after an export."""
-
-
-def _serve(page: Callable[[], str], port: int) -> None:
-    """Serve `page` to browsers on this machine until Ctrl-C."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            local = (self.headers.get("Host") or "").rpartition(":")[0] in ("127.0.0.1", "localhost")
-            if not local or self.path != "/":  # another name for this machine would be another site's
-                self.send_error(404)
-                return
-            body = page().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Page)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot serve on port {port}: {error.strerror or error}; choose another --port"
-        ) from error
-    with server:
-        notes.print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it)", markup=False)
-        server.serve_forever()

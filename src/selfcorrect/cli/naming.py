@@ -307,6 +307,13 @@ def open_task(name: str, *, words: bool = False) -> "Task":
     return task_settings(name).worded(words).open()
 
 
+def worded_task(asked: "TaskSettings", opened: "Task", *, reads_english: bool) -> "tuple[TaskSettings, Task]":
+    """`asked` as a policy can read it, and its task: `opened`, which is that of `asked`, unless the wording makes it
+    another one. Reading a file of programs twice means trying all their tests twice."""
+    worded = asked.worded(reads_english)
+    return worded, opened if worded == asked else worded.open()
+
+
 # The command that comes next, as it can be typed.
 
 _LONGEST_QUESTION = 200

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfcorrect.cli.console import counting, reporting, results, tell_files, write_json
-from selfcorrect.cli.naming import question_like, task_options, typed_command
+from selfcorrect.cli.naming import question_like, task_options, typed_command, worded_task
 from selfcorrect.cli.options import (
     AnswerLimit,
     AsJson,
@@ -69,8 +69,7 @@ def scale(
         if strategies is not None:
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=plan)
         chosen_plan = open_plan(plan)
-        asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
-        opened = asked.open()
+        asked, opened, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
         searchers.named.refuse_unreadable(opened.problems("test", 1)[0].prompt)
 
         from selfcorrect.training.scaling.run import compare, families_for, write_comparison
@@ -137,7 +136,7 @@ def _question(asked: "TaskSettings", opened: "Task") -> str:
 
 def _opened(
     task: str, columns: Sequence[str] | None, prompts: str | None, models: tuple[str, Path | None, Path | None]
-) -> "tuple[TaskSettings, Searchers]":
+) -> "tuple[TaskSettings, Task, Searchers]":
     """The task as the policy can read it, and the policy with its verifiers; what is wrong with the task or the words
     is told before anything is loaded."""
     from selfcorrect.agents.prompts import prompt_settings
@@ -145,10 +144,10 @@ def _opened(
 
     asked = task_settings(task, columns)
     prompt_settings(prompts)
-    checker = asked.open().checker
+    opened = asked.open()
     searchers = open_searchers(*models)
-    searchers.refuse_unfit(checker)
-    return asked.worded(searchers.named.reads_english), searchers
+    searchers.refuse_unfit(opened.checker)
+    return *worded_task(asked, opened, reads_english=searchers.named.reads_english), searchers
 
 
 def _names(strategies: str) -> list[str]:
@@ -215,8 +214,7 @@ def tune_budget(
         answers = numbers_of(budgets)
         if strategies is not None:
             refuse_idle(_names(strategies), verifier=verifier, step_verifier=step_verifier, plan=None)
-        asked, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
-        opened = asked.open()
+        asked, opened, searchers = _opened(task, columns, prompts, (model, verifier, step_verifier))
 
         from selfcorrect.training.scaling.run import compare, families_for, sparing_for, tune
 

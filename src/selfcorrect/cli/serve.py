@@ -3,6 +3,7 @@ application for LangGraph's server."""
 
 import shlex
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -311,3 +312,32 @@ def init(
             (folder / name).write_text(text, encoding="utf-8")
         start = f"cd {shlex.quote(str(folder))} && langgraph dev"
         tell_files({"files": f"{', '.join(files)} in {folder}", "next": f"{start}  (needs {_OF_THE_SERVER})"})
+
+
+def serve_page(page: Callable[[], str], port: int) -> None:
+    """Serve `page` to browsers on this machine until Ctrl-C."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            local = (self.headers.get("Host") or "").rpartition(":")[0] in ("127.0.0.1", "localhost")
+            if not local or self.path != "/":  # another name for this machine would be another site's
+                self.send_error(404)
+                return
+            body = page().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigurationError(f"cannot serve on port {port}: {why}; choose another --port") from error
+    with server:
+        notes.print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it)", markup=False)
+        server.serve_forever()

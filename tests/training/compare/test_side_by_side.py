@@ -17,6 +17,7 @@ from selfcorrect.errors import ConfigurationError
 from selfcorrect.tasks.countdown import CountdownSettings
 from selfcorrect.training.arms.registry import arm_specs
 from selfcorrect.training.compare.comparison import Comparison, Evaluation, Exam, folder_of, write_evaluation
+from selfcorrect.training.compare.result import comparison_result
 from selfcorrect.training.compare.side_by_side import COSTS, UNTRAINED, Piece, open_again, part_of, pieces_of
 from selfcorrect.training.compare.side_by_side import run_side_by_side as run
 from selfcorrect.training.runs.run_directory import RunDirectory
@@ -200,3 +201,20 @@ def test_everything_waits_for_the_warm_up_and_fails_with_it(tmp_path: Path) -> N
     again = Heard()
     assert run(made, tmp_path, pretending(tmp_path), again, at_once=3, changed=lambda: None) == {}
     assert again.events[:2] == ["+warm-up", "-warm-up 0"]
+
+
+def test_what_is_there_so_far_is_told_without_reading_the_data_again(tmp_path: Path) -> None:
+    """It is told every few seconds: of a file of programs that meant trying all its tests each time."""
+
+    class Closed(CountdownSettings):
+        def open(self) -> Any:
+            raise AssertionError("the task was opened")
+
+    asked = comparison(arms=["base"])
+    asked = replace(
+        asked,
+        settings=asked.settings.model_copy(update={"task": Closed()}),
+        more_exams=[Exam("more", Closed(numbers=3), 2)],
+    )
+    told = comparison_result(asked, tmp_path, {}, reference="base")
+    assert told["task"] == "countdown with 4 numbers" and told["exams"]["more"]["task"] == "countdown with 3 numbers"
