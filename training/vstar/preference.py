@@ -146,7 +146,7 @@ def _trainer_class() -> type[Any]:
     class TokenisedDPOTrainer(WholeSteps, DPOTrainer):  # type: ignore[misc]  # TRL is untyped here
         """TRL's trainer on rows that are token ids already: those that the verifier reads later, to the token."""
 
-        def counted(self, inputs: Any) -> torch.Tensor:
+        def counted(self, inputs: Any) -> Any:
             return torch.tensor(len(inputs["input_ids"]), device=inputs["input_ids"].device)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
