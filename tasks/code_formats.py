@@ -113,7 +113,7 @@ def _first_program(episode: dict[str, Any]) -> str:
     Raises:
         ValueError: there is no answer.
     """
-    if not episode["turns"]:
+    if not isinstance(episode["turns"], list) or not episode["turns"] or not isinstance(episode["turns"][0], dict):
         raise ValueError("an episode without an answer")
     return str(episode["turns"][0].get("answer") or "")
 

@@ -155,9 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=6000, help="of each task in words")
-    parser.add_argument(
-        "--functions", type=int, default=1600, help="to train on, at most; each is tried in the jail when read"
-    )
+    parser.add_argument("--functions", type=int, default=MOST_FUNCTIONS, help="to train on; each is tried in the jail")
     arguments = parser.parse_args()
     if not 4 <= arguments.functions <= MOST_FUNCTIONS:
         parser.error(

@@ -109,6 +109,8 @@ def test_offline_repair_takes_the_wrong_first_programs_of_an_evaluation(tmp_path
         (played(11, "x = 1") | {"id": "humaneval-11"}, "'humaneval-11', which is no problem of mbpp"),
         (played(11, "x = 1") | {"id": "mbpp-11-repair"}, "'mbpp-11-repair', which is no problem of mbpp"),
         (played(11, "x = 1") | {"turns": []}, "without an answer"),
+        (played(11, "x = 1") | {"turns": "none"}, "without an answer"),
+        (played(11, "x = 1") | {"turns": [1]}, "without an answer"),
     ],
 )
 def test_offline_repair_refuses_episodes_that_hold_nothing_to_mend(row: Any, why: str, tmp_path: Path) -> None:

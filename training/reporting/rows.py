@@ -63,6 +63,7 @@ _PAIRS = {"delta": "delta", "i_to_c": "incorrect → correct", "c_to_i": "correc
 _LESS_IS_BETTER = {"c_to_i"}
 _NEUTRAL = {"unchanged", "edit_distance", "unjudged", "truncated", "tokens_per_turn", "tokens", "answers", "stopped"}
 _CHANGES = {"accuracy_t2", "delta", "i_to_c", "c_to_i", "unchanged", "edit_distance"}
+"""What single answers have none of."""
 _MANY_TURNS = 4
 """Answers of an episode whose accuracies are all shown; of longer episodes those after 1, 2, 4, 8, ... answers."""
 
